@@ -1,0 +1,8 @@
+//! The engine: the persisted state of a run, the pure machine that moves it, and its async shell.
+
+pub mod state;
+
+pub use state::{
+    Branch, Call, CallKind, Failure, FlowStamp, PathPart, Position, RunStatus, Snapshot, StepStamp,
+    StepState,
+};

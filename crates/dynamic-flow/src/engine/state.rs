@@ -1,0 +1,385 @@
+//! The whole persisted state of a run: plain data, versioned.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    clock::Timestamp,
+    flow::ir::BodyName,
+    id::{FlowId, RunId, StepId, ToolId, WaitId},
+    wait::{ContentDigest, Metadata, Receipt, Wait, present},
+};
+
+/// Where in a flow something is: the steps from the root down, each with the iteration of it.
+///
+/// Displayed as `review[2]/ask`: the step `ask` in the second iteration of the step `review`
+/// (an iteration of 1 is not shown). Serialised as that text.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Position(pub Vec<PathPart>);
+
+/// One step of a position.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PathPart {
+    /// The step.
+    pub step: StepId,
+    /// Which time the bodies inside the step run, from 1; 1 for a step without bodies.
+    pub iteration: u32,
+}
+
+impl Position {
+    /// The position of a step in a body at this position.
+    #[must_use]
+    pub fn join(&self, step: StepId, iteration: u32) -> Self {
+        let mut parts = self.0.clone();
+        parts.push(PathPart { step, iteration });
+        Self(parts)
+    }
+
+    /// The steps without their iterations: `review/ask`.
+    pub fn steps(&self) -> String {
+        self.0.iter().map(|part| part.step.as_str()).collect::<Vec<_>>().join("/")
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, part) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("/")?;
+            }
+            f.write_str(part.step.as_str())?;
+            if part.iteration != 1 {
+                write!(f, "[{}]", part.iteration)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Position {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Position {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
+        text.split('/')
+            .map(|part| {
+                let (step, iteration) = match part.strip_suffix(']').and_then(|p| p.split_once('['))
+                {
+                    Some((step, iteration)) => {
+                        (step, iteration.parse().map_err(serde::de::Error::custom)?)
+                    }
+                    None => (part, 1),
+                };
+                Ok(PathPart { step: step.into(), iteration })
+            })
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
+/// What a run is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RunStatus {
+    /// Parked: nothing is left to do but wait for answers or timers.
+    Waiting,
+    /// Parked with something accepted that nobody works on yet.
+    Ready,
+    /// Somebody drives it, or did when its process died.
+    Running,
+    /// Ended with an output.
+    Completed,
+    /// Ended by a filter that said no.
+    Rejected,
+    /// Stopped by a failure; `retry` makes it go on from the failed step.
+    Failed,
+    /// Ended because nobody answered in time.
+    Expired,
+    /// Ended by `cancel`.
+    Cancelled,
+}
+
+impl RunStatus {
+    /// All of them, in the order of a run's life.
+    pub const ALL: [Self; 8] = [
+        Self::Waiting,
+        Self::Ready,
+        Self::Running,
+        Self::Completed,
+        Self::Rejected,
+        Self::Failed,
+        Self::Expired,
+        Self::Cancelled,
+    ];
+
+    /// Whether the run has come to an end; `Failed` and `Expired` may still be retried.
+    pub fn is_final(self) -> bool {
+        !matches!(self, Self::Waiting | Self::Ready | Self::Running)
+    }
+
+    /// The status as it is stored and printed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Ready => "ready",
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+            Self::Expired => "expired",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Reads what [`RunStatus::as_str`] wrote.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == name)
+    }
+}
+
+impl fmt::Display for RunStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The serialisable continuation of a run: all that is needed to go on, and nothing else.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The version of this form; [`Snapshot::FORMAT`] when written by this build.
+    pub format: u32,
+    /// Counts the commits of the run; what seals this snapshot to its place in their order.
+    pub sequence: u64,
+    /// The run.
+    pub run_id: RunId,
+    /// The flow it is a run of, as it was when the run was committed.
+    pub flow: FlowStamp,
+    /// Plain values to find the run by.
+    pub metadata: Metadata,
+    /// What it was started with.
+    pub input: Value,
+    /// What it is doing.
+    pub status: RunStatus,
+    /// How far it is: a tree.
+    pub root: Branch,
+    /// Its open waits.
+    pub waits: Vec<Wait>,
+    /// What its last closed waits took, oldest first; at most [`Snapshot::MAX_RECEIPTS`].
+    pub receipts: Vec<Receipt>,
+    /// How many receipts came before those.
+    pub earlier_receipts: u64,
+    /// How many waits it has opened.
+    pub opened_waits: u64,
+    /// How many calls it has made.
+    pub calls: u64,
+    /// Its output, when it has completed.
+    #[serde(default, with = "present", skip_serializing_if = "Option::is_none")]
+    pub output: Option<Value>,
+    /// The step that rejected it, or why it failed or ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Ended>,
+}
+
+impl Snapshot {
+    /// The version of the persisted form that this build writes.
+    pub const FORMAT: u32 = 1;
+    /// How many receipts a snapshot keeps; a key is recognised as answered as long as its receipt is kept.
+    pub const MAX_RECEIPTS: usize = 64;
+}
+
+/// Why a run that has not completed ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    /// A filter said no.
+    Rejected {
+        /// The filter.
+        position: Position,
+        /// The value that it let not go on.
+        value: Value,
+    },
+    /// A step failed and nothing caught it.
+    Failed(Failure),
+    /// Somebody cancelled it.
+    Cancelled {
+        /// Who, as far as the caller said.
+        by: Option<String>,
+        /// Why, as far as the caller said.
+        reason: Option<String>,
+    },
+}
+
+/// A failure of a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What to catch it by: `tool`, `panic`, `input_invalid`, `output_invalid`, `expression`,
+    /// `timeout`, `wait_timed_out`, `no_such_arm`, `poisoned`, or a tool's own.
+    pub code: String,
+    /// What happened.
+    pub message: String,
+    /// Where.
+    pub position: Position,
+    /// In which tool, if a tool was called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_id: Option<ToolId>,
+    /// Whether a `retry` should try again.
+    pub retryable: bool,
+}
+
+impl Failure {
+    /// The code of a wait whose deadline passed without a default.
+    pub const WAIT_TIMED_OUT: &'static str = "wait_timed_out";
+}
+
+/// One live thread of a run: a body that is being gone through.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Branch {
+    /// Which body of the parent step; the flow's own for the root.
+    pub body: BodyName,
+    /// Which time this body runs, from 1.
+    pub iteration: u32,
+    /// The current step; none once the body is through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<StepId>,
+    /// The value that the current step works on, or the body's result once it is through.
+    pub value: Value,
+    /// The variables set in this body; those of the bodies around it are in scope too.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub vars: BTreeMap<String, Value>,
+    /// How far the current step is.
+    pub state: StepState,
+}
+
+/// How far a step is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "at", rename_all = "snake_case")]
+pub enum StepState {
+    /// It is about to start.
+    Ready,
+    /// It waits for a call that is being made; after a crash the call is made again.
+    Calling {
+        /// The call.
+        call: Call,
+    },
+    /// It waits for an answer.
+    Waiting {
+        /// The open wait.
+        wait: WaitId,
+    },
+    /// It waits for a point in time.
+    Sleeping {
+        /// When it goes on.
+        until: Timestamp,
+    },
+    /// The bodies inside it are being gone through.
+    Inside {
+        /// The live bodies. There is one, until steps that fork do.
+        branches: Vec<Branch>,
+        /// What the step must remember meanwhile.
+        memo: Memo,
+    },
+    /// It failed, and with it the run; `retry` starts it again.
+    Failed,
+}
+
+/// What a step with bodies must remember while they are gone through.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Memo {
+    /// Nothing.
+    None,
+    /// Of a `retry`.
+    Retry {
+        /// How many attempts failed.
+        failed: u32,
+        /// When the next attempt starts, during a pause.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+    },
+    /// Of a `timeout`.
+    Timeout {
+        /// When the body must have ended.
+        deadline: Timestamp,
+    },
+}
+
+/// A call that the machine wants to be made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Call {
+    /// Counts the calls of the run.
+    pub id: u64,
+    /// What is called.
+    pub kind: CallKind,
+    /// Counts the attempts of the retry around it, from 1.
+    pub attempt: u32,
+}
+
+/// What is called.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallKind {
+    /// The computation of a step: of a map, a filter, a route, variables, or a tool's arguments.
+    Compute,
+    /// A tool's `execute`.
+    Tool {
+        /// What it is called with, where that is not the step's value.
+        #[serde(default, with = "present", skip_serializing_if = "Option::is_none")]
+        input: Option<Value>,
+    },
+    /// A tool's `on_resume`.
+    OnResume {
+        /// The answer.
+        answer: Value,
+        /// What the tool saved when it suspended.
+        #[serde(default, with = "present", skip_serializing_if = "Option::is_none")]
+        saved: Option<Value>,
+    },
+}
+
+/// What a snapshot knows of its flow: enough to tell whether another one can go on with it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FlowStamp {
+    /// The flow's id.
+    pub id: FlowId,
+    /// Digest of all that can be compared of the flow: two equal ones are the same flow.
+    pub fingerprint: ContentDigest,
+    /// The document it was read from, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document: Option<std::sync::Arc<str>>,
+    /// The steps that the run stands in, from the roots to the leaves.
+    pub steps: Vec<StepStamp>,
+}
+
+/// A step as it was when the run was committed, without annotations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepStamp {
+    /// Where it stands, iterations left out.
+    pub path: String,
+    /// Its kind.
+    pub kind: String,
+    /// The tool it calls, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_id: Option<ToolId>,
+    /// What the tool takes, if it calls one.
+    #[serde(default, with = "present", skip_serializing_if = "Option::is_none")]
+    pub input: Option<Value>,
+    /// What the tool gives, if it calls one.
+    #[serde(default, with = "present", skip_serializing_if = "Option::is_none")]
+    pub output: Option<Value>,
+}

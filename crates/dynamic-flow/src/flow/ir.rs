@@ -1,0 +1,393 @@
+//! Flow as data: the one truth behind the typed builder and the documents.
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    id::{FlowId, RunId, StepId, ToolId},
+    schema::Schema,
+    tool::{Tool, ToolError},
+};
+
+/// A flow: a tree of named steps.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct FlowDef {
+    /// Names the flow; stable over deploys.
+    pub id: FlowId,
+    /// What people call it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// What its input must look like.
+    pub input: Schema,
+    /// What its output looks like.
+    pub output: Schema,
+    /// What happens.
+    pub body: Body,
+    /// The document it was read from, which travels inside its runs; none for a flow built in Rust.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document: Option<Arc<str>>,
+}
+
+/// Steps that happen one after the other, each working on the value that the one before gave.
+pub type Body = Vec<Step>;
+
+/// A named step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Names the step; unique among all steps in all bodies of the same parent.
+    pub id: StepId,
+    /// What it does, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// What it does.
+    #[serde(flatten)]
+    pub kind: StepKind,
+}
+
+/// What a step does with the current value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum StepKind {
+    /// Checks the value against a schema; it goes on as it is.
+    Input {
+        /// What it must look like.
+        schema: Schema,
+    },
+    /// Replaces the value by one that is known beforehand.
+    Succeed {
+        /// The new value.
+        value: Value,
+    },
+    /// Fails with that error.
+    Fail {
+        /// What to catch it by.
+        code: String,
+        /// What happened: a text.
+        message: Compute,
+    },
+    /// Calls a tool; its output is the new value.
+    Tool {
+        /// The tool.
+        tool: ToolRef,
+        /// What to call it with; the current value if not said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        with: Option<Compute>,
+    },
+    /// Stops until somebody answers; the answer is the new value.
+    AwaitInput {
+        /// The tool that asks.
+        tool: ToolRef,
+    },
+    /// Computes the new value.
+    Map {
+        /// From the old one.
+        compute: Compute,
+    },
+    /// Looks at the value and lets it go on as it is.
+    Tap {
+        /// What is done with it; what comes of it is dropped.
+        body: Body,
+    },
+    /// Lets the value go on, or ends the run as rejected.
+    Filter {
+        /// Gives `true` for a value that goes on.
+        predicate: Compute,
+    },
+    /// Goes on with one of several bodies; its result is the new value.
+    Switch {
+        /// Gives the name of an arm.
+        route: Compute,
+        /// The bodies by name.
+        arms: BTreeMap<String, Body>,
+        /// The body for every other name; without it, another name is a failure.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        otherwise: Option<Body>,
+    },
+    /// Runs a body and keeps the value beside its result: `[value, result]` is the new value.
+    Keep {
+        /// What is run.
+        body: Body,
+    },
+    /// Sets variables, for the rest of this body and the bodies in it; the value goes on as it is.
+    Set {
+        /// Names and what they are set to.
+        variables: BTreeMap<String, Compute>,
+    },
+    /// Makes a variable the new value.
+    Get {
+        /// Its name.
+        variable: String,
+    },
+    /// Runs another flow in place; it sees the value, and none of the variables.
+    SubFlow {
+        /// The other flow.
+        flow: Arc<FlowDef>,
+    },
+    /// Runs a body, again if it fails.
+    Retry {
+        /// What is run.
+        body: Body,
+        /// How often at the most, the first time included.
+        attempts: u32,
+        /// How long between.
+        backoff: Backoff,
+    },
+    /// Runs a body; if it fails, a second one works on the error, and its result is the new value.
+    Catch {
+        /// What is run.
+        body: Body,
+        /// Which errors are caught; all if none is named.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        codes: Vec<String>,
+        /// What is done then, with `{ code, message, step, tool_id, value }` as its value.
+        handler: Body,
+    },
+    /// Runs a body that must end within a time.
+    Timeout {
+        /// What is run.
+        body: Body,
+        /// How long it may take, from its start, sleeps and waits included.
+        after: Duration,
+    },
+    /// Does nothing for a time; the value goes on as it is.
+    Sleep {
+        /// How long.
+        duration: Duration,
+    },
+}
+
+impl StepKind {
+    /// The kind's name, as documents, snapshots and diagrams spell it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Input { .. } => "input",
+            Self::Succeed { .. } => "succeed",
+            Self::Fail { .. } => "fail",
+            Self::Tool { .. } => "tool",
+            Self::AwaitInput { .. } => "await_input",
+            Self::Map { .. } => "map",
+            Self::Tap { .. } => "tap",
+            Self::Filter { .. } => "filter",
+            Self::Switch { .. } => "switch",
+            Self::Keep { .. } => "keep",
+            Self::Set { .. } => "set",
+            Self::Get { .. } => "get",
+            Self::SubFlow { .. } => "sub_flow",
+            Self::Retry { .. } => "retry",
+            Self::Catch { .. } => "catch",
+            Self::Timeout { .. } => "timeout",
+            Self::Sleep { .. } => "sleep",
+        }
+    }
+
+    /// The tool that the step calls, if it calls one.
+    pub fn tool(&self) -> Option<&ToolRef> {
+        match self {
+            Self::Tool { tool, .. } | Self::AwaitInput { tool } => Some(tool),
+            _ => None,
+        }
+    }
+
+    /// The bodies inside the step, by name: `body`, `handler`, `otherwise`, or the arm's name behind `arm:`.
+    pub fn bodies(&self) -> Vec<(BodyName, &Body)> {
+        match self {
+            Self::Tap { body }
+            | Self::Keep { body }
+            | Self::Retry { body, .. }
+            | Self::Timeout { body, .. } => vec![(BodyName::Main, body)],
+            Self::Catch { body, handler, .. } => {
+                vec![(BodyName::Main, body), (BodyName::Handler, handler)]
+            }
+            Self::Switch { arms, otherwise, .. } => arms
+                .iter()
+                .map(|(name, body)| (BodyName::Arm(name.clone()), body))
+                .chain(otherwise.iter().map(|body| (BodyName::Otherwise, body)))
+                .collect(),
+            Self::SubFlow { flow } => vec![(BodyName::Main, &flow.body)],
+            _ => Vec::new(),
+        }
+    }
+
+    /// The body of that name inside the step.
+    pub fn body(&self, name: &BodyName) -> Option<&Body> {
+        match (self, name) {
+            (Self::Switch { arms, .. }, BodyName::Arm(arm)) => arms.get(arm),
+            _ => self.bodies().into_iter().find(|(known, _)| known == name).map(|(_, body)| body),
+        }
+    }
+}
+
+/// Which body of a step.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BodyName {
+    /// The only or the first one.
+    Main,
+    /// What a `catch` does with an error.
+    Handler,
+    /// An arm of a `switch`.
+    Arm(String),
+    /// The arm of a `switch` for every other name.
+    Otherwise,
+}
+
+/// How long to wait before the next attempt: `first × factor^n`, at most `max`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Backoff {
+    /// Before the second attempt.
+    pub first: Duration,
+    /// By how much it grows.
+    pub factor: f64,
+    /// Where it stops growing.
+    pub max: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { first: Duration::from_secs(1), factor: 2.0, max: Duration::from_secs(60) }
+    }
+}
+
+impl Backoff {
+    /// The pause after so many failed attempts (from 1).
+    pub fn pause(&self, failed: u32) -> Duration {
+        let exponent = i32::try_from(failed.saturating_sub(1)).unwrap_or(i32::MAX);
+        let seconds = self.first.as_secs_f64() * self.factor.max(1.0).powi(exponent);
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX).min(self.max)
+    }
+}
+
+/// How a value is computed from the current value and the variables.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compute {
+    /// A Rust closure.
+    Code(Code),
+    /// A value known beforehand.
+    Value(Value),
+    /// A CEL expression over `value`, `vars` and `input`.
+    Cel(String),
+    /// A minijinja template over the same names; gives a text.
+    Template(String),
+    /// An object of computed fields.
+    Object(BTreeMap<String, Compute>),
+    /// A list of computed items.
+    List(Vec<Compute>),
+}
+
+/// What a computation sees.
+#[derive(Debug, Clone, Copy)]
+pub struct CodeInput<'a> {
+    /// The current value.
+    pub value: &'a Value,
+    /// The variables in scope.
+    pub vars: &'a BTreeMap<String, Value>,
+    /// The input of the run.
+    pub input: &'a Value,
+    /// The run.
+    pub run_id: RunId,
+}
+
+/// A Rust closure in a flow. What it computes can't be compared or stored: two are always equal,
+/// and one that was read from data can't be called.
+#[derive(Clone, Default)]
+pub struct Code(Option<Arc<CodeFn>>);
+
+type CodeFn = dyn Fn(CodeInput<'_>) -> Result<Value, ToolError> + Send + Sync;
+
+impl Code {
+    /// Wraps a closure.
+    pub fn new(
+        code: impl Fn(CodeInput<'_>) -> Result<Value, ToolError> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Some(Arc::new(code)))
+    }
+
+    /// Calls the closure.
+    ///
+    /// # Errors
+    /// What the closure fails with; `unbound` where there is no closure.
+    pub fn call(&self, input: CodeInput<'_>) -> Result<Value, ToolError> {
+        match &self.0 {
+            Some(code) => code(input),
+            None => Err(ToolError::new("this flow was read from data and has no code here")
+                .code("unbound")
+                .permanent()),
+        }
+    }
+}
+
+impl PartialEq for Code {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Code")
+    }
+}
+
+impl Serialize for Code {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_unit()
+    }
+}
+
+impl<'de> Deserialize<'de> for Code {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <()>::deserialize(deserializer)?;
+        Ok(Self(None))
+    }
+}
+
+/// A tool in a flow: what must be known of it to compare flows, and the tool itself.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct ToolRef {
+    /// Its id.
+    pub id: ToolId,
+    /// What its input must look like.
+    pub input: Schema,
+    /// What its output looks like.
+    pub output: Schema,
+    #[serde(skip)]
+    tool: Option<Arc<dyn Tool>>,
+}
+
+impl ToolRef {
+    /// Refers to that tool.
+    pub fn new(tool: Arc<dyn Tool>) -> Self {
+        let spec = tool.spec();
+        Self {
+            id: spec.id.clone(),
+            input: spec.input.clone(),
+            output: spec.output.clone(),
+            tool: Some(tool),
+        }
+    }
+
+    /// The tool, unless the flow was read from data.
+    pub fn tool(&self) -> Option<&Arc<dyn Tool>> {
+        self.tool.as_ref()
+    }
+}
+
+impl PartialEq for ToolRef {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id && self.input == other.input && self.output == other.output
+    }
+}
+
+impl fmt::Debug for ToolRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ToolRef({})", self.id)
+    }
+}

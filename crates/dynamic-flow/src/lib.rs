@@ -1,0 +1,21 @@
+//! Flows that stop for outside input and go on exactly after it.
+
+pub mod clock;
+pub mod codec;
+pub mod engine;
+mod error;
+pub mod flow;
+pub mod id;
+pub mod schema;
+pub mod store;
+pub mod tool;
+pub mod value;
+pub mod wait;
+
+pub use clock::{Clock, SystemClock, Timestamp, days, hours, minutes, seconds};
+pub use error::{Error, ErrorKind, Finding, Result};
+pub use flow::Flow;
+pub use id::{Epoch, FlowId, KeyDigest, Revision, RunId, StepId, SuspensionKey, ToolId, WaitId};
+pub use schema::{Schema, Violation};
+pub use tool::{Tool, ToolContext, ToolError, TypedTool};
+pub use wait::{Answer, Deadline, Metadata, Receipt, Scalar};

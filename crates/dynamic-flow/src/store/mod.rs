@@ -1,0 +1,410 @@
+//! The store: one small trait, atomic on one record.
+
+use std::{collections::BTreeSet, fmt, time::Duration};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Result,
+    clock::Timestamp,
+    engine::RunStatus,
+    id::{Epoch, FlowId, KeyDigest, Revision, RunId, ToolId, WaitId},
+    wait::Metadata,
+};
+
+/// Bytes that only the codec makes and opens; `Debug` shows their number.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Sealed(#[serde(with = "base64_bytes")] pub Vec<u8>);
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sealed({} bytes)", self.0.len())
+    }
+}
+
+/// What a store holds for a run: sealed state, and the few plain columns that queries need.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The run. Its creation time is [`RunId::created_at`]: ids sort by it.
+    pub id: RunId,
+    /// Changes with every write, but for [`Store::renew`]; what an update is conditional on.
+    pub revision: Revision,
+    /// Changes only when the holder of the lease does, and never goes back.
+    pub epoch: Epoch,
+    /// The run's flow.
+    pub flow_id: FlowId,
+    /// Which workers may claim the run when it is due; none if no worker may.
+    pub queue: Option<Queue>,
+    /// What the run is doing.
+    pub status: RunStatus,
+    /// An index of its open waits.
+    pub waits: Vec<WaitIndex>,
+    /// Plain and filterable; everything else is sealed.
+    pub metadata: Metadata,
+    /// When it was written last.
+    pub updated_at: Timestamp,
+    /// When a worker should look at it: its earliest timer, or the end of its lease; none if never.
+    pub due_at: Option<Timestamp>,
+    /// How often it was claimed since it last made progress.
+    pub attempts: u32,
+    /// Who drives it, if somebody does.
+    pub lease: Option<Lease>,
+    /// The sealed snapshot.
+    pub snapshot: Sealed,
+    /// What was accepted and is not in the snapshot yet, oldest first, each sealed.
+    pub inbox: Vec<Sealed>,
+}
+
+/// What queries and acceptance need of an open wait.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitIndex {
+    /// The wait.
+    pub id: WaitId,
+    /// The tool that asks.
+    pub tool_id: ToolId,
+    /// Digests of the keys that may answer it.
+    pub keys: Vec<KeyDigest>,
+    /// When it was opened.
+    pub created_at: Timestamp,
+    /// Its deadline, if it has one.
+    pub expires_at: Option<Timestamp>,
+    /// Whether a default answers it after its deadline.
+    pub has_default: bool,
+}
+
+/// The right to write a run's snapshot, for a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// Who holds it: a name for people, unique to a hub.
+    pub owner: String,
+    /// When it lapses unless it is renewed.
+    pub until: Timestamp,
+}
+
+/// A name under which due runs are offered to workers: a flow's id, or `@documents`, or `@purge`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Queue(pub String);
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// What a conditional write expects to find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    /// The record as it was read.
+    Revision(Revision),
+    /// Any record of that id.
+    Any,
+}
+
+/// A write of a record: what is `None` stays as it is. The revision goes up by one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// When it is written.
+    pub updated_at: Timestamp,
+    /// A new epoch; only ever a later one.
+    pub epoch: Option<Epoch>,
+    /// A new queue, or none.
+    pub queue: Option<Option<Queue>>,
+    /// A new status.
+    pub status: Option<RunStatus>,
+    /// A new index of open waits, whole.
+    pub waits: Option<Vec<WaitIndex>>,
+    /// New metadata, whole.
+    pub metadata: Option<Metadata>,
+    /// A new due time, or none.
+    pub due_at: Option<Option<Timestamp>>,
+    /// A new count of claims.
+    pub attempts: Option<u32>,
+    /// A new lease, or none.
+    pub lease: Option<Option<Lease>>,
+    /// A new snapshot.
+    pub snapshot: Option<Sealed>,
+    /// How many of the oldest items leave the inbox.
+    pub inbox_drop: usize,
+    /// What is appended to the inbox after that.
+    pub inbox_push: Vec<Sealed>,
+    /// A new inbox, whole, in place of both (when everything is sealed anew).
+    pub inbox: Option<Vec<Sealed>>,
+}
+
+impl Change {
+    /// A write that changes nothing but the revision and the time.
+    pub fn at(updated_at: Timestamp) -> Self {
+        Self {
+            updated_at,
+            epoch: None,
+            queue: None,
+            status: None,
+            waits: None,
+            metadata: None,
+            due_at: None,
+            attempts: None,
+            lease: None,
+            snapshot: None,
+            inbox_drop: 0,
+            inbox_push: Vec::new(),
+            inbox: None,
+        }
+    }
+
+    /// Makes the change to a record in memory: what every store must come to.
+    pub fn apply(self, record: &mut Record) {
+        record.revision = record.revision.next();
+        record.updated_at = self.updated_at;
+        if let Some(epoch) = self.epoch {
+            record.epoch = epoch;
+        }
+        if let Some(queue) = self.queue {
+            record.queue = queue;
+        }
+        if let Some(status) = self.status {
+            record.status = status;
+        }
+        if let Some(waits) = self.waits {
+            record.waits = waits;
+        }
+        if let Some(metadata) = self.metadata {
+            record.metadata = metadata;
+        }
+        if let Some(due_at) = self.due_at {
+            record.due_at = due_at;
+        }
+        if let Some(attempts) = self.attempts {
+            record.attempts = attempts;
+        }
+        if let Some(lease) = self.lease {
+            record.lease = lease;
+        }
+        if let Some(snapshot) = self.snapshot {
+            record.snapshot = snapshot;
+        }
+        if let Some(inbox) = self.inbox {
+            record.inbox = inbox;
+        } else {
+            record.inbox.drain(..self.inbox_drop.min(record.inbox.len()));
+            record.inbox.extend(self.inbox_push);
+        }
+    }
+}
+
+/// Which runs a query is about; every criterion that is given must hold.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Filter {
+    /// Of one of these statuses; any if empty.
+    pub status: BTreeSet<RunStatus>,
+    /// Of that flow.
+    pub flow_id: Option<FlowId>,
+    /// With an open wait of that tool.
+    pub tool_id: Option<ToolId>,
+    /// With all of these in the metadata, of the same type and value.
+    pub metadata: Metadata,
+    /// Created at that time or later.
+    pub created_after: Option<Timestamp>,
+    /// Created before that time.
+    pub created_before: Option<Timestamp>,
+    /// With an open wait whose deadline is at that time or later.
+    pub expires_after: Option<Timestamp>,
+    /// With an open wait whose deadline is before that time.
+    pub expires_before: Option<Timestamp>,
+}
+
+impl Filter {
+    /// Whether a record is among them. `tool_id`, `expires_after` and `expires_before` must hold
+    /// for the same wait.
+    pub fn matches(&self, record: &Record) -> bool {
+        let created = record.id.created_at();
+        (self.status.is_empty() || self.status.contains(&record.status))
+            && self.flow_id.as_ref().is_none_or(|id| *id == record.flow_id)
+            && self.created_after.is_none_or(|at| created >= at)
+            && self.created_before.is_none_or(|at| created < at)
+            && self.metadata.iter().all(|(name, value)| record.metadata.get(name) == Some(value))
+            && (!self.concerns_waits() || record.waits.iter().any(|wait| self.matches_wait(wait)))
+    }
+
+    /// Whether it asks anything of waits.
+    pub fn concerns_waits(&self) -> bool {
+        self.tool_id.is_some() || self.expires_after.is_some() || self.expires_before.is_some()
+    }
+
+    /// Whether a wait is what the filter asks for.
+    pub fn matches_wait(&self, wait: &WaitIndex) -> bool {
+        self.tool_id.as_ref().is_none_or(|id| *id == wait.tool_id)
+            && self.expires_after.is_none_or(|at| wait.expires_at.is_some_and(|end| end >= at))
+            && self.expires_before.is_none_or(|at| wait.expires_at.is_some_and(|end| end < at))
+    }
+}
+
+/// Where a page of a query ended: the next one has the runs before this one, newest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Cursor(pub RunId);
+
+/// A page of a query: records without their sealed parts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    /// The runs, newest first.
+    pub items: Vec<Summary>,
+    /// Where the next page starts; none if there is nothing more.
+    pub next: Option<Cursor>,
+}
+
+/// A record without its sealed parts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The run.
+    pub id: RunId,
+    /// Its record's revision.
+    pub revision: Revision,
+    /// Its flow.
+    pub flow_id: FlowId,
+    /// What it is doing.
+    pub status: RunStatus,
+    /// Its open waits.
+    pub waits: Vec<WaitIndex>,
+    /// Its plain metadata.
+    pub metadata: Metadata,
+    /// When it was written last.
+    pub updated_at: Timestamp,
+    /// When a worker should look at it.
+    pub due_at: Option<Timestamp>,
+    /// Who drives it, if somebody does.
+    pub lease: Option<Lease>,
+    /// How much was accepted and is not worked in yet.
+    pub inbox_len: usize,
+}
+
+impl From<&Record> for Summary {
+    fn from(record: &Record) -> Self {
+        Self {
+            id: record.id,
+            revision: record.revision,
+            flow_id: record.flow_id.clone(),
+            status: record.status,
+            waits: record.waits.clone(),
+            metadata: record.metadata.clone(),
+            updated_at: record.updated_at,
+            due_at: record.due_at,
+            lease: record.lease.clone(),
+            inbox_len: record.inbox.len(),
+        }
+    }
+}
+
+/// What a claim asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The time by the claimer's clock; a store never asks its own.
+    pub now: Timestamp,
+    /// From which queues.
+    pub queues: Vec<Queue>,
+    /// Who claims.
+    pub owner: String,
+    /// For how long the lease is given, from `now`.
+    pub lease: Duration,
+    /// How many at the most.
+    pub limit: usize,
+}
+
+/// How a store is, in plain words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Which kind of store it is: `file`, `sqlite`, …
+    pub backend: String,
+    /// Where it is, without credentials.
+    pub location: String,
+    /// How long one round trip took.
+    pub latency: Duration,
+    /// Whether what was acknowledged survives a power failure.
+    pub durable: bool,
+    /// What an operator should mend or know, each a sentence.
+    pub warnings: Vec<String>,
+}
+
+/// Where runs are kept while nobody works on them.
+///
+/// All logic is in the hub; a store has to be atomic on one record, and durable: when a call
+/// that writes has returned `Ok`, what it wrote survives kill -9 and, set up as
+/// [`Store::health`] asks for, a power failure. When it has returned `Err` of any kind but
+/// `Conflict` and `AlreadyExists`, the write happened as a whole or not at all.
+///
+/// A future that is dropped leaves the write done or not done, never half.
+///
+/// The suite in `testkit::conformance` checks all that is promised here.
+#[async_trait]
+pub trait Store: Send + Sync + fmt::Debug + 'static {
+    /// Makes what the store needs (folders, tables, indexes) where it is missing.
+    ///
+    /// Idempotent; safe when many processes do it at once. Every other call may rely on it.
+    async fn provision(&self) -> Result<()>;
+
+    /// Adds a record with the revision that it has.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if there is one of that id, which then stays as it is.
+    async fn insert(&self, record: Record) -> Result<()>;
+
+    /// Reads a record: the last that was written, as a whole.
+    async fn get(&self, id: RunId) -> Result<Option<Record>>;
+
+    /// Changes a record if it is what is expected; gives the new revision.
+    ///
+    /// Atomic: of any number of updates that expect the same revision, one succeeds.
+    ///
+    /// # Errors
+    /// `Conflict` if the record is not what is expected, or is not there; nothing is changed.
+    async fn update(&self, id: RunId, expect: Expect, change: Change) -> Result<Revision>;
+
+    /// Removes a record if it is what is expected. Nothing written later brings it back.
+    ///
+    /// # Errors
+    /// `Conflict` if the record is not what is expected, or is not there; nothing is changed.
+    async fn delete(&self, id: RunId, expect: Expect) -> Result<()>;
+
+    /// Gives the caller runs that are due: `due_at <= now`, in one of the queues, with no lease or
+    /// one whose `until <= now`; those that have been due for longest first.
+    ///
+    /// Each that is given has, atomically, a new lease of the caller until `now + lease`, which is
+    /// its new `due_at` too, the next epoch, the next revision, `attempts` one higher, and the
+    /// status `Running` unless its status is final. No two callers get the same run. Never reads
+    /// all records.
+    async fn claim(&self, claim: Claim) -> Result<Vec<Record>>;
+
+    /// Moves the end of a lease, and with it `due_at`, if the record's epoch is still that one and
+    /// it has a lease. Rewrites no state and changes no revision.
+    ///
+    /// # Errors
+    /// `Conflict` if somebody else holds the lease now, nobody does, or the record is not there.
+    async fn renew(&self, id: RunId, epoch: Epoch, until: Timestamp) -> Result<()>;
+
+    /// Lists the runs that match, newest first, those before `after` in that order.
+    ///
+    /// `limit` is at least 1. A run that exists all the time while pages are turned is listed once.
+    async fn query(&self, filter: &Filter, after: Option<Cursor>, limit: usize) -> Result<Page>;
+
+    /// Says how the store is, and whether it is set up to be durable.
+    async fn health(&self) -> Result<Health>;
+}
+
+mod base64_bytes {
+    use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD_NO_PAD.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<u8>, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        STANDARD_NO_PAD.decode(text.as_bytes()).map_err(serde::de::Error::custom)
+    }
+}

@@ -1,0 +1,274 @@
+//! Tools: units of work with an id, schemas and an `execute`.
+
+use std::{borrow::Cow, collections::BTreeMap, error::Error as StdError, fmt, sync::Arc};
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::{
+    Error, ErrorKind, Result,
+    engine::Position,
+    id::{RunId, ToolId},
+    schema::Schema,
+    wait::WaitRequest,
+};
+
+/// What a tool is, without how it works.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ToolSpec {
+    /// Names the tool; stable over deploys.
+    pub id: ToolId,
+    /// What people call it.
+    pub name: String,
+    /// What it does, for people and models.
+    pub description: String,
+    /// What its input must look like.
+    pub input: Schema,
+    /// What its output looks like; for a tool that suspends, what its answer looks like.
+    pub output: Schema,
+    /// Whether it changes the world outside: the run is committed before and after it.
+    pub effect: bool,
+    /// Whether it always suspends its run.
+    pub awaits_input: bool,
+}
+
+impl ToolSpec {
+    /// A tool of that id, named after it, which takes and gives anything and has no effects.
+    pub fn new(id: impl Into<ToolId>) -> Self {
+        let id = id.into();
+        Self {
+            name: id.to_string(),
+            id,
+            description: String::new(),
+            input: Schema::any(),
+            output: Schema::any(),
+            effect: false,
+            awaits_input: false,
+        }
+    }
+
+    /// Says what people call it.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Says what it does.
+    #[must_use]
+    pub fn description(mut self, description: impl Into<String>) -> Self {
+        self.description = description.into();
+        self
+    }
+
+    /// Says what its input must look like.
+    #[must_use]
+    pub fn input(mut self, schema: Schema) -> Self {
+        self.input = schema;
+        self
+    }
+
+    /// Says what its output looks like.
+    #[must_use]
+    pub fn output(mut self, schema: Schema) -> Self {
+        self.output = schema;
+        self
+    }
+
+    /// Says that it changes the world outside.
+    #[must_use]
+    pub fn effect(mut self, effect: bool) -> Self {
+        self.effect = effect;
+        self
+    }
+
+    /// Says that it always suspends its run.
+    #[must_use]
+    pub fn awaits_input(mut self, awaits_input: bool) -> Self {
+        self.awaits_input = awaits_input;
+        self
+    }
+}
+
+/// What a call of a tool came to: a value, or a question that must be answered first.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output<T = Value> {
+    /// It is done.
+    Value(T),
+    /// It needs an answer; the run stops.
+    Suspend(WaitRequest),
+}
+
+/// A unit of work.
+///
+/// Most tools are functions with `#[tool]` on them; implement this for one whose id or schemas
+/// are known only at run time. A panic in it becomes the tool's error.
+#[async_trait]
+pub trait Tool: Send + Sync + 'static {
+    /// What the tool is; the same at each call.
+    fn spec(&self) -> &ToolSpec;
+
+    /// Works on an input that fits the input schema.
+    ///
+    /// After a crash it may run again with the same [`ToolContext::idempotency_key`].
+    async fn execute(&self, input: Value, context: &ToolContext) -> Result<Output, ToolError>;
+
+    /// Goes on after the question that `execute` asked was answered; gives the answer as the
+    /// output unless the tool does something with it.
+    async fn on_resume(
+        &self,
+        answer: Value,
+        saved: Option<Value>,
+        context: &ToolContext,
+    ) -> Result<Output, ToolError> {
+        let _ = (saved, context);
+        Ok(Output::Value(answer))
+    }
+}
+
+/// A tool whose input and output are Rust types, as the typed builder needs it.
+pub trait TypedTool: Sized {
+    /// What goes in.
+    type Input: DeserializeOwned + JsonSchema + Send + 'static;
+    /// What comes out.
+    type Output: Serialize + DeserializeOwned + JsonSchema + Send + 'static;
+
+    /// The tool as the engine calls it.
+    ///
+    /// # Errors
+    /// `InvalidFlow` when the types have no usable schema.
+    fn into_tool(self) -> Result<Arc<dyn Tool>>;
+}
+
+/// What a tool may know of the call it is in.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ToolContext {
+    /// The run.
+    pub run_id: RunId,
+    /// The step, and the iterations it is in.
+    pub position: Position,
+    /// Stays the same whenever this very call is made again, after a crash or by a retry.
+    pub idempotency_key: String,
+    /// Counts the attempts of the retry around it, from 1.
+    pub attempt: u32,
+}
+
+impl ToolContext {
+    /// A context for calling a tool outside of a run, in tests.
+    pub fn detached() -> Self {
+        Self {
+            run_id: RunId::from_bytes([0; 16]),
+            position: Position::default(),
+            idempotency_key: "detached".into(),
+            attempt: 1,
+        }
+    }
+}
+
+/// Why a tool failed: a code to catch it by, and a message.
+///
+/// ```
+/// use dynamic_flow::ToolError;
+/// let error = ToolError::new("no such customer").code("not_found");
+/// assert_eq!(error.to_string(), "no such customer");
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ToolError {
+    /// What to catch it by; `tool` unless the tool says another.
+    pub code: String,
+    /// What happened. It is shown to operators and kept with the run: no secrets.
+    pub message: String,
+    /// Whether a `retry` around the tool should try again.
+    pub retryable: bool,
+}
+
+impl ToolError {
+    /// An error with that message, worth a retry.
+    pub fn new(message: impl fmt::Display) -> Self {
+        Self { code: "tool".into(), message: message.to_string(), retryable: true }
+    }
+
+    /// Says what to catch it by.
+    #[must_use]
+    pub fn code(mut self, code: impl Into<Cow<'static, str>>) -> Self {
+        self.code = code.into().into_owned();
+        self
+    }
+
+    /// Says that trying again is of no use.
+    #[must_use]
+    pub fn permanent(mut self) -> Self {
+        self.retryable = false;
+        self
+    }
+}
+
+impl fmt::Display for ToolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+// `ToolError` is no `std::error::Error` itself, so that `?` turns any error into one.
+impl<E: StdError> From<E> for ToolError {
+    fn from(error: E) -> Self {
+        Self::new(error)
+    }
+}
+
+/// The tools that documents may name.
+#[derive(Clone, Default)]
+pub struct ToolRegistry {
+    tools: BTreeMap<ToolId, Arc<dyn Tool>>,
+}
+
+impl ToolRegistry {
+    /// A registry without tools.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a tool.
+    ///
+    /// # Errors
+    /// `InvalidConfig` when a tool of that id is there.
+    pub fn add(&mut self, tool: Arc<dyn Tool>) -> Result<&mut Self> {
+        let id = tool.spec().id.clone();
+        if self.tools.contains_key(&id) {
+            return Err(
+                Error::new(ErrorKind::InvalidConfig, "two tools have the same id").with("tool", id)
+            );
+        }
+        self.tools.insert(id, tool);
+        Ok(self)
+    }
+
+    /// Adds a typed tool, such as one made by `#[tool]`.
+    ///
+    /// # Errors
+    /// As [`ToolRegistry::add`], and `InvalidFlow` when its types have no usable schema.
+    pub fn add_typed(&mut self, tool: impl TypedTool) -> Result<&mut Self> {
+        self.add(tool.into_tool()?)
+    }
+
+    /// The tool of that id.
+    pub fn get(&self, id: &ToolId) -> Option<&Arc<dyn Tool>> {
+        self.tools.get(id)
+    }
+
+    /// What tools there are, by id.
+    pub fn specs(&self) -> impl Iterator<Item = &ToolSpec> {
+        self.tools.values().map(|tool| tool.spec())
+    }
+}
+
+impl fmt::Debug for ToolRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.tools.keys()).finish()
+    }
+}

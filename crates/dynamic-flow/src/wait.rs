@@ -1,0 +1,268 @@
+//! Open questions of runs, what answers them, and the receipts of what they took.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    clock::Timestamp,
+    engine::Position,
+    id::{KeyDigest, ToolId, WaitId},
+    schema::Schema,
+};
+
+/// Plain, filterable values that describe a run or a wait; stored unsealed, so nothing private.
+pub type Metadata = BTreeMap<String, Scalar>;
+
+/// A value that can be filtered by: no list, no object.
+///
+/// Equality is by type and value: `1`, `1.0` and `"1"` are three different values.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Scalar {
+    /// `true` or `false`.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// A finite number with a fraction.
+    Float(f64),
+    /// A text without U+0000, which not every database can hold.
+    Text(String),
+}
+
+impl fmt::Display for Scalar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bool(value) => value.fmt(f),
+            Self::Int(value) => value.fmt(f),
+            Self::Float(value) => value.fmt(f),
+            Self::Text(value) => value.fmt(f),
+        }
+    }
+}
+
+impl From<bool> for Scalar {
+    fn from(value: bool) -> Self {
+        Self::Bool(value)
+    }
+}
+
+impl From<i64> for Scalar {
+    fn from(value: i64) -> Self {
+        Self::Int(value)
+    }
+}
+
+impl From<i32> for Scalar {
+    fn from(value: i32) -> Self {
+        Self::Int(value.into())
+    }
+}
+
+impl From<f64> for Scalar {
+    fn from(value: f64) -> Self {
+        Self::Float(value)
+    }
+}
+
+impl From<&str> for Scalar {
+    fn from(value: &str) -> Self {
+        Self::Text(value.into())
+    }
+}
+
+impl From<String> for Scalar {
+    fn from(value: String) -> Self {
+        Self::Text(value)
+    }
+}
+
+/// How long a wait stays open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Deadline {
+    /// As long as the hub's `default_timeout` says.
+    #[default]
+    HubDefault,
+    /// So long from the moment it opens; whole milliseconds.
+    After(Duration),
+    /// For ever; somebody wrote that out.
+    Never,
+}
+
+impl From<Duration> for Deadline {
+    fn from(duration: Duration) -> Self {
+        Self::After(duration)
+    }
+}
+
+/// What a tool asks for when it suspends its run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WaitRequest {
+    /// The question, in words for whoever answers.
+    pub prompt: String,
+    /// What whoever answers must see to decide; digested into the receipt.
+    #[serde(default, with = "present", skip_serializing_if = "Option::is_none")]
+    pub shown: Option<Value>,
+    /// What an answer must look like.
+    pub schema: Schema,
+    /// How long it stays open.
+    #[serde(default)]
+    pub deadline: Deadline,
+    /// What answers it after the deadline; `Some(Value::Null)` is a default, `None` is none.
+    #[serde(default, with = "present", skip_serializing_if = "Option::is_none")]
+    pub default: Option<Value>,
+    /// Plain values to find it by.
+    #[serde(default)]
+    pub metadata: Metadata,
+    /// What the tool wants back in `on_resume`; sealed with the state.
+    #[serde(default, with = "present", skip_serializing_if = "Option::is_none")]
+    pub saved: Option<Value>,
+}
+
+/// An open question of a run: one versioned, persisted object, from which a terminal prompt, a
+/// form, an inbox row and a notification are all derived.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Wait {
+    /// The version of this object's form; [`Wait::VERSION`] when written by this build.
+    pub version: u32,
+    /// Which wait of its run it is.
+    pub id: WaitId,
+    /// The tool that asks.
+    pub tool_id: ToolId,
+    /// Where in the flow it stands.
+    pub position: Position,
+    /// What is asked, and on which terms.
+    #[serde(flatten)]
+    pub request: WaitRequest,
+    /// When it was opened.
+    pub created_at: Timestamp,
+    /// After this time no answer is taken any more; none if it never ends.
+    pub expires_at: Option<Timestamp>,
+    /// Digests of the keys that may answer it.
+    pub keys: Vec<KeyDigest>,
+    /// Digest of the question: its id, prompt, shown value and schema.
+    pub question: ContentDigest,
+    /// Whether a notifier was told of it.
+    #[serde(default)]
+    pub notified: bool,
+}
+
+impl Wait {
+    /// The version of the persisted form that this build writes.
+    pub const VERSION: u32 = 1;
+}
+
+/// SHA-256 over the canonical JSON (RFC 8785) of something, in hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ContentDigest(pub String);
+
+/// What is given to a wait: the input, by whom, and an id that makes a retried request recognisable.
+///
+/// ```
+/// use dynamic_flow::Answer;
+/// let answer = Answer::new(serde_json::json!({ "approved": true })).by("jane").request_id("req-1");
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The input; it must fit the wait's schema.
+    pub input: Value,
+    /// Who gives it, as far as the caller knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// The caller's id of this request: the same id again is told that it was accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+impl Answer {
+    /// An answer with that input.
+    pub fn new(input: Value) -> Self {
+        Self { input, by: None, request_id: None }
+    }
+
+    /// Says who gives it.
+    #[must_use]
+    pub fn by(mut self, by: impl Into<String>) -> Self {
+        self.by = Some(by.into());
+        self
+    }
+
+    /// Makes a retry of the same request recognisable.
+    #[must_use]
+    pub fn request_id(mut self, id: impl Into<String>) -> Self {
+        self.request_id = Some(id.into());
+        self
+    }
+}
+
+impl From<Value> for Answer {
+    fn from(input: Value) -> Self {
+        Self::new(input)
+    }
+}
+
+/// What closed a wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Closed {
+    /// Somebody's answer was accepted.
+    Answered,
+    /// The deadline passed and the default took its place.
+    Defaulted,
+    /// The deadline passed and there was no default.
+    TimedOut,
+    /// The run was cancelled.
+    Cancelled,
+    /// The flow went on without it: a timeout around it, or a race that another branch won.
+    Superseded,
+}
+
+/// Which answer, default or cancellation a wait took, and when. Holds neither input nor output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The wait that was closed.
+    pub wait_id: WaitId,
+    /// The tool that asked.
+    pub tool_id: ToolId,
+    /// What closed it.
+    pub closed: Closed,
+    /// When it was closed.
+    pub at: Timestamp,
+    /// Who answered, as the answer said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// The request that answered, as the answer said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// Digest of the question that was answered.
+    pub question: ContentDigest,
+    /// Digest of the input that was taken, if any was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<ContentDigest>,
+    /// Digests of the keys that could have answered it.
+    #[serde(default)]
+    pub keys: Vec<KeyDigest>,
+}
+
+/// `Option<Value>` in which a `null` that is there stays `Some(Value::Null)`.
+pub(crate) mod present {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use serde_json::Value;
+
+    #[expect(clippy::ref_option, reason = "serde gives it so")]
+    pub(crate) fn serialize<S: Serializer>(
+        value: &Option<Value>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        value.serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Value>, D::Error> {
+        Value::deserialize(deserializer).map(Some)
+    }
+}
