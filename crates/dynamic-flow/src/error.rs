@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, error::Error as StdError, fmt};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{id::RunId, schema::Violation, wait::Receipt};
 
@@ -337,5 +337,57 @@ impl fmt::Debug for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// Why a tool failed: a code to catch it by, and a message.
+///
+/// ```
+/// use dynamic_flow::ToolError;
+/// let error = ToolError::new("no such customer").code("not_found");
+/// assert_eq!(error.to_string(), "no such customer");
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ToolError {
+    /// What to catch it by; `tool` unless the tool says another.
+    pub code: String,
+    /// What happened. It is shown to operators and kept with the run: no secrets.
+    pub message: String,
+    /// Whether a `retry` around the tool should try again.
+    pub retryable: bool,
+}
+
+impl ToolError {
+    /// An error with that message, worth a retry.
+    pub fn new(message: impl fmt::Display) -> Self {
+        Self { code: "tool".into(), message: message.to_string(), retryable: true }
+    }
+
+    /// Says what to catch it by.
+    #[must_use]
+    pub fn code(mut self, code: impl Into<Cow<'static, str>>) -> Self {
+        self.code = code.into().into_owned();
+        self
+    }
+
+    /// Says that trying again is of no use.
+    #[must_use]
+    pub fn permanent(mut self) -> Self {
+        self.retryable = false;
+        self
+    }
+}
+
+impl fmt::Display for ToolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+// `ToolError` is no `std::error::Error` itself, so that `?` turns any error into one.
+impl<E: StdError> From<E> for ToolError {
+    fn from(error: E) -> Self {
+        Self::new(error)
     }
 }

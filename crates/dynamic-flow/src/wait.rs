@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::{
     clock::Timestamp,
-    engine::Position,
     id::{KeyDigest, ToolId, WaitId},
+    position::Position,
     schema::Schema,
 };
 

@@ -3,6 +3,6 @@
 pub mod state;
 
 pub use state::{
-    Branch, Call, CallKind, Failure, FlowStamp, PathPart, Position, RunStatus, Snapshot, StepStamp,
+    Branch, Call, CallKind, Ended, Failure, FlowStamp, Memo, RunStatus, Snapshot, StepStamp,
     StepState,
 };

@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    id::{FlowId, RunId, StepId, ToolId},
+    expr::Compute,
+    id::{FlowId, StepId, ToolId},
     schema::Schema,
-    tool::{Tool, ToolError},
+    tool::Tool,
 };
 
 /// A flow: a tree of named steps.
@@ -195,7 +196,7 @@ impl StepKind {
         }
     }
 
-    /// The bodies inside the step, by name: `body`, `handler`, `otherwise`, or the arm's name behind `arm:`.
+    /// The bodies inside the step, by name.
     pub fn bodies(&self) -> Vec<(BodyName, &Body)> {
         match self {
             Self::Tap { body }
@@ -261,91 +262,6 @@ impl Backoff {
         let exponent = i32::try_from(failed.saturating_sub(1)).unwrap_or(i32::MAX);
         let seconds = self.first.as_secs_f64() * self.factor.max(1.0).powi(exponent);
         Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX).min(self.max)
-    }
-}
-
-/// How a value is computed from the current value and the variables.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Compute {
-    /// A Rust closure.
-    Code(Code),
-    /// A value known beforehand.
-    Value(Value),
-    /// A CEL expression over `value`, `vars` and `input`.
-    Cel(String),
-    /// A minijinja template over the same names; gives a text.
-    Template(String),
-    /// An object of computed fields.
-    Object(BTreeMap<String, Compute>),
-    /// A list of computed items.
-    List(Vec<Compute>),
-}
-
-/// What a computation sees.
-#[derive(Debug, Clone, Copy)]
-pub struct CodeInput<'a> {
-    /// The current value.
-    pub value: &'a Value,
-    /// The variables in scope.
-    pub vars: &'a BTreeMap<String, Value>,
-    /// The input of the run.
-    pub input: &'a Value,
-    /// The run.
-    pub run_id: RunId,
-}
-
-/// A Rust closure in a flow. What it computes can't be compared or stored: two are always equal,
-/// and one that was read from data can't be called.
-#[derive(Clone, Default)]
-pub struct Code(Option<Arc<CodeFn>>);
-
-type CodeFn = dyn Fn(CodeInput<'_>) -> Result<Value, ToolError> + Send + Sync;
-
-impl Code {
-    /// Wraps a closure.
-    pub fn new(
-        code: impl Fn(CodeInput<'_>) -> Result<Value, ToolError> + Send + Sync + 'static,
-    ) -> Self {
-        Self(Some(Arc::new(code)))
-    }
-
-    /// Calls the closure.
-    ///
-    /// # Errors
-    /// What the closure fails with; `unbound` where there is no closure.
-    pub fn call(&self, input: CodeInput<'_>) -> Result<Value, ToolError> {
-        match &self.0 {
-            Some(code) => code(input),
-            None => Err(ToolError::new("this flow was read from data and has no code here")
-                .code("unbound")
-                .permanent()),
-        }
-    }
-}
-
-impl PartialEq for Code {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl fmt::Debug for Code {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Code")
-    }
-}
-
-impl Serialize for Code {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_unit()
-    }
-}
-
-impl<'de> Deserialize<'de> for Code {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        <()>::deserialize(deserializer)?;
-        Ok(Self(None))
     }
 }
 

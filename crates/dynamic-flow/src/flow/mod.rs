@@ -6,7 +6,7 @@ use std::{marker::PhantomData, sync::Arc};
 
 use serde_json::Value;
 
-pub use ir::{Backoff, Body, Code, CodeInput, Compute, FlowDef, Step, StepKind, ToolRef};
+pub use ir::{Backoff, Body, BodyName, FlowDef, Step, StepKind, ToolRef};
 
 /// A checked flow, from type `I` to type `O`; any JSON where it was read from a document.
 #[derive(Debug)]

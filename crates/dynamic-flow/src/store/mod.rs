@@ -8,21 +8,11 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Result,
     clock::Timestamp,
+    codec::Sealed,
     engine::RunStatus,
     id::{Epoch, FlowId, KeyDigest, Revision, RunId, ToolId, WaitId},
     wait::Metadata,
 };
-
-/// Bytes that only the codec makes and opens; `Debug` shows their number.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Sealed(#[serde(with = "base64_bytes")] pub Vec<u8>);
-
-impl fmt::Debug for Sealed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Sealed({} bytes)", self.0.len())
-    }
-}
 
 /// What a store holds for a run: sealed state, and the few plain columns that queries need.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -391,20 +381,4 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// Says how the store is, and whether it is set up to be durable.
     async fn health(&self) -> Result<Health>;
-}
-
-mod base64_bytes {
-    use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&STANDARD_NO_PAD.encode(bytes))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<u8>, D::Error> {
-        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        STANDARD_NO_PAD.decode(text.as_bytes()).map_err(serde::de::Error::custom)
-    }
 }

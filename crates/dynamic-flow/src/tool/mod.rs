@@ -1,6 +1,6 @@
 //! Tools: units of work with an id, schemas and an `execute`.
 
-use std::{borrow::Cow, collections::BTreeMap, error::Error as StdError, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    Error, ErrorKind, Result,
-    engine::Position,
+    Error, ErrorKind, Result, ToolError,
     id::{RunId, ToolId},
+    position::Position,
     schema::Schema,
     wait::WaitRequest,
 };
@@ -155,6 +155,10 @@ pub struct ToolContext {
     pub idempotency_key: String,
     /// Counts the attempts of the retry around it, from 1.
     pub attempt: u32,
+    /// The variables in scope.
+    pub variables: Arc<BTreeMap<String, Value>>,
+    /// The input of the run.
+    pub run_input: Arc<Value>,
 }
 
 impl ToolContext {
@@ -165,59 +169,9 @@ impl ToolContext {
             position: Position::default(),
             idempotency_key: "detached".into(),
             attempt: 1,
+            variables: Arc::default(),
+            run_input: Arc::default(),
         }
-    }
-}
-
-/// Why a tool failed: a code to catch it by, and a message.
-///
-/// ```
-/// use dynamic_flow::ToolError;
-/// let error = ToolError::new("no such customer").code("not_found");
-/// assert_eq!(error.to_string(), "no such customer");
-/// ```
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct ToolError {
-    /// What to catch it by; `tool` unless the tool says another.
-    pub code: String,
-    /// What happened. It is shown to operators and kept with the run: no secrets.
-    pub message: String,
-    /// Whether a `retry` around the tool should try again.
-    pub retryable: bool,
-}
-
-impl ToolError {
-    /// An error with that message, worth a retry.
-    pub fn new(message: impl fmt::Display) -> Self {
-        Self { code: "tool".into(), message: message.to_string(), retryable: true }
-    }
-
-    /// Says what to catch it by.
-    #[must_use]
-    pub fn code(mut self, code: impl Into<Cow<'static, str>>) -> Self {
-        self.code = code.into().into_owned();
-        self
-    }
-
-    /// Says that trying again is of no use.
-    #[must_use]
-    pub fn permanent(mut self) -> Self {
-        self.retryable = false;
-        self
-    }
-}
-
-impl fmt::Display for ToolError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-// `ToolError` is no `std::error::Error` itself, so that `?` turns any error into one.
-impl<E: StdError> From<E> for ToolError {
-    fn from(error: E) -> Self {
-        Self::new(error)
     }
 }
 
