@@ -4,10 +4,11 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     clock::Timestamp,
-    id::{KeyDigest, ToolId, WaitId},
+    id::{KeyDigest, RunId, ToolId, WaitId},
     position::Position,
     schema::Schema,
 };
@@ -152,12 +153,64 @@ pub struct Wait {
 impl Wait {
     /// The version of the persisted form that this build writes.
     pub const VERSION: u32 = 1;
+
+    /// Digest of a question: which wait of which run it is, what it asks and shows, and what an
+    /// answer must look like.
+    pub(crate) fn question_digest(
+        run: RunId,
+        id: &WaitId,
+        tool: &ToolId,
+        request: &WaitRequest,
+    ) -> ContentDigest {
+        ContentDigest::of_value(&serde_json::json!({
+            "run_id": run,
+            "wait_id": id,
+            "tool_id": tool,
+            "prompt": request.prompt,
+            "shown": request.shown,
+            "schema": request.schema,
+        }))
+    }
+
+    /// The receipt of a wait that was closed without an input.
+    pub(crate) fn receipt(&self, closed: Closed, at: Timestamp) -> Receipt {
+        Receipt {
+            wait_id: self.id.clone(),
+            tool_id: self.tool_id.clone(),
+            closed,
+            at,
+            by: None,
+            request_id: None,
+            question: self.question.clone(),
+            input: None,
+            keys: self.keys.clone(),
+        }
+    }
+
+    /// The receipt of an answer that was accepted at that time.
+    pub(crate) fn answered(&self, answer: &Answer, at: Timestamp) -> Receipt {
+        Receipt {
+            by: answer.by.clone(),
+            request_id: answer.request_id.clone(),
+            input: Some(ContentDigest::of_value(&answer.input)),
+            ..self.receipt(Closed::Answered, at)
+        }
+    }
 }
 
 /// SHA-256 over the canonical JSON (RFC 8785) of something, in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ContentDigest(pub String);
+
+impl ContentDigest {
+    /// The digest of a JSON value.
+    pub fn of_value(value: &Value) -> Self {
+        // A `Value` always has a canonical form: its keys are texts and its numbers are finite.
+        let canonical = serde_json_canonicalizer::to_vec(value).unwrap_or_default();
+        Self(hex::encode(Sha256::digest(canonical)))
+    }
+}
 
 /// What is given to a wait: the input, by whom, and an id that makes a retried request recognisable.
 ///

@@ -1,5 +1,7 @@
 //! The engine: the persisted state of a run, the pure machine that moves it, and its async shell.
 
+pub mod machine;
+pub mod runner;
 pub mod state;
 
 pub use state::{
