@@ -6,6 +6,7 @@ pub mod engine;
 mod error;
 pub mod expr;
 pub mod flow;
+pub mod hub;
 pub mod id;
 pub mod position;
 pub mod schema;

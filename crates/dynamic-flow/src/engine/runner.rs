@@ -11,12 +11,13 @@ use std::{
 
 use async_trait::async_trait;
 use futures::FutureExt as _;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::Instrument as _;
 
 use super::{
-    machine::{Command, Event, Machine, Order, Trace, Traced},
+    machine::{Command, Event, Machine, Order, Trace},
     state::{CallKind, Snapshot},
 };
 use crate::{
@@ -29,7 +30,8 @@ use crate::{
 };
 
 /// When a run is committed beyond its waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Durability {
     /// At waits, before and after tools with effects, and at the end.
     #[default]

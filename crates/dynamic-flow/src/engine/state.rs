@@ -157,6 +157,11 @@ impl Snapshot {
         if self.status.is_final() { None } else { deadlines.chain(self.root.timers()).min() }
     }
 
+    /// Whether it was failed from outside because its workers died of it.
+    pub fn is_poisoned(&self) -> bool {
+        matches!(&self.ended, Some(Ended::Failed(failure)) if failure.code == Failure::POISONED)
+    }
+
     /// The positions of the steps that the run stands in, leaves only.
     pub fn positions(&self) -> Vec<Position> {
         let mut leaves = Vec::new();
@@ -264,6 +269,8 @@ pub struct Failure {
 impl Failure {
     /// The code of a wait whose deadline passed without a default.
     pub const WAIT_TIMED_OUT: &'static str = "wait_timed_out";
+    /// The code of a run that was taken over again and again without getting further.
+    pub const POISONED: &'static str = "poisoned";
 }
 
 /// One live thread of a run: a body that is being gone through.

@@ -73,10 +73,32 @@ pub struct Lease {
     pub until: Timestamp,
 }
 
-/// A name under which due runs are offered to workers: a flow's id, or `@documents`, or `@purge`.
+/// A name under which due runs are offered to workers. Flow ids have no `@`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Queue(pub String);
+
+impl Queue {
+    /// The queue of the runs of a flow in code: only who has the code may claim them.
+    pub fn of_flow(id: &FlowId) -> Self {
+        Self(id.to_string())
+    }
+
+    /// The queue of the runs that carry their document: anybody may claim them.
+    pub fn documents() -> Self {
+        Self("@documents".into())
+    }
+
+    /// The queue of ended runs, which are due when their retention is over.
+    pub fn purge() -> Self {
+        Self("@purge".into())
+    }
+
+    /// The queue of states that were suspended without a flow.
+    pub fn states() -> Self {
+        Self("@states".into())
+    }
+}
 
 impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
