@@ -313,11 +313,11 @@ impl StateEncryptor for Toy {
 struct Shouting;
 
 impl StateSerializer for Shouting {
-    fn to_bytes(&self, value: &Value) -> Result<Vec<u8>> {
+    fn serialize(&self, value: &Value) -> Result<Vec<u8>> {
         Ok(format!("!{value}").into_bytes())
     }
 
-    fn from_bytes(&self, bytes: &[u8]) -> Result<Value> {
+    fn deserialize(&self, bytes: &[u8]) -> Result<Value> {
         bytes
             .strip_prefix(b"!")
             .and_then(|json| serde_json::from_slice(json).ok())

@@ -72,13 +72,13 @@ pub trait StateSerializer: Send + Sync {
     ///
     /// # Errors
     /// `SerializationError`, without a word of the value.
-    fn to_bytes(&self, value: &Value) -> Result<Vec<u8>>;
+    fn serialize(&self, value: &Value) -> Result<Vec<u8>>;
 
-    /// Reads what [`StateSerializer::to_bytes`] wrote. It must stand any bytes.
+    /// Reads what [`StateSerializer::serialize`] wrote. It must stand any bytes.
     ///
     /// # Errors
     /// `CorruptState`, without a word of the bytes.
-    fn from_bytes(&self, bytes: &[u8]) -> Result<Value>;
+    fn deserialize(&self, bytes: &[u8]) -> Result<Value>;
 }
 
 /// What can be told of sealed bytes without opening them; nothing of it is authenticated.
@@ -219,7 +219,7 @@ impl Codec {
     ) -> Result<Sealed> {
         let value = value::to_value(value)?;
         let (encoding, raw) = match &self.serializer {
-            Some(serializer) => (Encoding::Custom, serializer.to_bytes(&value)?),
+            Some(serializer) => (Encoding::Custom, serializer.serialize(&value)?),
             None => (Encoding::Json, serde_json::to_vec(&value).map_err(unwritable)?),
         };
         if raw.len() > self.max_state_size {
@@ -260,8 +260,10 @@ impl Codec {
                     None => error,
                 }
             })?,
-            (Encoding::Custom, Some(serializer)) => value::from_value(serializer.from_bytes(&raw)?)
-                .map_err(|error| unreadable(error.message()))?,
+            (Encoding::Custom, Some(serializer)) => {
+                value::from_value(serializer.deserialize(&raw)?)
+                    .map_err(|error| unreadable(error.message()))?
+            }
             (Encoding::Custom, None) => {
                 return Err(Error::new(
                     ErrorKind::InvalidConfig,
