@@ -47,6 +47,7 @@ pub fn to_value<T: Serialize + ?Sized>(value: &T) -> Result<Value> {
 /// assert_eq!(error.context_value("at"), Some("/1"));
 /// assert_eq!(error.message(), "invalid type: string, expected u8");
 /// ```
+#[expect(clippy::needless_pass_by_value, reason = "as `to_value` gives it; nobody needs it after")]
 pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T> {
     T::deserialize(&value).map_err(|complaint| {
         // A `Value` knows no places; its text does.

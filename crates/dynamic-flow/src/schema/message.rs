@@ -104,14 +104,14 @@ fn many(count: u64, thing: &str) -> String {
 
 fn names(names: &[String]) -> String {
     let mut told: Vec<String> =
-        names.iter().take(MAX_NAMES).map(|name| cut(format_args!("{name:?}"))).collect();
+        names.iter().take(MAX_NAMES).map(|name| cut(&format_args!("{name:?}"))).collect();
     if names.len() > MAX_NAMES {
         told.push("…".into());
     }
     told.join(", ")
 }
 
-fn cut(text: impl ToString) -> String {
+fn cut(text: &impl ToString) -> String {
     let text = text.to_string();
     match text.char_indices().nth(MAX_QUOTED) {
         Some((end, _)) => format!("{}…", &text[..end]),
