@@ -1,5 +1,9 @@
 //! Tools: units of work with an id, schemas and an `execute`.
 
+mod await_input;
+mod function;
+mod presets;
+
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
@@ -13,6 +17,15 @@ use crate::{
     position::Position,
     schema::Schema,
     wait::WaitRequest,
+};
+
+pub use self::{
+    await_input::{About, AnyInput, AwaitInput, AwaitInputDef, FitsPipe},
+    function::{FnTool, ToolFuture, ToolReturn, tool_fn},
+    presets::{
+        Annotation, Approval, ChoiceInput, ChoicesInput, Confirmation, DocumentReview, FormInput,
+        HumanInTheLoop, NumberInput, Preset, ReviewDecision, TextInput,
+    },
 };
 
 /// What a tool is, without how it works.
@@ -130,6 +143,12 @@ pub trait Tool: Send + Sync + 'static {
 }
 
 /// A tool whose input and output are Rust types, as the typed builder needs it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a typed tool",
+    label = "not a typed tool",
+    note = "put `#[tool]` on a function and name the type that it makes: `fn check_stock` makes `CheckStock`",
+    note = "for a question to somebody outside there is `await_input`"
+)]
 pub trait TypedTool: Sized {
     /// What goes in.
     type Input: DeserializeOwned + JsonSchema + Send + 'static;
