@@ -1,5 +1,9 @@
 //! Flows that stop for outside input and go on exactly after it.
 
+// So that what `#[tool]` makes compiles inside this crate too.
+#[cfg(test)]
+extern crate self as dynamic_flow;
+
 pub mod clock;
 pub mod codec;
 pub mod engine;
@@ -14,6 +18,8 @@ pub mod store;
 pub mod tool;
 pub mod value;
 pub mod wait;
+
+pub use dynamic_flow_macros::tool;
 
 pub use clock::{Clock, SystemClock, Timestamp, days, hours, minutes, seconds};
 pub use error::{Error, ErrorKind, Finding, Result, ToolError};

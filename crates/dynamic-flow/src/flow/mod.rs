@@ -1,15 +1,17 @@
 //! Flows: definitions of what happens, step by step.
 
+mod build;
+mod check;
 pub mod ir;
 
-use std::{marker::PhantomData, sync::Arc};
+use std::{fmt, marker::PhantomData, sync::Arc};
 
 use serde_json::Value;
 
+pub use build::{Arms, CaughtError, FlowBuilder, Var};
 pub use ir::{Backoff, Body, BodyName, FlowDef, Step, StepKind, ToolRef};
 
 /// A checked flow, from type `I` to type `O`; any JSON where it was read from a document.
-#[derive(Debug)]
 pub struct Flow<I = Value, O = Value> {
     def: Arc<FlowDef>,
     types: PhantomData<fn(I) -> O>,
@@ -18,6 +20,12 @@ pub struct Flow<I = Value, O = Value> {
 impl<I, O> Clone for Flow<I, O> {
     fn clone(&self) -> Self {
         Self { def: self.def.clone(), types: PhantomData }
+    }
+}
+
+impl<I, O> fmt::Debug for Flow<I, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Flow").field(&self.def).finish()
     }
 }
 
