@@ -53,11 +53,7 @@ fn manager_approval() -> AwaitInput<Approval, crate::tool::About<ValidOrder>> {
         .description("Decides on large orders.")
         .prompt_with(|order: &ValidOrder| format!("Approve {} for {}?", order.id, order.total))
         .timeout(hours(4))
-        .default_value(Approval {
-            approved: false,
-            approved_by: "system".into(),
-            comments: None,
-        })
+        .default_value(Approval { approved: false, approved_by: "system".into(), comments: None })
 }
 
 fn ids(body: &Body) -> Vec<&str> {
@@ -119,7 +115,11 @@ fn closures_work_on_typed_values() {
         .filter("approved", |(_, approval)| approval.approved)
         .map("total", |(order, _)| order.total)
         .try_map("cents", |total| {
-            if total >= 0.0 { Ok(total * 100.0) } else { Err(ToolError::new("negative").code("neg")) }
+            if total >= 0.0 {
+                Ok(total * 100.0)
+            } else {
+                Err(ToolError::new("negative").code("neg"))
+            }
         })
         .build()
         .unwrap();
@@ -333,12 +333,16 @@ fn all_that_is_wrong_is_reported_at_once_with_its_path() {
             })
             .map("a", |_| 1_u32)
             .map("a", |n| n)
-            .switch_route("way", |_| "x", |arms| {
-                arms.arm("x", |n| n)
-                    .arm("x", |n| n.sleep("s", seconds(1)))
-                    .otherwise(|n| n)
-                    .otherwise(|n| n)
-            })
+            .switch_route(
+                "way",
+                |_| "x",
+                |arms| {
+                    arms.arm("x", |n| n)
+                        .arm("x", |n| n.sleep("s", seconds(1)))
+                        .otherwise(|n| n)
+                        .otherwise(|n| n)
+                },
+            )
             .await_input(HumanInTheLoop::choice("pick", Vec::<String>::new())),
     );
     let expected = [
