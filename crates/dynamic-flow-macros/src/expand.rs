@@ -11,7 +11,7 @@ use crate::options::Options;
 
 /// The function and its tool; or the function and what is wrong with it, so that nothing else
 /// that is wrong is the attribute's fault.
-pub(crate) fn expand(options: TokenStream, item: TokenStream) -> TokenStream {
+pub(crate) fn expand(options: TokenStream, item: &TokenStream) -> TokenStream {
     let tool = syn::parse2(options).and_then(|options| {
         let function = match syn::parse2(item.clone())? {
             Item::Fn(function) => function,

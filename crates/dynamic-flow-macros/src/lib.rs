@@ -31,5 +31,5 @@ use proc_macro::TokenStream;
 /// those that the function's name gives.
 #[proc_macro_attribute]
 pub fn tool(options: TokenStream, item: TokenStream) -> TokenStream {
-    expand::expand(options.into(), item.into()).into()
+    expand::expand(options.into(), &item.into()).into()
 }
