@@ -1,7 +1,7 @@
 use serde_json::json;
 
-use super::*;
-use crate::hours;
+use super::{def::scalar, *};
+use crate::{ErrorKind, Metadata, ToolContext, hours, tool::Output, wait::WaitRequest};
 
 #[derive(Clone, Serialize, serde::Deserialize, JsonSchema)]
 struct Order {

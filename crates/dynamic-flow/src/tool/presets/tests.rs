@@ -1,6 +1,9 @@
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 
 use super::*;
+use crate::{ErrorKind, Schema};
 
 fn schema<A>(question: AwaitInput<A>) -> Schema {
     question.into_def().unwrap().schema
