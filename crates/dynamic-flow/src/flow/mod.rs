@@ -1,7 +1,8 @@
 //! Flows: definitions of what happens, step by step.
 
-mod build;
+pub mod build;
 mod check;
+pub mod document;
 pub mod ir;
 
 use std::{fmt, marker::PhantomData, sync::Arc};
@@ -9,6 +10,8 @@ use std::{fmt, marker::PhantomData, sync::Arc};
 use serde_json::Value;
 
 pub use build::{Arms, CaughtError, FlowBuilder, Var};
+pub use check::{MAX_NESTING, MAX_STEPS, check};
+pub use document::{document_schema, parse_duration};
 pub use ir::{Backoff, Body, BodyName, FlowDef, Step, StepKind, ToolRef};
 
 /// A checked flow, from type `I` to type `O`; any JSON where it was read from a document.
