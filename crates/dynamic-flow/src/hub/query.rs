@@ -135,7 +135,7 @@ impl PersistenceHub {
     /// `RunNotFound`; `CorruptState` where it is no sealed state.
     pub async fn sealed_info(&self, run: RunId) -> Result<SealedInfo> {
         let record = self.inner().vault.require(run).await?;
-        self.inner().codec.sealed_info(&record.snapshot).map_err(|error| error.with_run(run))
+        crate::codec::Codec::sealed_info(&record.snapshot).map_err(|error| error.with_run(run))
     }
 
     /// Tells which parked runs a newer flow could not go on with, before it is deployed.

@@ -14,7 +14,7 @@ use crate::{
     flow::{Backoff, Body, BodyName, FlowDef, Step, StepKind, ToolRef, check::Address},
     id::{StepId, ToolId},
     schema::Schema,
-    tool::{await_input::AwaitInputDef, presets::Preset},
+    tool::{AwaitInputDef, Preset},
     wait::Deadline,
 };
 
