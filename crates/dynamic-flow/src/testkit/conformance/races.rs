@@ -214,7 +214,11 @@ pub async fn a_delete_and_an_update_exclude_each_other(subject: Subject) {
             match n {
                 0 | 1 => store.delete(id(round), expect).await.is_ok(),
                 2 | 3 => {
-                    let change = Change { snapshot: Some(sealed("update")), ..Change::at(at(1)) };
+                    let change = Change {
+                        due_at: Some(None),
+                        snapshot: Some(sealed("update")),
+                        ..Change::at(at(1))
+                    };
                     store.update(id(round), expect, change).await.is_ok()
                 }
                 _ => !store.claim(claim(at(1))).await.expect("claim").is_empty(),
