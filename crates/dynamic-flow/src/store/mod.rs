@@ -1,5 +1,8 @@
 //! The store: one small trait, atomic on one record.
 
+#[cfg(feature = "file")]
+mod file;
+
 use std::{collections::BTreeSet, fmt, time::Duration};
 
 use async_trait::async_trait;
@@ -13,6 +16,9 @@ use crate::{
     id::{Epoch, FlowId, KeyDigest, Revision, RunId, ToolId, WaitId},
     wait::Metadata,
 };
+
+#[cfg(feature = "file")]
+pub use self::file::{FileStore, Rebuilt};
 
 /// What a store holds for a run: sealed state, and the few plain columns that queries need.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
