@@ -1,5 +1,7 @@
 //! Pages of runs: names are listed, and only the records that may match are read.
 
+use std::cmp::Reverse;
+
 use super::{
     disk::{self, At as _},
     folder::Folder,
@@ -58,7 +60,7 @@ impl Folder {
         let mut buckets = Vec::new();
         let each = |name: &str| buckets.extend(parse_bucket(name).filter(|b| range.touches(*b)));
         disk::names(&runs, each).at("list records", &runs)?;
-        buckets.sort_unstable_by(|a, b| b.cmp(a));
+        buckets.sort_unstable_by_key(|bucket| Reverse(*bucket));
         Ok(buckets)
     }
 
@@ -79,7 +81,7 @@ impl Folder {
             found.push(Found { id, what });
         };
         disk::names(&folder, each).at("list records", &folder)?;
-        found.sort_unstable_by(|a, b| b.id.cmp(&a.id));
+        found.sort_unstable_by_key(|found| Reverse(found.id));
         Ok(found)
     }
 
