@@ -22,7 +22,8 @@ fn any_record(dice: &mut Dice) -> Record {
 
 fn any_columns(dice: &mut Dice) -> Change {
     let waits = (0..dice.below(9)).map(|_| {
-        let tool = ["approve", "confirm", "review", "a", "b", "c", "d", "e"][dice.below(8) as usize];
+        let tool =
+            ["approve", "confirm", "review", "a", "b", "c", "d", "e"][dice.below(8) as usize];
         let deadline = at(dice.below(10).cast_signed() * 1000);
         wait(tool, (dice.below(3) > 0).then_some(deadline))
     });
@@ -220,7 +221,8 @@ async fn queues_whose_hashes_were_equal_would_not_mix() {
         fs::copy(&hint, copy).unwrap();
     }
     assert_eq!(place.claimed(at(0), 9).await, []);
-    let theirs = dynamic_flow::store::Claim { queues: vec![record.queue.unwrap()], ..claim(at(0), 9) };
+    let theirs =
+        dynamic_flow::store::Claim { queues: vec![record.queue.unwrap()], ..claim(at(0), 9) };
     assert_eq!(place.store.claim(theirs).await.unwrap().len(), 1);
 }
 
