@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::{PermissionsExt as _, symlink},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
     path::Path,
     process::Command,
 };
@@ -279,7 +279,7 @@ async fn what_a_crash_left_half_written_is_tidied_up() {
     place.store.insert(record).await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deleted_lock_files_let_nobody_in() {
     let place = Place::new().await;
     let record = parked();
@@ -288,16 +288,25 @@ async fn deleted_lock_files_let_nobody_in() {
     let held = fs::File::open(&path).unwrap();
     held.lock().unwrap();
     let store = place.store.clone();
-    let id = record.id;
-    let waiting = tokio::spawn(async move { store.delete(id, Expect::Any).await });
-    // The waiter has it open now, or will open the new one: either way it must lock the new one.
+    let waiting = tokio::spawn(async move { store.delete(record.id, Expect::Any).await });
+    let waits = format!(":{} ", held.metadata().unwrap().ino());
+    let is_waiting = |line: &str| line.contains("-> FLOCK") && line.contains(&waits);
+    while !fs::read_to_string("/proc/locks").unwrap().lines().any(is_waiting) {
+        std::thread::yield_now();
+    }
+    // It waits for a file that is deleted now: what it gets then is worth nothing.
     fs::remove_file(&path).unwrap();
     let again = fs::File::create(&path).unwrap();
     again.lock().unwrap();
     drop(held);
-    tokio::task::yield_now().await;
-    assert!(place.store.get(id).await.unwrap().is_some());
-    assert!(!waiting.is_finished());
+    let waits = format!(":{} ", again.metadata().unwrap().ino());
+    let is_waiting = |line: &str| line.contains("-> FLOCK") && line.contains(&waits);
+    while !waiting.is_finished()
+        && !fs::read_to_string("/proc/locks").unwrap().lines().any(is_waiting)
+    {
+        std::thread::yield_now();
+    }
+    assert!(place.store.get(record.id).await.unwrap().is_some());
     drop(again);
     waiting.await.unwrap().unwrap();
 }

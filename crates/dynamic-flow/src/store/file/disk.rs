@@ -93,7 +93,10 @@ impl Mode {
         // Whoever finds a folder of hints empty may remove it, at any time.
         for _ in 0..64 {
             match self.create_new(path) {
-                Ok(_) => return Ok(true),
+                Ok(_) => {
+                    journal::note("place", path);
+                    return Ok(true);
+                }
                 Err(error) if error.kind() == Io::AlreadyExists => return Ok(false),
                 Err(error) if error.kind() == Io::NotFound => {
                     self.create_parents(path, folders)?;
@@ -127,6 +130,7 @@ impl Mode {
         if written.is_err() {
             let _ = fs::remove_file(temp);
         }
+        journal::note("rename", path);
         written
     }
 
@@ -140,7 +144,10 @@ impl Mode {
         };
         file.write_all(bytes)?;
         match sync {
-            Sync::Contents => file.sync_data(),
+            Sync::Contents => {
+                journal::note("sync", path);
+                file.sync_data()
+            }
             Sync::Never => Ok(()),
         }
     }
@@ -164,6 +171,7 @@ pub(super) fn parent(path: &Path) -> &Path {
 
 /// Makes the names in a folder survive a power failure.
 pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
+    journal::note("sync", path);
     // Elsewhere a folder can't be opened as a file, and its names are the file system's care.
     #[cfg(unix)]
     File::open(path)?.sync_all()?;
@@ -194,9 +202,15 @@ pub(super) fn names(path: &Path, mut each: impl FnMut(&str)) -> io::Result<()> {
     Ok(())
 }
 
+/// Removes a file.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    journal::note("remove", path);
+    fs::remove_file(path)
+}
+
 /// Removes a hint of the due index, and the folders that are empty without it.
 pub(super) fn remove_due(hint: &Path) {
-    if fs::remove_file(hint).is_ok() {
+    if remove(hint).is_ok() {
         remove_empty(parent(hint));
     }
 }
@@ -257,4 +271,30 @@ impl<T> At<T> for io::Result<T> {
     fn at(self, what: &str, path: &Path) -> Result<T> {
         self.map_err(|error| cannot(what, path)(error))
     }
+}
+
+/// What a thread did to files, in order: no test can cut the power, but it can see what was synced
+/// before what.
+mod journal {
+    use std::path::Path;
+
+    #[cfg(test)]
+    thread_local! {
+        pub(super) static NOTES: std::cell::RefCell<Vec<(&'static str, std::path::PathBuf)>> =
+            const { std::cell::RefCell::new(Vec::new()) };
+    }
+
+    #[cfg(test)]
+    pub(super) fn note(what: &'static str, path: &Path) {
+        NOTES.with_borrow_mut(|notes| notes.push((what, path.to_owned())));
+    }
+
+    #[cfg(not(test))]
+    pub(super) fn note(_: &'static str, _: &Path) {}
+}
+
+/// What this thread did to files since it was asked last.
+#[cfg(test)]
+pub(super) fn take_notes() -> Vec<(&'static str, std::path::PathBuf)> {
+    journal::NOTES.take()
 }

@@ -167,7 +167,7 @@ impl Folder {
             before.without(&after).remove();
         }
         if old.is_some_and(|old| old.renewed) {
-            let _ = fs::remove_file(self.layout.lease(id));
+            let _ = disk::remove(&self.layout.lease(id));
         }
         Ok(())
     }
@@ -176,10 +176,10 @@ impl Folder {
         let _lock = self.lock(id)?;
         let old = self.expect(id, expect)?;
         let path = self.layout.record(id);
-        fs::remove_file(&path).at("remove a record", &path)?;
+        disk::remove(&path).at("remove a record", &path)?;
         let bucket = self.layout.bucket(id);
         disk::sync_dir(&bucket).at("sync a folder", &bucket)?;
-        let _ = fs::remove_file(self.layout.lease(id));
+        let _ = disk::remove(&self.layout.lease(id));
         Hints::of(&self.layout, &old.record).remove();
         // New records come into the present bucket: that its name is durable must stay true.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -232,7 +232,7 @@ impl Folder {
     pub(super) fn drop_columns_hint(&self, _lock: &Lock, id: RunId, hint: &Path) -> Result<()> {
         let right = self.load(id)?.map(|stored| self.layout.columns_hint(&stored.record));
         if right.as_deref() != Some(hint) {
-            match fs::remove_file(hint) {
+            match disk::remove(hint) {
                 Err(error) if error.kind() != Io::NotFound => {
                     return Err(error).at("remove a file of the index", hint);
                 }
@@ -287,7 +287,7 @@ impl Hints {
     /// Removes them, as far as it can: a hint too many is met and checked one day.
     fn remove(&self) {
         if let Some(path) = &self.columns {
-            let _ = fs::remove_file(path);
+            let _ = disk::remove(path);
         }
         if let Some(path) = &self.due {
             disk::remove_due(path);
@@ -297,4 +297,90 @@ impl Hints {
 
 pub(super) fn conflict(message: &'static str, id: RunId) -> Error {
     Error::new(ErrorKind::Conflict, message).with_run(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        codec::Sealed,
+        engine::RunStatus,
+        store::{Lease, Queue},
+    };
+
+    fn record() -> Record {
+        Record {
+            id: RunId::from_bytes([9; 16]),
+            revision: Revision::FIRST,
+            epoch: Epoch::default(),
+            flow_id: "flow".into(),
+            queue: Some(Queue("flow".into())),
+            status: RunStatus::Waiting,
+            waits: Vec::new(),
+            metadata: crate::Metadata::new(),
+            updated_at: Timestamp::from_millis(0),
+            due_at: Some(Timestamp::from_millis(0)),
+            attempts: 0,
+            lease: Some(Lease { owner: "me".into(), until: Timestamp::from_millis(0) }),
+            snapshot: Sealed(vec![1]),
+            inbox: Vec::new(),
+        }
+    }
+
+    /// What was done to files, each as its last part, hints by their kind.
+    fn notes(folder: &Folder) -> Vec<String> {
+        let kind = |path: &Path| match path.strip_prefix(folder.layout.root()).unwrap() {
+            path if path.starts_with("due") => "due hint".to_owned(),
+            path if path.to_string_lossy().ends_with('~') => "hint".to_owned(),
+            path => path.to_string_lossy().replace(&record().id.to_string(), "ID"),
+        };
+        let notes = disk::take_notes();
+        notes.iter().map(|(what, path)| format!("{what} {}", kind(path))).collect()
+    }
+
+    #[test]
+    fn each_write_is_synced_and_its_hints_are_there_before_it_and_after_it() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path().to_owned(), Mode::PRIVATE);
+        folder.provision().unwrap();
+        let made = notes(&folder);
+        assert!(made[0].starts_with("sync .tmp-dynamic-flow-store-"), "{made:?}");
+        assert_eq!(made[1..3], ["rename dynamic-flow-store.json", "sync "], "{made:?}");
+
+        folder.insert(&record()).unwrap();
+        let write =
+            ["sync tmp/ID.json", "rename runs/090909/ID.json", "sync runs/090909"].as_slice();
+        let hints = ["place hint", "place due hint"].as_slice();
+        assert_eq!(notes(&folder), [&["sync runs"], hints, write].concat());
+
+        let change = Change {
+            status: Some(RunStatus::Ready),
+            due_at: Some(Some(Timestamp::from_millis(5))),
+            ..Change::at(Timestamp::from_millis(0))
+        };
+        folder.update(record().id, Expect::Any, change).unwrap();
+        let removed = ["remove hint", "remove due hint"].as_slice();
+        assert_eq!(notes(&folder), [hints, write, removed].concat());
+
+        let change = Change::at(Timestamp::from_millis(0));
+        folder.update(record().id, Expect::Any, change).unwrap();
+        assert_eq!(notes(&folder), write, "nothing is done for what stays as it was");
+
+        folder.renew(record().id, record().epoch, Timestamp::from_millis(9)).unwrap();
+        let renewed = ["place due hint", "rename runs/090909/ID.lease", "remove due hint"];
+        assert_eq!(notes(&folder), renewed);
+
+        folder.delete(record().id, Expect::Any).unwrap();
+        let first = ["remove runs/090909/ID.json", "sync runs/090909"].as_slice();
+        let rest = ["remove runs/090909/ID.lease"].as_slice();
+        assert_eq!(notes(&folder), [first, rest, removed].concat());
+
+        let mut next = record();
+        next.id = RunId::from_bytes([10; 16]);
+        folder.insert(&next).unwrap();
+        assert!(notes(&folder).contains(&"sync runs".into()));
+        next.id = RunId::from_bytes([[10; 8], [0; 8]].concat().try_into().unwrap());
+        folder.insert(&next).unwrap();
+        assert!(!notes(&folder).contains(&"sync runs".into()), "its name is known to be durable");
+    }
 }

@@ -138,3 +138,41 @@ fn unescape(text: &str) -> String {
     let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
     escapes.iter().fold(text.to_owned(), |text, (code, plain)| text.replace(code, plain))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "\
+24 30 0:22 / / rw - ext4 /dev/vda rw
+25 24 0:23 / /data rw,relatime shared:2 master:1 - nfs4 server:/x rw
+26 24 0:24 / /data/with\\040space rw - overlay overlay rw
+27 24 0:25 / /tmp rw - ext4 /dev/vda rw
+28 24 0:26 / /tmp rw - tmpfs tmpfs rw
+";
+
+    #[test]
+    fn the_innermost_mount_tells_the_file_system() {
+        let kind = |path: &str| kind_in(TABLE, Path::new(path)).unwrap();
+        assert_eq!(kind("/home/flows"), "ext4");
+        assert_eq!(kind("/data/flows"), "nfs4");
+        assert_eq!(kind("/database"), "ext4");
+        assert_eq!(kind("/data/with space/flows"), "overlay");
+        assert_eq!(kind("/tmp/flows"), "tmpfs");
+        assert_eq!(kind_in("garbage", Path::new("/")), None);
+    }
+
+    #[test]
+    fn what_an_operator_should_know_is_said() {
+        assert_eq!(judge("ext4"), (true, None));
+        for (kind, durable, words) in [
+            ("tmpfs", false, "in memory"),
+            ("nfs", true, "network file system (nfs)"),
+            ("overlay", true, "Mount a volume"),
+        ] {
+            let (survives, warning) = judge(kind);
+            assert_eq!(survives, durable, "{kind}");
+            assert!(warning.unwrap().contains(words), "{kind}");
+        }
+    }
+}

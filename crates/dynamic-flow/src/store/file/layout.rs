@@ -291,3 +291,48 @@ fn hash(text: &str, digits: usize) -> String {
     hex.truncate(digits);
     hex
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_sort_as_their_names_do() {
+        let times = [i64::MIN, -1, 0, 1, 1_795_420_800_000, i64::MAX].map(Timestamp::from_millis);
+        assert!(times.is_sorted_by_key(|at| format!("{:016x}", sortable(*at))));
+        let id = RunId::from_bytes([0xab; 16]);
+        for at in times {
+            assert_eq!(parse_due(&format!("{:016x}~{id}", sortable(at))), Some((at, id)));
+            assert!(format!("{:x}", due_hours(at)).len() <= HOURS_DIGITS);
+            assert!(format!("{:x}", due_seconds(at)).len() <= SECONDS_DIGITS);
+        }
+    }
+
+    #[test]
+    fn an_id_has_one_spelling() {
+        let id = "019ab3c4-d5e6-7f80-9a1b-2c3d4e5f6071";
+        assert_eq!(parse_id(id), Some(id.parse().unwrap()));
+        let upper = id.to_uppercase();
+        let simple = id.replace('-', "");
+        for other in [&*upper, &simple, &id[1..], "", &id.replace('-', "0"), &id.replace('0', "g")]
+        {
+            assert_eq!(parse_id(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_not_ours_is_nothing() {
+        let id = "019ab3c4-d5e6-7f80-9a1b-2c3d4e5f6071";
+        for rest in ["", ".jsonx", "~", "~waiting", "~waiting~00~1~2", "~w~0~x~2~a", "~w~0~~~a~b"] {
+            assert_eq!(parse_name(&format!("{id}{rest}")), None, "{rest}");
+        }
+        for rest in [".json", ".lease", "~w~0~~~", "~w~0~-1~2~a.b"] {
+            assert!(parse_name(&format!("{id}{rest}")).is_some(), "{rest}");
+        }
+        assert_eq!(parse_name("µ"), None);
+        assert_eq!(parse_bucket("00000g"), None);
+        assert_eq!(parse_bucket("0000001"), None);
+        assert_eq!(parse_bucket("00ffFF"), None);
+        assert_eq!(parse_bucket("00ffff"), Some(0xffff));
+    }
+}
