@@ -1,8 +1,13 @@
 //! The store: one small trait, atomic on one record.
 
 mod check;
+#[cfg(feature = "file")]
+pub mod file;
 pub mod memory;
 
+pub use memory::MemoryStore;
+#[cfg(feature = "file")]
+pub use file::FileStore;
 pub use check::{
     MAX_COUNTER, MAX_METADATA_ENTRIES, MAX_METADATA_NAME_BYTES, MAX_METADATA_TEXT_BYTES,
 };
@@ -20,6 +25,9 @@ use crate::{
     id::{Epoch, FlowId, KeyDigest, Revision, RunId, ToolId, WaitId},
     wait::Metadata,
 };
+
+#[cfg(feature = "file")]
+pub use self::file::{FileStore, Rebuilt};
 
 /// What a store holds for a run: sealed state, and the few plain columns that queries need.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
