@@ -21,7 +21,8 @@ pub use check::{MAX_SCHEMA_BYTES, MAX_SCHEMA_DEPTH, MAX_SCHEMA_NODES};
 /// How much memory a regular expression of a schema may take, compiled.
 const MAX_PATTERN_BYTES: usize = 1 << 20;
 
-/// How many violations are told of one value; the pointer of one more says that there are others.
+/// How many violations are told of one value, and then that there are more: a list of a million
+/// wrong items must not become a million texts.
 const MAX_VIOLATIONS: usize = 1_000;
 
 /// One way in which a value does not fit its schema.

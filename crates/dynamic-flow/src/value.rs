@@ -63,7 +63,8 @@ pub(crate) fn complaint(error: &serde_json::Error, text: &[u8]) -> (String, Opti
     (place::redacted(error), place::of(error, text))
 }
 
-fn located(error: Error, at: Option<String>) -> Error {
+/// Names the place, if there is one.
+pub(crate) fn located(error: Error, at: Option<String>) -> Error {
     match at {
         Some(at) if at.is_empty() => error.with("at", "(whole value)"),
         Some(at) => error.with("at", at),

@@ -1,8 +1,9 @@
 //! Compression, where it pays.
 
-use std::fmt;
-#[cfg(any(feature = "gzip", feature = "zstd"))]
-use std::io::{self, Read};
+use std::{
+    fmt,
+    io::{self, Read},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,10 +11,6 @@ use crate::{Error, ErrorKind, Result};
 
 /// Below this size there is nothing to gain.
 const MIN_BYTES: usize = 200;
-
-/// Cheap levels: a third of the default's time, a few per cent more bytes.
-#[cfg(any(feature = "gzip", feature = "zstd"))]
-const LEVEL: u8 = 1;
 
 /// How state is compressed before it is sealed.
 ///
@@ -68,15 +65,14 @@ impl Compression {
 
     /// Compresses if that pays; says how the bytes that it gives are compressed.
     pub(super) fn compress(self, raw: Vec<u8>) -> Result<(Self, Vec<u8>)> {
+        self.check_available()?;
         if self == Self::None || raw.len() < MIN_BYTES {
             return Ok((Self::None, raw));
         }
         let compressed = match self {
-            #[cfg(feature = "gzip")]
-            Self::Gzip => gzip(&raw),
-            #[cfg(feature = "zstd")]
-            Self::Zstd => zstd::bulk::compress(&raw, LEVEL.into()),
-            _ => return self.check_available().map(|()| (Self::None, raw)),
+            Self::Gzip => gzip::compress(&raw),
+            Self::Zstd => zstd::compress(&raw),
+            Self::None => return Ok((Self::None, raw)),
         };
         let compressed = compressed.map_err(|error| {
             Error::new(ErrorKind::SerializationError, "the state can't be compressed")
@@ -88,15 +84,16 @@ impl Compression {
 
     /// Gives back what was compressed, if that has at most `limit` bytes.
     pub(super) fn decompress(self, bytes: Vec<u8>, limit: usize) -> Result<Vec<u8>> {
+        self.check_available()?;
         let raw = match self {
-            Self::None => bytes,
-            #[cfg(feature = "gzip")]
-            Self::Gzip => read(flate2::read::GzDecoder::new(&*bytes), bytes.len(), limit)?,
-            #[cfg(feature = "zstd")]
-            Self::Zstd => read(zstd_decoder(&bytes).map_err(broken)?, bytes.len(), limit)?,
-            #[allow(unreachable_patterns, reason = "reachable in builds without the features")]
-            _ => return self.check_available().map(|()| bytes),
+            Self::None => Ok(bytes),
+            Self::Gzip => gzip::reader(&bytes).and_then(|it| read(it, bytes.len(), limit)),
+            Self::Zstd => zstd::reader(&bytes).and_then(|it| read(it, bytes.len(), limit)),
         };
+        let raw = raw.map_err(|error| {
+            Error::new(ErrorKind::CorruptState, "the state can't be decompressed")
+                .with_source(error)
+        })?;
         if raw.len() > limit {
             return Err(Error::new(
                 ErrorKind::StateTooLarge,
@@ -108,38 +105,75 @@ impl Compression {
     }
 }
 
-#[cfg(feature = "gzip")]
-fn gzip(raw: &[u8]) -> io::Result<Vec<u8>> {
-    use std::io::Write as _;
-    let room = Vec::with_capacity(raw.len() / 2);
-    let mut encoder = flate2::write::GzEncoder::new(room, flate2::Compression::new(LEVEL.into()));
-    encoder.write_all(raw)?;
-    encoder.finish()
-}
-
-#[cfg(feature = "zstd")]
-fn zstd_decoder(bytes: &[u8]) -> io::Result<impl Read + '_> {
-    /// What the header of a frame may make the decoder reserve: 8 MiB.
-    const MAX_WINDOW_LOG: u32 = 23;
-    let mut decoder = zstd::stream::read::Decoder::with_buffer(bytes)?;
-    decoder.window_log_max(MAX_WINDOW_LOG)?;
-    Ok(decoder)
-}
-
 /// Reads to the end, or to the first byte beyond the limit.
-#[cfg(any(feature = "gzip", feature = "zstd"))]
-fn read(decoder: impl Read, compressed: usize, limit: usize) -> Result<Vec<u8>> {
+fn read(decoder: impl Read, compressed: usize, limit: usize) -> io::Result<Vec<u8>> {
     let mut raw = Vec::with_capacity(compressed.saturating_mul(4).min(limit));
-    decoder.take((limit as u64).saturating_add(1)).read_to_end(&mut raw).map_err(broken)?;
+    decoder.take((limit as u64).saturating_add(1)).read_to_end(&mut raw)?;
     Ok(raw)
 }
 
-#[cfg(any(feature = "gzip", feature = "zstd"))]
-fn broken(error: io::Error) -> Error {
-    Error::new(ErrorKind::CorruptState, "the state can't be decompressed").with_source(error)
+#[cfg(feature = "gzip")]
+mod gzip {
+    use std::io::{self, Read, Write as _};
+
+    use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+
+    /// A third of the default level's time, for a few per cent more bytes.
+    const LEVEL: u32 = 1;
+
+    pub(super) fn compress(raw: &[u8]) -> io::Result<Vec<u8>> {
+        let room = Vec::with_capacity(raw.len() / 2);
+        let mut encoder = GzEncoder::new(room, Compression::new(LEVEL));
+        encoder.write_all(raw)?;
+        encoder.finish()
+    }
+
+    pub(super) fn reader(bytes: &[u8]) -> io::Result<impl Read + '_> {
+        Ok(GzDecoder::new(bytes))
+    }
 }
 
-#[cfg(all(test, feature = "gzip", feature = "zstd"))]
+#[cfg(feature = "zstd")]
+mod zstd {
+    use std::io::{self, Read};
+
+    use ::zstd::{bulk, stream::read::Decoder};
+
+    const LEVEL: i32 = 1;
+    /// What the header of a frame may make the decoder reserve: 8 MiB.
+    const MAX_WINDOW_LOG: u32 = 23;
+
+    pub(super) fn compress(raw: &[u8]) -> io::Result<Vec<u8>> {
+        bulk::compress(raw, LEVEL)
+    }
+
+    pub(super) fn reader(bytes: &[u8]) -> io::Result<impl Read + '_> {
+        let mut decoder = Decoder::with_buffer(bytes)?;
+        decoder.window_log_max(MAX_WINDOW_LOG)?;
+        Ok(decoder)
+    }
+}
+
+#[cfg(not(feature = "gzip"))]
+use absent as gzip;
+#[cfg(not(feature = "zstd"))]
+use absent as zstd;
+
+/// Stands where a feature is off; `check_available` refuses before it is reached.
+#[cfg(not(all(feature = "gzip", feature = "zstd")))]
+mod absent {
+    use std::io;
+
+    pub(super) fn compress(_: &[u8]) -> io::Result<Vec<u8>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(super) fn reader(_: &[u8]) -> io::Result<io::Empty> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -254,11 +254,7 @@ impl Codec {
         let value = match (header.encoding, &self.serializer) {
             (Encoding::Json, _) => serde_json::from_slice(&raw).map_err(|error| {
                 let (complaint, place) = value::complaint(&error, &raw);
-                let error = unreadable(&complaint);
-                match place {
-                    Some(place) => error.with("at", place),
-                    None => error,
-                }
+                value::located(unreadable(&complaint), place)
             })?,
             (Encoding::Custom, Some(serializer)) => {
                 value::from_value(serializer.deserialize(&raw)?)
