@@ -6,8 +6,6 @@ pub mod file;
 pub mod memory;
 
 pub use memory::MemoryStore;
-#[cfg(feature = "file")]
-pub use file::FileStore;
 pub use check::{
     MAX_COUNTER, MAX_METADATA_ENTRIES, MAX_METADATA_NAME_BYTES, MAX_METADATA_TEXT_BYTES,
 };
