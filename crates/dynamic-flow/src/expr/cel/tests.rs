@@ -3,10 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{
-    Cel,
-    meter::{BUDGET, Meter},
-};
+use super::{BUDGET, Cel, Meter};
 use crate::{ErrorKind, RunId, ToolError, expr::Scope};
 
 fn evaluate(source: &str, value: &Value) -> Result<Value, ToolError> {

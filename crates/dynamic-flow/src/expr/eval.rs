@@ -36,7 +36,7 @@ impl<'a, 'm> Run<'a, 'm> {
             Node::Root(root) => self.root(*root),
             Node::Variable(name) => match self.scope.vars.get(name) {
                 Some(value) => Ok(value.into()),
-                None => Fail::because(format!("no such variable: {name}")),
+                None => Fail::missing(format!("no such variable: {name}")),
             },
             Node::Local(local) => match self.locals.get(*local) {
                 Some(val) => Ok(val.clone()),
@@ -70,6 +70,10 @@ impl<'a, 'm> Run<'a, 'm> {
                 call.run(&args, self.meter)
             }
             Node::Matches(of, pattern) => self.matches(of, pattern),
+            Node::Default(of, fallback) => match self.eval(of) {
+                Ok(Val::Null) | Err(Fail::Missing(_)) => self.eval(fallback),
+                other => other,
+            },
         }
     }
 
@@ -100,7 +104,7 @@ impl<'a, 'm> Run<'a, 'm> {
         })
     }
 
-    fn bool(&mut self, node: &'a Node, operator: &str) -> Result<bool, Fail> {
+    pub(super) fn bool(&mut self, node: &'a Node, operator: &str) -> Result<bool, Fail> {
         match self.eval(node)? {
             Val::Bool(bool) => Ok(bool),
             other => Fail::because(format!("{operator} needs a bool, not {}", other.type_name())),
@@ -124,7 +128,7 @@ impl<'a, 'm> Run<'a, 'm> {
         match self.eval(of)? {
             Val::Map(map) => match map.field(name) {
                 Some(val) => Ok(val),
-                None => Fail::because(format!("no such key: {name}")),
+                None => Fail::missing(format!("no such key: {name}")),
             },
             other => Fail::because(format!("no such key: {name} ({} has none)", other.type_name())),
         }
@@ -149,7 +153,7 @@ impl<'a, 'm> Run<'a, 'm> {
         match (&of, &key) {
             (Val::Map(map), _) => match map.get(&key) {
                 Some(val) => Ok(val),
-                None => Fail::because(format!("no such key{shown}")),
+                None => Fail::missing(format!("no such key{shown}")),
             },
             (Val::List(list), Val::Int(_) | Val::Uint(_) | Val::Double(_)) => {
                 let index = match Key::new(&key) {
@@ -158,7 +162,7 @@ impl<'a, 'm> Run<'a, 'm> {
                 };
                 match index.and_then(|index| list.get(index)) {
                     Some(val) => Ok(val),
-                    None => Fail::because(format!(
+                    None => Fail::missing(format!(
                         "no such index{shown} (the list has {} items)",
                         list.len()
                     )),
@@ -222,17 +226,21 @@ impl<'a, 'm> Run<'a, 'm> {
         Ok(Val::Map(Map::Shared(Rc::new(map))))
     }
 
-    fn walk(&mut self, of: &'a Loop) -> Eval<'a> {
-        let over = match self.eval(&of.over)? {
-            Val::List(list) => list,
+    /// The items of a list, or the keys of a map.
+    pub(super) fn items(&self, of: Val<'a>) -> Result<List<'a>, Fail> {
+        match of {
+            Val::List(list) => Ok(list),
             Val::Map(map) => {
                 self.meter.spend(LIST_ITEM * map.len())?;
-                List::Shared(map.keys().into())
+                Ok(List::Shared(map.keys().into()))
             }
-            other => {
-                return Fail::because(format!("{} can't be walked through", other.type_name()));
-            }
-        };
+            other => Fail::because(format!("{} can't be walked through", other.type_name())),
+        }
+    }
+
+    fn walk(&mut self, of: &'a Loop) -> Eval<'a> {
+        let over = self.eval(&of.over)?;
+        let over = self.items(over)?;
         match &of.fold {
             Fold::All(body) => self.quantify(&over, body, false),
             Fold::Exists(body) => self.quantify(&over, body, true),
@@ -273,15 +281,25 @@ impl<'a, 'm> Run<'a, 'm> {
         failed.map_or(Ok(Val::Bool(!decides)), Err)
     }
 
+    /// Steps into a loop at an item of it.
+    pub(super) fn enter(&mut self, item: Val<'a>) {
+        self.locals.push(item);
+    }
+
+    /// Steps out of the innermost loop.
+    pub(super) fn leave(&mut self) {
+        self.locals.pop();
+    }
+
     fn with<T>(
         &mut self,
         item: Val<'a>,
         body: impl FnOnce(&mut Self) -> Result<T, Fail>,
     ) -> Result<T, Fail> {
         self.meter.spend(1)?;
-        self.locals.push(item);
+        self.enter(item);
         let done = body(self);
-        self.locals.pop();
+        self.leave();
         done
     }
 

@@ -216,6 +216,18 @@ impl<'a> Val<'a> {
         }
     }
 
+    /// The value as a template shows it: texts as they are, everything else as JSON.
+    pub(super) fn shown(self, meter: &Meter) -> Result<String, Fail> {
+        match self.into_json(meter)? {
+            Value::String(text) => Ok(text),
+            other => {
+                let text = other.to_string();
+                meter.spend(bytes(text.len()))?;
+                Ok(text)
+            }
+        }
+    }
+
     /// Whether two values are equal; numbers are by what they count, whatever their types.
     pub(super) fn equals(&self, other: &Self, meter: &Meter) -> Result<bool, Fail> {
         meter.spend(1)?;

@@ -11,7 +11,7 @@ use cel::{
 };
 use regex::{Regex, RegexBuilder};
 
-use super::functions::{Call, find};
+use super::functions::{Call, find, find_filter};
 
 /// Longest source, in bytes.
 const MAX_SOURCE: usize = 4_096;
@@ -25,8 +25,10 @@ const MAX_LOOPS: usize = 3;
 const MAX_PARENTHESES: usize = 256;
 /// The parser counts the nesting of everything but `?:`.
 const MAX_QUESTION_MARKS: usize = 100;
-/// Most `matches` in one expression.
-const MAX_PATTERNS: usize = 10;
+/// Most filters behind one expression.
+const MAX_FILTERS: usize = 10;
+/// Most `matches` in one expression or template.
+pub(super) const MAX_PATTERNS: usize = 10;
 /// Longest pattern of `matches`, in bytes.
 const MAX_PATTERN: usize = 256;
 /// Sizes that a compiled pattern may have, in bytes, and what a byte of text then costs.
@@ -38,6 +40,8 @@ pub(super) struct Program {
     pub(super) root: Node,
     /// The variables that it uses by name.
     pub(super) variables: BTreeSet<String>,
+    /// How many `matches` it has.
+    pub(super) patterns: usize,
 }
 
 /// A step of the evaluation.
@@ -65,6 +69,8 @@ pub(super) enum Node {
     Loop(Box<Loop>),
     Call(Call, Vec<Node>),
     Matches(Box<Node>, Pattern),
+    /// The second where the first is null or lacks something.
+    Default(Box<Node>, Box<Node>),
 }
 
 #[derive(Debug)]
@@ -150,8 +156,61 @@ pub(super) struct Pattern {
     pub(super) cost: usize,
 }
 
-/// Parses and checks a source; the error says what is wrong with it.
-pub(super) fn compile(source: &str) -> Result<Program, String> {
+/// Parses and checks a source, which may use the variables of the loops around it; the error says
+/// what is wrong with it.
+pub(super) fn compile(source: &str, locals: &[String]) -> Result<Program, String> {
+    let tree = parse(source)?;
+    let mut compiler = Compiler::new(locals);
+    let root = compiler.node(&tree, 0)?;
+    Ok(Program { root, variables: compiler.variables, patterns: compiler.patterns })
+}
+
+/// Like [`compile`], for a source that may go through filters: `value.name | upper | default('?')`.
+/// A filter is a function of what stands before it.
+pub(super) fn compile_filtered(source: &str, locals: &[String]) -> Result<Program, String> {
+    let mut parts = split_filters(source).into_iter();
+    let mut compiler = Compiler::new(locals);
+    let first = parse(parts.next().unwrap_or_default())?;
+    let mut root = compiler.node(&first, 0)?;
+    for (number, part) in parts.enumerate() {
+        if number >= MAX_FILTERS {
+            return Err(format!("has more than {MAX_FILTERS} filters"));
+        }
+        root = compiler.filter(root, &parse(part)?)?;
+    }
+    Ok(Program { root, variables: compiler.variables, patterns: compiler.patterns })
+}
+
+/// Splits at each `|` that is neither part of `||` nor in a text.
+fn split_filters(source: &str) -> Vec<&str> {
+    let bytes = source.as_bytes();
+    let (mut parts, mut start, mut at) = (Vec::new(), 0, 0);
+    while at < bytes.len() {
+        match bytes[at] {
+            quote @ (b'\'' | b'"') => at = end_of_text(bytes, at + 1, quote),
+            b'|' if bytes.get(at + 1) == Some(&b'|') => at += 1,
+            b'|' => {
+                parts.push(&source[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    parts.push(&source[start..]);
+    parts
+}
+
+/// Where the text that begins at `from` has its closing quote, or the source ends.
+pub(super) fn end_of_text(bytes: &[u8], from: usize, quote: u8) -> usize {
+    let mut at = from;
+    while at < bytes.len() && bytes[at] != quote {
+        at += if bytes[at] == b'\\' { 2 } else { 1 };
+    }
+    at
+}
+
+fn parse(source: &str) -> Result<IdedExpr, String> {
     if source.len() > MAX_SOURCE {
         return Err(format!("is {} bytes long, at most {MAX_SOURCE} are allowed", source.len()));
     }
@@ -162,13 +221,6 @@ pub(super) fn compile(source: &str) -> Result<Program, String> {
     if count(b'?') > MAX_QUESTION_MARKS {
         return Err(format!("has more than {MAX_QUESTION_MARKS} question marks"));
     }
-    let tree = parse(source)?;
-    let mut compiler = Compiler::default();
-    let root = compiler.node(&tree, 0)?;
-    Ok(Program { root, variables: compiler.variables })
-}
-
-fn parse(source: &str) -> Result<IdedExpr, String> {
     let read = || PrattParser::new().max_recursion_depth(MAX_DEPTH as u16).parse(source);
     // The parser is not ours: a panic in it is a refusal, not the end of a flow.
     match std::panic::catch_unwind(read) {
@@ -185,15 +237,22 @@ fn parse(source: &str) -> Result<IdedExpr, String> {
     }
 }
 
-#[derive(Default)]
 struct Compiler {
     nodes: usize,
     patterns: usize,
+    /// The variables of the loops around, outermost first.
     locals: Vec<String>,
+    /// How many of them are loops of the source itself.
+    loops: usize,
     variables: BTreeSet<String>,
 }
 
 impl Compiler {
+    fn new(locals: &[String]) -> Self {
+        let (locals, variables) = (locals.to_vec(), BTreeSet::new());
+        Self { nodes: 0, patterns: 0, locals, loops: 0, variables }
+    }
+
     fn node(&mut self, expr: &IdedExpr, depth: usize) -> Result<Node, String> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
@@ -331,6 +390,24 @@ impl Compiler {
         }
     }
 
+    fn filter(&mut self, of: Node, filter: &IdedExpr) -> Result<Node, String> {
+        let (name, args) = match &filter.expr {
+            Expr::Ident(name) => (name.as_str(), [].as_slice()),
+            Expr::Call(call) if call.target.is_none() => {
+                (call.func_name.as_str(), call.args.as_slice())
+            }
+            _ => return Err("what stands behind | must be the name of a filter".to_owned()),
+        };
+        let mut args = self.nodes(args, 0)?;
+        if name == "default" && args.len() == 1 {
+            let fallback = args.remove(0);
+            return Ok(Node::Default(Box::new(of), Box::new(fallback)));
+        }
+        let function = find_filter(name, args.len())?;
+        args.insert(0, of);
+        Ok(Node::Call(function, args))
+    }
+
     fn index(&mut self, of: &IdedExpr, key: &IdedExpr, depth: usize) -> Result<Node, String> {
         let of = self.boxed(of, depth)?;
         let key = self.boxed(key, depth)?;
@@ -383,12 +460,14 @@ impl Compiler {
     /// a fold of any shape could grow without bounds.
     fn comprehension(&mut self, of: &ComprehensionExpr, depth: usize) -> Result<Node, String> {
         let over = self.node(&of.iter_range, depth + 1)?;
-        if self.locals.len() >= MAX_LOOPS {
+        if self.loops >= MAX_LOOPS {
             return Err(format!("has more than {MAX_LOOPS} loops within one another"));
         }
+        self.loops += 1;
         self.locals.push(of.iter_var.clone());
         let fold = self.fold(of, depth + 1)?;
         self.locals.pop();
+        self.loops -= 1;
         Ok(Node::Loop(Box::new(Loop { over, fold })))
     }
 

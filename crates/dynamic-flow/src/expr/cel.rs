@@ -1,30 +1,23 @@
 //! CEL expressions, compiled once, whose cost is bounded.
 //!
-//! Crate `cel` parses; this module evaluates. The crate's own evaluation can be neither bounded
-//! (nested comprehensions and shared lists grow without end) nor kept from copying, refuses
-//! `1 * 1.5`, and quotes values in its errors.
+//! Crate `cel` parses; the modules beside this one evaluate. The crate's own evaluation can't be
+//! bounded (nested comprehensions and shared lists grow without end), refuses `1 * 1.5`, and
+//! quotes values in its errors.
 
-mod arithmetic;
-mod convert;
-mod eval;
-mod functions;
-mod meter;
-mod program;
 #[cfg(test)]
 mod tests;
-mod times;
-mod value;
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use self::{
+use super::{
+    Scope,
     eval::Run,
     meter::{BUDGET, Fail, Meter},
-    program::Program,
+    program::{self, Program},
 };
-use crate::{Error, ErrorKind, Result, ToolError, expr::Scope};
+use crate::{Error, ErrorKind, Result, ToolError};
 
 /// A CEL expression, compiled once, whose cost is bounded. Serialised as its source.
 ///
@@ -78,7 +71,7 @@ impl Cel {
     /// `InvalidFlow` when the source is no expression, uses a name or function that there is not,
     /// or is over a limit.
     pub fn compile(source: &str) -> Result<Self> {
-        match program::compile(source) {
+        match program::compile(source, &[]) {
             Ok(program) => Ok(Self(Arc::new(Compiled { source: source.to_owned(), program }))),
             Err(problem) => {
                 Err(Error::new(ErrorKind::InvalidFlow, format!("the expression: {problem}")))
@@ -112,13 +105,13 @@ impl Cel {
         scope: Scope<'_>,
     ) -> Result<serde_json::Value, ToolError> {
         let result = Run::new(scope, meter).eval(&self.0.program.root);
-        result.and_then(|val| val.into_json(meter)).map_err(|fail| {
-            let message = match fail {
-                Fail::Error(message) => message,
+        result
+            .and_then(|val| val.into_json(meter))
+            .map_err(|fail| match fail {
+                Fail::Error(message) | Fail::Missing(message) => message,
                 Fail::Exhausted => format!("the expression costs more than {BUDGET} units of work"),
-            };
-            ToolError::new(message).code("expression").permanent()
-        })
+            })
+            .map_err(|message| ToolError::new(message).code("expression").permanent())
     }
 }
 

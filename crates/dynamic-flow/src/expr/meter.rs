@@ -14,6 +14,8 @@ const MAX_LEVELS: usize = 150;
 pub(super) enum Fail {
     /// It fails for these values; `&&`, `||` and `all` may still get by without it.
     Error(String),
+    /// It lacks a key, an index or a variable; `default` gets by without that.
+    Missing(String),
     /// It would cost too much; nothing gets by that.
     Exhausted,
 }
@@ -21,6 +23,10 @@ pub(super) enum Fail {
 impl Fail {
     pub(super) fn because<T>(message: impl Into<String>) -> Result<T, Self> {
         Err(Self::Error(message.into()))
+    }
+
+    pub(super) fn missing<T>(message: impl Into<String>) -> Result<T, Self> {
+        Err(Self::Missing(message.into()))
     }
 }
 

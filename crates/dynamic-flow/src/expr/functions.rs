@@ -21,7 +21,7 @@ enum Style {
     Both,
 }
 
-struct Entry {
+pub(super) struct Entry {
     name: &'static str,
     style: Style,
     /// The fewest and the most arguments, the target included.
@@ -104,6 +104,27 @@ const FUNCTIONS: [Entry; 43] = [
     entry("reverse", Style::Method, (1, 1), reverse),
 ];
 
+/// What only templates have, where it differs from or adds to the functions.
+const FILTERS: [Entry; 9] = [
+    entry("upper", Style::Method, (1, 1), |given| {
+        given.text(|text| Ok(Val::text(text.to_uppercase())))
+    }),
+    entry("lower", Style::Method, (1, 1), |given| {
+        given.text(|text| Ok(Val::text(text.to_lowercase())))
+    }),
+    entry("length", Style::Method, (1, 1), size),
+    entry("first", Style::Method, (1, 1), |given| end(given, |_| 0)),
+    entry("last", Style::Method, (1, 1), |given| end(given, |length| length.saturating_sub(1))),
+    entry("join", Style::Method, (1, 2), join_any),
+    entry("fixed", Style::Method, (2, 2), fixed),
+    entry("round", Style::Method, (1, 1), |given| given.double(f64::round)),
+    entry("json", Style::Method, (1, 1), |given| {
+        let json = given.args[0].clone().into_json(given.meter)?.to_string();
+        given.meter.spend(bytes(json.len()))?;
+        Ok(Val::text(json))
+    }),
+];
+
 /// A function that an expression calls.
 #[derive(Clone, Copy)]
 pub(super) struct Call {
@@ -136,6 +157,18 @@ pub(super) fn find(name: &str, method: bool, arguments: usize) -> Result<Call, S
     let (least, most) = entry.arguments;
     let given = arguments + usize::from(method);
     if given < least || given > most {
+        return Err(format!("{name} does not take {arguments} arguments"));
+    }
+    Ok(Call { name: entry.name, body: entry.body })
+}
+
+/// Finds what a template calls as a filter: a function of its own for templates, or any other.
+pub(super) fn find_filter(name: &str, arguments: usize) -> Result<Call, String> {
+    let Some(entry) = FILTERS.iter().chain(&FUNCTIONS).find(|entry| entry.name == name) else {
+        return Err(format!("there is no filter {name}"));
+    };
+    let (least, most) = entry.arguments;
+    if arguments + 1 < least || arguments + 1 > most {
         return Err(format!("{name} does not take {arguments} arguments"));
     }
     Ok(Call { name: entry.name, body: entry.body })
@@ -293,6 +326,39 @@ fn join<'a>(given: &Given<'_, 'a>) -> Eval<'a> {
         joined.push_str(&item);
     }
     Ok(Val::text(joined))
+}
+
+/// Joins items of any kind, as a template shows them.
+fn join_any<'a>(given: &Given<'_, 'a>) -> Eval<'a> {
+    let Some(Val::List(list)) = given.args.first() else {
+        return given.mismatch();
+    };
+    let shown = list.iter().map(|item| item.shown(given.meter).map(Val::text));
+    let mut args = given.args.to_vec();
+    args[0] = Val::list(shown.collect::<Result<_, _>>()?);
+    join(&Given { name: given.name, args: &args, meter: given.meter })
+}
+
+fn end<'a>(given: &Given<'_, 'a>, index: fn(usize) -> usize) -> Eval<'a> {
+    match &given.args[0] {
+        Val::List(list) => match list.get(index(list.len())) {
+            Some(item) => Ok(item),
+            None => Fail::missing(format!("{}: the list is empty", given.name)),
+        },
+        _ => given.mismatch(),
+    }
+}
+
+/// A number with that many digits behind the point.
+fn fixed<'a>(given: &Given<'_, 'a>) -> Eval<'a> {
+    match (given.args[0].as_double(), &given.args[1]) {
+        (Some(number), Val::Int(digits @ 0..=9)) => {
+            given.meter.spend(bytes(512))?;
+            Ok(Val::text(format!("{number:.*}", *digits as usize)))
+        }
+        (Some(_), Val::Int(_)) => given.refuse("the number of digits is not from 0 to 9"),
+        _ => given.mismatch(),
+    }
 }
 
 fn reverse<'a>(given: &Given<'_, 'a>) -> Eval<'a> {
