@@ -86,8 +86,8 @@ impl Cel {
 
     /// The variables that it reads by name, `vars.NAME` or `vars["NAME"]`; those that it only
     /// tests with `has`, or whose names it computes, are not among them.
-    pub fn variables(&self) -> &BTreeSet<String> {
-        &self.0.program.variables
+    pub fn variables(&self) -> BTreeSet<String> {
+        self.0.program.variables.clone()
     }
 
     /// Works it out for the values in scope.

@@ -97,8 +97,8 @@ impl Template {
     }
 
     /// The variables that it reads by name, as [`Cel::variables`](super::Cel::variables) has them.
-    pub fn variables(&self) -> &BTreeSet<String> {
-        &self.0.variables
+    pub fn variables(&self) -> BTreeSet<String> {
+        self.0.variables.clone()
     }
 
     /// Works it out for the values in scope.

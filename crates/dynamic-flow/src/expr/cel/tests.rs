@@ -192,7 +192,7 @@ fn names_are_known_when_it_is_compiled() {
     let cel = Cel::compile(
         "vars.a + vars['b'].c + [1].map(vars, vars.not)[0] + (has(vars.d) ? 1 : 2) + size(vars)",
     );
-    let names: Vec<_> = cel.unwrap().variables().iter().cloned().collect();
+    let names: Vec<_> = cel.unwrap().variables().into_iter().collect();
     assert_eq!(names, ["a", "b"]);
     refused("foo.bar", "no name foo");
     refused("[1].map(x, y)", "no name y");

@@ -232,7 +232,7 @@ fn no_source_panics() {
 fn it_is_data_and_knows_its_variables() {
     let source = "{{ vars.a }}{% if has(vars.b) %}{{ vars['c'] | default(vars.d) }}{% endif %}";
     let template = Template::compile(source).unwrap();
-    assert_eq!(template.variables().iter().collect::<Vec<_>>(), ["a", "c", "d"]);
+    assert_eq!(template.variables().into_iter().collect::<Vec<_>>(), ["a", "c", "d"]);
     let text = serde_json::to_string(&template).unwrap();
     assert_eq!(serde_json::from_str::<Template>(&text).unwrap(), template);
     assert_ne!(template, Template::compile("x").unwrap());
