@@ -2,3 +2,7 @@
 //! that stands still.
 
 pub mod conformance;
+mod clock;
+mod faults;
+
+pub use self::{clock::ManualClock, faults::Faults};
