@@ -2,27 +2,36 @@
 
 pub mod build;
 mod check;
+mod compare;
 pub mod document;
 pub mod ir;
 
-use std::{fmt, marker::PhantomData, sync::Arc};
+use std::{
+    fmt,
+    marker::PhantomData,
+    sync::{Arc, OnceLock},
+};
 
 use serde_json::Value;
 
+use crate::{Result, wait::ContentDigest};
+
 pub use build::{Arms, CaughtError, FlowBuilder, Var};
 pub use check::{MAX_NESTING, MAX_STEPS, check};
+pub use compare::{Fit, compare, compare_defs, fingerprint};
 pub use document::{document_schema, parse_duration};
 pub use ir::{Backoff, Body, BodyName, FlowDef, Step, StepKind, ToolRef};
 
 /// A checked flow, from type `I` to type `O`; any JSON where it was read from a document.
 pub struct Flow<I = Value, O = Value> {
     def: Arc<FlowDef>,
+    fingerprint: Arc<OnceLock<ContentDigest>>,
     types: PhantomData<fn(I) -> O>,
 }
 
 impl<I, O> Clone for Flow<I, O> {
     fn clone(&self) -> Self {
-        Self { def: self.def.clone(), types: PhantomData }
+        Self { def: self.def.clone(), fingerprint: self.fingerprint.clone(), types: PhantomData }
     }
 }
 
@@ -38,13 +47,25 @@ impl<I, O> Flow<I, O> {
         &self.def
     }
 
+    /// Digest of all that can be compared of the flow, worked out once; see [`fingerprint`].
+    ///
+    /// # Errors
+    /// As [`fingerprint`].
+    pub fn fingerprint(&self) -> Result<&ContentDigest> {
+        if let Some(known) = self.fingerprint.get() {
+            return Ok(known);
+        }
+        let fresh = fingerprint(&self.def)?;
+        Ok(self.fingerprint.get_or_init(|| fresh))
+    }
+
     pub(crate) fn from_def(def: Arc<FlowDef>) -> Self {
-        Self { def, types: PhantomData }
+        Self { def, fingerprint: Arc::default(), types: PhantomData }
     }
 
     /// The same flow with its types forgotten.
     #[must_use]
     pub fn erase(&self) -> Flow {
-        Flow::from_def(self.def.clone())
+        Flow { def: self.def.clone(), fingerprint: self.fingerprint.clone(), types: PhantomData }
     }
 }

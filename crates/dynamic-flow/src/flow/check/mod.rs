@@ -5,7 +5,7 @@ mod shape;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::{Value, json};
 
@@ -207,31 +207,15 @@ impl Checker<'_> {
 
     /// Variables that are read must be set.
     fn computations(&mut self, kind: &StepKind, spot: &Spot) {
-        let mut names = Vec::new();
-        match kind {
-            StepKind::Fail { message: compute, .. }
-            | StepKind::Tool { with: Some(compute), .. }
-            | StepKind::Map { compute }
-            | StepKind::Filter { predicate: compute }
-            | StepKind::Switch { route: compute, .. } => read_by(compute, &mut names),
-            StepKind::Set { variables } => {
-                variables.values().for_each(|compute| read_by(compute, &mut names));
-            }
-            StepKind::Get { variable } => names.push(variable.clone()),
-            _ => {}
-        }
+        let mut names = reads(kind);
         let hidden = self.hidden;
         for compute in hidden.get(&spot.address).into_iter().flatten() {
             read_by(compute, &mut names);
         }
-        names.sort_unstable();
-        names.dedup();
         for name in names {
             if self.scope.get(&name).is_none() {
-                self.tell(
-                    spot,
-                    format!("no step before it, here or around, sets the variable `{name}`"),
-                );
+                let message = "no step before it, here or around, sets the variable";
+                self.tell(spot, format!("{message} `{name}`"));
             }
         }
     }
@@ -425,8 +409,26 @@ impl Checker<'_> {
     }
 }
 
+/// The variables that a step reads by itself, without the bodies inside it.
+pub(super) fn reads(kind: &StepKind) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    match kind {
+        StepKind::Fail { message: compute, .. }
+        | StepKind::Tool { with: Some(compute), .. }
+        | StepKind::Map { compute }
+        | StepKind::Filter { predicate: compute }
+        | StepKind::Switch { route: compute, .. } => read_by(compute, &mut names),
+        StepKind::Set { variables } => {
+            variables.values().for_each(|compute| read_by(compute, &mut names));
+        }
+        StepKind::Get { variable } => names.extend([variable.clone()]),
+        _ => {}
+    }
+    names
+}
+
 /// The variables that a computation reads.
-fn read_by(compute: &Compute, names: &mut Vec<String>) {
+fn read_by(compute: &Compute, names: &mut BTreeSet<String>) {
     match compute {
         Compute::Cel(cel) => names.extend(cel.variables()),
         Compute::Template(template) => names.extend(template.variables()),
