@@ -6,6 +6,7 @@ mod compare;
 pub mod document;
 mod draw;
 pub mod ir;
+mod upgrade;
 
 use std::{
     fmt,
@@ -15,6 +16,7 @@ use std::{
 
 use serde_json::Value;
 
+use self::upgrade::Upgrade;
 use crate::{Result, wait::ContentDigest};
 
 pub use build::{Arms, CaughtError, FlowBuilder, Var};
@@ -28,12 +30,13 @@ pub use ir::{Backoff, Body, BodyName, FlowDef, Step, StepKind, ToolRef};
 pub struct Flow<I = Value, O = Value> {
     def: Arc<FlowDef>,
     fingerprint: Arc<OnceLock<ContentDigest>>,
+    upgrades: Vec<Upgrade>,
     types: PhantomData<fn(I) -> O>,
 }
 
 impl<I, O> Clone for Flow<I, O> {
     fn clone(&self) -> Self {
-        Self { def: self.def.clone(), fingerprint: self.fingerprint.clone(), types: PhantomData }
+        self.clone_parts()
     }
 }
 
@@ -62,12 +65,21 @@ impl<I, O> Flow<I, O> {
     }
 
     pub(crate) fn from_def(def: Arc<FlowDef>) -> Self {
-        Self { def, fingerprint: Arc::default(), types: PhantomData }
+        Self { def, fingerprint: Arc::default(), upgrades: Vec::new(), types: PhantomData }
+    }
+
+    fn clone_parts<J, P>(&self) -> Flow<J, P> {
+        Flow {
+            def: self.def.clone(),
+            fingerprint: self.fingerprint.clone(),
+            upgrades: self.upgrades.clone(),
+            types: PhantomData,
+        }
     }
 
     /// The same flow with its types forgotten.
     #[must_use]
     pub fn erase(&self) -> Flow {
-        Flow { def: self.def.clone(), fingerprint: self.fingerprint.clone(), types: PhantomData }
+        self.clone_parts()
     }
 }

@@ -274,6 +274,12 @@ impl Inner {
                 .with_run(run)
                 .with("wait", wait));
             };
+            let nobody = Answer::new(serde_json::Value::Null);
+            if let Some(Err(receipt)) =
+                opened.snapshot.wait(wait).and_then(|wait| pending_receipt(&opened, wait, &nobody))
+            {
+                return Err(refusal(receipt).with_run(run));
+            }
             if opened.record.waits[index].keys.len() >= MAX_KEYS_PER_WAIT {
                 return Err(Error::new(ErrorKind::LimitExceeded, "the wait has too many keys")
                     .with_run(run)

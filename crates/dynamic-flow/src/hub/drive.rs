@@ -136,6 +136,8 @@ struct Driver {
     added: Vec<(WaitId, KeyDigest)>,
     /// The keys of the waits that were opened here.
     fresh: Vec<(WaitId, SuspensionKey)>,
+    /// The waits that were opened since the last commit.
+    opened: Vec<WaitId>,
     active: Arc<Active>,
     hold: Option<Hold>,
 }
@@ -163,6 +165,7 @@ impl Driver {
             applied,
             added: Vec::new(),
             fresh: Vec::new(),
+            opened: Vec::new(),
             active,
             hold: None,
         }
@@ -195,11 +198,7 @@ impl Driver {
                     }
                 };
                 wait.keys.push(digest);
-                self.hub.tell(HubEvent::WaitOpened {
-                    run_id: self.run,
-                    step: wait.position.clone(),
-                    tool_id: wait.tool_id.clone(),
-                });
+                self.opened.push(wait.id.clone());
             }
         }
         Ok(())
@@ -250,6 +249,7 @@ impl Driver {
                 self.at = Some(revision);
                 self.applied = 0;
                 self.added.clear();
+                self.tell_of_opened(snapshot);
                 match intent {
                     Intent::Progress => self.hold(),
                     Intent::Park => self.hold = None,
@@ -258,6 +258,16 @@ impl Driver {
             }
             Err(error) if error.is_conflict() => self.merge().await,
             Err(error) => Err(error.with_run(self.run)),
+        }
+    }
+
+    fn tell_of_opened(&mut self, snapshot: &Snapshot) {
+        for wait in std::mem::take(&mut self.opened).iter().filter_map(|id| snapshot.wait(id)) {
+            self.hub.tell(HubEvent::WaitOpened {
+                run_id: self.run,
+                step: wait.position.clone(),
+                tool_id: wait.tool_id.clone(),
+            });
         }
     }
 

@@ -2,6 +2,10 @@
 
 use async_trait::async_trait;
 use serde::Serialize;
+use tokio::sync::broadcast::{
+    self,
+    error::{RecvError, TryRecvError},
+};
 
 use super::outcome::SuspendedWait;
 use crate::{
@@ -106,6 +110,38 @@ impl HubEvent {
             | Self::WaitClosed { run_id, .. }
             | Self::RunStopped { run_id, .. }
             | Self::RunSkipped { run_id, .. } => *run_id,
+        }
+    }
+}
+
+/// A watcher of a hub. One that falls more than 1,024 events behind misses the oldest of them.
+#[derive(Debug)]
+pub struct Events(broadcast::Receiver<HubEvent>);
+
+impl Events {
+    pub(crate) fn new(receiver: broadcast::Receiver<HubEvent>) -> Self {
+        Self(receiver)
+    }
+
+    /// The next event; none once the hub is gone.
+    pub async fn next(&mut self) -> Option<HubEvent> {
+        loop {
+            match self.0.recv().await {
+                Ok(event) => return Some(event),
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    /// The next event if it has happened already.
+    pub fn try_next(&mut self) -> Option<HubEvent> {
+        loop {
+            match self.0.try_recv() {
+                Ok(event) => return Some(event),
+                Err(TryRecvError::Lagged(_)) => {}
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return None,
+            }
         }
     }
 }

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::Inner;
 use crate::{
     Error, ErrorKind, Result,
     engine::{FlowStamp, Snapshot},
-    flow::{
-        Flow, FlowDef,
-        compare::{self, Fit},
-    },
+    flow::{Fit, Flow, FlowDef},
+    id::RunId,
     store::Queue,
+    wait::{ContentDigest, Metadata},
 };
 
 /// A flow, and what is worked out of it once.
@@ -41,17 +42,23 @@ impl Known {
     /// What a snapshot says of its flow.
     pub(crate) fn stamp(&self, snapshot: &Snapshot) -> Result<FlowStamp> {
         match &self.flow {
-            Some(flow) => compare::stamp(flow, &snapshot.positions()),
+            Some(flow) => Ok(FlowStamp::of(&self.def, flow.fingerprint()?, &snapshot.root)),
             None => Ok(snapshot.flow.clone()),
         }
     }
 
-    /// What a snapshot at the very start says of its flow.
-    pub(crate) fn first_stamp(&self) -> Result<FlowStamp> {
-        match &self.flow {
-            Some(flow) => compare::stamp(flow, &[]),
-            None => Err(Error::new(ErrorKind::FlowNotRegistered, "the flow has no code here")),
-        }
+    /// A run at the very start of the flow.
+    pub(crate) fn start(&self, run: RunId, input: Value, metadata: Metadata) -> Result<Snapshot> {
+        let nowhere = FlowStamp {
+            id: self.def.id.clone(),
+            fingerprint: ContentDigest(String::new()),
+            document: None,
+            steps: Vec::new(),
+        };
+        let mut snapshot = Snapshot::start(run, nowhere, &self.def.body, input);
+        snapshot.metadata = metadata;
+        snapshot.flow = self.stamp(&snapshot)?;
+        Ok(snapshot)
     }
 
     /// The snapshot as this flow goes on with it: as it is, or as an upgrade makes it.
@@ -65,10 +72,10 @@ impl Known {
     /// Whether this flow can go on with a run.
     pub(crate) fn compare(&self, snapshot: &Snapshot) -> Result<Fit> {
         match &self.flow {
-            Some(flow) => {
-                let carried = flow.carry_over(snapshot.clone())?;
-                Ok(compare::compare(&carried, flow))
-            }
+            Some(flow) => match flow.upgrades_from(snapshot) {
+                true => Ok(flow.fit(&flow.carry_over(snapshot.clone())?)),
+                false => Ok(flow.fit(snapshot)),
+            },
             None => Ok(Fit::Same),
         }
     }

@@ -15,6 +15,7 @@ mod vault;
 mod worker;
 
 use std::{
+    borrow::Borrow,
     collections::HashMap,
     fmt,
     marker::PhantomData,
@@ -36,7 +37,7 @@ use crate::{
     Error, ErrorKind, Result,
     clock::Clock,
     codec::Codec,
-    engine::{RunStatus, Snapshot},
+    engine::RunStatus,
     flow::Flow,
     id::{FlowId, RunId, SuspensionKey, WaitId},
     store::Store,
@@ -48,7 +49,7 @@ use crate::{
 pub use self::{
     cleanup::{Cleaned, Cleanup, CleanupError},
     config::{HubBuilder, HubOptions, KeyGenerator, OsKeyGenerator},
-    events::{HubEvent, Notifier},
+    events::{Events, HubEvent, Notifier},
     outcome::{Accepted, Completion, Outcome, Rejection, RunView, SuspendedWait, Suspension},
     query::{CheckReport, ResealReport, Stranded},
     state::{StateClaim, Suspended, SuspensionRequest},
@@ -227,8 +228,8 @@ impl PersistenceHub {
     ///
     /// # Errors
     /// `InvalidConfig` when another flow of that id is registered.
-    pub fn register<I, O>(&self, flow: &Flow<I, O>) -> Result<Handle<I, O>> {
-        let erased = flow.erase();
+    pub fn register<I, O>(&self, flow: impl Borrow<Flow<I, O>>) -> Result<Handle<I, O>> {
+        let erased = flow.borrow().erase();
         let known = Arc::new(Known::new(&erased));
         if known.def.document.is_none() {
             let mut flows = self.inner.flows.write().unwrap_or_else(PoisonError::into_inner);
@@ -349,10 +350,9 @@ impl PersistenceHub {
         .await
     }
 
-    /// What happens in this hub from now on. A watcher that falls more than 1,024 events behind
-    /// misses some.
-    pub fn events(&self) -> broadcast::Receiver<HubEvent> {
-        self.inner.events.subscribe()
+    /// What happens in this hub from now on.
+    pub fn events(&self) -> Events {
+        Events::new(self.inner.events.subscribe())
     }
 
     /// Stops: no run is begun any more, each run that is being driven is committed at its next step
@@ -425,8 +425,7 @@ impl<I: Serialize, O: DeserializeOwned> Handle<I, O> {
         }
         let outcome = detached(async move {
             let run = RunId::new(hub.clock.now())?;
-            let mut snapshot = Snapshot::start(run, flow.first_stamp()?, &flow.def.body, input);
-            snapshot.metadata = options.metadata;
+            let snapshot = flow.start(run, input, options.metadata)?;
             drive::drive(hub, flow, From::Start(Box::new(snapshot))).await
         })
         .await?;

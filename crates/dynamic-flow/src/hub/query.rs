@@ -12,7 +12,7 @@ use crate::{
     Error, ErrorKind, Result,
     codec::{Part, SealedInfo},
     engine::{FlowStamp, RunStatus},
-    flow::{Flow, compare::Fit},
+    flow::{Fit, Flow},
     id::{RunId, SuspensionKey},
     store::{Change, Cursor, Filter, Health, Page, Summary},
     wait::Answer,
@@ -116,7 +116,18 @@ impl PersistenceHub {
         // No request id: a wait that was answered is closed, whoever asks.
         let nothing = Answer::new(serde_json::Value::Null);
         match self.inner().find(key, &nothing).await? {
-            super::accept::Found::Open(_, wait) => Ok(SuspendedWait::new(&wait, None)),
+            super::accept::Found::Open(opened, wait) => {
+                let now = self.inner().clock.now();
+                if wait.expires_at.is_some_and(|end| end <= now) {
+                    return Err(Error::new(
+                        ErrorKind::SuspensionExpired,
+                        "the deadline has passed; nothing can be answered any more",
+                    )
+                    .with_run(opened.record.id)
+                    .with("wait", &wait.id));
+                }
+                Ok(SuspendedWait::new(&wait, None))
+            }
             super::accept::Found::Repeated(_) => Err(SuspensionKey::not_found()),
         }
     }

@@ -5,10 +5,10 @@ mod check;
 pub mod file;
 pub mod memory;
 
-pub use memory::MemoryStore;
 pub use check::{
     MAX_COUNTER, MAX_METADATA_ENTRIES, MAX_METADATA_NAME_BYTES, MAX_METADATA_TEXT_BYTES,
 };
+pub use memory::MemoryStore;
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 

@@ -1,8 +1,8 @@
 //! For tests of stores and hubs: the suite that every store passes, faults on demand, and a clock
 //! that stands still.
 
-pub mod conformance;
 mod clock;
+pub mod conformance;
 mod faults;
 
 pub use self::{clock::ManualClock, faults::Faults};

@@ -9,9 +9,7 @@ use dynamic_flow::{
 };
 use serde_json::json;
 
-use crate::support::{
-    Counts, World, approval_flow, completed, no, order, parked, suspended, yes,
-};
+use crate::support::{Counts, World, approval_flow, completed, no, order, parked, suspended, yes};
 
 #[tokio::test]
 async fn a_run_suspends_and_goes_on_exactly_after_in_another_process() {

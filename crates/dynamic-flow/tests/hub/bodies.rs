@@ -27,7 +27,9 @@ async fn through(flow: impl Fn() -> Flow<Order, Value>) -> Value {
     completed(second.resume(&key, json!(7)).await)
 }
 
-fn flow(build: impl FnOnce(FlowBuilder<Order, Order>) -> FlowBuilder<Order, Value>) -> Flow<Order, Value> {
+fn flow(
+    build: impl FnOnce(FlowBuilder<Order, Order>) -> FlowBuilder<Order, Value>,
+) -> Flow<Order, Value> {
     build(Flow::input::<Order>("bodies")).build().unwrap()
 }
 
@@ -54,8 +56,10 @@ async fn in_an_arm_of_a_switch() {
                 "size",
                 |o| if o.total > 100 { "large" } else { "small" },
                 |arms| {
-                    arms.arm("large", |o| o.await_input(ask()).map("l", |n: i64| json!(["large", n])))
-                        .arm("small", |o| o.map("s", |_| json!("small")))
+                    arms.arm("large", |o| {
+                        o.await_input(ask()).map("l", |n: i64| json!(["large", n]))
+                    })
+                    .arm("small", |o| o.map("s", |_| json!("small")))
                 },
             )
         })
@@ -109,7 +113,10 @@ async fn in_the_handler_of_a_catch() {
                 },
                 |error| {
                     error.keep(|e| e.await_input(ask())).map("n", |(error, n)| {
-                        assert_eq!((error.code.as_str(), error.value.id.as_str()), ("broke", "PO-17"));
+                        assert_eq!(
+                            (error.code.as_str(), error.value.id.as_str()),
+                            ("broke", "PO-17")
+                        );
                         n
                     })
                 },
@@ -212,7 +219,8 @@ async fn any_tool_may_suspend_in_mid_work_and_goes_on_with_what_it_saved() {
         }
     }
     let output =
-        through(|| flow(|f| f.tool(Quote(ToolSpec::new("quote"))).map("out", |n: i64| json!(n)))).await;
+        through(|| flow(|f| f.tool(Quote(ToolSpec::new("quote"))).map("out", |n: i64| json!(n))))
+            .await;
     assert_eq!(output, json!(243));
 }
 

@@ -46,10 +46,8 @@ async fn another_key_opens_nothing_and_touches_nothing() {
     let (world, counts) = (World::new(), Counts::default());
     let (_, suspension, key) = parked(&world, &counts).await;
     let before = world.store.get(suspension.run_id).await.unwrap();
-    let other = World {
-        key: EncryptionKey::generate().unwrap().expose().to_string(),
-        ..world.clone()
-    };
+    let other =
+        World { key: EncryptionKey::generate().unwrap().expose().to_string(), ..world.clone() };
     let hub = other.hub().await;
     hub.register(&approval_flow(&counts)).unwrap();
     let error = hub.resume(&key, yes()).await.unwrap_err();

@@ -108,11 +108,7 @@ async fn a_claim_whose_lease_lapsed_writes_nothing_over_the_next_one() {
         lease: Some(None),
         ..dynamic_flow::store::Change::at(record.updated_at)
     };
-    world
-        .store
-        .update(record.id, dynamic_flow::store::Expect::Any, lapsed)
-        .await
-        .unwrap();
+    world.store.update(record.id, dynamic_flow::store::Expect::Any, lapsed).await.unwrap();
     let new: StateClaim<Job> = quick.resume_state(&parked.key, yes()).await.unwrap();
     assert_eq!(old.complete().await.unwrap_err().kind(), ErrorKind::RunBusy);
     new.complete().await.unwrap();
@@ -125,8 +121,7 @@ async fn a_state_that_does_not_read_back_consumes_nothing() {
     let parked = hub.suspend(&job(), request()).await.unwrap();
     let error = hub.resume_state::<Vec<u8>>(&parked.key, yes()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::SerializationError);
-    let claim: StateClaim<Job> =
-        hub.resume_state(&parked.key, Answer::new(yes())).await.unwrap();
+    let claim: StateClaim<Job> = hub.resume_state(&parked.key, Answer::new(yes())).await.unwrap();
     claim.complete().await.unwrap();
 }
 

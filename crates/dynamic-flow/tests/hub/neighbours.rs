@@ -243,7 +243,10 @@ async fn a_notifier_gets_each_wait_at_least_once_with_a_key_that_works() {
     assert_eq!(prompt, "Input needed: approval");
     world.clock.advance(hours(1));
     hub.work_once().await.unwrap();
-    assert!(mailbox.mails.lock().unwrap().is_empty(), "once it was passed on, that is written down");
+    assert!(
+        mailbox.mails.lock().unwrap().is_empty(),
+        "once it was passed on, that is written down"
+    );
     let view = hub.get(suspension.run_id).await.unwrap();
     assert_eq!(view.status, RunStatus::Waiting);
     assert_eq!(completed(hub.resume(&key, yes()).await), json!("PO-17 by jane"));

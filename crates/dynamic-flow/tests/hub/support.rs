@@ -21,94 +21,97 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Order {
-    pub id: String,
-    pub total: i64,
+pub(crate) struct Order {
+    pub(crate) id: String,
+    pub(crate) total: i64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Approval {
-    pub approved: bool,
-    pub by: String,
+pub(crate) struct Approval {
+    pub(crate) approved: bool,
+    pub(crate) by: String,
 }
 
 /// Counts how often something was done.
 #[derive(Debug, Clone, Default)]
-pub struct Counter(Arc<AtomicUsize>);
+pub(crate) struct Counter(Arc<AtomicUsize>);
 
 impl Counter {
-    pub fn add(&self) -> usize {
+    pub(crate) fn add(&self) -> usize {
         self.0.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    pub fn get(&self) -> usize {
+    pub(crate) fn get(&self) -> usize {
         self.0.load(Ordering::SeqCst)
     }
 }
 
 /// How often the tools on both sides of the wait ran.
 #[derive(Debug, Clone, Default)]
-pub struct Counts {
-    pub before: Counter,
-    pub after: Counter,
+pub(crate) struct Counts {
+    pub(crate) before: Counter,
+    pub(crate) after: Counter,
 }
 
 /// A store, a clock, and hubs over them, each like a process of its own.
 #[derive(Clone)]
-pub struct World {
-    pub store: Arc<dyn Store>,
-    pub clock: ManualClock,
-    pub key: String,
+pub(crate) struct World {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: ManualClock,
+    pub(crate) key: String,
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::over(Arc::new(MemoryStore::new()))
     }
 
-    pub fn over(store: Arc<dyn Store>) -> Self {
+    pub(crate) fn over(store: Arc<dyn Store>) -> Self {
         let clock = ManualClock::new(at("2026-11-23T08:00:00Z"));
         Self { store, clock, key: EncryptionKey::generate().unwrap().expose().to_string() }
     }
 
-    pub fn builder(&self) -> HubBuilder {
+    pub(crate) fn builder(&self) -> HubBuilder {
         PersistenceHub::builder(self.store.clone())
             .keyring(Keyring::new(self.key.parse().unwrap()))
             .clock(self.clock.clone())
             .retry_delay(Duration::ZERO)
     }
 
-    pub async fn hub(&self) -> PersistenceHub {
+    pub(crate) async fn hub(&self) -> PersistenceHub {
         self.builder().build().await.unwrap()
     }
 }
 
-pub fn at(text: &str) -> Timestamp {
+pub(crate) fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-pub fn order() -> Order {
+pub(crate) fn order() -> Order {
     Order { id: "PO-17".into(), total: 250 }
 }
 
-pub fn yes() -> Value {
+pub(crate) fn yes() -> Value {
     json!({ "approved": true, "by": "jane" })
 }
 
-pub fn no() -> Value {
+pub(crate) fn no() -> Value {
     json!({ "approved": false, "by": "jane" })
 }
 
-pub fn question() -> AwaitInput<Approval> {
+pub(crate) fn question() -> AwaitInput<Approval> {
     AwaitInput::<Approval>::new("approval").timeout(dynamic_flow::hours(4))
 }
 
 /// Two tools, a wait, a filter, and a tool that gives who approved what.
-pub fn approval_flow(counts: &Counts) -> Flow<Order, String> {
+pub(crate) fn approval_flow(counts: &Counts) -> Flow<Order, String> {
     approval_flow_with(counts, question())
 }
 
-pub fn approval_flow_with(counts: &Counts, question: AwaitInput<Approval>) -> Flow<Order, String> {
+pub(crate) fn approval_flow_with(
+    counts: &Counts,
+    question: AwaitInput<Approval>,
+) -> Flow<Order, String> {
     let (before, after) = (counts.before.clone(), counts.after.clone());
     Flow::input::<Order>("purchase")
         .tool(tool_fn("validate", move |order: Order| {
@@ -125,14 +128,14 @@ pub fn approval_flow_with(counts: &Counts, question: AwaitInput<Approval>) -> Fl
         .unwrap()
 }
 
-pub fn suspended<O: std::fmt::Debug>(outcome: Result<Outcome<O>>) -> Suspension {
+pub(crate) fn suspended<O: std::fmt::Debug>(outcome: Result<Outcome<O>>) -> Suspension {
     match outcome {
         Ok(Outcome::Suspended(suspension)) => suspension,
         other => panic!("not suspended: {other:?}"),
     }
 }
 
-pub fn completed<O: std::fmt::Debug>(outcome: Result<Outcome<O>>) -> O {
+pub(crate) fn completed<O: std::fmt::Debug>(outcome: Result<Outcome<O>>) -> O {
     match outcome {
         Ok(Outcome::Completed(completion)) => completion.output,
         other => panic!("not completed: {other:?}"),
@@ -140,7 +143,10 @@ pub fn completed<O: std::fmt::Debug>(outcome: Result<Outcome<O>>) -> O {
 }
 
 /// Runs the approval flow up to its wait.
-pub async fn parked(world: &World, counts: &Counts) -> (PersistenceHub, Suspension, SuspensionKey) {
+pub(crate) async fn parked(
+    world: &World,
+    counts: &Counts,
+) -> (PersistenceHub, Suspension, SuspensionKey) {
     let hub = world.hub().await;
     let handle = hub.register(&approval_flow(counts)).unwrap();
     let suspension = suspended(handle.run(order()).await);

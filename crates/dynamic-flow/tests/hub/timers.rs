@@ -1,14 +1,20 @@
 //! Deadlines, defaults, sleeps, pauses and timeouts, on a clock that only the test moves.
 
 use dynamic_flow::{
-    ErrorKind, Flow, ToolError, days, engine::RunStatus, flow::Backoff, hours, hub::Outcome, minutes,
-    seconds, tool::{AwaitInput, tool_fn}, wait::Closed,
+    ErrorKind, Flow, ToolError, days,
+    engine::RunStatus,
+    flow::Backoff,
+    hours,
+    hub::Outcome,
+    minutes, seconds,
+    tool::{AwaitInput, tool_fn},
+    wait::Closed,
 };
 use serde_json::{Value, json};
 
 use crate::support::{
-    Approval, Counter, Counts, Order, World, approval_flow_with, completed, order, parked, question,
-    suspended, yes,
+    Approval, Counter, Counts, Order, World, approval_flow_with, completed, order, parked,
+    question, suspended, yes,
 };
 
 #[tokio::test]
@@ -200,7 +206,10 @@ async fn a_timeout_around_a_wait_closes_it_and_its_key_says_so() {
     world.clock.advance(minutes(10));
     hub.work_once().await.unwrap();
     let error = hub.drive(suspension.run_id).await.unwrap_err();
-    assert_eq!((error.kind(), error.context_value("code")), (ErrorKind::RunFailed, Some("timeout")));
+    assert_eq!(
+        (error.kind(), error.context_value("code")),
+        (ErrorKind::RunFailed, Some("timeout"))
+    );
     let late = hub.resume(&key, yes()).await.unwrap_err();
     assert_eq!(late.receipt().unwrap().closed, Closed::Superseded);
 }

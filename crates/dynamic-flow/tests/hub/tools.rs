@@ -58,7 +58,10 @@ async fn a_failed_run_goes_on_from_the_failed_step_when_it_is_retried() {
 
 #[tokio::test]
 async fn what_does_not_fit_the_schemas_of_a_tool_stops_at_its_boundary() {
-    use dynamic_flow::{Schema, tool::{Output, Tool, ToolSpec}};
+    use dynamic_flow::{
+        Schema,
+        tool::{Output, Tool, ToolSpec},
+    };
     struct Liar(ToolSpec);
     #[async_trait::async_trait]
     impl Tool for Liar {
@@ -154,9 +157,8 @@ async fn with_durability_of_every_step_each_tool_has_a_commit_before_it() {
     let store = Faults::new(world.store.clone());
     let counting = World { store: Arc::new(store.clone()), ..world.clone() };
     let hub = counting.builder().durability(Durability::EveryStep).build().await.unwrap();
-    let tool = |id: &'static str| {
-        tool_fn(id, |order: Order| async move { Ok::<_, ToolError>(order) })
-    };
+    let tool =
+        |id: &'static str| tool_fn(id, |order: Order| async move { Ok::<_, ToolError>(order) });
     let flow = Flow::input::<Order>("careful").tool(tool("a")).tool(tool("b")).build().unwrap();
     completed(hub.register(&flow).unwrap().run(order()).await);
     assert_eq!(store.writes(), 3);
@@ -172,14 +174,17 @@ async fn events_tell_of_steps_and_waits_and_hold_no_secrets() {
     let key = suspension.only().unwrap().key().unwrap().clone();
     completed(hub.resume(&key, yes()).await);
     let (mut all, mut steps) = (String::new(), Vec::new());
-    while let Ok(event) = events.try_recv() {
+    while let Some(event) = events.try_next() {
         all.push_str(&serde_json::to_string(&event).unwrap());
         if let HubEvent::StepStarted { step, .. } = &event {
             steps.push(step.to_string());
         }
         assert_eq!(event.run_id(), suspension.run_id);
     }
-    assert_eq!(steps, ["validate", "keep-approval", "keep-approval/approval", "approved", "process"]);
+    assert_eq!(
+        steps,
+        ["validate", "keep-approval", "keep-approval/approval", "approved", "process"]
+    );
     assert!(all.contains("wait_opened") && all.contains("wait_closed"));
     assert!(!all.contains(&key.expose()[3..]) && !all.contains("PO-17"), "{all}");
 }
@@ -191,7 +196,9 @@ async fn the_debug_forms_of_everything_a_caller_gets_hide_the_key() {
     let secret = key.expose();
     let secret = &secret[30..];
     let second = hub.resume(&key, json!(1)).await.unwrap_err();
-    for text in [format!("{suspension:?}"), format!("{hub:?}"), format!("{key:?}"), format!("{second:?}")] {
+    for text in
+        [format!("{suspension:?}"), format!("{hub:?}"), format!("{key:?}"), format!("{second:?}")]
+    {
         assert!(!text.contains(secret), "{text}");
     }
 }
