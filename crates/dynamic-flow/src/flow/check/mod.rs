@@ -197,7 +197,11 @@ impl Checker<'_> {
             let names: Vec<BodyName> = bodies.iter().map(|(name, _)| name.clone()).collect();
             let all: Vec<&Body> = bodies.iter().map(|(_, body)| *body).collect();
             self.siblings(&all, spot, &names);
-            if bodies.iter().any(|(name, body)| *name == BodyName::Main && body.is_empty()) {
+            // A `keep` of nothing has a meaning: the value, twice.
+            let needs_steps = !matches!(step.kind, StepKind::Keep { .. });
+            let empty =
+                |(name, body): &(BodyName, &Body)| *name == BodyName::Main && body.is_empty();
+            if needs_steps && bodies.iter().any(empty) {
                 self.tell(spot, format!("`{}` needs at least one step", step.kind.name()));
             }
         }

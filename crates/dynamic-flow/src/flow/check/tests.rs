@@ -128,6 +128,7 @@ fn bodies_that_must_do_something_are_not_empty() {
         one(vec![step("t", StepKind::Tap { body: vec![] })]),
         "t: `tap` needs at least one step"
     );
+    assert_eq!(found(vec![step("k", StepKind::Keep { body: vec![] })]), [""; 0]);
     let inner = StepKind::SubFlow { flow: Arc::new(flow(vec![])) };
     assert_eq!(one(vec![step("i", inner)]), "i: a flow needs at least one step");
 }

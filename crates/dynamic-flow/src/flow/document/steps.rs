@@ -1,6 +1,6 @@
 //! From nodes to flows, bodies and steps.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::Value;
 
@@ -10,9 +10,10 @@ use super::{
     words::did_you_mean,
 };
 use crate::{
+    Error,
     expr::{Cel, Code, Compute},
     flow::{Backoff, Body, BodyName, FlowDef, Step, StepKind, ToolRef, check::Address},
-    id::{StepId, ToolId},
+    id::{StepId, ToolId, id_problem},
     schema::Schema,
     tool::{AwaitInputDef, Preset},
     wait::Deadline,
@@ -252,15 +253,17 @@ impl Reader<'_> {
             Some(Node { data: Data::Text(text), .. }) if text == "never" => Deadline::Never,
             Some(node) => Deadline::After(self.duration(node, path, "`timeout`")?),
         };
-        if deadline == Deadline::After(std::time::Duration::ZERO)
-            && let Some(node) = fields.get("timeout")
-        {
-            self.find(path, node.place, "`timeout` must be longer than nothing, or `never`");
+        if deadline == Deadline::After(Duration::ZERO) {
+            let place = fields.get("timeout").map_or(fields.place, |node| node.place);
+            self.find(path, place, "`timeout` must be longer than nothing, or `never`");
+            return None;
         }
         let default = match fields.get("default") {
             None => None,
             Some(node) => Some(self.constant(node, path, "`default`", "")?),
         };
+        // The id of the step is found wrong by itself, once.
+        let own_id = if id_problem(own_id).is_none() { own_id } else { "question" };
         let mut def = AwaitInputDef::new(tool.unwrap_or(own_id), schema?);
         if !name.is_empty() {
             def.name = name;
@@ -278,8 +281,14 @@ impl Reader<'_> {
         match def.into_tool() {
             Ok(tool) => Some(StepKind::AwaitInput { tool: ToolRef::new(tool) }),
             Err(error) => {
-                let place = fields.get("default").map_or(fields.place, |node| node.place);
-                self.find(path, place, error.message());
+                for message in messages(&error) {
+                    let named = |name: &&str| message.contains(*name);
+                    let field = ["default", "metadata", "prompt", "id"].into_iter().find(named);
+                    let field = field.map(|name| if name == "id" { "tool" } else { name });
+                    let node = field.and_then(|name| fields.get(name));
+                    let place = node.map_or(fields.place, |node| node.place);
+                    self.find(path, place, message);
+                }
                 None
             }
         }
@@ -314,7 +323,7 @@ impl Reader<'_> {
             .collect();
         let made = serde_json::from_value::<Preset>(Value::Object(values))
             .map_err(|error| error.to_string())
-            .and_then(|preset| preset.schema().map_err(|error| error.message().to_owned()));
+            .and_then(|preset| preset.schema().map_err(|error| messages(&error).join("; ")));
         made.map_err(|message| {
             // Serde names the field in backticks, and nothing else tells which one it was.
             let named = options().find(|(key, _)| message.contains(&format!("`{}`", key.name)));
@@ -468,6 +477,14 @@ impl Reader<'_> {
         let body = self.required(fields, path, "`timeout`", "do")?;
         let body = self.body(body, spot, &BodyName::Main, "`do`")?;
         Some(StepKind::Timeout { body, after: after? })
+    }
+}
+
+/// All that an error says: its findings, or its message.
+fn messages(error: &Error) -> Vec<String> {
+    match error.findings() {
+        [] => vec![error.message().to_owned()],
+        findings => findings.iter().map(|finding| finding.message.clone()).collect(),
     }
 }
 
