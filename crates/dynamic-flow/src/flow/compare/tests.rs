@@ -330,6 +330,15 @@ fn variables_that_are_still_read_must_be_set() {
     };
     assert_eq!(told(&reading(get("b", "v")), &[]), missing("b"));
     assert_eq!(told(&reading(get("b", "v")), &["v"]), [""; 0]);
+    // A step that has done nothing yet reads its variables still; one that is under way has.
+    let retried = |state: StepState| {
+        let compute = Compute::Cel(Cel::compile("vars.v").unwrap());
+        let new = flow(vec![step("m", StepKind::Map { compute })]);
+        reasons(&flow(vec![map("m")]), at("m", state), &new)
+    };
+    assert_eq!(retried(StepState::Ready), missing("m"));
+    assert_eq!(retried(StepState::Failed), missing("m"));
+    assert_eq!(retried(calling(CallKind::Compute)), missing("m"));
     assert_eq!(told(&reading(keep("k", vec![get("b", "v")])), &[]), missing("k/b"));
     let set = || {
         let variables = BTreeMap::from([("v".to_owned(), Compute::Value(json!(1)))]);

@@ -245,6 +245,8 @@ fn what_was_told_is_not_told_again_as_something_else() {
         "call: nothing",
         "wait: soon",
         "set: &x 1",
+        "input: { type: *x }",
+        "succeed: [*x]",
     ] {
         let found = step_findings(text);
         assert_eq!(found.len(), 1, "{text}: {found:#?}");
