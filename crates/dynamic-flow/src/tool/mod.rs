@@ -1,5 +1,10 @@
 //! Tools: units of work with an id, schemas and an `execute`.
 
+#[cfg(feature = "http")]
+mod http;
+mod set;
+mod template;
+
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
@@ -14,6 +19,10 @@ use crate::{
     schema::Schema,
     wait::WaitRequest,
 };
+
+#[cfg(feature = "http")]
+pub use self::http::{HostRule, HttpPolicy, HttpTool, Secret};
+pub use self::{set::SetTool, template::TemplateTool};
 
 /// What a tool is, without how it works.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
