@@ -2,7 +2,11 @@
 
 mod await_input;
 mod function;
+#[cfg(feature = "http")]
+mod http;
 mod presets;
+mod set;
+mod template;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -27,6 +31,9 @@ pub use self::{
         HumanInTheLoop, NumberInput, Preset, ReviewDecision, TextInput,
     },
 };
+#[cfg(feature = "http")]
+pub use self::http::{HostRule, HttpPolicy, HttpTool, Secret};
+pub use self::{set::SetTool, template::TemplateTool};
 
 /// What a tool is, without how it works.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
