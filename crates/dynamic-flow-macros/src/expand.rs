@@ -39,7 +39,8 @@ fn make(options: &Options, function: &ItemFn) -> Result<TokenStream> {
     let effect = options.effect.then(|| quote!(.effect()));
 
     let Signature { input, output, .. } = &signature;
-    let returned = quote_spanned!(output.span()=> <#output as ::dynamic_flow::tool::ToolReturn>);
+    let returned =
+        quote_spanned!(output.span()=> <#output as ::dynamic_flow::tool::ToolReturn>::Value);
     let input_name = format_ident!("{}", if signature.takes_input { "input" } else { "_input" });
     let context_name =
         format_ident!("{}", if signature.takes_context { "context" } else { "_context" });
@@ -58,7 +59,7 @@ fn make(options: &Options, function: &ItemFn) -> Result<TokenStream> {
         #(#cfgs)*
         impl ::dynamic_flow::TypedTool for #tool {
             type Input = #input;
-            type Output = #returned::Value;
+            type Output = #returned;
 
             fn into_tool(
                 self,
