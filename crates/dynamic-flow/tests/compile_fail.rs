@@ -21,9 +21,11 @@ async fn pack(order: Order) -> Result<Parcel, ToolError> {
 }
 
 mod elsewhere {
-    /// A tool may be public, sync, without arguments, and named by a path.
+    /// A tool may be visible elsewhere, sync, without an input, and made by a path.
     #[dynamic_flow::tool(effect, id = "the-time", name = "The time")]
-    pub fn r#now(context: &dynamic_flow::ToolContext) -> Result<u32, std::num::ParseIntError> {
+    pub(crate) fn r#now(
+        context: &dynamic_flow::ToolContext,
+    ) -> Result<u32, std::num::ParseIntError> {
         context.idempotency_key.parse()
     }
 }
