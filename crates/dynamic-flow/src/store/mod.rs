@@ -1,11 +1,9 @@
 //! The store: one small trait, atomic on one record.
 
 mod check;
+#[cfg(feature = "file")]
+pub mod file;
 pub mod memory;
-
-pub use check::{
-    MAX_COUNTER, MAX_METADATA_ENTRIES, MAX_METADATA_NAME_BYTES, MAX_METADATA_TEXT_BYTES,
-};
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
@@ -19,6 +17,13 @@ use crate::{
     engine::RunStatus,
     id::{Epoch, FlowId, KeyDigest, Revision, RunId, ToolId, WaitId},
     wait::Metadata,
+};
+
+#[cfg(feature = "file")]
+pub use self::file::{FileStore, Rebuilt};
+pub use self::{
+    check::{MAX_COUNTER, MAX_METADATA_ENTRIES, MAX_METADATA_NAME_BYTES, MAX_METADATA_TEXT_BYTES},
+    memory::MemoryStore,
 };
 
 /// What a store holds for a run: sealed state, and the few plain columns that queries need.

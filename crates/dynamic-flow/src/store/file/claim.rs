@@ -1,0 +1,169 @@
+//! Due runs, by way of the due index: what is not due yet is told apart by the names of folders.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    disk::{self, At as _},
+    folder::Folder,
+    form::Stored,
+    layout::{HOURS_DIGITS, SECONDS_DIGITS, due_hours, due_seconds, parse_due, parse_hex},
+    lock::Lock,
+};
+use crate::{
+    ErrorKind, Result,
+    clock::Timestamp,
+    engine::RunStatus,
+    id::RunId,
+    store::{Change, Claim, Lease, Record},
+};
+
+/// A hint that a run is due.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Due {
+    at: Timestamp,
+    id: RunId,
+    hint: PathBuf,
+}
+
+impl Folder {
+    pub(super) fn claim(&self, claim: &Claim) -> Result<Vec<Record>> {
+        let mut taken: Vec<(Timestamp, Record)> = Vec::new();
+        if let Err(error) = self.claim_into(claim, &mut taken) {
+            // Those that were taken are the caller's now: nobody else gets them until they lapse.
+            if taken.is_empty() {
+                return Err(error);
+            }
+            tracing::warn!(%error, "a claim ended early");
+        }
+        taken.sort_by_key(|(due, record)| (*due, record.id));
+        Ok(taken.into_iter().map(|(_, record)| record).collect())
+    }
+
+    fn claim_into(&self, claim: &Claim, taken: &mut Vec<(Timestamp, Record)>) -> Result<()> {
+        if claim.limit == 0 {
+            return Ok(());
+        }
+        self.check_present()?;
+        let queues: BTreeSet<PathBuf> =
+            claim.queues.iter().map(|queue| self.layout.queue(queue)).collect();
+        for hours in slices(&queues, HOURS_DIGITS, due_hours(claim.now))?.into_values() {
+            let hours = hours.into_iter().collect();
+            for seconds in slices(&hours, SECONDS_DIGITS, due_seconds(claim.now))?.into_values() {
+                self.claim_slice(claim, &seconds, taken)?;
+                if taken.len() >= claim.limit {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what is due in those folders, which are about the same seconds.
+    fn claim_slice(
+        &self,
+        claim: &Claim,
+        folders: &[PathBuf],
+        taken: &mut Vec<(Timestamp, Record)>,
+    ) -> Result<()> {
+        let mut due = BTreeSet::new();
+        for folder in folders {
+            let mut any = false;
+            let each = |name: &str| {
+                any = true;
+                if let Some((at, id)) = parse_due(name).filter(|(at, _)| *at <= claim.now) {
+                    due.insert(Due { at, id, hint: folder.join(name) });
+                }
+            };
+            disk::names(folder, each).at("list due runs", folder)?;
+            if !any {
+                disk::remove_empty(folder);
+            }
+        }
+        // Many workers see the same runs: who finds one locked by another goes on to the next, and
+        // comes back only if that was not enough.
+        let mut busy = Vec::new();
+        for due in due {
+            if taken.len() >= claim.limit {
+                return Ok(());
+            }
+            match self.try_lock(due.id)? {
+                Some(lock) => taken.extend(self.claim_one(&lock, claim, &due)?),
+                None => busy.push(due),
+            }
+        }
+        for due in busy {
+            if taken.len() >= claim.limit {
+                return Ok(());
+            }
+            let lock = self.lock(due.id)?;
+            taken.extend(self.claim_one(&lock, claim, &due)?);
+        }
+        Ok(())
+    }
+
+    fn claim_one(
+        &self,
+        lock: &Lock,
+        claim: &Claim,
+        due: &Due,
+    ) -> Result<Option<(Timestamp, Record)>> {
+        let path = self.layout.record(due.id);
+        let read = self.load(due.id).and_then(|old| {
+            let snapshot = old.as_ref().map(|old| old.sealed(&path)).transpose()?;
+            Ok(old.zip(snapshot))
+        });
+        let found = match read {
+            // One damaged record must not keep workers from all the others.
+            Err(error) if error.kind() == ErrorKind::CorruptState => {
+                tracing::warn!(%error, "a due run can't be claimed");
+                return Ok(None);
+            }
+            found => found?,
+        };
+        let is_right = |old: &Stored| self.layout.due_hint(&old.record).as_ref() == Some(&due.hint);
+        let Some((old, snapshot)) = found.filter(|(old, _)| is_right(old)) else {
+            disk::remove_due(&due.hint);
+            return Ok(None);
+        };
+        let offered = old.record.queue.as_ref().is_some_and(|queue| claim.queues.contains(queue));
+        let held = old.record.lease.as_ref().is_some_and(|lease| lease.until > claim.now);
+        if held || !offered {
+            return Ok(None);
+        }
+        let until = claim.now.after(claim.lease);
+        let mut record = old.record.clone();
+        Change {
+            epoch: Some(record.epoch.next()),
+            status: (!record.status.is_final()).then_some(RunStatus::Running),
+            due_at: Some(Some(until)),
+            attempts: Some(record.attempts.saturating_add(1)),
+            lease: Some(Some(Lease { owner: claim.owner.clone(), until })),
+            ..Change::at(claim.now)
+        }
+        .apply(&mut record);
+        self.commit(lock, Some(&old), &record, &old.snapshot)?;
+        record.snapshot = snapshot;
+        Ok(Some((due.at, record)))
+    }
+}
+
+/// The folders in those folders that are not about a time after `now`, earliest first.
+fn slices(
+    folders: &BTreeSet<PathBuf>,
+    digits: usize,
+    now: u64,
+) -> Result<BTreeMap<u64, Vec<PathBuf>>> {
+    let mut slices: BTreeMap<u64, Vec<PathBuf>> = BTreeMap::new();
+    for folder in folders {
+        let each = |name: &str| {
+            if let Some(time) = parse_hex(name, digits).filter(|time| *time <= now) {
+                slices.entry(time).or_default().push(Path::join(folder, name));
+            }
+        };
+        disk::names(folder, each).at("list due runs", folder)?;
+    }
+    Ok(slices)
+}

@@ -1,0 +1,300 @@
+//! The few things that are done with files, and what their failures mean.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, ErrorKind as Io, Write as _},
+    path::Path,
+};
+
+use crate::{Error, ErrorKind, Result};
+
+/// Who may read and write what the store makes, as Unix permission bits; ignored elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mode(pub(super) u32);
+
+impl Mode {
+    /// Nobody but the owner.
+    pub(super) const PRIVATE: Self = Self(0o600);
+
+    /// Who may read a file may enter its folder.
+    pub(super) fn of_folders(self) -> u32 {
+        self.0 | (self.0 & 0o444) >> 2
+    }
+
+    fn new_file(self) -> OpenOptions {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, self.0);
+        options
+    }
+
+    /// Undoes what the process's umask took away, where more than the owner was asked for.
+    fn widen(self, path: &Path, bits: u32) -> io::Result<()> {
+        #[cfg(unix)]
+        if self.0 != Self::PRIVATE.0 {
+            let permissions = std::os::unix::fs::PermissionsExt::from_mode(bits);
+            return fs::set_permissions(path, permissions);
+        }
+        let _ = (path, bits);
+        Ok(())
+    }
+
+    /// Makes a file that is not there yet; never follows a link that somebody planted.
+    pub(super) fn create_new(self, path: &Path) -> io::Result<File> {
+        let file = self.new_file().open(path)?;
+        self.widen(path, self.0)?;
+        Ok(file)
+    }
+
+    /// Opens a file to lock it, and makes it if it is missing.
+    pub(super) fn open_lock(self, path: &Path) -> io::Result<File> {
+        match OpenOptions::new().read(true).write(true).open(path) {
+            Err(error) if error.kind() == Io::NotFound => match self.create_new(path) {
+                Err(error) if error.kind() == Io::AlreadyExists => {
+                    OpenOptions::new().read(true).write(true).open(path)
+                }
+                made => made,
+            },
+            opened => opened,
+        }
+    }
+
+    /// Makes a folder; tells whether it was missing.
+    pub(super) fn create_dir(self, path: &Path) -> io::Result<bool> {
+        let mut builder = DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, self.of_folders());
+        match builder.create(path) {
+            Ok(()) => self.widen(path, self.of_folders()).map(|()| true),
+            Err(error) if error.kind() == Io::AlreadyExists && path.is_dir() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a folder and those around it, each of them durably.
+    pub(super) fn create_dir_durably(self, path: &Path) -> io::Result<()> {
+        let parent = parent(path);
+        match self.create_dir(path) {
+            Err(error) if error.kind() == Io::NotFound && parent != path => {
+                self.create_dir_durably(parent)?;
+                self.create_dir(path)?;
+            }
+            Err(error) => return Err(error),
+            Ok(false) => return Ok(()),
+            Ok(true) => {}
+        }
+        sync_dir(parent)
+    }
+
+    /// Makes an empty file whose name is all that it says, and up to so many folders around it;
+    /// tells whether it was missing.
+    pub(super) fn place_hint(self, path: &Path, folders: usize) -> io::Result<bool> {
+        // Whoever finds a folder of hints empty may remove it, at any time.
+        for _ in 0..64 {
+            match self.create_new(path) {
+                Ok(_) => {
+                    journal::note("place", path);
+                    return Ok(true);
+                }
+                Err(error) if error.kind() == Io::AlreadyExists => return Ok(false),
+                Err(error) if error.kind() == Io::NotFound => {
+                    self.create_parents(path, folders)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Io::NotFound.into())
+    }
+
+    fn create_parents(self, path: &Path, folders: usize) -> io::Result<()> {
+        let around: Vec<&Path> = path.ancestors().skip(1).take(folders).collect();
+        for folder in around.into_iter().rev() {
+            match self.create_dir(folder) {
+                Err(error) if error.kind() != Io::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces a file as a whole by way of `temp`, which is gone if it fails.
+    pub(super) fn replace(
+        self,
+        path: &Path,
+        temp: &Path,
+        bytes: &[u8],
+        sync: Sync,
+    ) -> io::Result<()> {
+        let written = self.write_new(temp, bytes, sync).and_then(|()| fs::rename(temp, path));
+        if written.is_err() {
+            let _ = fs::remove_file(temp);
+        }
+        journal::note("rename", path);
+        written
+    }
+
+    fn write_new(self, path: &Path, bytes: &[u8], sync: Sync) -> io::Result<()> {
+        let mut file = match self.create_new(path) {
+            Err(error) if error.kind() == Io::AlreadyExists => {
+                fs::remove_file(path)?;
+                self.create_new(path)?
+            }
+            made => made?,
+        };
+        file.write_all(bytes)?;
+        match sync {
+            Sync::Contents => {
+                journal::note("sync", path);
+                file.sync_data()
+            }
+            Sync::Never => Ok(()),
+        }
+    }
+}
+
+/// Whether a file must survive a power failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sync {
+    Contents,
+    Never,
+}
+
+/// The folder that something is in, also where the path has one part only.
+pub(super) fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => path,
+    }
+}
+
+/// Makes the names in a folder survive a power failure.
+pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
+    journal::note("sync", path);
+    // Elsewhere a folder can't be opened as a file, and its names are the file system's care.
+    #[cfg(unix)]
+    File::open(path)?.sync_all()?;
+    let _ = path;
+    Ok(())
+}
+
+/// Reads a file that may be missing.
+pub(super) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == Io::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The names in a folder that may be missing. Those that are not text are not ours.
+pub(super) fn names(path: &Path, mut each: impl FnMut(&str)) -> io::Result<()> {
+    let listing = match fs::read_dir(path) {
+        Err(error) if error.kind() == Io::NotFound => return Ok(()),
+        listing => listing?,
+    };
+    for entry in listing {
+        if let Some(name) = entry?.file_name().to_str() {
+            each(name);
+        }
+    }
+    Ok(())
+}
+
+/// Removes a file.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    journal::note("remove", path);
+    fs::remove_file(path)
+}
+
+/// Removes a hint of the due index, and the folders that are empty without it.
+pub(super) fn remove_due(hint: &Path) {
+    if remove(hint).is_ok() {
+        remove_empty(parent(hint));
+    }
+}
+
+/// Removes a folder of the due index, and the one around it, if they are empty.
+pub(super) fn remove_empty(folder: &Path) {
+    if fs::remove_dir(folder).is_ok() {
+        let _ = fs::remove_dir(parent(folder));
+    }
+}
+
+/// The error for something that can't be done with a path.
+pub(super) fn cannot<'a>(what: &'a str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
+    move |source| {
+        let (advice, retry) = advice(&source);
+        let message = format!("cannot {what}: {source}; {advice}");
+        let error = Error::new(ErrorKind::StorageError, message)
+            .with("path", path.display())
+            .with_source(source);
+        if retry { error.retryable() } else { error }
+    }
+}
+
+/// What to do about it, and whether trying again may help without.
+fn advice(error: &io::Error) -> (&'static str, bool) {
+    // Neither has a kind of its own: too many open files, in the process and in the system.
+    const NO_DESCRIPTORS: [i32; 2] = [24, 23];
+    match error.kind() {
+        Io::StorageFull | Io::QuotaExceeded => ("free space there, or raise the quota", true),
+        Io::PermissionDenied => ("give this user the right to read and write there", false),
+        Io::ReadOnlyFilesystem => ("mount it writable, or choose another folder", false),
+        Io::NotADirectory => ("a file is where a folder should be: choose another folder", false),
+        Io::IsADirectory => ("a folder is where a file should be: move it away", false),
+        Io::NotFound => ("part of the folder is missing: provision the store", false),
+        Io::Unsupported => ("choose a folder on a local file system", false),
+        Io::Interrupted | Io::WouldBlock | Io::TimedOut | Io::StaleNetworkFileHandle => {
+            ("try again", true)
+        }
+        _ if error.raw_os_error().is_some_and(|code| NO_DESCRIPTORS.contains(&code)) => {
+            ("raise the limit of open files", true)
+        }
+        _ => ("check the disk and the system's log", false),
+    }
+}
+
+/// The error for a file that is not what it should be.
+pub(super) fn corrupt(path: &Path, why: impl std::fmt::Display) -> Error {
+    let message = format!("the file is {why}; restore it from a backup or move it away");
+    Error::new(ErrorKind::CorruptState, message).with("path", path.display())
+}
+
+/// Adds the path to results.
+pub(super) trait At<T> {
+    fn at(self, what: &str, path: &Path) -> Result<T>;
+}
+
+impl<T> At<T> for io::Result<T> {
+    fn at(self, what: &str, path: &Path) -> Result<T> {
+        self.map_err(|error| cannot(what, path)(error))
+    }
+}
+
+/// What a thread did to files, in order: no test can cut the power, but it can see what was synced
+/// before what.
+mod journal {
+    use std::path::Path;
+
+    #[cfg(test)]
+    thread_local! {
+        pub(super) static NOTES: std::cell::RefCell<Vec<(&'static str, std::path::PathBuf)>> =
+            const { std::cell::RefCell::new(Vec::new()) };
+    }
+
+    #[cfg(test)]
+    pub(super) fn note(what: &'static str, path: &Path) {
+        NOTES.with_borrow_mut(|notes| notes.push((what, path.to_owned())));
+    }
+
+    #[cfg(not(test))]
+    pub(super) fn note(_: &'static str, _: &Path) {}
+}
+
+/// What this thread did to files since it was asked last.
+#[cfg(test)]
+pub(super) fn take_notes() -> Vec<(&'static str, std::path::PathBuf)> {
+    journal::NOTES.take()
+}

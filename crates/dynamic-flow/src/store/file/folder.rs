@@ -1,0 +1,386 @@
+//! The folder: one record at a time, under the lock of its shard.
+
+use std::{
+    fs,
+    io::ErrorKind as Io,
+    path::{Path, PathBuf},
+    sync::Mutex,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use super::{
+    disk::{self, At as _, Mode, Sync},
+    form::{self, Renewal, Stored},
+    layout::{Layout, bucket_of},
+    lock::Lock,
+};
+use crate::{
+    Error, ErrorKind, Result,
+    clock::Timestamp,
+    id::{Epoch, Revision, RunId},
+    store::{Change, Expect, Record},
+};
+
+/// All that blocks is here and below; above it is async.
+#[derive(Debug)]
+pub(super) struct Folder {
+    pub(super) layout: Layout,
+    pub(super) mode: Mode,
+    /// The bucket whose name this process last saw to be durable.
+    synced: Mutex<Option<u32>>,
+}
+
+impl Folder {
+    pub(super) fn new(root: PathBuf, mode: Mode) -> Self {
+        Self { layout: Layout::new(root), mode, synced: Mutex::new(None) }
+    }
+
+    pub(super) fn lock(&self, id: RunId) -> Result<Lock> {
+        let path = self.layout.shard(id);
+        Lock::wait(&path, self.mode).at("lock a record", &path)
+    }
+
+    pub(super) fn try_lock(&self, id: RunId) -> Result<Option<Lock>> {
+        let path = self.layout.shard(id);
+        Lock::attempt(&path, self.mode).at("lock a record", &path)
+    }
+
+    pub(super) fn get(&self, id: RunId) -> Result<Option<Record>> {
+        let Some(mut stored) = self.load(id)? else { return Ok(None) };
+        stored.record.snapshot = stored.sealed(&self.layout.record(id))?;
+        Ok(Some(stored.record))
+    }
+
+    /// Reads a record as it is now, its snapshot unopened. Needs no lock: names change atomically.
+    pub(super) fn load(&self, id: RunId) -> Result<Option<Stored>> {
+        // The renewal first: one of a later revision than the record's can then not be met, and
+        // one of an earlier revision is void, for the record's write took it in.
+        let renewal = self.renewal(id)?;
+        let path = self.layout.record(id);
+        let Some(bytes) = disk::read(&path).at("read a record", &path)? else {
+            self.check_present()?;
+            return Ok(None);
+        };
+        let mut stored = Stored::read(&bytes, id, &path)?;
+        stored.renewed = renewal.is_some();
+        if let Some(renewal) = renewal
+            && renewal.revision == stored.record.revision
+            && let Some(lease) = &mut stored.record.lease
+        {
+            lease.until = renewal.until;
+            stored.record.due_at = Some(renewal.until);
+        }
+        Ok(Some(stored))
+    }
+
+    fn renewal(&self, id: RunId) -> Result<Option<Renewal>> {
+        let path = self.layout.lease(id);
+        let bytes = disk::read(&path).at("read the lease of a record", &path)?;
+        // It is written without a sync: after a power failure it may be empty, and its holder gone.
+        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    }
+
+    /// A record that is not in a folder that is not there is no record that does not exist.
+    pub(super) fn check_present(&self) -> Result<()> {
+        let runs = self.layout.runs();
+        fs::metadata(&runs).map(|_| ()).at("find the store", &runs)
+    }
+
+    pub(super) fn insert(&self, record: &Record) -> Result<()> {
+        let id = record.id;
+        let lock = self.lock(id)?;
+        let path = self.layout.record(id);
+        if path.try_exists().at("look for a record", &path)? {
+            let error = Error::new(ErrorKind::AlreadyExists, "there is a record of that id");
+            return Err(error.with_run(id));
+        }
+        self.make_bucket(id)?;
+        self.commit(&lock, None, record, &form::encode(&record.snapshot))
+    }
+
+    /// Makes the folder that a new record comes into; its name must be durable before the record is.
+    fn make_bucket(&self, id: RunId) -> Result<()> {
+        let bucket = self.layout.bucket(id);
+        let made = self.mode.create_dir(&bucket).at("make a folder", &bucket)?;
+        let known = |synced: &mut Option<u32>| *synced == Some(bucket_of(id));
+        if made || !self.with_synced(known) {
+            let runs = self.layout.runs();
+            disk::sync_dir(&runs).at("sync a folder", &runs)?;
+            self.with_synced(|synced| *synced = Some(bucket_of(id)));
+        }
+        Ok(())
+    }
+
+    fn with_synced<T>(&self, f: impl FnOnce(&mut Option<u32>) -> T) -> T {
+        f(&mut self.synced.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    pub(super) fn update(&self, id: RunId, expect: Expect, mut change: Change) -> Result<Revision> {
+        let snapshot = change.snapshot.take().map(|snapshot| form::encode(&snapshot));
+        let lock = self.lock(id)?;
+        let old = self.expect(id, expect)?;
+        let mut record = old.record.clone();
+        change.apply(&mut record);
+        let snapshot = snapshot.as_ref().unwrap_or(&old.snapshot);
+        self.commit(&lock, Some(&old), &record, snapshot)?;
+        Ok(record.revision)
+    }
+
+    /// The record, if it is what is expected.
+    fn expect(&self, id: RunId, expect: Expect) -> Result<Stored> {
+        let stored = self.load(id)?.ok_or_else(|| conflict("there is no such record", id))?;
+        match expect {
+            Expect::Revision(revision) if revision != stored.record.revision => {
+                Err(conflict("the record was changed in the meantime", id))
+            }
+            _ => Ok(stored),
+        }
+    }
+
+    /// Writes a record: what it was is there until what it is now is on the disk.
+    ///
+    /// Hints of what it will be come first and those of what it was go last, so that at every
+    /// instant those of what it is are there.
+    pub(super) fn commit(
+        &self,
+        _lock: &Lock,
+        old: Option<&Stored>,
+        new: &Record,
+        snapshot: &str,
+    ) -> Result<()> {
+        let id = new.id;
+        let bytes = form::write(new, snapshot)?;
+        let before = old.map(|old| Hints::of(&self.layout, &old.record));
+        let after = Hints::of(&self.layout, new);
+        let placed = after.place(self.mode, before.as_ref())?;
+
+        let path = self.layout.record(id);
+        let temp = self.layout.temp(id, super::layout::RECORD);
+        if let Err(error) = self.mode.replace(&path, &temp, &bytes, Sync::Contents) {
+            placed.remove();
+            return Err(error).at("write a record", &temp);
+        }
+        let bucket = self.layout.bucket(id);
+        disk::sync_dir(&bucket).at("sync a folder", &bucket)?;
+
+        if let Some(before) = before {
+            before.without(&after).remove();
+        }
+        if old.is_some_and(|old| old.renewed) {
+            let _ = disk::remove(&self.layout.lease(id));
+        }
+        Ok(())
+    }
+
+    pub(super) fn delete(&self, id: RunId, expect: Expect) -> Result<()> {
+        let _lock = self.lock(id)?;
+        let old = self.expect(id, expect)?;
+        let path = self.layout.record(id);
+        disk::remove(&path).at("remove a record", &path)?;
+        let bucket = self.layout.bucket(id);
+        disk::sync_dir(&bucket).at("sync a folder", &bucket)?;
+        let _ = disk::remove(&self.layout.lease(id));
+        Hints::of(&self.layout, &old.record).remove();
+        // New records come into the present bucket: that its name is durable must stay true.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = RunId::floor(Timestamp::from_millis(0).after(now));
+        if bucket_of(id) + 1 < bucket_of(now) {
+            let _ = fs::remove_dir(&bucket);
+        }
+        Ok(())
+    }
+
+    /// Moves the end of a lease. Not synced: if the power fails, its holder is gone as well.
+    pub(super) fn renew(&self, id: RunId, epoch: Epoch, until: Timestamp) -> Result<()> {
+        let _lock = self.lock(id)?;
+        let old = self.expect(id, Expect::Any)?;
+        if old.record.epoch != epoch {
+            return Err(conflict("somebody else holds the lease", id));
+        }
+        if old.record.lease.is_none() {
+            return Err(conflict("nobody holds the lease", id));
+        }
+        let mut record = old.record.clone();
+        record.due_at = Some(until);
+        let before = Hints::of(&self.layout, &old.record);
+        let after = Hints::of(&self.layout, &record);
+        let placed = after.place(self.mode, Some(&before))?;
+
+        let renewal = Renewal { revision: record.revision, until };
+        let path = self.layout.lease(id);
+        let temp = self.layout.temp(id, super::layout::LEASE);
+        let written = serde_json::to_vec(&renewal)
+            .map_err(std::io::Error::from)
+            .and_then(|bytes| self.mode.replace(&path, &temp, &bytes, Sync::Never));
+        if let Err(error) = written {
+            placed.remove();
+            return Err(error).at("write the lease of a record", &temp);
+        }
+        before.without(&after).remove();
+        Ok(())
+    }
+
+    /// Makes the hints of a record that lacks some; tells how many it lacked.
+    pub(super) fn heal(&self, _lock: &Lock, id: RunId) -> Result<usize> {
+        let Some(stored) = self.load(id)? else { return Ok(0) };
+        let hints = Hints::of(&self.layout, &stored.record);
+        let placed = hints.place(self.mode, None)?;
+        Ok(usize::from(placed.columns.is_some()) + usize::from(placed.due.is_some()))
+    }
+
+    /// Removes a hint of what a record's columns are, unless it is right.
+    pub(super) fn drop_columns_hint(&self, _lock: &Lock, id: RunId, hint: &Path) -> Result<()> {
+        let right = self.load(id)?.map(|stored| self.layout.columns_hint(&stored.record));
+        if right.as_deref() != Some(hint) {
+            match disk::remove(hint) {
+                Err(error) if error.kind() != Io::NotFound => {
+                    return Err(error).at("remove a file of the index", hint);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The hints of a record, or some of them.
+struct Hints {
+    columns: Option<PathBuf>,
+    due: Option<PathBuf>,
+}
+
+impl Hints {
+    fn of(layout: &Layout, record: &Record) -> Self {
+        Self { columns: Some(layout.columns_hint(record)), due: layout.due_hint(record) }
+    }
+
+    /// Makes those that are not among `known`; gives those that were missing.
+    fn place(&self, mode: Mode, known: Option<&Self>) -> Result<Self> {
+        let mut placed = Self { columns: None, due: None };
+        let what = "write a file of the index";
+        let known_columns = known.and_then(|known| known.columns.as_ref());
+        if let Some(path) = self.columns.as_ref().filter(|path| known_columns != Some(path))
+            && mode.place_hint(path, 1).at(what, path)?
+        {
+            placed.columns = Some(path.clone());
+        }
+        let known_due = known.and_then(|known| known.due.as_ref());
+        if let Some(path) = self.due.as_ref().filter(|path| known_due != Some(path)) {
+            match mode.place_hint(path, 3) {
+                Ok(true) => placed.due = Some(path.clone()),
+                Ok(false) => {}
+                Err(error) => {
+                    placed.remove();
+                    return Err(error).at(what, path);
+                }
+            }
+        }
+        Ok(placed)
+    }
+
+    fn without(mut self, others: &Self) -> Self {
+        self.columns = self.columns.filter(|path| others.columns.as_ref() != Some(path));
+        self.due = self.due.filter(|path| others.due.as_ref() != Some(path));
+        self
+    }
+
+    /// Removes them, as far as it can: a hint too many is met and checked one day.
+    fn remove(&self) {
+        if let Some(path) = &self.columns {
+            let _ = disk::remove(path);
+        }
+        if let Some(path) = &self.due {
+            disk::remove_due(path);
+        }
+    }
+}
+
+pub(super) fn conflict(message: &'static str, id: RunId) -> Error {
+    Error::new(ErrorKind::Conflict, message).with_run(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        codec::Sealed,
+        engine::RunStatus,
+        store::{Lease, Queue},
+    };
+
+    fn record() -> Record {
+        Record {
+            id: RunId::from_bytes([9; 16]),
+            revision: Revision::FIRST,
+            epoch: Epoch::default(),
+            flow_id: "flow".into(),
+            queue: Some(Queue("flow".into())),
+            status: RunStatus::Waiting,
+            waits: Vec::new(),
+            metadata: crate::Metadata::new(),
+            updated_at: Timestamp::from_millis(0),
+            due_at: Some(Timestamp::from_millis(0)),
+            attempts: 0,
+            lease: Some(Lease { owner: "me".into(), until: Timestamp::from_millis(0) }),
+            snapshot: Sealed(vec![1]),
+            inbox: Vec::new(),
+        }
+    }
+
+    /// What was done to files, each as its last part, hints by their kind.
+    fn notes(folder: &Folder) -> Vec<String> {
+        let kind = |path: &Path| match path.strip_prefix(folder.layout.root()).unwrap() {
+            path if path.starts_with("due") => "due hint".to_owned(),
+            path if path.to_string_lossy().ends_with('~') => "hint".to_owned(),
+            path => path.to_string_lossy().replace(&record().id.to_string(), "ID"),
+        };
+        let notes = disk::take_notes();
+        notes.iter().map(|(what, path)| format!("{what} {}", kind(path))).collect()
+    }
+
+    #[test]
+    fn each_write_is_synced_and_its_hints_are_there_before_it_and_after_it() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path().to_owned(), Mode::PRIVATE);
+        folder.provision().unwrap();
+        let made = notes(&folder);
+        assert!(made[0].starts_with("sync .tmp-dynamic-flow-store-"), "{made:?}");
+        assert_eq!(made[1..3], ["rename dynamic-flow-store.json", "sync "], "{made:?}");
+
+        folder.insert(&record()).unwrap();
+        let write =
+            ["sync tmp/ID.json", "rename runs/090909/ID.json", "sync runs/090909"].as_slice();
+        let hints = ["place hint", "place due hint"].as_slice();
+        assert_eq!(notes(&folder), [&["sync runs"], hints, write].concat());
+
+        let change = Change {
+            status: Some(RunStatus::Ready),
+            due_at: Some(Some(Timestamp::from_millis(5))),
+            ..Change::at(Timestamp::from_millis(0))
+        };
+        folder.update(record().id, Expect::Any, change).unwrap();
+        let removed = ["remove hint", "remove due hint"].as_slice();
+        assert_eq!(notes(&folder), [hints, write, removed].concat());
+
+        let change = Change::at(Timestamp::from_millis(0));
+        folder.update(record().id, Expect::Any, change).unwrap();
+        assert_eq!(notes(&folder), write, "nothing is done for what stays as it was");
+
+        folder.renew(record().id, record().epoch, Timestamp::from_millis(9)).unwrap();
+        let renewed = ["place due hint", "rename runs/090909/ID.lease", "remove due hint"];
+        assert_eq!(notes(&folder), renewed);
+
+        folder.delete(record().id, Expect::Any).unwrap();
+        let first = ["remove runs/090909/ID.json", "sync runs/090909"].as_slice();
+        let rest = ["remove runs/090909/ID.lease"].as_slice();
+        assert_eq!(notes(&folder), [first, rest, removed].concat());
+
+        let mut next = record();
+        next.id = RunId::from_bytes([10; 16]);
+        folder.insert(&next).unwrap();
+        assert!(notes(&folder).contains(&"sync runs".into()));
+        next.id = RunId::from_bytes([[10; 8], [0; 8]].concat().try_into().unwrap());
+        folder.insert(&next).unwrap();
+        assert!(!notes(&folder).contains(&"sync runs".into()), "its name is known to be durable");
+    }
+}

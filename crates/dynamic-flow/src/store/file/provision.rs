@@ -1,0 +1,243 @@
+//! Makes the folder, refuses one that is not ours, and tidies up after a crash.
+
+use std::{fs, io::ErrorKind as Io, path::Path};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    FileStore, Rebuilt,
+    disk::{self, At as _, Mode, Sync},
+    folder::Folder,
+    form::newer,
+    layout::{Name, parse_bucket, parse_id, parse_name},
+    lock::Lock,
+};
+use crate::{Error, ErrorKind, Result, id::RunId};
+
+/// The version of the folder's layout that this build makes.
+const VERSION: u32 = 1;
+
+/// What the marker file says.
+#[derive(Serialize, Deserialize)]
+struct Marker {
+    dynamic_flow_store: u32,
+}
+
+/// Names of markers that are being written.
+const TEMP_MARKER: &str = ".tmp-dynamic-flow-store-";
+
+impl Folder {
+    pub(super) fn provision(&self) -> Result<()> {
+        self.check_mode()?;
+        let root = self.layout.root();
+        if root.as_os_str().is_empty() {
+            let message = format!("the store's path is empty; {:?} is usual", FileStore::DEFAULT);
+            return Err(Error::new(ErrorKind::InvalidConfig, message));
+        }
+        self.mode.create_dir_durably(root).at("make a folder", root)?;
+        if !self.read_marker()? {
+            self.check_empty()?;
+            self.write_marker()?;
+        }
+        let layout = &self.layout;
+        let mut made = false;
+        for folder in [layout.locks(), layout.tmp(), layout.runs(), layout.due(), layout.boots()] {
+            made |= self.mode.create_dir(&folder).at("make a folder", &folder)?;
+        }
+        if made {
+            disk::sync_dir(root).at("sync a folder", root)?;
+        }
+        self.remove_temps()?;
+        self.rebuild_after_boot(boot_id().as_deref())
+    }
+
+    fn check_mode(&self) -> Result<()> {
+        let Mode(bits) = self.mode;
+        if bits & 0o600 == 0o600 && bits & !0o666 == 0 {
+            return Ok(());
+        }
+        let message = format!(
+            "file permissions are {bits:#o}; the owner must read and write, nobody execute: \
+             0o600 is usual, 0o660 shares with a group"
+        );
+        Err(Error::new(ErrorKind::InvalidConfig, message))
+    }
+
+    /// Whether the folder is a store; an error if it is one of another version.
+    fn read_marker(&self) -> Result<bool> {
+        let path = self.layout.marker();
+        let Some(bytes) = disk::read(&path).at("read a file", &path)? else { return Ok(false) };
+        let marker: Marker = serde_json::from_slice(&bytes)
+            .map_err(|_| disk::corrupt(&path, "no store's marker"))?;
+        if marker.dynamic_flow_store != VERSION {
+            return Err(newer(ErrorKind::StorageError, marker.dynamic_flow_store, &path));
+        }
+        Ok(true)
+    }
+
+    /// Refuses a folder with things that are not ours; but hidden files and what file systems put
+    /// into their root do no harm.
+    fn check_empty(&self) -> Result<()> {
+        let root = self.layout.root();
+        let mut foreign = None;
+        let each = |name: &str| {
+            if !name.starts_with('.') && name != "lost+found" {
+                foreign = Some(name.to_owned());
+            }
+        };
+        disk::names(root, each).at("list a folder", root)?;
+        let Some(foreign) = foreign else { return Ok(()) };
+        // What was there may be the work of another process that provisions it at this moment.
+        if self.read_marker()? {
+            return Ok(());
+        }
+        let message = format!(
+            "the folder has something in it ({foreign:?}) and is no store; \
+             choose an empty folder, or one that does not exist"
+        );
+        Err(Error::new(ErrorKind::StorageError, message).with("path", root.display()))
+    }
+
+    fn write_marker(&self) -> Result<()> {
+        let root = self.layout.root();
+        let path = self.layout.marker();
+        let temp = root.join(format!("{TEMP_MARKER}{:016x}", random()?));
+        let text = format!("{{\"dynamic_flow_store\":{VERSION}}}\n");
+        let written = self.mode.replace(&path, &temp, text.as_bytes(), Sync::Contents);
+        match written {
+            // Another process was first, and has tidied up.
+            Err(error) if error.kind() == Io::NotFound && self.read_marker()? => Ok(()),
+            written => written.at("write a file", &temp),
+        }
+    }
+
+    /// Removes what processes that died had not finished writing.
+    fn remove_temps(&self) -> Result<()> {
+        let root = self.layout.root();
+        let mut left = Vec::new();
+        disk::names(root, |name| {
+            if name.starts_with(TEMP_MARKER) {
+                left.push(root.join(name));
+            }
+        })
+        .at("list a folder", root)?;
+        for path in left {
+            let _ = fs::remove_file(path);
+        }
+
+        let tmp = self.layout.tmp();
+        let mut left = Vec::new();
+        disk::names(&tmp, |name| {
+            let id = name.split_at_checked(36).and_then(|(id, _)| parse_id(id));
+            left.extend(id.map(|id| (id, tmp.join(name))));
+        })
+        .at("list a folder", &tmp)?;
+        for (id, path) in left {
+            // Only who holds the lock writes there: if nobody does, it was left behind.
+            if let Some(_lock) = self.try_lock(id)? {
+                let _ = fs::remove_file(path);
+            }
+        }
+        Ok(())
+    }
+
+    /// Rebuilds the index once after each start of the machine, for it is not synced: a process
+    /// that dies takes nothing of it away, but a power failure may.
+    pub(super) fn rebuild_after_boot(&self, boot: Option<&str>) -> Result<()> {
+        let done = |boot: &str| self.layout.boots().join(boot);
+        let is_done = || boot.is_some_and(|boot| done(boot).exists());
+        if is_done() {
+            return Ok(());
+        }
+        let path = self.layout.locks().join("rebuild");
+        let _lock = Lock::wait(&path, self.mode).at("lock the index", &path)?;
+        if is_done() {
+            return Ok(());
+        }
+        self.rebuild()?;
+        let Some(boot) = boot else { return Ok(()) };
+        self.forget_boots()?;
+        let path = done(boot);
+        self.mode.place_hint(&path, 0).map(|_| ()).at("write a file", &path)
+    }
+
+    /// Keeps a few: each machine that shares the folder has its own.
+    fn forget_boots(&self) -> Result<()> {
+        const KEPT: usize = 32;
+        let boots = self.layout.boots();
+        let mut known = Vec::new();
+        disk::names(&boots, |name| {
+            let path = boots.join(name);
+            let at = path.metadata().and_then(|metadata| metadata.modified()).ok();
+            known.push((at, path));
+        })
+        .at("list a folder", &boots)?;
+        known.sort();
+        for (_, path) in known.iter().rev().skip(KEPT) {
+            let _ = fs::remove_file(path);
+        }
+        Ok(())
+    }
+
+    pub(super) fn rebuild(&self) -> Result<Rebuilt> {
+        self.check_present()?;
+        let runs = self.layout.runs();
+        let mut buckets = Vec::new();
+        let each = |name: &str| buckets.extend(parse_bucket(name).map(|_| runs.join(name)));
+        disk::names(&runs, each).at("list records", &runs)?;
+        let mut rebuilt = Rebuilt::default();
+        for bucket in buckets {
+            self.rebuild_bucket(&bucket, &mut rebuilt)?;
+        }
+        Ok(rebuilt)
+    }
+
+    fn rebuild_bucket(&self, bucket: &Path, rebuilt: &mut Rebuilt) -> Result<()> {
+        let mut records: Vec<RunId> = Vec::new();
+        let mut others: Vec<(RunId, String)> = Vec::new();
+        disk::names(bucket, |name| match parse_name(name) {
+            Some((id, Name::Record)) => records.push(id),
+            Some((id, _)) => others.push((id, name.to_owned())),
+            None => {}
+        })
+        .at("list records", bucket)?;
+        records.sort_unstable();
+        rebuilt.records += records.len();
+        for &id in &records {
+            let lock = self.lock(id)?;
+            match self.heal(&lock, id) {
+                Ok(added) => rebuilt.added += added,
+                Err(error) if error.kind() == ErrorKind::CorruptState => {
+                    tracing::warn!(%error, "a record is left out of the index");
+                    rebuilt.damaged.push(error.to_string());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        for (id, name) in others {
+            if records.binary_search(&id).is_err() {
+                let _lock = self.lock(id)?;
+                let gone = !self.layout.record(id).try_exists().at("look for a record", bucket)?;
+                rebuilt.removed += usize::from(gone && fs::remove_file(bucket.join(name)).is_ok());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What tells one start of the machine from another, where the system has such a thing.
+fn boot_id() -> Option<String> {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let id = text.trim();
+    let is_name = !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    is_name.then(|| id.to_owned())
+}
+
+/// A number that no other process comes up with.
+pub(super) fn random() -> Result<u64> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        Error::new(ErrorKind::StorageError, format!("the system gives no randomness: {error}"))
+    })?;
+    Ok(u64::from_ne_bytes(bytes))
+}

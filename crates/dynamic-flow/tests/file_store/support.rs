@@ -1,0 +1,162 @@
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use dynamic_flow::{
+    Epoch, ErrorKind, FlowId, KeyDigest, Metadata, Result, Revision, RunId, Scalar, Timestamp,
+    ToolId, WaitId,
+    codec::Sealed,
+    engine::RunStatus,
+    store::{Change, Claim, FileStore, Filter, Queue, Record, Store, Summary, WaitIndex},
+};
+
+/// 2026-11-23, some morning.
+pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_795_420_800_000);
+
+pub(crate) fn at(millis_later: i64) -> Timestamp {
+    Timestamp::from_millis(NOW.as_millis() + millis_later)
+}
+
+pub(crate) fn queue() -> Queue {
+    Queue("purchase".into())
+}
+
+/// A folder of one's own, and a store in it.
+pub(crate) struct Place {
+    _folder: tempfile::TempDir,
+    pub(crate) path: PathBuf,
+    pub(crate) store: FileStore,
+}
+
+impl Place {
+    pub(crate) async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("flows");
+        let store = FileStore::new(&path);
+        store.provision().await.unwrap();
+        Self { _folder: folder, path, store }
+    }
+
+    /// The file of a run's record.
+    pub(crate) fn record(&self, id: RunId) -> PathBuf {
+        let name = format!("{id}.json");
+        files(&self.path).into_iter().find(|path| path.ends_with(&name)).unwrap()
+    }
+
+    /// The files whose names are hints of the plain columns of runs.
+    pub(crate) fn columns_hints(&self) -> Vec<PathBuf> {
+        let is_hint = |path: &PathBuf| name(path).contains('~');
+        files(&self.path.join("runs")).into_iter().filter(is_hint).collect()
+    }
+
+    /// The files whose names are hints of when runs are due.
+    pub(crate) fn due_hints(&self) -> Vec<PathBuf> {
+        files(&self.path.join("due"))
+    }
+
+    pub(crate) async fn list(&self, filter: &Filter) -> Vec<Summary> {
+        list(&self.store, filter).await.unwrap()
+    }
+
+    pub(crate) async fn claimed(&self, now: Timestamp, limit: usize) -> Vec<RunId> {
+        let records = self.store.claim(claim(now, limit)).await.unwrap();
+        records.into_iter().map(|record| record.id).collect()
+    }
+}
+
+pub(crate) fn name(path: &Path) -> &str {
+    path.file_name().unwrap().to_str().unwrap()
+}
+
+/// All files below a folder.
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { all.extend(files(&path)) } else { all.push(path) }
+    }
+    all.sort();
+    all
+}
+
+/// All pages of a query, three runs each.
+pub(crate) async fn list(store: &FileStore, filter: &Filter) -> Result<Vec<Summary>> {
+    let (mut items, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.query(filter, after, 3).await?;
+        items.extend(page.items);
+        after = page.next;
+        if after.is_none() {
+            return Ok(items);
+        }
+    }
+}
+
+pub(crate) fn claim(now: Timestamp, limit: usize) -> Claim {
+    Claim {
+        now,
+        queues: vec![queue()],
+        owner: "worker".into(),
+        lease: Duration::from_secs(30),
+        limit,
+    }
+}
+
+/// A parked run with one open wait, due in an hour.
+pub(crate) fn parked() -> Record {
+    let id = RunId::new(NOW).unwrap();
+    Record {
+        id,
+        revision: Revision::FIRST,
+        epoch: Epoch::default(),
+        flow_id: FlowId::from("purchase"),
+        queue: Some(queue()),
+        status: RunStatus::Waiting,
+        waits: vec![wait("approve", Some(at(3_600_000)))],
+        metadata: Metadata::from([("amount".into(), Scalar::Int(40))]),
+        updated_at: NOW,
+        due_at: Some(at(3_600_000)),
+        attempts: 0,
+        lease: None,
+        snapshot: Sealed(b"\x00sealed\xff snapshot".to_vec()),
+        inbox: vec![Sealed(vec![1, 2, 3]), Sealed(vec![])],
+    }
+}
+
+pub(crate) fn wait(tool: &str, expires_at: Option<Timestamp>) -> WaitIndex {
+    WaitIndex {
+        id: WaitId::from("wait"),
+        tool_id: ToolId::from(tool),
+        keys: vec![KeyDigest::from_bytes([7; 32])],
+        created_at: NOW,
+        expires_at,
+        has_default: false,
+    }
+}
+
+pub(crate) fn with_status(status: RunStatus) -> Change {
+    Change { status: Some(status), ..Change::at(NOW) }
+}
+
+pub(crate) fn of_status(status: RunStatus) -> Filter {
+    Filter { status: BTreeSet::from([status]), ..Filter::default() }
+}
+
+pub(crate) fn kind<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
+    result.unwrap_err().kind()
+}
+
+/// Numbers that look random and are the same every time.
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n
+    }
+}
