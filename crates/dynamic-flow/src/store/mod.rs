@@ -4,6 +4,9 @@ mod check;
 #[cfg(feature = "file")]
 pub mod file;
 pub mod memory;
+mod open;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
@@ -21,9 +24,12 @@ use crate::{
 
 #[cfg(feature = "file")]
 pub use self::file::{FileStore, Rebuilt};
+#[cfg(feature = "sqlite")]
+pub use self::sqlite::SqliteStore;
 pub use self::{
     check::{MAX_COUNTER, MAX_METADATA_ENTRIES, MAX_METADATA_NAME_BYTES, MAX_METADATA_TEXT_BYTES},
     memory::MemoryStore,
+    open::{DEFAULT_STORE, STORE_VARIABLE, compiled_in, open, open_from_env},
 };
 
 /// What a store holds for a run: sealed state, and the few plain columns that queries need.
