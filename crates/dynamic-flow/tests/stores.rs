@@ -1,8 +1,10 @@
 //! The conformance suite, on every embedded store.
 
+use std::sync::Arc;
+
 use dynamic_flow::{
     conformance_tests,
-    store::memory::MemoryStore,
+    store::{FileStore, MemoryStore, SqliteStore},
     testkit::conformance::{self, Subject},
 };
 
@@ -11,7 +13,21 @@ async fn on_memory() -> Subject {
     Subject::new(store.clone(), move || store.clone())
 }
 
+async fn on_file() -> Subject {
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    let open = move || FileStore::new(folder.path().join("flows"));
+    Subject::new(open(), open)
+}
+
+async fn on_sqlite() -> Subject {
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    let open = move || SqliteStore::new(folder.path().join("flows.db"));
+    Subject::new(open(), open)
+}
+
 conformance_tests!(memory, super::on_memory);
+conformance_tests!(file, super::on_file);
+conformance_tests!(sqlite, super::on_sqlite);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_suite_runs_in_one_go_and_by_name() {

@@ -4,11 +4,9 @@ mod check;
 #[cfg(feature = "file")]
 pub mod file;
 pub mod memory;
-
-pub use check::{
-    MAX_COUNTER, MAX_METADATA_ENTRIES, MAX_METADATA_NAME_BYTES, MAX_METADATA_TEXT_BYTES,
-};
-pub use memory::MemoryStore;
+mod open;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
@@ -26,6 +24,13 @@ use crate::{
 
 #[cfg(feature = "file")]
 pub use self::file::{FileStore, Rebuilt};
+#[cfg(feature = "sqlite")]
+pub use self::sqlite::SqliteStore;
+pub use self::{
+    check::{MAX_COUNTER, MAX_METADATA_ENTRIES, MAX_METADATA_NAME_BYTES, MAX_METADATA_TEXT_BYTES},
+    memory::MemoryStore,
+    open::{DEFAULT_STORE, STORE_VARIABLE, compiled_in, open, open_from_env},
+};
 
 /// What a store holds for a run: sealed state, and the few plain columns that queries need.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,8 +1,8 @@
 //! For tests of stores and hubs: the suite that every store passes, faults on demand, and a clock
 //! that stands still.
 
-mod clock;
+pub mod clock;
 pub mod conformance;
-mod faults;
+pub mod faults;
 
 pub use self::{clock::ManualClock, faults::Faults};

@@ -20,7 +20,7 @@ async fn a_run_suspends_and_goes_on_exactly_after_in_another_process() {
     assert_eq!(suspension.expires_at(), Some(world_time(&world, 4)));
 
     let other = world.hub().await;
-    other.register(&approval_flow(&counts)).unwrap();
+    other.register(approval_flow(&counts)).unwrap();
     assert_eq!(completed(other.resume(&key, yes()).await), json!("PO-17 by jane"));
     assert_eq!((counts.before.get(), counts.after.get()), (1, 1));
 }
@@ -124,7 +124,7 @@ async fn of_many_answers_at_once_one_is_accepted_and_all_others_hold_its_receipt
         let (world, key, counts) = (world.clone(), key.clone(), counts.clone());
         tasks.spawn(async move {
             let hub = world.hub().await;
-            hub.register(&approval_flow(&counts)).unwrap();
+            hub.register(approval_flow(&counts)).unwrap();
             let input = json!({ "approved": true, "by": format!("racer {n}") });
             (n, hub.resume(&key, Answer::new(input).by(format!("racer {n}"))).await)
         });

@@ -242,15 +242,15 @@ async fn the_step_before_the_wait_ran_once_whatever_body_it_is_in() {
         })
     };
     let hub = world.hub().await;
-    let suspension = suspended(hub.register(&make()).unwrap().run(order()).await);
+    let suspension = suspended(hub.register(make()).unwrap().run(order()).await);
     for _ in 0..3 {
         let other = world.hub().await;
-        other.register(&make()).unwrap();
+        other.register(make()).unwrap();
         assert_eq!(other.work_once().await.unwrap().driven, 0);
         assert_eq!(other.get(suspension.run_id).await.unwrap().status, RunStatus::Waiting);
     }
     let other = world.hub().await;
-    other.register(&make()).unwrap();
+    other.register(make()).unwrap();
     completed(other.resume(suspension.only().unwrap().key().unwrap(), json!(1)).await);
     assert_eq!(calls.get(), 1);
 }

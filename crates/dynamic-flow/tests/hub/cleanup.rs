@@ -37,7 +37,7 @@ async fn criteria_must_all_hold() {
     let (world, counts) = (World::new(), Counts::default());
     let (hub, old, _) = parked(&world, &counts).await;
     world.clock.advance(hours(5));
-    let young = suspended(hub.register(&approval_flow(&counts)).unwrap().run(order()).await);
+    let young = suspended(hub.register(approval_flow(&counts)).unwrap().run(order()).await);
     let border = old.suspended_at.after(hours(1));
     let other = Filter { flow_id: Some("another".into()), ..Filter::default() };
     let both = Cleanup::new().older_than(border).filter(other);

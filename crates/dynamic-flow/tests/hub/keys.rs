@@ -26,15 +26,15 @@ async fn a_hub_with_a_keyring_refuses_unsealed_records_and_one_without_sealed_on
         .build()
         .await
         .unwrap();
-    plain.register(&approval_flow(&counts)).unwrap();
+    plain.register(approval_flow(&counts)).unwrap();
     let error = plain.resume(&key, yes()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::EncryptionError);
     assert_eq!(error.run_id(), Some(suspension.run_id));
 
-    let handle = plain.register(&approval_flow(&counts)).unwrap();
+    let handle = plain.register(approval_flow(&counts)).unwrap();
     let unsealed = suspended(handle.run(order()).await);
     let sealing = world.hub().await;
-    sealing.register(&approval_flow(&counts)).unwrap();
+    sealing.register(approval_flow(&counts)).unwrap();
     let key = unsealed.only().unwrap().key().unwrap();
     let error = sealing.resume(key, yes()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::EncryptionError);
@@ -49,7 +49,7 @@ async fn another_key_opens_nothing_and_touches_nothing() {
     let other =
         World { key: EncryptionKey::generate().unwrap().expose().to_string(), ..world.clone() };
     let hub = other.hub().await;
-    hub.register(&approval_flow(&counts)).unwrap();
+    hub.register(approval_flow(&counts)).unwrap();
     let error = hub.resume(&key, yes()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::EncryptionError);
     assert_eq!(world.store.get(suspension.run_id).await.unwrap(), before);
@@ -66,12 +66,12 @@ async fn older_keys_still_open_and_everything_can_be_sealed_anew() {
         .build()
         .await
         .unwrap();
-    rotated.register(&approval_flow(&counts)).unwrap();
+    rotated.register(approval_flow(&counts)).unwrap();
     let report = rotated.reseal(None, 100).await.unwrap();
     assert_eq!((report.runs, report.resealed, report.next), (1, 1, None));
     assert_eq!(rotated.reseal(None, 100).await.unwrap().resealed, 0, "once is enough");
     let new_only = World { key: new_key, ..world.clone() }.hub().await;
-    new_only.register(&approval_flow(&counts)).unwrap();
+    new_only.register(approval_flow(&counts)).unwrap();
     completed(new_only.resume(&key, yes()).await);
 }
 

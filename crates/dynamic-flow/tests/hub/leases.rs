@@ -8,7 +8,7 @@ use dynamic_flow::{
     hours,
     hub::HubOptions,
     minutes, seconds,
-    testkit::Faults,
+    testkit::faults::{Moment, Operation},
     tool::{AwaitInput, tool_fn},
 };
 use futures::FutureExt as _;
@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::support::{
-    Counter, Counts, Order, World, approval_flow, completed, order, parked, suspended, yes,
+    Counter, Counts, Order, World, approval_flow, completed, faulty, order, parked, suspended, yes,
 };
 
 /// A flow that asks, then works until a gate opens.
@@ -54,8 +54,8 @@ async fn a_holder_that_sleeps_past_its_lease_changes_nothing_when_it_wakes() {
     let gate = Arc::new(Semaphore::new(0));
     let calls = Counter::default();
     // The sleeper can't renew: its store is cut off while it sleeps.
-    let faults = Faults::new(world.store.clone());
-    let sleeper = World { store: Arc::new(faults.clone()), ..world.clone() }.hub().await;
+    let (faults, cut) = faulty(&world);
+    let sleeper = cut.hub().await;
     sleeper.register(&gated(&gate, &calls)).unwrap();
     let handle = sleeper.register(&gated(&gate, &calls)).unwrap();
     let suspension = suspended(handle.run(order()).await);
@@ -65,7 +65,7 @@ async fn a_holder_that_sleeps_past_its_lease_changes_nothing_when_it_wakes() {
         async move { hub.resume(&key, json!("slow")).await }
     });
     until(|| calls.get() == 1).await;
-    faults.fail_renewals(true);
+    faults.fail_all(Operation::Renew, Moment::Before);
     world.clock.advance(seconds(31));
 
     let other_gate = Arc::new(Semaphore::new(1));
@@ -120,12 +120,11 @@ async fn a_tool_that_blocks_its_thread_does_not_starve_the_renewal() {
 async fn a_run_that_kills_its_workers_is_failed_as_poisoned_and_keeps_its_answer() {
     let (world, counts) = (World::new(), Counts::default());
     let (_, suspension, key) = parked(&world, &counts).await;
-    let faults = Faults::new(world.store.clone());
+    let (faults, dying) = faulty(&world);
     world.hub().await.answer(&key, Answer::new(yes())).await.unwrap();
-    let dying = World { store: Arc::new(faults.clone()), ..world.clone() };
     let hub = dying.builder().max_retries(0).build().await.unwrap();
-    hub.register(&approval_flow(&counts)).unwrap();
-    faults.fail_updates_after(0);
+    hub.register(approval_flow(&counts)).unwrap();
+    faults.fail_all(Operation::Update, Moment::Before);
     for _ in 0..5 {
         hub.work_once().await.unwrap();
         world.clock.advance(hours(1));
@@ -218,7 +217,7 @@ async fn a_due_run_whose_flow_no_longer_fits_is_skipped_and_stays_parked() {
     // It is not offered again at once, and the old code still takes it up.
     assert_eq!(hub.work_once().await.unwrap().skipped, 0);
     let old = world.hub().await;
-    old.register(&approval_flow(&counts)).unwrap();
+    old.register(approval_flow(&counts)).unwrap();
     world.clock.advance(minutes(30));
     assert_eq!(old.work_once().await.unwrap().driven, 1);
     assert_eq!(old.get(suspension.run_id).await.unwrap().status, RunStatus::Expired);
@@ -232,7 +231,7 @@ async fn work_drives_what_is_due_until_shutdown() {
     let mut options = HubOptions::default();
     options.poll_interval = seconds(1);
     let worker = world.builder().options(options).build().await.unwrap();
-    worker.register(&approval_flow(&counts)).unwrap();
+    worker.register(approval_flow(&counts)).unwrap();
     let working = tokio::spawn({
         let worker = worker.clone();
         async move { worker.work().await }

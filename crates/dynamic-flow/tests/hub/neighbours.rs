@@ -9,7 +9,7 @@ use dynamic_flow::{
     hours,
     hub::{Notifier, SuspendedWait},
     store::Filter,
-    testkit::Faults,
+    testkit::faults::{Moment, Operation},
     tool::{AwaitInput, tool_fn},
 };
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ async fn code_before_the_wait_does_not_run_again_on_resume() {
     let (_, _, key) = parked(&world, &counts).await;
     for _ in 0..3 {
         let hub = world.hub().await;
-        hub.register(&approval_flow(&counts)).unwrap();
+        hub.register(approval_flow(&counts)).unwrap();
         hub.resume(&key, yes()).await.ok();
     }
     assert_eq!((counts.before.get(), counts.after.get()), (1, 1));
@@ -49,11 +49,10 @@ async fn a_left_over_timer_wipes_no_answer() {
 #[tokio::test]
 async fn the_wait_is_durable_before_anyone_can_know_its_key() {
     let (world, counts) = (World::new(), Counts::default());
-    let faults = Faults::new(world.store.clone());
-    let cut = World { store: Arc::new(faults.clone()), ..world.clone() };
+    let (faults, cut) = faulty(&world);
     let hub = cut.builder().max_retries(0).build().await.unwrap();
-    faults.fail_inserts(true);
-    let handle = hub.register(&approval_flow(&counts)).unwrap();
+    faults.fail_all(Operation::Insert, Moment::Before);
+    let handle = hub.register(approval_flow(&counts)).unwrap();
     let error = handle.run(order()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::StorageError);
     assert!(hub.query(&Filter::default(), None, 1).await.unwrap().items.is_empty());
@@ -62,36 +61,40 @@ async fn the_wait_is_durable_before_anyone_can_know_its_key() {
 #[tokio::test]
 async fn a_write_whose_answer_got_lost_is_not_made_twice() {
     let (world, counts) = (World::new(), Counts::default());
-    let faults = Faults::new(world.store.clone());
-    let cut = World { store: Arc::new(faults.clone()), ..world.clone() };
+    let (faults, cut) = faulty(&world);
     let hub = cut.hub().await;
-    let handle = hub.register(&approval_flow(&counts)).unwrap();
-    faults.lose_next_answers(1);
+    let handle = hub.register(approval_flow(&counts)).unwrap();
+    faults.fail_next(Operation::Insert, Moment::After);
     let suspension = suspended(handle.run(order()).await);
     let key = suspension.only().unwrap().key().unwrap().clone();
-    faults.lose_next_answers(1);
+    faults.fail_next(Operation::Update, Moment::After);
+    faults.fail(Operation::Update, 3, Moment::After);
     assert_eq!(completed(hub.resume(&key, yes()).await), json!("PO-17 by jane"));
     assert_eq!((counts.before.get(), counts.after.get()), (1, 1));
 }
 
 #[tokio::test]
 async fn recovery_outlasts_a_fault_at_every_call_of_the_store() {
-    for failing in 0..12 {
-        let (world, counts) = (World::new(), Counts::default());
-        let (_, suspension, key) = parked(&world, &counts).await;
-        world.hub().await.answer(&key, yes()).await.unwrap();
-        let faults = Faults::new(world.store.clone());
-        let cut = World { store: Arc::new(faults.clone()), ..world.clone() };
-        let hub = cut.builder().max_retries(0).build().await.unwrap();
-        hub.register(&approval_flow(&counts)).unwrap();
-        faults.fail_call(failing);
-        for _ in 0..4 {
-            hub.work_once().await.ok();
-            world.clock.advance(hours(1));
+    let operations = [Operation::Claim, Operation::Get, Operation::Update, Operation::Renew];
+    let moments = [Moment::Before, Moment::After];
+    for (operation, moment) in operations.into_iter().flat_map(|o| moments.map(|m| (o, m))) {
+        for number in 1..4 {
+            let (world, counts) = (World::new(), Counts::default());
+            let (_, suspension, key) = parked(&world, &counts).await;
+            world.hub().await.answer(&key, yes()).await.unwrap();
+            let (faults, cut) = faulty(&world);
+            let hub = cut.builder().max_retries(0).build().await.unwrap();
+            hub.register(approval_flow(&counts)).unwrap();
+            faults.fail(operation, number, moment);
+            for _ in 0..5 {
+                hub.work_once().await.ok();
+                world.clock.advance(hours(1));
+            }
+            let view = world.hub().await.get(suspension.run_id).await.unwrap();
+            let what = format!("with a fault {moment:?} {operation:?} number {number}");
+            assert_eq!(view.output, Some(json!("PO-17 by jane")), "{what}");
+            assert_eq!(counts.before.get(), 1, "{what}");
         }
-        let view = world.hub().await.get(suspension.run_id).await.unwrap();
-        assert_eq!(view.output, Some(json!("PO-17 by jane")), "with call {failing} failing");
-        assert_eq!(counts.before.get(), 1);
     }
 }
 
@@ -119,7 +122,7 @@ async fn a_changed_shape_of_state_is_refused_loudly_and_the_run_stays_resumable(
     assert_eq!((report.runs, report.stranded.len()), (1, 1));
     assert_eq!(report.stranded[0].run_id, suspension.run_id);
     let old = world.hub().await;
-    old.register(&approval_flow(&counts)).unwrap();
+    old.register(approval_flow(&counts)).unwrap();
     assert_eq!(completed(old.resume(&key, yes()).await), json!("PO-17 by jane"));
 }
 
@@ -233,7 +236,7 @@ async fn a_notifier_gets_each_wait_at_least_once_with_a_key_that_works() {
     let (world, counts) = (World::new(), Counts::default());
     let mailbox = Mailbox::default();
     let hub = world.builder().notifier(mailbox.clone()).build().await.unwrap();
-    let handle = hub.register(&approval_flow(&counts)).unwrap();
+    let handle = hub.register(approval_flow(&counts)).unwrap();
     let suspension = suspended(handle.run(order()).await);
     assert!(mailbox.mails.lock().unwrap().is_empty());
     // The caller who held the first key is gone; a worker passes the wait on with another.

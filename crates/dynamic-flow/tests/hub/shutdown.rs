@@ -37,7 +37,7 @@ async fn a_shutdown_commits_at_the_next_step_and_another_hub_goes_on() {
             .unwrap()
     };
     let hub = world.hub().await;
-    let suspension = suspended(hub.register(&make()).unwrap().run(order()).await);
+    let suspension = suspended(hub.register(make()).unwrap().run(order()).await);
     let key = suspension.only().unwrap().key().unwrap().clone();
     let resumed = tokio::spawn({
         let hub = hub.clone();
@@ -59,7 +59,7 @@ async fn a_shutdown_commits_at_the_next_step_and_another_hub_goes_on() {
     assert_eq!((view.status, view.driven_by), (RunStatus::Ready, None));
 
     let other = world.hub().await;
-    other.register(&make()).unwrap();
+    other.register(make()).unwrap();
     assert_eq!(other.work_once().await.unwrap().driven, 1);
     assert_eq!(other.get(suspension.run_id).await.unwrap().output, Some(json!(3)));
     assert_eq!((first.get(), second.get()), (1, 1), "what was done is not done again");

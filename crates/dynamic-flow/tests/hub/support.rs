@@ -13,7 +13,7 @@ use dynamic_flow::{
     codec::{EncryptionKey, Keyring},
     hub::{HubBuilder, Outcome, PersistenceHub, Suspension},
     store::{MemoryStore, Store},
-    testkit::ManualClock,
+    testkit::{Faults, ManualClock, faults::Operation},
     tool::{AwaitInput, tool_fn},
 };
 use schemars::JsonSchema;
@@ -83,6 +83,17 @@ impl World {
     }
 }
 
+/// The same world seen through a store that fails on demand.
+pub(crate) fn faulty(world: &World) -> (Faults, World) {
+    let faults = Faults::over(world.store.clone());
+    (faults.clone(), World { store: Arc::new(faults), ..world.clone() })
+}
+
+/// How many inserts and updates a store was asked for.
+pub(crate) fn writes(faults: &Faults) -> u64 {
+    faults.calls(Operation::Insert) + faults.calls(Operation::Update)
+}
+
 pub(crate) fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
@@ -148,7 +159,7 @@ pub(crate) async fn parked(
     counts: &Counts,
 ) -> (PersistenceHub, Suspension, SuspensionKey) {
     let hub = world.hub().await;
-    let handle = hub.register(&approval_flow(counts)).unwrap();
+    let handle = hub.register(approval_flow(counts)).unwrap();
     let suspension = suspended(handle.run(order()).await);
     let key = suspension.only().unwrap().key().unwrap().clone();
     (hub, suspension, key)

@@ -6,12 +6,12 @@ use dynamic_flow::{
     ErrorKind, Flow, ToolContext, ToolError,
     engine::{RunStatus, runner::Durability},
     hub::HubEvent,
-    testkit::Faults,
+    testkit::faults::{Moment, Operation},
     tool::{AwaitInput, FnTool, tool_fn},
 };
 use serde_json::{Value, json};
 
-use crate::support::{Counter, Counts, Order, World, completed, order, parked, suspended, yes};
+use crate::support::{Counter, Counts, Order, World, completed, faulty, order, parked, suspended, writes, yes};
 
 #[tokio::test]
 async fn a_panic_in_a_tool_is_that_tools_error() {
@@ -102,17 +102,16 @@ async fn a_tool_that_runs_again_after_a_crash_has_the_same_idempotency_key() {
             .build()
             .unwrap()
     };
-    let faults = Faults::new(world.store.clone());
-    let crashing = World { store: Arc::new(faults.clone()), ..world.clone() };
+    let (faults, crashing) = faulty(&world);
     let hub = crashing.builder().max_retries(0).build().await.unwrap();
-    let suspension = suspended(hub.register(&make()).unwrap().run(order()).await);
+    let suspension = suspended(hub.register(make()).unwrap().run(order()).await);
     let key = suspension.only().unwrap().key().unwrap().clone();
     // The answer is accepted, the tool runs, and the commit after it never arrives.
-    faults.fail_updates_after(1);
+    faults.fail(Operation::Update, 2, Moment::Before);
     let error = hub.resume(&key, json!(true)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::StorageError);
     let other = world.hub().await;
-    other.register(&make()).unwrap();
+    other.register(make()).unwrap();
     world.clock.advance(dynamic_flow::minutes(1));
     assert_eq!(other.work_once().await.unwrap().driven, 1);
     assert_eq!(other.get(suspension.run_id).await.unwrap().output, Some(json!("paid")));
@@ -124,15 +123,14 @@ async fn a_tool_that_runs_again_after_a_crash_has_the_same_idempotency_key() {
 #[tokio::test]
 async fn an_effect_is_committed_before_and_after() {
     let world = World::new();
-    let store = Faults::new(world.store.clone());
-    let counting = World { store: Arc::new(store.clone()), ..world.clone() };
+    let (store, counting) = faulty(&world);
     let hub = counting.hub().await;
-    let before: Arc<Mutex<Vec<usize>>> = Arc::default();
+    let before: Arc<Mutex<Vec<u64>>> = Arc::default();
     let (seen, watched) = (before.clone(), store.clone());
     let flow = Flow::input::<Order>("effects")
         .tool(
             tool_fn("pay", move |order: Order| {
-                seen.lock().unwrap().push(watched.writes());
+                seen.lock().unwrap().push(writes(&watched));
                 async move { Ok::<_, ToolError>(order) }
             })
             .effect(),
@@ -140,7 +138,7 @@ async fn an_effect_is_committed_before_and_after() {
         .tool(tool_fn("tell", {
             let (seen, watched) = (before.clone(), store.clone());
             move |order: Order| {
-                seen.lock().unwrap().push(watched.writes());
+                seen.lock().unwrap().push(writes(&watched));
                 async move { Ok::<_, ToolError>(order.id) }
             }
         }))
@@ -148,20 +146,19 @@ async fn an_effect_is_committed_before_and_after() {
         .unwrap();
     completed(hub.register(&flow).unwrap().run(order()).await);
     assert_eq!(*before.lock().unwrap(), [1, 2], "one commit before the effect, one after it");
-    assert_eq!(store.writes(), 3);
+    assert_eq!(writes(&store), 3);
 }
 
 #[tokio::test]
 async fn with_durability_of_every_step_each_tool_has_a_commit_before_it() {
     let world = World::new();
-    let store = Faults::new(world.store.clone());
-    let counting = World { store: Arc::new(store.clone()), ..world.clone() };
+    let (store, counting) = faulty(&world);
     let hub = counting.builder().durability(Durability::EveryStep).build().await.unwrap();
     let tool =
         |id: &'static str| tool_fn(id, |order: Order| async move { Ok::<_, ToolError>(order) });
     let flow = Flow::input::<Order>("careful").tool(tool("a")).tool(tool("b")).build().unwrap();
     completed(hub.register(&flow).unwrap().run(order()).await);
-    assert_eq!(store.writes(), 3);
+    assert_eq!(writes(&store), 3);
 }
 
 #[tokio::test]
