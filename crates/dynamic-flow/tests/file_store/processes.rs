@@ -94,12 +94,11 @@ async fn what_was_acknowledged_survives_kill_9_at_any_moment() {
         let last = usize::try_from(dice.below(30)).unwrap();
         let until = Duration::from_micros(dice.below(4000));
         let mut killed = None;
-        let mut killed_at = Instant::now();
         for (n, line) in lines.enumerate() {
             let (id, what) = line.split_once(' ').unwrap();
             acknowledged.insert(id.parse().unwrap(), what.to_owned());
             if n == last {
-                killed_at = Instant::now() + until;
+                let killed_at = Instant::now() + until;
                 let id = child.id();
                 killed = Some(std::thread::spawn(move || {
                     while Instant::now() < killed_at {
@@ -177,7 +176,10 @@ async fn as_a_process_that_counts() {
             let change = Change { metadata: Some(metadata), ..Change::at(NOW) };
             match store.update(id, Expect::Revision(read.revision), change).await {
                 Err(error) if error.is_conflict() => {}
-                updated => break drop(updated.unwrap()),
+                updated => {
+                    updated.unwrap();
+                    break;
+                }
             }
         }
     }

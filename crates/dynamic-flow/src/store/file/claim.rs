@@ -125,7 +125,7 @@ impl Folder {
         };
         let is_right = |old: &Stored| self.layout.due_hint(&old.record).as_ref() == Some(&due.hint);
         let Some((old, snapshot)) = found.filter(|(old, _)| is_right(old)) else {
-            disk::remove_due(&due.hint);
+            let _ = disk::remove(&due.hint);
             return Ok(None);
         };
         let offered = old.record.queue.as_ref().is_some_and(|queue| claim.queues.contains(queue));

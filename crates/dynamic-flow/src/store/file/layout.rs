@@ -6,11 +6,11 @@
 //! runs/<time>/<run>.lease                         the end of its lease, since that was renewed
 //! runs/<time>/<run>~<status>~<flow>~<deadlines>~<tools>   a hint: what its plain columns are
 //! due/<queue>/<hours>/<seconds>/<time>~<run>      a hint: when it is due
-//! locks/<shard>  tmp/<run>.<kind>  boots/<boot>
+//! locks/<shard>  locks/<shard>.seed  tmp/<run>.<kind>  boots/<boot>
 //! ```
 //!
 //! No text that users choose is part of a name: ids of flows and tools and names of queues are
-//! hashed. Hints are empty files; they are made before the record that they describe and checked
+//! hashed. Hints are empty files, all of a shard names of one file; they are made before the record that they describe and checked
 //! against it when they are used.
 
 use std::path::{Path, PathBuf};
@@ -69,6 +69,17 @@ impl Layout {
     pub(super) fn shard(&self, id: RunId) -> PathBuf {
         let shard = id.as_bytes()[15] % SHARDS;
         self.locks().join(format!("{shard:02x}"))
+    }
+
+    /// The empty file that the hints of a shard's records are other names of. Only who holds the
+    /// shard's lock touches it.
+    pub(super) fn seed(&self, id: RunId) -> PathBuf {
+        self.shard(id).with_extension("seed")
+    }
+
+    /// Tells by its age when the due index was last tidied.
+    pub(super) fn tidied(&self) -> PathBuf {
+        self.locks().join("tidied")
     }
 
     /// The folder of the records created in the same 4.7 hours.
