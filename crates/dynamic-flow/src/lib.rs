@@ -10,6 +10,8 @@ pub mod id;
 pub mod position;
 pub mod schema;
 pub mod store;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod tool;
 pub mod value;
 pub mod wait;

@@ -1,7 +1,9 @@
 //! The store: one small trait, atomic on one record.
 
+mod check;
 #[cfg(feature = "file")]
-mod file;
+pub mod file;
+pub mod memory;
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
@@ -19,6 +21,10 @@ use crate::{
 
 #[cfg(feature = "file")]
 pub use self::file::{FileStore, Rebuilt};
+pub use self::{
+    check::{MAX_COUNTER, MAX_METADATA_ENTRIES, MAX_METADATA_NAME_BYTES, MAX_METADATA_TEXT_BYTES},
+    memory::MemoryStore,
+};
 
 /// What a store holds for a run: sealed state, and the few plain columns that queries need.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -97,6 +103,16 @@ pub enum Expect {
     Revision(Revision),
     /// Any record of that id.
     Any,
+}
+
+impl Expect {
+    /// Whether a record of that revision is what is expected.
+    pub fn admits(self, revision: Revision) -> bool {
+        match self {
+            Self::Revision(expected) => expected == revision,
+            Self::Any => true,
+        }
+    }
 }
 
 /// A write of a record: what is `None` stays as it is. The revision goes up by one.
@@ -243,6 +259,13 @@ impl Filter {
 #[serde(transparent)]
 pub struct Cursor(pub RunId);
 
+/// Cuts what matches a query, newest first, to a page.
+pub(crate) fn page_of(mut found: impl Iterator<Item = Summary>, limit: usize) -> Page {
+    let items: Vec<_> = found.by_ref().take(limit).collect();
+    let next = found.next().and_then(|_| items.last()).map(|last| Cursor(last.id));
+    Page { items, next }
+}
+
 /// A page of a query: records without their sealed parts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page {
@@ -309,6 +332,33 @@ pub struct Claim {
     pub limit: usize,
 }
 
+impl Claim {
+    /// Whether a record may be given to the claimer.
+    pub fn admits(&self, record: &Record) -> bool {
+        record.due_at.is_some_and(|at| at <= self.now)
+            && record.queue.as_ref().is_some_and(|queue| self.queues.contains(queue))
+            && record.lease.as_ref().is_none_or(|lease| lease.until <= self.now)
+    }
+
+    /// When a lease given by this claim ends.
+    pub fn until(&self) -> Timestamp {
+        self.now.after(self.lease)
+    }
+
+    /// Gives a record in memory to the claimer: what every store must come to.
+    pub fn apply(&self, record: &mut Record) {
+        record.revision = record.revision.next();
+        record.epoch = record.epoch.next();
+        record.updated_at = self.now;
+        record.due_at = Some(self.until());
+        record.attempts = record.attempts.saturating_add(1);
+        record.lease = Some(Lease { owner: self.owner.clone(), until: self.until() });
+        if !record.status.is_final() {
+            record.status = RunStatus::Running;
+        }
+    }
+}
+
 /// How a store is, in plain words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
@@ -344,7 +394,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Adds a record with the revision that it has.
     ///
     /// # Errors
-    /// `AlreadyExists` if there is one of that id, which then stays as it is.
+    /// `AlreadyExists` if there is one of that id, which then stays as it is; `InvalidArgument`
+    /// as [`Record::check`] says.
     async fn insert(&self, record: Record) -> Result<()>;
 
     /// Reads a record: the last that was written, as a whole.
@@ -355,7 +406,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Atomic: of any number of updates that expect the same revision, one succeeds.
     ///
     /// # Errors
-    /// `Conflict` if the record is not what is expected, or is not there; nothing is changed.
+    /// `Conflict` if the record is not what is expected, or is not there; `InvalidArgument` as
+    /// [`Change::check`] says; nothing is changed.
     async fn update(&self, id: RunId, expect: Expect, change: Change) -> Result<Revision>;
 
     /// Removes a record if it is what is expected. Nothing written later brings it back.
@@ -368,13 +420,14 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// one whose `until <= now`; those that have been due for longest first.
     ///
     /// Each that is given has, atomically, a new lease of the caller until `now + lease`, which is
-    /// its new `due_at` too, the next epoch, the next revision, `attempts` one higher, and the
-    /// status `Running` unless its status is final. No two callers get the same run. Never reads
-    /// all records.
+    /// its new `due_at` too, the next epoch, the next revision, `attempts` one higher, `now` as
+    /// `updated_at`, and the status `Running` unless its status is final: see [`Claim::apply`]. No
+    /// two callers get the same run, and one that is leased keeps none that is free from being
+    /// given. Never reads all records.
     async fn claim(&self, claim: Claim) -> Result<Vec<Record>>;
 
     /// Moves the end of a lease, and with it `due_at`, if the record's epoch is still that one and
-    /// it has a lease. Rewrites no state and changes no revision.
+    /// it has a lease. Rewrites no state, and changes neither revision nor `updated_at`.
     ///
     /// # Errors
     /// `Conflict` if somebody else holds the lease now, nobody does, or the record is not there.
@@ -382,7 +435,11 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// Lists the runs that match, newest first, those before `after` in that order.
     ///
-    /// `limit` is at least 1. A run that exists all the time while pages are turned is listed once.
+    /// A run that exists all the time while pages are turned is listed once. A page that is not
+    /// the last one is full, and the last one says so: `next` is none.
+    ///
+    /// # Errors
+    /// `InvalidArgument` as [`Filter::check`] says, of a limit of 0 among others.
     async fn query(&self, filter: &Filter, after: Option<Cursor>, limit: usize) -> Result<Page>;
 
     /// Says how the store is, and whether it is set up to be durable.

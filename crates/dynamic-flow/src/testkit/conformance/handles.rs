@@ -1,0 +1,102 @@
+//! Several handles on the same data, as several processes have them.
+
+use super::{
+    Subject,
+    build::{at, claim, due, full, id, insert_all, listed, plain, read, sealed, wait},
+};
+use crate::{
+    store::{Change, Expect, Filter, Record},
+    wait::Metadata,
+};
+
+/// A second provision changes nothing that is there.
+pub async fn provision_is_idempotent(subject: Subject) {
+    let store = subject.provisioned().await;
+    store.insert(full(id(1))).await.expect("insert");
+    store.provision().await.expect("provision again");
+    subject.reopen().provision().await.expect("provision from another handle");
+    assert_eq!(read(&*store, id(1)).await, full(id(1)));
+}
+
+/// Twenty processes that start at once all find a store that works.
+pub async fn twenty_provision_at_once(subject: Subject) {
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..20 {
+        let store = subject.reopen();
+        tasks.spawn(async move {
+            store.provision().await.expect("provision");
+            store.insert(plain(id(n))).await.expect("insert");
+        });
+    }
+    tasks.join_all().await;
+    let store = subject.provisioned().await;
+    assert_eq!(listed(&*store, &Filter::default()).await.len(), 20);
+}
+
+/// Nothing is cached: what one has written, the other reads, lists and claims.
+pub async fn a_second_handle_sees_every_write_at_once(subject: Subject) {
+    let stores = subject.pair().await;
+    for turn in 0..6 {
+        let (writer, reader) = (&stores[turn % 2], &stores[(turn + 1) % 2]);
+        let id = id(turn as u64);
+        assert_eq!(reader.get(id).await.expect("get"), None);
+        let mut record = due(id, at(0));
+        writer.insert(record.clone()).await.expect("insert");
+        assert_eq!(read(&**reader, id).await, record);
+        let name = format!("tool-{turn}");
+        let change = Change {
+            waits: Some(vec![wait("w", &name, None)]),
+            metadata: Some(Metadata::from([("turn".into(), (turn as i64).into())])),
+            snapshot: Some(sealed(&name)),
+            ..Change::at(at(1))
+        };
+        writer.update(id, Expect::Revision(record.revision), change.clone()).await.expect("update");
+        change.apply(&mut record);
+        assert_eq!(read(&**reader, id).await, record);
+        let by_tool = Filter { tool_id: Some(name.as_str().into()), ..Filter::default() };
+        assert_eq!(listed(&**reader, &by_tool).await, [id]);
+        let by_metadata = Filter { metadata: record.metadata.clone(), ..Filter::default() };
+        assert_eq!(listed(&**reader, &by_metadata).await, [id]);
+        let given = reader.claim(claim(at(1))).await.expect("claim");
+        assert_eq!(given.iter().map(|record| record.id).collect::<Vec<_>>(), [id]);
+        assert_eq!(writer.claim(claim(at(1))).await.expect("claim"), []);
+        reader.renew(id, given[0].epoch, at(5_000_000)).await.expect("renew");
+        assert_eq!(read(&**writer, id).await.due_at, Some(at(5_000_000)));
+        writer.delete(id, Expect::Any).await.expect("delete");
+        assert_eq!(reader.get(id).await.expect("get"), None);
+        assert_eq!(listed(&**reader, &by_tool).await, []);
+    }
+}
+
+/// A handle that is opened later finds what others wrote, and goes on with it.
+pub async fn what_was_written_is_there_after_reopening(subject: Subject) {
+    let store = subject.provisioned().await;
+    let records = [full(id(1)), due(id(2), at(0)), plain(id(3))];
+    insert_all(&*store, &records).await;
+    store.delete(id(3), Expect::Any).await.expect("delete");
+    drop(store);
+    let later = subject.reopen();
+    later.provision().await.expect("provision");
+    assert_eq!(read(&*later, id(1)).await, full(id(1)));
+    assert_eq!(later.get(id(3)).await.expect("get"), None);
+    assert_eq!(listed(&*later, &Filter::default()).await, [id(2), id(1)]);
+    assert_eq!(later.claim(claim(at(0))).await.expect("claim").len(), 1);
+    let more = Record { inbox: vec![sealed("more")], ..plain(id(4)) };
+    later.insert(more.clone()).await.expect("insert");
+    assert_eq!(read(&*subject.store(), id(4)).await, more);
+}
+
+/// Health names the backend and the place, and shows no credentials.
+pub async fn health_says_what_and_where(subject: Subject) {
+    let store = subject.provisioned().await;
+    for store in [store, subject.reopen()] {
+        let health = store.health().await.expect("health");
+        assert!(!health.backend.is_empty());
+        assert!(!health.location.is_empty());
+        let authority = health.location.split("://").nth(1).unwrap_or_default();
+        let host = authority.split('/').next().unwrap_or_default();
+        assert!(!host.contains('@'), "a location without credentials");
+        assert!(health.warnings.iter().all(|warning| !warning.trim().is_empty()));
+        assert!(health.durable || !health.warnings.is_empty(), "if it is not durable, why not?");
+    }
+}

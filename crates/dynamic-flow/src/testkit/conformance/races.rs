@@ -1,0 +1,318 @@
+//! Many at once, over two handles: nothing is lost, nothing is given twice.
+
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+
+use tokio::{sync::Barrier, task::JoinSet};
+
+use super::{
+    Subject,
+    build::{assert_one_winner, at, claim, due, full, id, plain, queue, read, sealed},
+};
+use crate::{
+    Result,
+    codec::Sealed,
+    error::ErrorKind,
+    id::RunId,
+    store::{Change, Claim, Expect, Record, Store},
+    wait::Metadata,
+};
+
+/// Starts `count` tasks at the same moment, on the two handles in turn; gives their results.
+async fn at_once<T, F>(
+    stores: &[Arc<dyn Store>; 2],
+    count: usize,
+    task: impl Fn(Arc<dyn Store>, usize) -> F,
+) -> Vec<T>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+{
+    let barrier = Arc::new(Barrier::new(count));
+    let mut tasks = JoinSet::new();
+    for n in 0..count {
+        let barrier = barrier.clone();
+        let task = task(stores[n % 2].clone(), n);
+        tasks.spawn(async move {
+            barrier.wait().await;
+            (n, task.await)
+        });
+    }
+    let mut results = tasks.join_all().await;
+    results.sort_by_key(|(n, _)| *n);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// Of many who insert one id, one succeeds, and the record is theirs.
+pub async fn one_of_many_inserts_wins(subject: Subject) {
+    let stores = subject.pair().await;
+    for round in 0..5 {
+        let results = at_once(&stores, 32, |store, n| async move {
+            let mine = Metadata::from([("writer".into(), (n as i64).into())]);
+            store.insert(Record { metadata: mine, ..plain(id(round)) }).await
+        })
+        .await;
+        let winner = assert_one_winner(&results, ErrorKind::AlreadyExists);
+        let kept = read(&*stores[0], id(round)).await;
+        assert_eq!(kept.metadata["writer"], (winner as i64).into());
+    }
+}
+
+/// Of many who update one revision, one succeeds, and the record is theirs.
+pub async fn one_of_many_updates_wins(subject: Subject) {
+    let stores = subject.pair().await;
+    stores[0].insert(plain(id(1))).await.expect("insert");
+    for round in 0..5 {
+        let before = read(&*stores[0], id(1)).await;
+        let expect = Expect::Revision(before.revision);
+        let results = at_once(&stores, 64, |store, n| async move {
+            let mine = sealed(&format!("writer {n} of round {round}"));
+            let change = Change {
+                snapshot: Some(mine.clone()),
+                inbox_push: vec![mine],
+                ..Change::at(at(round))
+            };
+            store.update(id(1), expect, change).await
+        })
+        .await;
+        let winner = assert_one_winner(&results, ErrorKind::Conflict);
+        let after = read(&*stores[1], id(1)).await;
+        let mine = sealed(&format!("writer {winner} of round {round}"));
+        assert_eq!(after.snapshot, mine);
+        assert_eq!(after.inbox.last(), Some(&mine));
+        assert_eq!(after.inbox.len(), before.inbox.len() + 1);
+        assert_eq!(after.revision, before.revision.next());
+    }
+}
+
+/// Sixteen writers who count in the snapshot, each trying again after a conflict.
+pub async fn no_increment_is_lost(subject: Subject) {
+    let stores = subject.pair().await;
+    let zero = Record { snapshot: sealed("0"), ..plain(id(1)) };
+    stores[0].insert(zero).await.expect("insert");
+    at_once(&stores, 16, |store, _| async move {
+        for _ in 0..5 {
+            while increment(&*store, id(1)).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        }
+    })
+    .await;
+    let after = read(&*stores[0], id(1)).await;
+    assert_eq!(after.snapshot, sealed("80"));
+    assert_eq!(after.revision.0, 81);
+}
+
+/// Reads the count and writes the next one.
+async fn increment(store: &dyn Store, id: RunId) -> Result<()> {
+    let record = read(store, id).await;
+    let text = String::from_utf8(record.snapshot.0).expect("a number");
+    let next = text.parse::<u32>().expect("a number") + 1;
+    let change = Change { snapshot: Some(sealed(&next.to_string())), ..Change::at(at(1)) };
+    match store.update(id, Expect::Revision(record.revision), change).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_conflict() => Err(error),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Many append at once without reading first; each is told another revision, each item is kept.
+pub async fn no_inbox_item_is_lost(subject: Subject) {
+    let stores = subject.pair().await;
+    stores[0].insert(plain(id(1))).await.expect("insert");
+    let results = at_once(&stores, 32, |store, n| async move {
+        let item = |part| sealed(&format!("{n}: {part}"));
+        let mut revisions = Vec::new();
+        for part in 0..2 {
+            let change = Change { inbox_push: vec![item(part)], ..Change::at(at(1)) };
+            revisions.push(store.update(id(1), Expect::Any, change).await.expect("update"));
+        }
+        revisions
+    })
+    .await;
+    let record = read(&*stores[1], id(1)).await;
+    assert_eq!(record.inbox.len(), 64);
+    assert_eq!(record.revision.0, 65);
+    for (n, revisions) in results.iter().enumerate() {
+        for (part, revision) in revisions.iter().enumerate() {
+            // The first write made revision 2 and put its item in front.
+            let place = usize::try_from(revision.0 - 2).expect("a small number");
+            assert_eq!(record.inbox[place], sealed(&format!("{n}: {part}")));
+        }
+    }
+}
+
+/// Thirty-two workers share fifty runs: each run once, all of them given.
+pub async fn two_claimers_never_share_a_run(subject: Subject) {
+    let stores = subject.pair().await;
+    for n in 0..50 {
+        stores[0].insert(due(id(n), at(n as i64))).await.expect("insert");
+    }
+    let given = at_once(&stores, 32, |store, n| async move {
+        let claim = Claim { owner: format!("worker-{n}"), limit: 3, ..claim(at(1000)) };
+        let mut given = Vec::new();
+        loop {
+            let more = store.claim(claim.clone()).await.expect("claim");
+            if more.is_empty() {
+                return given;
+            }
+            given.extend(more);
+        }
+    })
+    .await;
+    let mut holders = BTreeMap::new();
+    for (n, mine) in given.into_iter().enumerate() {
+        for record in mine {
+            let before = holders.insert(record.id, n);
+            assert_eq!(before, None, "{} was given to two claimers", record.id);
+            let stored = read(&*stores[1], record.id).await;
+            assert_eq!(stored, record, "what is stored is what was given");
+            assert_eq!(stored.lease.expect("a lease").owner, format!("worker-{n}"));
+            assert_eq!((stored.epoch.0, stored.revision.0, stored.attempts), (1, 2, 1));
+        }
+    }
+    assert_eq!(holders.len(), 50, "every run was given to somebody");
+}
+
+/// A claim makes an update of what was read before fail, or the other way round.
+pub async fn a_claim_and_an_update_exclude_each_other(subject: Subject) {
+    let stores = subject.pair().await;
+    for round in 0..20 {
+        let before = due(id(round), at(0));
+        stores[0].insert(before.clone()).await.expect("insert");
+        let expect = Expect::Revision(before.revision);
+        let results = at_once(&stores, 4, |store, n| async move {
+            if n < 2 {
+                let answer = Change {
+                    inbox_push: vec![sealed("answer")],
+                    due_at: Some(None),
+                    ..Change::at(at(1))
+                };
+                return store.update(id(round), expect, answer).await.is_ok();
+            }
+            !store.claim(claim(at(1))).await.expect("claim").is_empty()
+        })
+        .await;
+        let winners = results.iter().filter(|won| **won).count();
+        assert_eq!(winners, 1, "exactly one of two claims and two updates: {results:?}");
+        let after = read(&*stores[0], id(round)).await;
+        assert_eq!(after.revision, before.revision.next());
+        let updated = results[0] || results[1];
+        assert_eq!(after.inbox.len(), usize::from(updated));
+        assert_eq!(after.lease.is_some(), !updated);
+        assert_eq!(after.due_at.is_some(), !updated);
+    }
+}
+
+/// Once a delete has succeeded there is nothing, whatever was on its way.
+pub async fn a_delete_and_an_update_exclude_each_other(subject: Subject) {
+    let stores = subject.pair().await;
+    for round in 0..20 {
+        let before = due(id(round), at(0));
+        stores[0].insert(before.clone()).await.expect("insert");
+        let expect = Expect::Revision(before.revision);
+        let results = at_once(&stores, 6, |store, n| async move {
+            match n {
+                0 | 1 => store.delete(id(round), expect).await.is_ok(),
+                2 | 3 => {
+                    let change = Change {
+                        due_at: Some(None),
+                        snapshot: Some(sealed("update")),
+                        ..Change::at(at(1))
+                    };
+                    store.update(id(round), expect, change).await.is_ok()
+                }
+                _ => !store.claim(claim(at(1))).await.expect("claim").is_empty(),
+            }
+        })
+        .await;
+        let winners = results.iter().filter(|won| **won).count();
+        assert_eq!(winners, 1, "deletes, updates and claims of one revision: {results:?}");
+        let after = stores[1].get(id(round)).await.expect("get");
+        assert_eq!(after.is_none(), results[0] || results[1]);
+        if after.is_some() {
+            stores[0].delete(id(round), Expect::Any).await.expect("delete");
+        }
+        let much_later = claim(at(1_000_000_000));
+        assert_eq!(stores[0].claim(much_later).await.expect("claim"), []);
+    }
+}
+
+/// A renewal neither undoes an update that it overlaps, nor is undone by it.
+pub async fn renewals_and_updates_do_not_undo_each_other(subject: Subject) {
+    let stores = subject.pair().await;
+    let before = full(id(1));
+    stores[0].insert(before.clone()).await.expect("insert");
+    at_once(&stores, 4, |store, n| {
+        let before = before.clone();
+        async move {
+            for step in 0..25 {
+                if n == 0 {
+                    let until = at(10_000 + step);
+                    store.renew(id(1), before.epoch, until).await.expect("renew");
+                } else {
+                    let change = Change {
+                        inbox_push: vec![sealed(&format!("{n}/{step}"))],
+                        snapshot: (n == 1).then(|| sealed(&format!("snapshot {step}"))),
+                        ..Change::at(at(1))
+                    };
+                    store.update(id(1), Expect::Any, change).await.expect("update");
+                }
+            }
+        }
+    })
+    .await;
+    let after = read(&*stores[1], id(1)).await;
+    assert_eq!(after.revision.0, before.revision.0 + 75, "renewals count no revision");
+    assert_eq!(after.inbox.len(), 2 + 75);
+    assert_eq!(after.snapshot, sealed("snapshot 24"));
+    assert_eq!(after.lease.expect("a lease").until, at(10_024), "the last renewal holds");
+    assert_eq!(after.due_at, Some(at(10_024)));
+    let queues = vec![queue("purchase-approval")];
+    let early = Claim { queues: queues.clone(), ..claim(at(10_023)) };
+    assert_eq!(stores[0].claim(early).await.expect("claim"), []);
+    let late = Claim { queues, lease: Duration::from_secs(1), ..claim(at(10_024)) };
+    assert_eq!(stores[0].claim(late).await.expect("claim").len(), 1);
+}
+
+/// Snapshot, inbox, metadata and revision that are written together are read together.
+pub async fn a_reader_never_sees_half_a_write(subject: Subject) {
+    let stores = subject.pair().await;
+    let state = |n: u64| -> (Metadata, Sealed, Vec<Sealed>) {
+        let text = n.to_string();
+        // Large and small in turn, so that what is behind one row moves between places.
+        let snapshot =
+            Sealed(text.repeat(if n.is_multiple_of(2) { 1 } else { 20_000 }).into_bytes());
+        (Metadata::from([("n".into(), (n as i64).into())]), snapshot, vec![sealed(&text); 2])
+    };
+    let (metadata, snapshot, inbox) = state(1);
+    let first = Record { metadata, snapshot, inbox, ..plain(id(1)) };
+    stores[0].insert(first).await.expect("insert");
+    at_once(&stores, 6, |store, n| async move {
+        if n == 0 {
+            for next in 2..60 {
+                let (metadata, snapshot, inbox) = state(next);
+                let change = Change {
+                    metadata: Some(metadata),
+                    snapshot: Some(snapshot),
+                    inbox: Some(inbox),
+                    ..Change::at(at(1))
+                };
+                store.update(id(1), Expect::Any, change).await.expect("update");
+            }
+            return;
+        }
+        let mut last = 0;
+        while last < 59 {
+            let record = read(&*store, id(1)).await;
+            let (metadata, snapshot, inbox) = state(record.revision.0);
+            assert_eq!(record.metadata, metadata);
+            assert!(record.snapshot == snapshot, "the snapshot of another revision");
+            assert_eq!(record.inbox, inbox);
+            assert!(record.revision.0 >= last, "a reader went back in time");
+            last = record.revision.0;
+            // A store that never waits must not keep the writer from its turn.
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}

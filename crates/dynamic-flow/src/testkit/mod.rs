@@ -1,0 +1,4 @@
+//! For tests of stores and hubs: the suite that every store passes, faults on demand, and a clock
+//! that stands still.
+
+pub mod conformance;

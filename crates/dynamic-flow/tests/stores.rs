@@ -1,0 +1,33 @@
+//! The conformance suite, on every embedded store.
+
+use dynamic_flow::{
+    conformance_tests,
+    store::memory::MemoryStore,
+    testkit::conformance::{self, Subject},
+};
+
+async fn on_memory() -> Subject {
+    let store = MemoryStore::new();
+    Subject::new(store.clone(), move || store.clone())
+}
+
+conformance_tests!(memory, super::on_memory);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_suite_runs_in_one_go_and_by_name() {
+    conformance::run(on_memory).await;
+    let mut names: Vec<_> = conformance::names().collect();
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count, "every check has a name of its own");
+    for name in names {
+        conformance::check(name, on_memory().await).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_is_quick_with_many_runs() {
+    let scale = conformance::scale(on_memory().await, 2_000).await;
+    assert_eq!(scale.runs, 2_000);
+}
