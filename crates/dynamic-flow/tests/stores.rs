@@ -2,7 +2,7 @@
 
 use dynamic_flow::{
     conformance_tests,
-    store::memory::MemoryStore,
+    store::{file::FileStore, memory::MemoryStore},
     testkit::conformance::{self, Subject},
 };
 
@@ -11,7 +11,19 @@ async fn on_memory() -> Subject {
     Subject::new(store.clone(), move || store.clone())
 }
 
+async fn on_file() -> Subject {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("flows");
+    let store = FileStore::new(&path);
+    Subject::new(store, move || {
+        // The folder goes with the last who may open it.
+        let _ = &folder;
+        FileStore::new(&path)
+    })
+}
+
 conformance_tests!(memory, super::on_memory);
+conformance_tests!(file, super::on_file);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_suite_runs_in_one_go_and_by_name() {

@@ -18,7 +18,7 @@ async fn another_store_on_the_folder_reads_what_was_written_as_it_was() {
     record.lease = Some(Lease { owner: "\"me\"\n".into(), until: Timestamp::from_millis(-5) });
     record.due_at = Some(Timestamp::from_millis(i64::MIN));
     record.metadata.insert("π".into(), Scalar::Float(2.0));
-    record.metadata.insert("".into(), Scalar::Text("../\u{0}\\".into()));
+    record.metadata.insert("".into(), Scalar::Text("../\u{1}\\\"".into()));
     record.flow_id = "../../etc/passwd".into();
     place.store.insert(record.clone()).await.unwrap();
 

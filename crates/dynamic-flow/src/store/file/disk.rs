@@ -163,6 +163,10 @@ impl Mode {
                 fs::remove_file(path)?;
                 self.create_new(path)?
             }
+            Err(error) if error.kind() == Io::NotFound => {
+                self.create_dir(parent(path))?;
+                self.create_new(path)?
+            }
             made => made?,
         };
         file.write_all(bytes)?;

@@ -129,12 +129,10 @@ impl Folder {
     /// The record, if it is what is expected.
     fn expect(&self, id: RunId, expect: Expect) -> Result<Stored> {
         let stored = self.load(id)?.ok_or_else(|| conflict("there is no such record", id))?;
-        match expect {
-            Expect::Revision(revision) if revision != stored.record.revision => {
-                Err(conflict("the record was changed in the meantime", id))
-            }
-            _ => Ok(stored),
+        if !expect.admits(stored.record.revision) {
+            return Err(conflict("the record was changed in the meantime", id));
         }
+        Ok(stored)
     }
 
     /// Writes a record: what it was is there until what it is now is on the disk.
@@ -345,7 +343,7 @@ mod tests {
 
         folder.insert(&record()).unwrap();
         let write =
-            ["sync tmp/ID.json", "rename runs/090909/ID.json", "sync runs/090909"].as_slice();
+            ["sync tmp/9/ID.json", "rename runs/090909/ID.json", "sync runs/090909"].as_slice();
         let hints = ["place hint", "place due hint"].as_slice();
         assert_eq!(notes(&folder), [&["sync runs"], hints, write].concat());
 

@@ -6,7 +6,7 @@
 //! runs/<time>/<run>.lease                         the end of its lease, since that was renewed
 //! runs/<time>/<run>~<status>~<flow>~<deadlines>~<tools>   a hint: what its plain columns are
 //! due/<queue>/<hours>/<seconds>/<time>~<run>      a hint: when it is due
-//! locks/<shard>  locks/<shard>.seed  tmp/<run>.<kind>  boots/<boot>
+//! locks/<shard>  locks/<shard>.seed  tmp/<part>/<run>.<kind>  boots/<boot>
 //! ```
 //!
 //! No text that users choose is part of a name: ids of flows and tools and names of queues are
@@ -96,8 +96,11 @@ impl Layout {
     }
 
     /// Where a record is written before it gets its name. Only who holds the lock writes there.
+    ///
+    /// In one of several folders: files are made in a folder one after the other.
     pub(super) fn temp(&self, id: RunId, kind: &str) -> PathBuf {
-        self.tmp().join(format!("{id}{kind}"))
+        let folder = format!("{:x}", id.as_bytes()[15] % 16);
+        self.tmp().join(folder).join(format!("{id}{kind}"))
     }
 
     /// The hint of what a record's plain columns are.

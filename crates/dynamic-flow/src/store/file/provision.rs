@@ -9,7 +9,7 @@ use super::{
     disk::{self, At as _, Mode, Sync},
     folder::Folder,
     form::newer,
-    layout::{Name, parse_bucket, parse_id, parse_name},
+    layout::{Name, parse_bucket, parse_hex, parse_id, parse_name},
     lock::Lock,
 };
 use crate::{Error, ErrorKind, Result, id::RunId};
@@ -127,12 +127,17 @@ impl Folder {
         }
 
         let tmp = self.layout.tmp();
+        let mut folders = Vec::new();
+        disk::names(&tmp, |name| folders.extend(parse_hex(name, 1).map(|_| tmp.join(name))))
+            .at("list a folder", &tmp)?;
         let mut left = Vec::new();
-        disk::names(&tmp, |name| {
-            let id = name.split_at_checked(36).and_then(|(id, _)| parse_id(id));
-            left.extend(id.map(|id| (id, tmp.join(name))));
-        })
-        .at("list a folder", &tmp)?;
+        for folder in &folders {
+            disk::names(folder, |name| {
+                let id = name.split_at_checked(36).and_then(|(id, _)| parse_id(id));
+                left.extend(id.map(|id| (id, folder.join(name))));
+            })
+            .at("list a folder", folder)?;
+        }
         for (id, path) in left {
             // Only who holds the lock writes there: if nobody does, it was left behind.
             if let Some(_lock) = self.try_lock(id)? {
