@@ -244,7 +244,9 @@ async fn a_planted_link_is_not_followed() {
     let record = parked();
     let victim = place.path.parent().unwrap().join("victim");
     fs::write(&victim, "precious").unwrap();
-    symlink(&victim, place.path.join("tmp").join(format!("{}.json", record.id))).unwrap();
+    let temp = place.temp(record.id);
+    fs::create_dir_all(temp.parent().unwrap()).unwrap();
+    symlink(&victim, temp).unwrap();
     place.store.insert(record.clone()).await.unwrap();
     assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
     assert_eq!(place.store.get(record.id).await.unwrap(), Some(record));
@@ -254,16 +256,15 @@ async fn a_planted_link_is_not_followed() {
 async fn what_a_crash_left_half_written_is_tidied_up() {
     let place = Place::new().await;
     let record = parked();
-    let left = [
-        place.path.join("tmp").join(format!("{}.json", record.id)),
-        place.path.join(".tmp-dynamic-flow-store-0123456789abcdef"),
-    ];
+    let left = [place.temp(record.id), place.path.join(".tmp-dynamic-flow-store-0123456789abcdef")];
     for path in &left {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, "{\"form").unwrap();
     }
     // Whose writer holds its lock is being written.
     let busy = parked();
-    let busy_temp = place.path.join("tmp").join(format!("{}.json", busy.id));
+    let busy_temp = place.temp(busy.id);
+    fs::create_dir_all(busy_temp.parent().unwrap()).unwrap();
     fs::write(&busy_temp, "{\"form").unwrap();
     let shard = format!("{:02x}", busy.id.as_bytes()[15] % 64);
     let same_shard = record.id.as_bytes()[15] % 64 == busy.id.as_bytes()[15] % 64;

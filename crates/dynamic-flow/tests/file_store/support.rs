@@ -46,6 +46,12 @@ impl Place {
         files(&self.path).into_iter().find(|path| path.ends_with(&name)).unwrap()
     }
 
+    /// Where a run's record is written before it gets its name.
+    pub(crate) fn temp(&self, id: RunId) -> PathBuf {
+        let folder = format!("{:x}", id.as_bytes()[15] % 16);
+        self.path.join("tmp").join(folder).join(format!("{id}.json"))
+    }
+
     /// The files whose names are hints of the plain columns of runs.
     pub(crate) fn columns_hints(&self) -> Vec<PathBuf> {
         let is_hint = |path: &PathBuf| name(path).contains('~');

@@ -35,7 +35,6 @@ impl Folder {
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<Page> {
-        let limit = limit.max(1);
         let wanted = Wanted::new(filter);
         let range = Range::new(filter, after);
         let mut items = Vec::new();
