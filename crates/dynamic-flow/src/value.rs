@@ -11,6 +11,28 @@ use crate::{Error, ErrorKind, Result};
 /// How deep a value may be nested: what `serde_json` still reads back.
 pub const MAX_DEPTH: usize = 127;
 
+/// How deep the values of a run may nest: what they are nested in within the state, and
+/// [`MAX_NESTING`](crate::flow::MAX_NESTING) bodies around them, must fit [`MAX_DEPTH`] too.
+pub const MAX_VALUE_DEPTH: usize = 64;
+
+/// Refuses a value that nests deeper than [`MAX_VALUE_DEPTH`].
+pub(crate) fn check_depth(value: &Value) -> Result<()> {
+    fn fits(value: &Value, left: usize) -> bool {
+        match value {
+            Value::Array(items) => left > 0 && items.iter().all(|item| fits(item, left - 1)),
+            Value::Object(fields) => left > 0 && fields.values().all(|item| fits(item, left - 1)),
+            _ => true,
+        }
+    }
+    if fits(value, MAX_VALUE_DEPTH) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::LimitExceeded,
+        format!("the value nests deeper than {MAX_VALUE_DEPTH} levels"),
+    ))
+}
+
 /// Turns a value into JSON that reads back as the same value.
 ///
 /// # Errors

@@ -25,7 +25,10 @@ use crate::{
     clock::{Clock, Timestamp},
     expr::{Compute, Scope},
     flow::ir::{FlowDef, StepKind},
+    schema::Schema,
+    store::check_metadata,
     tool::{Output, Tool, ToolContext},
+    value::check_depth,
     wait::{Closed, Receipt},
 };
 
@@ -358,7 +361,11 @@ fn compute(order: &Order<'_>, run_input: &Value, run_id: crate::RunId) -> Result
         }
         _ => Ok(order.input.clone()),
     };
-    std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(&panic)))
+    let value = std::panic::catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|panic| Err(panicked(panic.as_ref())))?;
+    check_depth(&value)
+        .map_err(|error| ToolError::new(error.message()).code("output_invalid").permanent())?;
+    Ok(value)
 }
 
 /// Calls a tool, and holds its input and output against their schemas.
@@ -382,20 +389,39 @@ async fn perform(
         }
     };
     let output = catch_panic(work).await?;
-    if let Output::Value(value) = &output
-        && let Err(violations) = tool.spec().output.validate(value)
-    {
-        let all: Vec<String> = violations.iter().map(ToString::to_string).collect();
-        let message = format!("the tool's output does not fit: {}", all.join("; "));
-        return Err(ToolError::new(message).code("output_invalid"));
-    }
+    check_output(&tool, &output).map_err(|message| ToolError::new(message).code("output_invalid"))?;
     Ok(output)
+}
+
+/// Says what is wrong with what a tool gave.
+fn check_output(tool: &Arc<dyn Tool>, output: &Output) -> Result<(), String> {
+    let fits = |schema: &Schema, value: &Value, what: &str| {
+        check_depth(value).map_err(|error| format!("{what}: {}", error.message()))?;
+        schema.validate(value).map_err(|violations| {
+            let all: Vec<String> = violations.iter().map(ToString::to_string).collect();
+            format!("{what} does not fit: {}", all.join("; "))
+        })
+    };
+    match output {
+        Output::Value(value) => fits(&tool.spec().output, value, "the tool's output"),
+        Output::Suspend(request) => {
+            let whole = [&request.shown, &request.saved];
+            for value in whole.into_iter().flatten() {
+                check_depth(value).map_err(|error| error.message().to_owned())?;
+            }
+            check_metadata(&request.metadata).map_err(|error| error.message().to_owned())?;
+            match &request.default {
+                Some(default) => fits(&request.schema, default, "the default of the wait"),
+                None => Ok(()),
+            }
+        }
+    }
 }
 
 async fn catch_panic(
     work: impl Future<Output = Result<Output, ToolError>>,
 ) -> Result<Output, ToolError> {
-    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| Err(panicked(&panic)))
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
 }
 
 /// A panic as the error of the step it happened in.

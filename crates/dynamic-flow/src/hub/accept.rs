@@ -143,6 +143,7 @@ impl Inner {
                 .with("size", size)
                 .with("limit", self.options.max_input_size));
         }
+        crate::value::check_depth(&answer.input)?;
         wait.request.schema.validate(&answer.input).map_err(|violations| {
             let n = violations.len();
             let what = if n == 1 { "in one place" } else { "in several places" };

@@ -93,7 +93,7 @@ fn waits(waits: &[WaitIndex]) -> Result<()> {
     })
 }
 
-fn metadata(metadata: &Metadata) -> Result<()> {
+pub(crate) fn metadata(metadata: &Metadata) -> Result<()> {
     if metadata.len() > MAX_METADATA_ENTRIES {
         return Err(refuse(format!(
             "metadata has at most {MAX_METADATA_ENTRIES} entries, not {}",

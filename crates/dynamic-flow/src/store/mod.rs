@@ -22,6 +22,7 @@ use crate::{
     wait::Metadata,
 };
 
+pub(crate) use self::check::metadata as check_metadata;
 #[cfg(feature = "file")]
 pub use self::file::{FileStore, Rebuilt};
 #[cfg(feature = "sqlite")]
