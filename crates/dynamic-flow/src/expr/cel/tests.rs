@@ -318,6 +318,56 @@ fn what_can_not_be_paid_for_is_not_begun() {
     assert!(meter.left() > BUDGET - 10, "what is only looked at costs nothing");
 }
 
+/// Each in units, so that no work is ever left out of the bill unnoticed.
+#[test]
+fn each_kind_of_work_has_its_price() {
+    let value = json!({ "list": vec![1; 100], "text": "a".repeat(800), "map": { "k": 1, "l": 2 } });
+    let cost = |source: &str| {
+        let meter = Meter::new(BUDGET);
+        let (vars, run_id) = (BTreeMap::new(), RunId::from_bytes([0; 16]));
+        let scope = Scope { value: &value, vars: &vars, input: &value, run_id };
+        Cel::compile(source).unwrap().evaluate_within(&meter, scope).expect(source);
+        BUDGET - meter.left()
+    };
+    for (source, units) in [
+        ("1", 3),
+        ("1 + 1", 5),
+        ("value.text", 104),
+        ("size(value.text)", 105),
+        ("size(value.list)", 5),
+        ("size(value.list + value.list)", 408),
+        ("size(value.text + value.text)", 408),
+        ("size(b'0123456789abcdef' + b'0123456789abcdef')", 14),
+        ("size([1, 2, 3])", 13),
+        ("size({'k': 1, 'l': 2})", 20),
+        ("value.list == value.list", 108),
+        ("value.text == value.text", 108),
+        ("value.text < value.text", 107),
+        ("value.map == value.map", 12),
+        ("2 in value.list", 106),
+        ("size(value.list.map(x, x))", 406),
+        ("size(value.list.filter(x, false))", 406),
+        ("value.list.all(x, true)", 205),
+        ("value.list.exists_one(x, true)", 205),
+        ("size(value.map.map(k, k))", 18),
+        ("value.map", 20),
+        ("value.text.contains('b')", 206),
+        ("size(value.text.lowerAscii())", 306),
+        ("size(value.text.replace('a', 'bc'))", 1008),
+        ("size(value.text.split('a'))", 5013),
+        ("size(['ab', 'cd'].join('0123456789abcdef'))", 26),
+        ("value.text.matches('b')", 12805),
+        ("size(bytes(value.text))", 106),
+        ("size(value.text.substring(1))", 406),
+        ("size(string(1.5))", 69),
+        ("math.greatest(value.list)", 205),
+        ("size(value.list.reverse())", 206),
+        ("timestamp(0).getHours('+01:00')", 226),
+    ] {
+        assert_eq!(cost(source), units, "{source}");
+    }
+}
+
 #[test]
 fn what_people_write_costs_a_small_part_of_the_budget() {
     let items: Vec<_> = (0..1_000).map(|n| json!({ "price": n, "sku": "ab-123456" })).collect();
