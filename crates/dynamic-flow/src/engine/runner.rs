@@ -26,7 +26,6 @@ use crate::{
     expr::{Compute, Scope},
     flow::ir::{FlowDef, StepKind},
     schema::Schema,
-    store::check_metadata,
     tool::{Output, Tool, ToolContext},
     value::check_depth,
     wait::{Closed, Receipt},
@@ -389,7 +388,8 @@ async fn perform(
         }
     };
     let output = catch_panic(work).await?;
-    check_output(&tool, &output).map_err(|message| ToolError::new(message).code("output_invalid"))?;
+    check_output(&tool, &output)
+        .map_err(|message| ToolError::new(message).code("output_invalid"))?;
     Ok(output)
 }
 
@@ -409,7 +409,8 @@ fn check_output(tool: &Arc<dyn Tool>, output: &Output) -> Result<(), String> {
             for value in whole.into_iter().flatten() {
                 check_depth(value).map_err(|error| error.message().to_owned())?;
             }
-            check_metadata(&request.metadata).map_err(|error| error.message().to_owned())?;
+            crate::metadata::check(&request.metadata)
+                .map_err(|error| error.message().to_owned())?;
             match &request.default {
                 Some(default) => fits(&request.schema, default, "the default of the wait"),
                 None => Ok(()),
@@ -421,7 +422,10 @@ fn check_output(tool: &Arc<dyn Tool>, output: &Output) -> Result<(), String> {
 async fn catch_panic(
     work: impl Future<Output = Result<Output, ToolError>>,
 ) -> Result<Output, ToolError> {
-    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
+    AssertUnwindSafe(work)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
 }
 
 /// A panic as the error of the step it happened in.

@@ -131,12 +131,7 @@ fn is_uncommittable(kind: ErrorKind) -> bool {
 
 impl Inner {
     /// Fails a run whose state can't be committed, if this holder still has it.
-    async fn set_uncommittable_aside(
-        &self,
-        run: RunId,
-        epoch: Epoch,
-        error: &Error,
-    ) -> Result<()> {
+    async fn set_uncommittable_aside(&self, run: RunId, epoch: Epoch, error: &Error) -> Result<()> {
         let opened = Opened::unseal(&self.codec, self.vault.require(run).await?)?;
         if opened.record.epoch != epoch {
             return Ok(());

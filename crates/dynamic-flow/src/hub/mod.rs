@@ -420,7 +420,7 @@ impl<I: Serialize, O: DeserializeOwned> Handle<I, O> {
         let flow = self.known.clone();
         let input = to_value(&input)?;
         hub.check_run_input(&flow, &input)?;
-        crate::store::check_metadata(&options.metadata)?;
+        crate::metadata::check(&options.metadata)?;
         if hub.is_stopping() {
             return Err(Error::new(ErrorKind::ShuttingDown, "the hub is shutting down"));
         }
