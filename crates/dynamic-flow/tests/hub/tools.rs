@@ -201,3 +201,69 @@ async fn the_debug_forms_of_everything_a_caller_gets_hide_the_key() {
         assert!(!text.contains(secret), "{text}");
     }
 }
+
+/// Asks twice, with a tool between that makes a text of so many bytes of the first answer.
+fn growing() -> Flow<Order, String> {
+    Flow::input::<Order>("grows")
+        .await_input(AwaitInput::<usize>::new("how-much"))
+        .tool(tool_fn("grow", |n: usize| async move { Ok::<_, ToolError>("x".repeat(n)) }))
+        .keep(|text| text.await_input(AwaitInput::<bool>::new("enough")))
+        .map("out", |(text, _)| text.len().to_string())
+        .build()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn state_over_the_limit_is_refused_with_both_sizes_and_the_answer_before_it_is_kept() {
+    let world = World::new();
+    let small = world.builder().max_state_size(20_000).build().await.unwrap();
+    let handle = small.register(growing()).unwrap();
+    let suspension = suspended(handle.run(order()).await);
+    let key = suspension.only().unwrap().key().unwrap().clone();
+    let error = small.resume(&key, json!(50_000)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StateTooLarge);
+    assert_eq!(error.context_value("limit"), Some("20000"));
+    assert!(error.context_value("size").unwrap().parse::<usize>().unwrap() > 50_000);
+    let view = small.get(suspension.run_id).await.unwrap();
+    assert_eq!(view.status, RunStatus::Failed);
+    assert_eq!(small.work_once().await.unwrap().driven, 0, "it does not go round for ever");
+
+    let large = world.hub().await;
+    large.register(growing()).unwrap();
+    let parked = suspended(large.retry(suspension.run_id).await);
+    let key = parked.only().unwrap().key().unwrap();
+    assert_eq!(completed(large.resume(key, json!(true)).await), json!("50000"));
+}
+
+#[tokio::test]
+async fn a_run_that_is_too_large_from_the_start_leaves_no_trace() {
+    let world = World::new();
+    let hub = world.builder().max_state_size(1_000).build().await.unwrap();
+    let error = hub.register(growing()).unwrap().run(order()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StateTooLarge);
+    let page = hub.query(&Default::default(), None, 1).await.unwrap();
+    assert!(page.items.is_empty());
+}
+
+#[tokio::test]
+async fn metadata_and_depth_are_checked_before_anything_runs() {
+    use dynamic_flow::hub::RunOptions;
+    let (world, calls) = (World::new(), Counter::default());
+    let counted = calls.clone();
+    let flow = Flow::input::<Value>("checked")
+        .tool(tool_fn("count", move |value: Value| {
+            counted.add();
+            async move { Ok::<_, ToolError>(value) }
+        }))
+        .build()
+        .unwrap();
+    let handle = world.hub().await.register(flow).unwrap();
+    let options = RunOptions::new().metadata("note", "a\0b");
+    let error = handle.run_with(json!(1), options).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    let deep = (0..65).fold(json!(1), |inner, _| json!([inner]));
+    assert_eq!(handle.run(deep).await.unwrap_err().kind(), ErrorKind::LimitExceeded);
+    assert_eq!(calls.get(), 0);
+    let deep_enough = (0..64).fold(json!(1), |inner, _| json!([inner]));
+    assert_eq!(completed(handle.run(deep_enough.clone()).await), deep_enough);
+}
