@@ -197,7 +197,7 @@ impl HubSection {
 
 #[cfg(test)]
 mod tests {
-    use dynamic_flow::{days, hours, minutes};
+    use dynamic_flow::{codec::Codec, days, hours, minutes};
 
     use super::*;
 
@@ -235,6 +235,18 @@ mod tests {
         assert!(config.keys.required);
         let kept = Config::parse("[hub]\nretention = \"30d\"").unwrap();
         assert_eq!(kept.hub.options().retention, Some(days(30)));
+    }
+
+    #[test]
+    fn the_settings_in_the_readme_are_settings() {
+        let readme = include_str!("../README.md");
+        let (_, rest) = readme.split_once("```toml\n").unwrap();
+        let (settings, _) = rest.split_once("```").unwrap();
+        let config = Config::parse(settings).unwrap();
+        // They are those that hold where nothing is said.
+        assert_eq!(config.hub.options(), HubOptions::default());
+        assert_eq!(config.hub.max_state_size, Some(Codec::DEFAULT_MAX_STATE_SIZE));
+        assert_eq!(config.hub.compression(), Some(Compression::default()));
     }
 
     #[test]

@@ -102,7 +102,7 @@ fn describe(view: &RunView, flow: Option<&Flow>, style: Style) -> String {
     );
     let at = |at: Timestamp| format!("{at} ({})", relative(now, at));
     let mut row = |name: &str, value: &str| {
-        text.push_str(&format!("  {}  {value}\n", style.dim(&format!("{name:8}"))));
+        text.push_str(&format!("  {}  {value}\n", style.dim(&format!("{name:9}"))));
     };
     row("created", &at(view.created_at));
     row("updated", &at(view.updated_at));
