@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::Path,
     process::Command,
 };
@@ -244,7 +244,9 @@ async fn a_planted_link_is_not_followed() {
     let record = parked();
     let victim = place.path.parent().unwrap().join("victim");
     fs::write(&victim, "precious").unwrap();
-    symlink(&victim, place.path.join("tmp").join(format!("{}.json", record.id))).unwrap();
+    let temp = place.temp(record.id);
+    fs::create_dir_all(temp.parent().unwrap()).unwrap();
+    symlink(&victim, temp).unwrap();
     place.store.insert(record.clone()).await.unwrap();
     assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
     assert_eq!(place.store.get(record.id).await.unwrap(), Some(record));
@@ -254,16 +256,15 @@ async fn a_planted_link_is_not_followed() {
 async fn what_a_crash_left_half_written_is_tidied_up() {
     let place = Place::new().await;
     let record = parked();
-    let left = [
-        place.path.join("tmp").join(format!("{}.json", record.id)),
-        place.path.join(".tmp-dynamic-flow-store-0123456789abcdef"),
-    ];
+    let left = [place.temp(record.id), place.path.join(".tmp-dynamic-flow-store-0123456789abcdef")];
     for path in &left {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, "{\"form").unwrap();
     }
     // Whose writer holds its lock is being written.
     let busy = parked();
-    let busy_temp = place.path.join("tmp").join(format!("{}.json", busy.id));
+    let busy_temp = place.temp(busy.id);
+    fs::create_dir_all(busy_temp.parent().unwrap()).unwrap();
     fs::write(&busy_temp, "{\"form").unwrap();
     let shard = format!("{:02x}", busy.id.as_bytes()[15] % 64);
     let same_shard = record.id.as_bytes()[15] % 64 == busy.id.as_bytes()[15] % 64;
@@ -289,9 +290,7 @@ async fn deleted_lock_files_let_nobody_in() {
     held.lock().unwrap();
     let store = place.store.clone();
     let waiting = tokio::spawn(async move { store.delete(record.id, Expect::Any).await });
-    let waits = format!(":{} ", held.metadata().unwrap().ino());
-    let is_waiting = |line: &str| line.contains("-> FLOCK") && line.contains(&waits);
-    while !fs::read_to_string("/proc/locks").unwrap().lines().any(is_waiting) {
+    while !is_waited_for(&held) {
         std::thread::yield_now();
     }
     // It waits for a file that is deleted now: what it gets then is worth nothing.
@@ -299,11 +298,7 @@ async fn deleted_lock_files_let_nobody_in() {
     let again = fs::File::create(&path).unwrap();
     again.lock().unwrap();
     drop(held);
-    let waits = format!(":{} ", again.metadata().unwrap().ino());
-    let is_waiting = |line: &str| line.contains("-> FLOCK") && line.contains(&waits);
-    while !waiting.is_finished()
-        && !fs::read_to_string("/proc/locks").unwrap().lines().any(is_waiting)
-    {
+    while !waiting.is_finished() && !is_waited_for(&again) {
         std::thread::yield_now();
     }
     assert!(place.store.get(record.id).await.unwrap().is_some());

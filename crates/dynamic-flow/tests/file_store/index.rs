@@ -227,6 +227,32 @@ async fn queues_whose_hashes_were_equal_would_not_mix() {
 }
 
 #[tokio::test]
+async fn folders_that_are_empty_are_removed_by_claims_and_now_and_then() {
+    let place = Place::new().await;
+    let folders = || {
+        let hours = fs::read_dir(place.path.join("due")).unwrap().flat_map(|queue| {
+            fs::read_dir(queue.unwrap().path()).unwrap().map(|hours| hours.unwrap().path())
+        });
+        hours.count()
+    };
+    for due in [0, 1_000_000_000] {
+        let mut record = parked();
+        record.due_at = Some(at(due));
+        place.store.insert(record.clone()).await.unwrap();
+        place.store.delete(record.id, Expect::Any).await.unwrap();
+    }
+    assert_eq!(folders(), 2);
+    assert_eq!(place.claimed(at(500_000_000), 1).await, []);
+    assert_eq!(folders(), 1, "what is past is of no use any more");
+    let tidied = fs::File::open(place.path.join("locks").join("tidied")).unwrap();
+    place.store.provision().await.unwrap();
+    assert_eq!(folders(), 1);
+    tidied.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    place.store.provision().await.unwrap();
+    assert_eq!(folders(), 0);
+}
+
+#[tokio::test]
 async fn after_the_machine_was_restarted_the_index_is_rebuilt_once() {
     let place = Place::new().await;
     let mut record = parked();

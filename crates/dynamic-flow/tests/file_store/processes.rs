@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    env, fs,
+    env,
     io::{BufRead as _, BufReader, Write as _},
     path::Path,
     process::{Child, Command, Stdio},
@@ -94,12 +94,11 @@ async fn what_was_acknowledged_survives_kill_9_at_any_moment() {
         let last = usize::try_from(dice.below(30)).unwrap();
         let until = Duration::from_micros(dice.below(4000));
         let mut killed = None;
-        let mut killed_at = Instant::now();
         for (n, line) in lines.enumerate() {
             let (id, what) = line.split_once(' ').unwrap();
             acknowledged.insert(id.parse().unwrap(), what.to_owned());
             if n == last {
-                killed_at = Instant::now() + until;
+                let killed_at = Instant::now() + until;
                 let id = child.id();
                 killed = Some(std::thread::spawn(move || {
                     while Instant::now() < killed_at {
@@ -177,7 +176,10 @@ async fn as_a_process_that_counts() {
             let change = Change { metadata: Some(metadata), ..Change::at(NOW) };
             match store.update(id, Expect::Revision(read.revision), change).await {
                 Err(error) if error.is_conflict() => {}
-                updated => break drop(updated.unwrap()),
+                updated => {
+                    updated.unwrap();
+                    break;
+                }
             }
         }
     }
@@ -255,5 +257,5 @@ async fn no_run_is_claimed_twice_by_processes() {
     let odd = due.iter().filter(|id| is_odd(**id)).count();
     assert_eq!(place.list(&Filter::default()).await.len(), due.len() - odd);
     assert_eq!(place.due_hints().len(), due.len() - odd);
-    assert!(fs::read_dir(place.path.join("tmp")).unwrap().next().is_none());
+    assert_eq!(files(&place.path.join("tmp")), Vec::<std::path::PathBuf>::new());
 }

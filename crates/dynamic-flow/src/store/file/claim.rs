@@ -15,9 +15,8 @@ use super::{
 use crate::{
     ErrorKind, Result,
     clock::Timestamp,
-    engine::RunStatus,
     id::RunId,
-    store::{Change, Claim, Lease, Record},
+    store::{Claim, Record},
 };
 
 /// A hint that a run is due.
@@ -125,25 +124,14 @@ impl Folder {
         };
         let is_right = |old: &Stored| self.layout.due_hint(&old.record).as_ref() == Some(&due.hint);
         let Some((old, snapshot)) = found.filter(|(old, _)| is_right(old)) else {
-            disk::remove_due(&due.hint);
+            let _ = disk::remove(&due.hint);
             return Ok(None);
         };
-        let offered = old.record.queue.as_ref().is_some_and(|queue| claim.queues.contains(queue));
-        let held = old.record.lease.as_ref().is_some_and(|lease| lease.until > claim.now);
-        if held || !offered {
+        if !claim.admits(&old.record) {
             return Ok(None);
         }
-        let until = claim.now.after(claim.lease);
         let mut record = old.record.clone();
-        Change {
-            epoch: Some(record.epoch.next()),
-            status: (!record.status.is_final()).then_some(RunStatus::Running),
-            due_at: Some(Some(until)),
-            attempts: Some(record.attempts.saturating_add(1)),
-            lease: Some(Some(Lease { owner: claim.owner.clone(), until })),
-            ..Change::at(claim.now)
-        }
-        .apply(&mut record);
+        claim.apply(&mut record);
         self.commit(lock, Some(&old), &record, &old.snapshot)?;
         record.snapshot = snapshot;
         Ok(Some((due.at, record)))

@@ -89,22 +89,45 @@ impl Mode {
 
     /// Makes an empty file whose name is all that it says, and up to so many folders around it;
     /// tells whether it was missing.
-    pub(super) fn place_hint(self, path: &Path, folders: usize) -> io::Result<bool> {
+    ///
+    /// It is another name of `seed`: a new file would cost as much as all the rest of a write.
+    pub(super) fn place_hint(self, path: &Path, folders: usize, seed: &Path) -> io::Result<bool> {
         // Whoever finds a folder of hints empty may remove it, at any time.
         for _ in 0..64 {
-            match self.create_new(path) {
-                Ok(_) => {
+            let placed = match fs::hard_link(seed, path) {
+                // The number of names that a file may have is limited, to 65,000 at some places.
+                Err(error) if error.kind() == Io::TooManyLinks => {
+                    fs::remove_file(seed)?;
+                    continue;
+                }
+                Err(error) if error.kind() == Io::NotFound => {
+                    self.make_missing(path, folders, seed)
+                }
+                Err(error) if error.kind() == Io::AlreadyExists => Err(error),
+                // There are file systems on which a file has one name.
+                Err(_) => self.create_new(path).map(|_| true),
+                Ok(()) => Ok(true),
+            };
+            match placed {
+                Ok(true) => {
                     journal::note("place", path);
                     return Ok(true);
                 }
                 Err(error) if error.kind() == Io::AlreadyExists => return Ok(false),
-                Err(error) if error.kind() == Io::NotFound => {
-                    self.create_parents(path, folders)?;
-                }
-                Err(error) => return Err(error),
+                Err(error) if error.kind() != Io::NotFound => return Err(error),
+                _ => {}
             }
         }
         Err(Io::NotFound.into())
+    }
+
+    /// Makes what a hint needs to be placed.
+    fn make_missing(self, path: &Path, folders: usize, seed: &Path) -> io::Result<bool> {
+        match self.create_new(seed) {
+            Err(error) if error.kind() != Io::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        self.create_parents(path, folders).map(|()| false)
     }
 
     fn create_parents(self, path: &Path, folders: usize) -> io::Result<()> {
@@ -138,6 +161,10 @@ impl Mode {
         let mut file = match self.create_new(path) {
             Err(error) if error.kind() == Io::AlreadyExists => {
                 fs::remove_file(path)?;
+                self.create_new(path)?
+            }
+            Err(error) if error.kind() == Io::NotFound => {
+                self.create_dir(parent(path))?;
                 self.create_new(path)?
             }
             made => made?,
@@ -206,13 +233,6 @@ pub(super) fn names(path: &Path, mut each: impl FnMut(&str)) -> io::Result<()> {
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     journal::note("remove", path);
     fs::remove_file(path)
-}
-
-/// Removes a hint of the due index, and the folders that are empty without it.
-pub(super) fn remove_due(hint: &Path) {
-    if remove(hint).is_ok() {
-        remove_empty(parent(hint));
-    }
 }
 
 /// Removes a folder of the due index, and the one around it, if they are empty.
@@ -297,4 +317,35 @@ mod journal {
 #[cfg(test)]
 pub(super) fn take_notes() -> Vec<(&'static str, std::path::PathBuf)> {
     journal::NOTES.take()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_has_all_the_names_it_may_have_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let seed = folder.path().join("seed");
+        // Some more than ext4 allows; where there is no limit, nothing is to be seen.
+        for n in 0..65_100 {
+            let hint = folder.path().join(n.to_string());
+            assert!(Mode::PRIVATE.place_hint(&hint, 0, &seed).unwrap());
+        }
+        let first = folder.path().join("0");
+        assert!(!Mode::PRIVATE.place_hint(&first, 0, &seed).unwrap());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 65_101);
+    }
+
+    #[test]
+    fn where_a_file_has_one_name_a_hint_is_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        // A folder has one name everywhere.
+        let seed = folder.path().join("seed");
+        fs::create_dir(&seed).unwrap();
+        let hint = folder.path().join("hint");
+        assert!(Mode::PRIVATE.place_hint(&hint, 0, &seed).unwrap());
+        assert!(!Mode::PRIVATE.place_hint(&hint, 0, &seed).unwrap());
+        assert!(hint.is_file());
+    }
 }

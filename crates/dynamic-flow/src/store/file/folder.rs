@@ -129,12 +129,10 @@ impl Folder {
     /// The record, if it is what is expected.
     fn expect(&self, id: RunId, expect: Expect) -> Result<Stored> {
         let stored = self.load(id)?.ok_or_else(|| conflict("there is no such record", id))?;
-        match expect {
-            Expect::Revision(revision) if revision != stored.record.revision => {
-                Err(conflict("the record was changed in the meantime", id))
-            }
-            _ => Ok(stored),
+        if !expect.admits(stored.record.revision) {
+            return Err(conflict("the record was changed in the meantime", id));
         }
+        Ok(stored)
     }
 
     /// Writes a record: what it was is there until what it is now is on the disk.
@@ -152,7 +150,7 @@ impl Folder {
         let bytes = form::write(new, snapshot)?;
         let before = old.map(|old| Hints::of(&self.layout, &old.record));
         let after = Hints::of(&self.layout, new);
-        let placed = after.place(self.mode, before.as_ref())?;
+        let placed = self.place(&after, before.as_ref())?;
 
         let path = self.layout.record(id);
         let temp = self.layout.temp(id, super::layout::RECORD);
@@ -204,7 +202,7 @@ impl Folder {
         record.due_at = Some(until);
         let before = Hints::of(&self.layout, &old.record);
         let after = Hints::of(&self.layout, &record);
-        let placed = after.place(self.mode, Some(&before))?;
+        let placed = self.place(&after, Some(&before))?;
 
         let renewal = Renewal { revision: record.revision, until };
         let path = self.layout.lease(id);
@@ -220,11 +218,32 @@ impl Folder {
         Ok(())
     }
 
+    /// Makes those hints that are not among `known`; gives those that were missing.
+    fn place(&self, hints: &Hints, known: Option<&Hints>) -> Result<Hints> {
+        let seed = self.layout.seed(hints.id);
+        let mut placed = Hints { id: hints.id, columns: None, due: None };
+        let known_columns = known.and_then(|known| known.columns.as_ref());
+        let known_due = known.and_then(|known| known.due.as_ref());
+        let columns = hints.columns.as_ref().filter(|path| known_columns != Some(path));
+        let due = hints.due.as_ref().filter(|path| known_due != Some(path));
+        let place = |hint: Option<&PathBuf>, folders| match hint {
+            Some(path) => self
+                .mode
+                .place_hint(path, folders, &seed)
+                .map(|made| made.then(|| path.clone()))
+                .at("write a file of the index", path),
+            None => Ok(None),
+        };
+        placed.columns = place(columns, 1)?;
+        placed.due = place(due, 3).inspect_err(|_| placed.remove())?;
+        Ok(placed)
+    }
+
     /// Makes the hints of a record that lacks some; tells how many it lacked.
     pub(super) fn heal(&self, _lock: &Lock, id: RunId) -> Result<usize> {
         let Some(stored) = self.load(id)? else { return Ok(0) };
         let hints = Hints::of(&self.layout, &stored.record);
-        let placed = hints.place(self.mode, None)?;
+        let placed = self.place(&hints, None)?;
         Ok(usize::from(placed.columns.is_some()) + usize::from(placed.due.is_some()))
     }
 
@@ -245,37 +264,15 @@ impl Folder {
 
 /// The hints of a record, or some of them.
 struct Hints {
+    id: RunId,
     columns: Option<PathBuf>,
     due: Option<PathBuf>,
 }
 
 impl Hints {
     fn of(layout: &Layout, record: &Record) -> Self {
-        Self { columns: Some(layout.columns_hint(record)), due: layout.due_hint(record) }
-    }
-
-    /// Makes those that are not among `known`; gives those that were missing.
-    fn place(&self, mode: Mode, known: Option<&Self>) -> Result<Self> {
-        let mut placed = Self { columns: None, due: None };
-        let what = "write a file of the index";
-        let known_columns = known.and_then(|known| known.columns.as_ref());
-        if let Some(path) = self.columns.as_ref().filter(|path| known_columns != Some(path))
-            && mode.place_hint(path, 1).at(what, path)?
-        {
-            placed.columns = Some(path.clone());
-        }
-        let known_due = known.and_then(|known| known.due.as_ref());
-        if let Some(path) = self.due.as_ref().filter(|path| known_due != Some(path)) {
-            match mode.place_hint(path, 3) {
-                Ok(true) => placed.due = Some(path.clone()),
-                Ok(false) => {}
-                Err(error) => {
-                    placed.remove();
-                    return Err(error).at(what, path);
-                }
-            }
-        }
-        Ok(placed)
+        let columns = Some(layout.columns_hint(record));
+        Self { id: record.id, columns, due: layout.due_hint(record) }
     }
 
     fn without(mut self, others: &Self) -> Self {
@@ -286,11 +283,8 @@ impl Hints {
 
     /// Removes them, as far as it can: a hint too many is met and checked one day.
     fn remove(&self) {
-        if let Some(path) = &self.columns {
+        for path in self.columns.iter().chain(&self.due) {
             let _ = disk::remove(path);
-        }
-        if let Some(path) = &self.due {
-            disk::remove_due(path);
         }
     }
 }
@@ -349,7 +343,7 @@ mod tests {
 
         folder.insert(&record()).unwrap();
         let write =
-            ["sync tmp/ID.json", "rename runs/090909/ID.json", "sync runs/090909"].as_slice();
+            ["sync tmp/9/ID.json", "rename runs/090909/ID.json", "sync runs/090909"].as_slice();
         let hints = ["place hint", "place due hint"].as_slice();
         assert_eq!(notes(&folder), [&["sync runs"], hints, write].concat());
 

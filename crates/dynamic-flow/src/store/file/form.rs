@@ -13,7 +13,7 @@ use crate::{
     engine::RunStatus,
     id::{Epoch, FlowId, Revision, RunId},
     store::{Lease, Queue, Record, WaitIndex},
-    wait::{Metadata, Scalar},
+    wait::Metadata,
 };
 
 /// The version of the form that this build writes.
@@ -105,15 +105,7 @@ impl Stored {
 }
 
 /// A record, with that snapshot in place of its own, as it is written.
-///
-/// # Errors
-/// `InvalidArgument` for metadata that JSON would change.
 pub(super) fn write(record: &Record, snapshot: &str) -> Result<Vec<u8>> {
-    let infinite = |value: &Scalar| matches!(value, Scalar::Float(n) if !n.is_finite());
-    if let Some((name, _)) = record.metadata.iter().find(|(_, value)| infinite(value)) {
-        let message = format!("the metadata {name:?} is no finite number");
-        return Err(Error::new(ErrorKind::InvalidArgument, message).with_run(record.id));
-    }
     let form = Form {
         format: FORMAT,
         id: record.id,

@@ -52,8 +52,8 @@ impl Folder {
         let _lock = self.lock(id)?;
         let (path, temp) = (self.layout.temp(id, ".probe"), self.layout.temp(id, ".new"));
         self.mode.replace(&path, &temp, b"probe\n", Sync::Contents).at("write a file", &temp)?;
-        let tmp = self.layout.tmp();
-        let synced = disk::sync_dir(&tmp).at("sync a folder", &tmp);
+        let folder = disk::parent(&path);
+        let synced = disk::sync_dir(folder).at("sync a folder", folder);
         fs::remove_file(&path).at("remove a file", &path)?;
         synced
     }

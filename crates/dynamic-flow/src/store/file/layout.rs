@@ -6,11 +6,11 @@
 //! runs/<time>/<run>.lease                         the end of its lease, since that was renewed
 //! runs/<time>/<run>~<status>~<flow>~<deadlines>~<tools>   a hint: what its plain columns are
 //! due/<queue>/<hours>/<seconds>/<time>~<run>      a hint: when it is due
-//! locks/<shard>  tmp/<run>.<kind>  boots/<boot>
+//! locks/<shard>  locks/<shard>.seed  tmp/<part>/<run>.<kind>  boots/<boot>
 //! ```
 //!
 //! No text that users choose is part of a name: ids of flows and tools and names of queues are
-//! hashed. Hints are empty files; they are made before the record that they describe and checked
+//! hashed. Hints are empty files, all of a shard names of one file; they are made before the record that they describe and checked
 //! against it when they are used.
 
 use std::path::{Path, PathBuf};
@@ -71,9 +71,20 @@ impl Layout {
         self.locks().join(format!("{shard:02x}"))
     }
 
+    /// The empty file that the hints of a shard's records are other names of. Only who holds the
+    /// shard's lock touches it.
+    pub(super) fn seed(&self, id: RunId) -> PathBuf {
+        self.shard(id).with_extension("seed")
+    }
+
+    /// Tells by its age when the due index was last tidied.
+    pub(super) fn tidied(&self) -> PathBuf {
+        self.locks().join("tidied")
+    }
+
     /// The folder of the records created in the same 4.7 hours.
     pub(super) fn bucket(&self, id: RunId) -> PathBuf {
-        self.runs().join(bucket_name(id))
+        self.runs().join(bucket_name(bucket_of(id)))
     }
 
     pub(super) fn record(&self, id: RunId) -> PathBuf {
@@ -85,8 +96,11 @@ impl Layout {
     }
 
     /// Where a record is written before it gets its name. Only who holds the lock writes there.
+    ///
+    /// In one of several folders: files are made in a folder one after the other.
     pub(super) fn temp(&self, id: RunId, kind: &str) -> PathBuf {
-        self.tmp().join(format!("{id}{kind}"))
+        let folder = format!("{:x}", id.as_bytes()[15] % 16);
+        self.tmp().join(folder).join(format!("{id}{kind}"))
     }
 
     /// The hint of what a record's plain columns are.
@@ -119,8 +133,8 @@ pub(super) fn bucket_of(id: RunId) -> u32 {
     u32::from_be_bytes([0, a, b, c])
 }
 
-pub(super) fn bucket_name(id: RunId) -> String {
-    format!("{:06x}", bucket_of(id))
+pub(super) fn bucket_name(bucket: u32) -> String {
+    format!("{bucket:06x}")
 }
 
 /// What [`bucket_name`] wrote.

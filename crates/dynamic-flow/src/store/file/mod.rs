@@ -132,6 +132,7 @@ impl Store for FileStore {
     }
 
     async fn insert(&self, record: Record) -> Result<()> {
+        record.check()?;
         self.work("insert", &self.writers, move |folder| folder.insert(&record)).await
     }
 
@@ -140,6 +141,7 @@ impl Store for FileStore {
     }
 
     async fn update(&self, id: RunId, expect: Expect, change: Change) -> Result<Revision> {
+        change.check()?;
         self.work("update", &self.writers, move |folder| folder.update(id, expect, change)).await
     }
 
@@ -148,6 +150,7 @@ impl Store for FileStore {
     }
 
     async fn claim(&self, claim: Claim) -> Result<Vec<Record>> {
+        claim.check()?;
         self.work("claim", &self.writers, move |folder| folder.claim(&claim)).await
     }
 
@@ -156,6 +159,7 @@ impl Store for FileStore {
     }
 
     async fn query(&self, filter: &Filter, after: Option<Cursor>, limit: usize) -> Result<Page> {
+        filter.check(limit)?;
         let filter = filter.clone();
         self.work("query", &self.readers, move |folder| folder.query(&filter, after, limit)).await
     }

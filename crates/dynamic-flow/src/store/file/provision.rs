@@ -1,6 +1,6 @@
 //! Makes the folder, refuses one that is not ours, and tidies up after a crash.
 
-use std::{fs, io::ErrorKind as Io, path::Path};
+use std::{fs, io::ErrorKind as Io, path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use super::{
     disk::{self, At as _, Mode, Sync},
     folder::Folder,
     form::newer,
-    layout::{Name, parse_bucket, parse_id, parse_name},
+    layout::{Name, parse_bucket, parse_hex, parse_id, parse_name},
     lock::Lock,
 };
 use crate::{Error, ErrorKind, Result, id::RunId};
@@ -48,6 +48,7 @@ impl Folder {
             disk::sync_dir(root).at("sync a folder", root)?;
         }
         self.remove_temps()?;
+        self.tidy_due()?;
         self.rebuild_after_boot(boot_id().as_deref())
     }
 
@@ -126,16 +127,54 @@ impl Folder {
         }
 
         let tmp = self.layout.tmp();
+        let mut folders = Vec::new();
+        disk::names(&tmp, |name| folders.extend(parse_hex(name, 1).map(|_| tmp.join(name))))
+            .at("list a folder", &tmp)?;
         let mut left = Vec::new();
-        disk::names(&tmp, |name| {
-            let id = name.split_at_checked(36).and_then(|(id, _)| parse_id(id));
-            left.extend(id.map(|id| (id, tmp.join(name))));
-        })
-        .at("list a folder", &tmp)?;
+        for folder in &folders {
+            disk::names(folder, |name| {
+                let id = name.split_at_checked(36).and_then(|(id, _)| parse_id(id));
+                left.extend(id.map(|id| (id, folder.join(name))));
+            })
+            .at("list a folder", folder)?;
+        }
         for (id, path) in left {
             // Only who holds the lock writes there: if nobody does, it was left behind.
             if let Some(_lock) = self.try_lock(id)? {
                 let _ = fs::remove_file(path);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes empty folders of the due index, once an hour: to remove each as it becomes empty,
+    /// only to make it again for the next run, would cost more than the hints do.
+    fn tidy_due(&self) -> Result<()> {
+        const INTERVAL: Duration = Duration::from_secs(3600);
+        let stamp = self.layout.tidied();
+        let age = stamp.metadata().and_then(|metadata| metadata.modified());
+        if age.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < INTERVAL)) {
+            return Ok(());
+        }
+        // In a folder that can be read only there is nothing to tidy, and much to read.
+        let _ = fs::remove_file(&stamp);
+        match self.mode.create_new(&stamp) {
+            Err(error) if error.kind() == Io::AlreadyExists => return Ok(()),
+            Err(error) if error.kind() == Io::ReadOnlyFilesystem => return Ok(()),
+            made => made.map(|_| ()).at("write a file", &stamp)?,
+        }
+        let list = |folder: &Path| {
+            let mut inner = Vec::new();
+            disk::names(folder, |name| inner.push(folder.join(name)))
+                .at("list due runs", folder)
+                .map(|()| inner)
+        };
+        for queue in list(&self.layout.due())?.iter().filter(|path| path.is_dir()) {
+            for hours in list(queue)?.iter().filter(|path| path.is_dir()) {
+                for seconds in list(hours)? {
+                    let _ = fs::remove_dir(seconds);
+                }
+                let _ = fs::remove_dir(hours);
             }
         }
         Ok(())
@@ -158,7 +197,10 @@ impl Folder {
         let Some(boot) = boot else { return Ok(()) };
         self.forget_boots()?;
         let path = done(boot);
-        self.mode.place_hint(&path, 0).map(|_| ()).at("write a file", &path)
+        match self.mode.create_new(&path) {
+            Err(error) if error.kind() == Io::AlreadyExists => Ok(()),
+            made => made.map(|_| ()).at("write a file", &path),
+        }
     }
 
     /// Keeps a few: each machine that shares the folder has its own.
@@ -194,11 +236,10 @@ impl Folder {
 
     fn rebuild_bucket(&self, bucket: &Path, rebuilt: &mut Rebuilt) -> Result<()> {
         let mut records: Vec<RunId> = Vec::new();
-        let mut others: Vec<(RunId, String)> = Vec::new();
-        disk::names(bucket, |name| match parse_name(name) {
-            Some((id, Name::Record)) => records.push(id),
-            Some((id, _)) => others.push((id, name.to_owned())),
-            None => {}
+        disk::names(bucket, |name| {
+            if let Some((id, Name::Record)) = parse_name(name) {
+                records.push(id);
+            }
         })
         .at("list records", bucket)?;
         records.sort_unstable();
@@ -214,12 +255,18 @@ impl Folder {
                 Err(error) => return Err(error),
             }
         }
-        for (id, name) in others {
-            if records.binary_search(&id).is_err() {
-                let _lock = self.lock(id)?;
-                let gone = !self.layout.record(id).try_exists().at("look for a record", bucket)?;
-                rebuilt.removed += usize::from(gone && fs::remove_file(bucket.join(name)).is_ok());
+        let mut orphans = Vec::new();
+        disk::names(bucket, |name| match parse_name(name) {
+            Some((id, what)) if what != Name::Record && records.binary_search(&id).is_err() => {
+                orphans.push((id, bucket.join(name)));
             }
+            _ => {}
+        })
+        .at("list records", bucket)?;
+        for (id, orphan) in orphans {
+            let _lock = self.lock(id)?;
+            let gone = !self.layout.record(id).try_exists().at("look for a record", bucket)?;
+            rebuilt.removed += usize::from(gone && disk::remove(&orphan).is_ok());
         }
         Ok(())
     }
