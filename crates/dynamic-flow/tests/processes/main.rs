@@ -1,0 +1,17 @@
+//! What holds between processes: kill -9 at every call of the store, races on one key, holders
+//! that freeze, several workers, and a deploy in between.
+//!
+//! Most processes are this very program, started again for one test that does nothing else.
+
+mod kill;
+mod support;
+
+/// The entry of a process that a test started; does nothing in a run of the tests.
+#[test]
+fn as_a_process_of_another_test() {
+    let Some(role) = support::role() else { return };
+    match role.as_str() {
+        "client" => support::run(kill::client()),
+        role => panic!("no process has the role {role:?}"),
+    }
+}
