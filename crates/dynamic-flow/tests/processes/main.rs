@@ -4,6 +4,7 @@
 //! Most processes are this very program, started again for one test that does nothing else.
 
 mod kill;
+mod race;
 mod support;
 
 /// The entry of a process that a test started; does nothing in a run of the tests.
@@ -12,6 +13,7 @@ fn as_a_process_of_another_test() {
     let Some(role) = support::role() else { return };
     match role.as_str() {
         "client" => support::run(kill::client()),
+        "racer" => support::run(race::racer()),
         role => panic!("no process has the role {role:?}"),
     }
 }
