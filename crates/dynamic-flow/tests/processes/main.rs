@@ -3,6 +3,7 @@
 //!
 //! Most processes are this very program, started again for one test that does nothing else.
 
+mod frozen;
 mod kill;
 mod race;
 mod support;
@@ -14,6 +15,7 @@ fn as_a_process_of_another_test() {
     match role.as_str() {
         "client" => support::run(kill::client()),
         "racer" => support::run(race::racer()),
+        "holder" => support::run(frozen::holder()),
         role => panic!("no process has the role {role:?}"),
     }
 }

@@ -167,6 +167,12 @@ impl Process {
         }
     }
 
+    /// Sends a signal of that name.
+    pub(crate) fn signal(&self, name: &str) {
+        let (signal, id) = (format!("-{name}"), self.child.id().to_string());
+        assert!(Command::new("kill").args([signal, id]).status().unwrap().success());
+    }
+
     /// SIGKILL, and gone when this returns.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -244,11 +250,11 @@ pub(crate) fn run(work: impl Future<Output = ()>) {
     runtime.worker_threads(2).enable_all().build().unwrap().block_on(work);
 }
 
-/// Waits for something that another process does.
-pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+/// Waits for something that another process does, or that time does.
+pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let give_up = Instant::now() + PATIENCE;
-    while !is_so() {
+    while !is_so().await {
         assert!(Instant::now() < give_up, "it did not come to pass: {what}");
-        thread::sleep(Duration::from_millis(2));
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
