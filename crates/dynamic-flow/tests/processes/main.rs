@@ -3,6 +3,7 @@
 //!
 //! Most processes are this very program, started again for one test that does nothing else.
 
+mod deploy;
 mod frozen;
 mod kill;
 mod race;

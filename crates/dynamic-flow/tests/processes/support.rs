@@ -28,7 +28,7 @@ const ROLE: &str = "DFLOW_TEST_ROLE";
 const FOLDER: &str = "DFLOW_TEST_FOLDER";
 const STORE: &str = "DFLOW_TEST_STORE";
 /// Sealed state goes through all that real state goes through.
-const KEY: &str = "3f1c5a0e9b7d2486c0ffee0011223344556677889900aabbccddeeff13579bdf";
+pub(crate) const KEY: &str = "3f1c5a0e9b7d2486c0ffee0011223344556677889900aabbccddeeff13579bdf";
 /// How long a process may say nothing before the test gives up on it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -61,6 +61,12 @@ impl Place {
 
     pub(crate) fn store(&self) -> Arc<dyn Store> {
         open(self.store, &self.path)
+    }
+
+    /// The URL of the store, for programs that open it themselves.
+    pub(crate) fn url(&self) -> String {
+        let (scheme, path) = self.store.split_once(':').unwrap();
+        format!("{scheme}:{}", self.path.join(path).display())
     }
 
     /// What processes wrote into a file, a JSON value on each line.
@@ -158,6 +164,11 @@ impl Process {
         stdin.write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
+    /// Tells it that there is nothing more to tell.
+    pub(crate) fn hang_up(&mut self) {
+        drop(self.child.stdin.take());
+    }
+
     /// The next line that it says; none once it has ended.
     pub(crate) fn hear(&mut self) -> Option<String> {
         match self.heard.recv_timeout(PATIENCE) {
@@ -181,7 +192,7 @@ impl Process {
 
     /// Waits for it to end well.
     pub(crate) fn end(&mut self) {
-        drop(self.child.stdin.take());
+        self.hang_up();
         while self.hear().is_some() {}
         assert!(self.child.wait().unwrap().success(), "{} failed: see above", self.name);
     }
