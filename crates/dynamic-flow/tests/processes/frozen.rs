@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use dynamic_flow::{
-    ErrorKind, Flow, RunId, SuspensionKey, ToolError,
+    Epoch, ErrorKind, Flow, RunId, SuspensionKey, Timestamp, ToolError,
     engine::RunStatus,
     hub::{HubOptions, Outcome},
     store::Store,
@@ -82,6 +82,9 @@ async fn freeze_and_thaw(place: &Place) {
     let first = lease().await;
     until("the lease is renewed", async || lease().await > first).await;
     assert_eq!(hub.work_once().await.unwrap().driven, 0, "it is held");
+    // It must not freeze with a lock of the store in its hands: who asks for it knows it to be free.
+    let stranger = store.renew(run, Epoch(u64::MAX), Timestamp::from_millis(0)).await;
+    assert_eq!(stranger.unwrap_err().kind(), ErrorKind::Conflict);
 
     holder.signal("STOP");
     until("its lease lapses and it is taken over", async || {
@@ -103,6 +106,6 @@ async fn freeze_and_thaw(place: &Place) {
     assert_eq!(again.kind(), ErrorKind::AlreadyResumed);
 }
 
-async fn lease_end(store: &dyn Store, run: RunId) -> dynamic_flow::Timestamp {
+async fn lease_end(store: &dyn Store, run: RunId) -> Timestamp {
     store.get(run).await.unwrap().unwrap().lease.expect("somebody holds it").until
 }

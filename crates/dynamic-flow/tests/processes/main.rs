@@ -7,7 +7,9 @@ mod deploy;
 mod frozen;
 mod kill;
 mod race;
+mod shared;
 mod support;
+mod workers;
 
 /// The entry of a process that a test started; does nothing in a run of the tests.
 #[test]
@@ -17,6 +19,9 @@ fn as_a_process_of_another_test() {
         "client" => support::run(kill::client()),
         "racer" => support::run(race::racer()),
         "holder" => support::run(frozen::holder()),
+        "worker" => support::run(workers::worker()),
+        "user" => support::run(shared::user()),
+        "newcomer" => support::run(shared::newcomer()),
         role => panic!("no process has the role {role:?}"),
     }
 }

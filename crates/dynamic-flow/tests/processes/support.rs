@@ -63,6 +63,11 @@ impl Place {
         open(self.store, &self.path)
     }
 
+    /// Another place in this one, with a store of the same kind.
+    pub(crate) fn store_in(&self, folder: &str) -> Arc<dyn Store> {
+        open(self.store, &self.path.join(folder))
+    }
+
     /// The URL of the store, for programs that open it themselves.
     pub(crate) fn url(&self) -> String {
         let (scheme, path) = self.store.split_once(':').unwrap();
@@ -178,6 +183,11 @@ impl Process {
         }
     }
 
+    /// Forgets what it has said so far.
+    pub(crate) fn forget(&mut self) {
+        while self.heard.try_recv().is_ok() {}
+    }
+
     /// Sends a signal of that name.
     pub(crate) fn signal(&self, name: &str) {
         let (signal, id) = (format!("-{name}"), self.child.id().to_string());
@@ -223,6 +233,11 @@ pub(crate) fn folder() -> PathBuf {
 /// The store that this process was started on.
 pub(crate) fn store() -> Arc<dyn Store> {
     open(&setting::<String>(STORE).unwrap(), &folder())
+}
+
+/// A store in a folder of the folder that this process was started on.
+pub(crate) fn store_in(name: &str) -> Arc<dyn Store> {
+    open(&setting::<String>(STORE).unwrap(), &folder().join(name))
 }
 
 /// Opens a file of this process's folder to append to.
