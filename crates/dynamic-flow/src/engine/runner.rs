@@ -516,8 +516,7 @@ mod tests {
         let clock = ManualClock::new(START);
         let mut host = Overtaken(Vec::new(), Vec::new());
         let events = vec![(Event::Started, START)];
-        let parked =
-            drive(flow.def(), snapshot, events, options, &clock, &mut host).await.unwrap();
+        let parked = drive(flow.def(), snapshot, events, options, &clock, &mut host).await.unwrap();
         assert_eq!(parked.status, RunStatus::Waiting);
 
         clock.advance(hours(2));

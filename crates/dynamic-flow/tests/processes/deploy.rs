@@ -56,9 +56,8 @@ fn programs() -> [PathBuf; 2] {
     let test = env::current_exe().unwrap();
     let deps = test.parent().unwrap();
     let examples = deps.parent().unwrap().join("examples");
-    let paths = ["first", "second"].map(|build| {
-        examples.join(format!("processes-build-{build}{}", env::consts::EXE_SUFFIX))
-    });
+    let paths = ["first", "second"]
+        .map(|build| examples.join(format!("processes-build-{build}{}", env::consts::EXE_SUFFIX)));
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/processes/builds");
     let newest = changed(&sources, |name| name.ends_with(".rs"))
         .max(changed(deps, |name| name.starts_with("libdynamic_flow-") && name.ends_with(".rlib")));

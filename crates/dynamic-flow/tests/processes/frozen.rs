@@ -49,7 +49,7 @@ fn flow(work: impl Fn() + Clone + Send + Sync + 'static) -> Flow<String, String>
 pub(crate) async fn holder() {
     let hub = hub(store()).options(options()).build().await.unwrap();
     let log = Arc::new(append("worked"));
-    hub.register(&flow(move || {
+    hub.register(flow(move || {
         note(&log, &std::process::id());
         say("working");
         assert_eq!(told().as_deref(), Some("go on"));
@@ -70,7 +70,7 @@ fn a_holder_that_freezes_past_its_lease_changes_nothing_when_it_thaws(store: &'s
 async fn freeze_and_thaw(place: &Place) {
     let store = place.store();
     let hub = hub(store.clone()).options(options()).build().await.unwrap();
-    let handle = hub.register(&flow(|| {})).unwrap();
+    let handle = hub.register(flow(|| {})).unwrap();
     let Ok(Outcome::Suspended(parked)) = handle.run("order".into()).await else { panic!() };
     let (run, wait) = (parked.run_id, parked.only().unwrap());
     let key = wait.key().unwrap().expose().to_string();

@@ -13,8 +13,8 @@ use std::{
 
 use async_trait::async_trait;
 use dynamic_flow::{
-    Answer, Epoch, Flow, Receipt, Result, Revision, RunId, SuspensionKey, Timestamp,
-    ToolContext, ToolError, WaitId, days,
+    Answer, Epoch, Flow, Receipt, Result, Revision, RunId, SuspensionKey, Timestamp, ToolContext,
+    ToolError, WaitId, days,
     engine::{RunStatus, runner::Durability},
     hub::{HubOptions, Outcome, PersistenceHub, Suspension},
     seconds,
@@ -25,7 +25,9 @@ use dynamic_flow::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::support::{Place, Process, append, folder, hub, lines, note, on_each_store, say, setting, store};
+use crate::support::{
+    Place, Process, append, folder, hub, lines, note, on_each_store, say, setting, store,
+};
 
 on_each_store!(
     nothing_acknowledged_is_lost_and_nothing_committed_runs_again,
@@ -106,7 +108,11 @@ impl Deadly {
     }
 
     /// Notes that a snapshot is stored, before anything else can happen.
-    async fn commit<T>(&self, status: Option<RunStatus>, call: impl Future<Output = Result<T>>) -> Result<T> {
+    async fn commit<T>(
+        &self,
+        status: Option<RunStatus>,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         let written = call.await;
         if written.is_ok() {
             note(&self.client.log, &Done::Committed { life: self.client.life, status });
@@ -181,7 +187,11 @@ impl Client {
                 if id == "ship" {
                     client.outlast_a_renewal().await;
                 }
-                client.note(&Done::Through { life: client.life, tool: id.into(), run: context.run_id });
+                client.note(&Done::Through {
+                    life: client.life,
+                    tool: id.into(),
+                    run: context.run_id,
+                });
                 client.points.pass(&format!("in {id}, after its work"));
                 Ok::<_, ToolError>(format!("{text} {id}"))
             })
@@ -240,7 +250,7 @@ impl Client {
     async fn live(&self, options: HubOptions) {
         let store = Arc::new(Deadly { store: store(), client: self.clone() });
         let hub = hub(store).options(options).clock(self.clock.clone()).build().await.unwrap();
-        let handle = hub.register(&self.flow()).unwrap();
+        let handle = hub.register(self.flow()).unwrap();
         hub.work_once().await.unwrap();
         let before: Vec<Acknowledged> = lines(&folder().join("acknowledged"));
         if !before.iter().any(|what| matches!(what, Acknowledged::End { .. })) {
@@ -349,8 +359,7 @@ pub(crate) async fn client() {
 /// killed, as far as it came there.
 fn lives(place: &Place, every_step: bool, points: &[u64]) -> Vec<Option<String>> {
     let life = |life: usize, last: Option<u64>| {
-        let mut settings =
-            vec![("LIFE", life.to_string()), ("EVERY_STEP", every_step.to_string())];
+        let mut settings = vec![("LIFE", life.to_string()), ("EVERY_STEP", every_step.to_string())];
         settings.extend(last.map(|last| ("LAST_POINT", last.to_string())));
         let mut process = Process::start("client", place, &settings);
         let stands = process.hear();
@@ -411,9 +420,9 @@ fn check(place: &Place, every_step: bool) {
         assert!(!every_step, "a run is committed before its first tool: {log:?}");
         assert_eq!(tools, [&(*lost, "check")], "a run was left behind: {log:?}");
     }
-    let ends = log.iter().filter(|done| {
-        matches!(done, Done::Committed { status: Some(RunStatus::Completed), .. })
-    });
+    let ends = log
+        .iter()
+        .filter(|done| matches!(done, Done::Committed { status: Some(RunStatus::Completed), .. }));
     assert_eq!(ends.count(), 1, "{log:?}");
 
     let acknowledged: Vec<Acknowledged> = place.lines("acknowledged");
@@ -455,7 +464,8 @@ fn at_each_point(store: &'static str, every_step: bool) -> Vec<String> {
 
 fn nothing_acknowledged_is_lost_and_nothing_committed_runs_again(store: &'static str) {
     let points = at_each_point(store, false);
-    let calls = ["provision", "insert", "get", "update", "commit", "claim", "renew", "query", "delete"];
+    let calls =
+        ["provision", "insert", "get", "update", "commit", "claim", "renew", "query", "delete"];
     for call in calls {
         for side in ["before", "after"] {
             let label = format!("{side} {call}");

@@ -143,7 +143,7 @@ impl Racers {
         let mut tasks = tokio::task::JoinSet::new();
         for n in 0..ANSWERS + others {
             // Those who are spawned first have a small lead: now these, now those.
-            let n = if round.number / 8 % 2 == 0 { n } else { ANSWERS + others - 1 - n };
+            let n = if (round.number / 8).is_multiple_of(2) { n } else { ANSWERS + others - 1 - n };
             let (racers, round) = (self.clone(), round.clone());
             if n < ANSWERS {
                 tasks.spawn(async move { racers.answer(&round, n).await });
@@ -169,7 +169,7 @@ impl Racers {
         let answer = Answer::new(json!(request)).request_id(&request);
         let times_out = matches!(round.kind, Kind::Default | Kind::Timeout);
         let hub = if times_out && n % 4 == 3 { &self.late } else { &self.on_time };
-        if n % 2 == 0 {
+        if n.is_multiple_of(2) {
             match hub.resume(&key, answer).await {
                 Ok(Outcome::Completed(done)) => {
                     Heard::Completed { request, output: done.output.as_str().unwrap().to_owned() }
@@ -177,7 +177,7 @@ impl Racers {
                 Err(error) if error.kind() == ErrorKind::RunCancelled => {
                     Heard::CancelledAfter { request }
                 }
-                Err(error) => refused(error),
+                Err(error) => refused(&error),
                 other => panic!("{other:?}"),
             }
         } else {
@@ -195,7 +195,7 @@ impl Racers {
                     {
                         tokio::task::yield_now().await;
                     }
-                    Err(error) => return refused(error),
+                    Err(error) => return refused(&error),
                 }
             }
         }
@@ -257,7 +257,7 @@ fn flow(kind: Kind, ran: &Arc<AtomicUsize>) -> Flow<u64, String> {
         .unwrap()
 }
 
-fn refused(error: Error) -> Heard {
+fn refused(error: &Error) -> Heard {
     match (error.kind(), error.receipt()) {
         (ErrorKind::AlreadyResumed | ErrorKind::SuspensionExpired, Some(receipt)) => {
             Heard::Refused { receipt: receipt.clone() }

@@ -30,7 +30,7 @@ fn flow() -> Flow<String, String> {
 
 /// Runs the flow from its beginning to its end.
 async fn use_it(hub: &PersistenceHub) -> RunId {
-    let handle = hub.register(&flow()).unwrap();
+    let handle = hub.register(flow()).unwrap();
     let Ok(Outcome::Suspended(parked)) = handle.run("order".into()).await else { panic!() };
     let key: &SuspensionKey = parked.only().unwrap().key().unwrap();
     let outcome = hub.resume(key, json!("done")).await;

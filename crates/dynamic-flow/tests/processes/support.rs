@@ -21,7 +21,7 @@ use dynamic_flow::{
     Clock, Timestamp,
     codec::Keyring,
     hub::{HubBuilder, PersistenceHub},
-    store::{FileStore, Store},
+    store::{self, Store},
 };
 
 const ROLE: &str = "DFLOW_TEST_ROLE";
@@ -37,6 +37,9 @@ macro_rules! on_each_store {
     ($($test:ident),+ $(,)?) => {
         mod on_files {
             $(#[test] fn $test() { super::$test("file:flows"); })+
+        }
+        mod on_sqlite {
+            $(#[test] fn $test() { super::$test("sqlite:flows.db"); })+
         }
     };
 }
@@ -70,8 +73,7 @@ impl Place {
 
     /// The URL of the store, for programs that open it themselves.
     pub(crate) fn url(&self) -> String {
-        let (scheme, path) = self.store.split_once(':').unwrap();
-        format!("{scheme}:{}", self.path.join(path).display())
+        url_in(self.store, &self.path)
     }
 
     /// What processes wrote into a file, a JSON value on each line.
@@ -82,10 +84,13 @@ impl Place {
 
 /// Opens the store of that URL; its path is in the folder.
 fn open(url: &str, folder: &Path) -> Arc<dyn Store> {
-    match url.split_once(':') {
-        Some(("file", path)) => Arc::new(FileStore::new(folder.join(path))),
-        _ => panic!("no store for {url}"),
-    }
+    store::open(&url_in(url, folder)).unwrap()
+}
+
+/// The URL of a store whose path is in the folder.
+fn url_in(url: &str, folder: &Path) -> String {
+    let (scheme, path) = url.split_once(':').unwrap();
+    format!("{scheme}:{}", folder.join(path).display())
 }
 
 /// Reads a JSON value from each line; the file need not be there.

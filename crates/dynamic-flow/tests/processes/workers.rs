@@ -72,7 +72,7 @@ pub(crate) async fn worker() {
     let hub = hub(store()).options(options()).clock(WrongBy(hours(2))).build().await.unwrap();
     let (log, calls) = (Arc::new(append("calls")), AtomicUsize::new(0));
     let calls = Arc::new(calls);
-    hub.register(&flow(move |context| {
+    hub.register(flow(move |context| {
         let (run, key) = (context.run_id, context.idempotency_key.clone());
         note(&log, &Called { run, key, worker: number });
         if number == 0 && calls.fetch_add(1, Ordering::SeqCst) + 1 == LAST {
@@ -100,7 +100,7 @@ fn each_due_run_is_driven_once_and_those_of_a_dead_worker_once_more(store: &'sta
 async fn work_off(place: &Place) {
     let store = place.store();
     let hub = hub(store.clone()).options(options()).build().await.unwrap();
-    let handle = hub.register(&flow(|_| panic!("nobody works here"))).unwrap();
+    let handle = hub.register(flow(|_| panic!("nobody works here"))).unwrap();
     let mut runs = BTreeSet::new();
     for n in 0..RUNS {
         match handle.run(n as u64).await {
@@ -142,5 +142,8 @@ async fn work_off(place: &Place) {
             _ => panic!("{calls:?}"),
         }
     }
-    assert!((1..=CONCURRENCY).contains(&again), "{again} runs were in the hands of the dead worker");
+    assert!(
+        (1..=CONCURRENCY).contains(&again),
+        "{again} runs were in the hands of the dead worker"
+    );
 }

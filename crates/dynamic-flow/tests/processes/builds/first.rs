@@ -11,7 +11,9 @@ async fn main() {
         .tool(steps::step(step, "count", |boxes: u32| boxes + 1))
         .tool(steps::step(step, "price", |boxes: u32| format!("{boxes} boxes for {}", boxes * 3)))
         .keep(|offer| offer.await_input(AwaitInput::<String>::new("who").no_timeout()))
-        .tool(steps::step(step, "ship", |(offer, who): (String, String)| format!("{offer} to {who}")))
+        .tool(steps::step(step, "ship", |(offer, who): (String, String)| {
+            format!("{offer} to {who}")
+        }))
         .build()
         .unwrap();
     steps::serve(flow).await;

@@ -19,8 +19,12 @@ async fn main() {
         .tool(steps::step(build, "price", |boxes: u32| format!("{boxes} boxes for {}", boxes * 4)))
         .tool(steps::step(build, "discount", |offer: String| offer + " less nothing"))
         .keep(|offer| offer.await_input(AwaitInput::<String>::new("who").no_timeout()))
-        .tool(steps::step(build, "pack", |(offer, who): (String, String)| (format!("packed {offer}"), who)))
-        .tool(steps::step(build, "ship", |(offer, who): (String, String)| format!("{offer} to {who}")))
+        .tool(steps::step(build, "pack", |(offer, who): (String, String)| {
+            (format!("packed {offer}"), who)
+        }))
+        .tool(steps::step(build, "ship", |(offer, who): (String, String)| {
+            format!("{offer} to {who}")
+        }))
         .tool(steps::step(build, "thank", |sent: String| sent + ", thanks"))
         .build()
         .unwrap();

@@ -4,25 +4,20 @@ use std::{
     env,
     fs::OpenOptions,
     io::{Read as _, Write as _},
-    sync::Arc,
 };
 
 use dynamic_flow::{
     Flow, SuspensionKey, ToolError,
     codec::Keyring,
     hub::{Outcome, PersistenceHub},
-    store::{FileStore, Store},
+    store,
     tool::{FnTool, tool_fn},
 };
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 
 /// A tool that writes down that it ran, and in which build.
-pub(crate) fn step<I, O>(
-    build: &'static str,
-    id: &'static str,
-    work: fn(I) -> O,
-) -> FnTool<I, O>
+pub(crate) fn step<I, O>(build: &'static str, id: &'static str, work: fn(I) -> O) -> FnTool<I, O>
 where
     I: DeserializeOwned + JsonSchema + Send + 'static,
     O: Serialize + DeserializeOwned + JsonSchema + Send + 'static,
@@ -35,14 +30,6 @@ where
     })
 }
 
-fn store() -> Arc<dyn Store> {
-    let url = env::var("DFLOW_TEST_STORE").unwrap();
-    match url.split_once(':') {
-        Some(("file", path)) => Arc::new(FileStore::new(path)),
-        _ => panic!("no store for {url}"),
-    }
-}
-
 /// Runs the flow and tells the key; or, where a key is on standard input, resumes with it, and
 /// tells how the parked runs get on with this build and what came out.
 pub(crate) async fn serve<O>(flow: Flow<u32, O>)
@@ -50,11 +37,12 @@ where
     O: Serialize + DeserializeOwned + 'static,
 {
     let key: Keyring = Keyring::new(env::var("DFLOW_TEST_KEY").unwrap().parse().unwrap());
-    let hub = PersistenceHub::builder(store()).keyring(key).build().await.unwrap();
+    let store = store::open(&env::var("DFLOW_TEST_STORE").unwrap()).unwrap();
+    let hub = PersistenceHub::builder(store).keyring(key).build().await.unwrap();
     let mut given = String::new();
     std::io::stdin().read_to_string(&mut given).unwrap();
     let told = if given.is_empty() {
-        let handle = hub.register(&flow).unwrap();
+        let handle = hub.register(flow.clone()).unwrap();
         match handle.run(17).await.unwrap() {
             Outcome::Suspended(parked) => {
                 parked.only().unwrap().key().unwrap().expose().to_string()
@@ -63,7 +51,7 @@ where
         }
     } else {
         let report = hub.check(&flow.erase()).await.unwrap();
-        hub.register(&flow).unwrap();
+        hub.register(flow.clone()).unwrap();
         let key: SuspensionKey = given.trim().parse().unwrap();
         match hub.resume(&key, serde_json::json!("jane")).await.unwrap() {
             Outcome::Completed(done) => format!(
