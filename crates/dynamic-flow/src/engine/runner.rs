@@ -219,7 +219,11 @@ impl<'f> Runner<'_, 'f> {
                     Command::Call(order) => {
                         let every_step = self.options.durability == Durability::EveryStep;
                         self.turn.commit |= every_step || has_effect(&order);
-                        self.turn.start.push(order);
+                        // Where an answer overtook a timeout, the call that it led to is in the same
+                        // batch as the start of the run, which asks for all calls anew.
+                        if !self.turn.start.iter().any(|known| known.call.id == order.call.id) {
+                            self.turn.start.push(order);
+                        }
                     }
                 }
             }
@@ -437,4 +441,93 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> ToolError {
     let message =
         text.map_or_else(|| "it panicked".to_owned(), |text| format!("it panicked: {text}"));
     ToolError::new(message).code("panic")
+}
+
+#[cfg(all(test, feature = "testkit"))]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        Answer, Flow, RunId,
+        engine::{RunStatus, state::FlowStamp},
+        hours,
+        testkit::ManualClock,
+        tool::{AwaitInput, tool_fn},
+        wait::ContentDigest,
+    };
+
+    const START: Timestamp = Timestamp::from_millis(1_795_420_800_000);
+
+    /// Takes every commit, but has something come in before the first.
+    struct Overtaken(Vec<(Event, Timestamp)>, Vec<Closed>);
+
+    #[async_trait]
+    impl Host for Overtaken {
+        async fn commit(&mut self, _: &mut Snapshot, _: Intent) -> Result<Committed> {
+            match std::mem::take(&mut self.0) {
+                overtaking if overtaking.is_empty() => Ok(Committed::Done),
+                overtaking => Ok(Committed::Merge(overtaking)),
+            }
+        }
+
+        async fn signalled(&mut self) {
+            std::future::pending().await
+        }
+
+        fn stopping(&self) -> bool {
+            false
+        }
+
+        fn trace(&mut self, _: Trace) {}
+
+        fn closed(&mut self, receipt: &Receipt) {
+            self.1.push(receipt.closed);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_overtakes_a_timeout_is_worked_in_once() {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = calls.clone();
+        let flow = Flow::input::<bool>("overtaken")
+            .await_input(AwaitInput::<bool>::new("ask").timeout(hours(1)))
+            .tool(tool_fn("count", move |yes: bool| {
+                counted.fetch_add(1, Ordering::SeqCst);
+                async move { Ok::<_, ToolError>(yes) }
+            }))
+            .build()
+            .unwrap();
+        let options = Drive {
+            durability: Durability::Suspensions,
+            linger: Duration::ZERO,
+            default_timeout: hours(24),
+        };
+        let stamp = FlowStamp {
+            id: flow.def().id.clone(),
+            fingerprint: ContentDigest(String::new()),
+            document: None,
+            steps: Vec::new(),
+        };
+        let run = RunId::new(START).unwrap();
+        let snapshot = Snapshot::start(run, stamp, &flow.def().body, json!(true));
+        let clock = ManualClock::new(START);
+        let mut host = Overtaken(Vec::new(), Vec::new());
+        let events = vec![(Event::Started, START)];
+        let parked = drive(flow.def(), snapshot, events, options, &clock, &mut host).await.unwrap();
+        assert_eq!(parked.status, RunStatus::Waiting);
+
+        clock.advance(hours(2));
+        let now = clock.now();
+        let wait = parked.waits[0].id.clone();
+        let answered = Event::Answered { wait, answer: Answer::new(json!(true)) };
+        let mut host = Overtaken(vec![(answered, START)], Vec::new());
+        let events = vec![(Event::Started, now), (Event::Tick, now)];
+        let ended = drive(flow.def(), parked, events, options, &clock, &mut host).await.unwrap();
+        assert_eq!(ended.status, RunStatus::Completed);
+        assert_eq!(host.1, [Closed::Answered], "the timeout did not happen");
+        assert_eq!(calls.load(Ordering::SeqCst), 1, "its tool was called once");
+    }
 }
