@@ -86,6 +86,13 @@ impl Opened {
         })
     }
 
+    /// A wait with all keys that answer it.
+    pub(crate) fn with_added_keys(&self, mut wait: Wait) -> Wait {
+        let added: Vec<KeyDigest> = self.added_keys(&wait.id).collect();
+        wait.keys.extend(added);
+        wait
+    }
+
     /// The open wait that a key of that digest answers, as the sealed state has it.
     pub(crate) fn wait_by_key(&self, digest: &KeyDigest) -> Option<&Wait> {
         self.snapshot.waits.iter().find(|wait| {
