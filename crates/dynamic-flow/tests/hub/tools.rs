@@ -11,7 +11,9 @@ use dynamic_flow::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Counter, Counts, Order, World, completed, faulty, order, parked, suspended, writes, yes};
+use crate::support::{
+    Counter, Counts, Order, World, completed, faulty, order, parked, suspended, writes, yes,
+};
 
 #[tokio::test]
 async fn a_panic_in_a_tool_is_that_tools_error() {
