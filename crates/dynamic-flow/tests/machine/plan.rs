@@ -135,7 +135,7 @@ impl Builder {
             Plan::Sleep(n) => StepKind::Sleep { duration: millis(*n) },
             Plan::Filter(n) => {
                 let n = u64::from(*n);
-                let predicate = compute(move |value, _| json!(small(value, 0) % n != 0));
+                let predicate = compute(move |value, _| json!(!small(value, 0).is_multiple_of(n)));
                 StepKind::Filter { predicate }
             }
             Plan::Fail(code) => {

@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
     time::Duration,
 };
 
@@ -343,10 +342,3 @@ impl<'f> Simulation<'f> {
         }
     }
 }
-
-// A snapshot is plain data: whatever holds one may be sent anywhere.
-const _: fn() = || {
-    fn is_plain<T: Send + Sync + Clone + 'static>() {}
-    is_plain::<Snapshot>();
-    is_plain::<Arc<Snapshot>>();
-};
