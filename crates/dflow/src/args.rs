@@ -39,7 +39,7 @@ pub(crate) struct Global {
     /// file:./.suspended-flows]
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) store: Option<String>,
-    /// Settings: [store], [hub], [http] and [keys] [default: ./dflow.toml, if it is there]
+    /// Settings of the store, the hub, http and keys [default: ./dflow.toml, if it is there]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Print results as JSON on standard output and errors as JSON on standard error
@@ -56,7 +56,7 @@ pub(crate) enum Command {
     Resume(Resume),
     List(List),
     Show(Show),
-    Answer(Resume),
+    Answer(Answer),
     Reissue(Reissue),
     Cancel(Cancel),
     Retry(OneRun),
@@ -103,15 +103,33 @@ pub(crate) struct Input {
 /// Answer a wait and go on exactly after it
 ///
 /// Without --input it shows what is asked and asks for the answer, field by field.
-/// (`answer` only accepts the answer: a worker goes on, see `dflow work`.)
 #[derive(Group)]
 #[command(after_help = "\
 Examples:
   dflow resume df_… --input '{\"approved\": true, \"approved_by\": \"Jane\"}' --by jane@example.com
   dflow resume df_…                    (asks on the terminal)
   pass show approval-key | dflow resume - --input @answer.json
-  DFLOW_KEY=df_… dflow answer --input @answer.json --request-id req-17")]
+  DFLOW_KEY=df_… dflow resume --input @answer.json --request-id req-17")]
 pub(crate) struct Resume {
+    #[command(flatten)]
+    pub(crate) given: Given,
+}
+
+/// Accept the answer to a wait, and leave going on to a worker
+///
+/// As `dflow resume`, but it returns as soon as the answer is durable; see `dflow work`.
+#[derive(Group)]
+#[command(after_help = "\
+Examples:
+  dflow answer df_… --input '{\"approved\": true, \"approved_by\": \"Jane\"}'
+  DFLOW_KEY=df_… dflow answer --input @answer.json --request-id req-17")]
+pub(crate) struct Answer {
+    #[command(flatten)]
+    pub(crate) given: Given,
+}
+
+#[derive(Group)]
+pub(crate) struct Given {
     /// The suspension key, or - to read it from standard input [env: DFLOW_KEY]
     pub(crate) key: Option<String>,
     #[command(flatten)]

@@ -25,8 +25,8 @@ use crate::{
 pub(crate) async fn perform(context: &Context, command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Run(args) => run::run(context, args).await,
-        Command::Resume(args) => run::resume(context, args).await,
-        Command::Answer(args) => run::answer(context, args).await,
+        Command::Resume(args) => run::resume(context, args.given).await,
+        Command::Answer(args) => run::answer(context, args.given).await,
         Command::Retry(args) => run::retry(context, args.run).await,
         Command::List(args) => inspect::list(context, args).await,
         Command::Show(args) => inspect::show(context, args).await,

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{read_json, read_stdin};
 use crate::{
-    args::{Resume, Run},
+    args::{Given, Run},
     ask::{self, InTerminal},
     context::{Context, now},
     failure::{Exit, Failure, problem, usage},
@@ -64,7 +64,7 @@ pub(super) async fn run(context: &Context, args: Run) -> Result {
     }
 }
 
-pub(super) async fn resume(context: &Context, args: Resume) -> Result {
+pub(super) async fn resume(context: &Context, args: Given) -> Result {
     let (hub, key, answer) = prepare(context, args).await?;
     let run = key.run_id();
     let work = hub.resume(&key, answer);
@@ -78,7 +78,7 @@ pub(super) async fn resume(context: &Context, args: Resume) -> Result {
     }
 }
 
-pub(super) async fn answer(context: &Context, args: Resume) -> Result {
+pub(super) async fn answer(context: &Context, args: Given) -> Result {
     let (hub, key, answer) = prepare(context, args).await?;
     let accepted = hub.answer(&key, answer).await?;
     let shown = output::Accepted {
@@ -120,7 +120,7 @@ pub(super) async fn retry(context: &Context, run: RunId) -> Result {
 /// Brings together what answers a wait: asks for what was not given.
 async fn prepare(
     context: &Context,
-    args: Resume,
+    args: Given,
 ) -> Result<(PersistenceHub, SuspensionKey, Answer)> {
     let from_stdin = args.key.as_deref() == Some("-");
     if from_stdin && args.input.input.as_deref() == Some("-") {

@@ -21,6 +21,26 @@ fn a_reissued_key_answers_and_the_first_stays_good() {
 }
 
 #[test]
+fn a_reissued_key_is_known_after_its_answer() {
+    on_each_store(|place| {
+        let (run, _) = place.park();
+        let key = text(&place.json(0, &["reissue", &run])["key"]);
+        let answer = ["resume", &key, "--input", YES, "--request-id", "r-1"];
+        place.json(0, &answer);
+        assert_eq!(place.json(0, &answer)["status"], "completed", "the same request again");
+        let error = place.error(3, &["resume", &key, "--input", YES]);
+        assert_eq!(error["kind"], "AlreadyResumed");
+
+        // Nor is it a stranger's after a cancellation.
+        let (run, _) = place.park();
+        let key = text(&place.json(0, &["reissue", &run])["key"]);
+        place.json(0, &["cancel", &run]);
+        let error = place.error(3, &["resume", &key, "--input", YES]);
+        assert_eq!(error["receipt"]["closed"], "cancelled");
+    });
+}
+
+#[test]
 fn only_an_open_wait_gets_a_key() {
     let place = Place::file();
     let (run, key) = place.park();

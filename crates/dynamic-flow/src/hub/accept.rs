@@ -96,7 +96,8 @@ impl Inner {
             Err(error) if indexed => return Err(error),
             Err(_) => return Err(SuspensionKey::not_found()),
         };
-        let wait = opened.wait_by_key(&digest).cloned();
+        // With the keys that were added since: its receipt must be known to their holders, too.
+        let wait = opened.wait_by_key(&digest).map(|wait| opened.with_added_keys(wait.clone()));
         let receipt = closed_by_key(&opened, &digest);
         if wait.is_none() && receipt.is_none() && !indexed {
             return Err(SuspensionKey::not_found());

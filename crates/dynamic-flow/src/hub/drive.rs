@@ -47,6 +47,14 @@ pub(super) async fn drive(hub: Arc<Inner>, flow: Arc<Known>, from: From) -> Resu
         }
         From::Leased(opened) => {
             let mut snapshot = flow.carry_over(opened.snapshot)?;
+            // Whatever closes a wait leaves a receipt that the holders of all its keys recognise.
+            for (id, digest) in added_keys(&opened.inbox) {
+                if let Some(wait) = snapshot.waits.iter_mut().find(|wait| wait.id == id)
+                    && !wait.keys.contains(&digest)
+                {
+                    wait.keys.push(digest);
+                }
+            }
             let mut accepted: Vec<_> = opened.inbox.iter().filter_map(InboxItem::event).collect();
             if snapshot.is_set_aside() && accepted.iter().any(|(e, _)| *e == Event::Retried) {
                 // It did not fail at a step but was taken from its workers: all is as it was.
