@@ -1,18 +1,44 @@
 //! JSON Schema: what a value must look like, and everything in which it does not.
 
-use std::{fmt, sync::Arc};
+mod check;
+mod keywords;
+mod message;
 
-use schemars::JsonSchema;
+use std::{
+    fmt,
+    sync::{Arc, LazyLock, OnceLock},
+};
+
+use jsonschema::{PatternOptions, Validator};
+use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::{Error, ErrorKind};
+
+pub use check::{MAX_SCHEMA_BYTES, MAX_SCHEMA_DEPTH, MAX_SCHEMA_NODES};
+
+/// How much memory a regular expression of a schema may take, compiled.
+const MAX_PATTERN_BYTES: usize = 1 << 20;
+
+/// How many violations are told of one value, and then that there are more: a list of a million
+/// wrong items must not become a million texts.
+const MAX_VIOLATIONS: usize = 1_000;
 
 /// One way in which a value does not fit its schema.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
     /// JSON pointer (RFC 6901) to the offending part; empty for the whole value.
     pub pointer: String,
-    /// What is expected there. It quotes the schema, never the value.
+    /// What is expected there. It quotes the schema, never the value; of properties that the schema
+    /// does not allow it has the names.
     pub message: String,
+}
+
+impl Violation {
+    fn of_whole(message: impl Into<String>) -> Self {
+        Self { pointer: String::new(), message: message.into() }
+    }
 }
 
 impl fmt::Display for Violation {
@@ -25,30 +51,76 @@ impl fmt::Display for Violation {
 /// A JSON Schema (draft 2020-12 unless it says another), compiled once.
 ///
 /// Formats are asserted, regular expressions run in linear time, and `$ref` reaches only into the
-/// schema itself. Serialised as the plain schema.
+/// schema itself: nothing is ever fetched. Serialised as the plain schema; one that was
+/// deserialised is compiled when it is first needed.
 #[derive(Clone)]
-pub struct Schema(Arc<Compiled>);
+pub struct Schema(Arc<Inner>);
+
+struct Inner {
+    source: Value,
+    /// Compiling costs far more than reading: the waits of a snapshot are read far more often
+    /// than they are answered.
+    compiled: OnceLock<Result<Compiled, Error>>,
+}
 
 struct Compiled {
-    source: Value,
-    validator: jsonschema::Validator,
+    validator: Validator,
+    max_depth: usize,
 }
 
 impl Schema {
-    /// Compiles a schema.
+    /// Checks and compiles a schema.
+    ///
+    /// # Errors
+    /// `InvalidFlow`, with the place (`at`, a JSON pointer) where there is one, for what is no
+    /// schema; for a `$ref` out of the schema or to nothing; for one that comes back to itself
+    /// without going into a property or an item; for a pattern that has no linear-time form; and
+    /// beyond [`MAX_SCHEMA_NODES`], [`MAX_SCHEMA_DEPTH`] or [`MAX_SCHEMA_BYTES`].
+    ///
+    /// ```
+    /// use dynamic_flow::Schema;
+    /// use serde_json::json;
+    ///
+    /// let schema = Schema::new(json!({
+    ///     "type": "object",
+    ///     "properties": { "approved": { "type": "boolean" } },
+    ///     "required": ["approved"],
+    /// })).unwrap();
+    /// assert!(schema.validate(&json!({ "approved": false })).is_ok());
+    ///
+    /// let violations = schema.validate(&json!({ "approved": "maybe" })).unwrap_err();
+    /// assert_eq!(violations[0].to_string(), "/approved: must be of type boolean");
+    /// ```
     pub fn new(source: Value) -> crate::Result<Self> {
-        let _ = source;
-        unimplemented!()
+        let compiled = compile(&source)?;
+        Ok(Self(Arc::new(Inner { source, compiled: OnceLock::from(Ok(compiled)) })))
     }
 
-    /// The schema of a Rust type.
+    /// The schema of a Rust type, as `schemars` derives it.
+    ///
+    /// # Errors
+    /// As [`Schema::new`].
+    ///
+    /// ```
+    /// use dynamic_flow::Schema;
+    ///
+    /// let schema = Schema::of::<Vec<u8>>().unwrap();
+    /// assert!(schema.validate(&serde_json::json!([1, 2])).is_ok());
+    /// assert!(schema.validate(&serde_json::json!([1, 256])).is_err());
+    /// ```
     pub fn of<T: JsonSchema>() -> crate::Result<Self> {
-        unimplemented!()
+        let generator = SchemaSettings::draft2020_12().into_generator();
+        Self::new(generator.into_root_schema_for::<T>().to_value())
     }
 
     /// The schema that every value fits.
     pub fn any() -> Self {
-        unimplemented!()
+        static ANY: LazyLock<Schema> = LazyLock::new(|| Schema::uncompiled(Value::Bool(true)));
+        ANY.clone()
+    }
+
+    fn uncompiled(source: Value) -> Self {
+        Self(Arc::new(Inner { source, compiled: OnceLock::new() }))
     }
 
     /// The schema as JSON.
@@ -56,22 +128,76 @@ impl Schema {
         &self.0.source
     }
 
-    /// Checks a value; says *everything* that does not fit.
+    /// Checks a value; says *everything* that does not fit, up to 1,000 violations.
+    ///
+    /// A value nested deeper than 128 levels fits no schema, so that a check can't exhaust the
+    /// stack; with a schema that chains many `allOf` and `$ref` the bound is lower.
+    ///
+    /// # Errors
+    /// The violations, each with its place in the value.
     pub fn validate(&self, value: &Value) -> Result<(), Vec<Violation>> {
-        let _ = (value, &self.0.validator);
-        unimplemented!()
+        let compiled = match self.0.compiled.get_or_init(|| compile(&self.0.source)) {
+            Ok(compiled) => compiled,
+            Err(error) => {
+                let message = format!("the schema itself can't be used: {}", error.message());
+                return Err(vec![Violation::of_whole(message)]);
+            }
+        };
+        if check::is_deeper(value, compiled.max_depth) {
+            let message = format!("must not be nested deeper than {} levels", compiled.max_depth);
+            return Err(vec![Violation::of_whole(message)]);
+        }
+        if compiled.validator.is_valid(value) {
+            return Ok(());
+        }
+        let mut violations = Vec::new();
+        for error in compiled.validator.iter_errors(value) {
+            message::collect(&error, &mut violations);
+            if violations.len() > MAX_VIOLATIONS {
+                violations.truncate(MAX_VIOLATIONS);
+                violations.push(Violation::of_whole("there are more violations than can be told"));
+                break;
+            }
+        }
+        Err(violations)
     }
 
     /// The schema without annotations (titles, descriptions, examples, comments): what counts when
     /// two schemas are compared.
+    ///
+    /// ```
+    /// use dynamic_flow::Schema;
+    /// use serde_json::json;
+    ///
+    /// let old = Schema::new(json!({ "type": "string", "title": "Name" })).unwrap();
+    /// let new = Schema::new(json!({ "type": "string", "description": "What it is called" })).unwrap();
+    /// assert_ne!(old, new);
+    /// assert_eq!(old.essence(), new.essence());
+    /// ```
     pub fn essence(&self) -> Value {
-        unimplemented!()
+        keywords::without_annotations(&self.0.source)
     }
+}
+
+fn compile(source: &Value) -> crate::Result<Compiled> {
+    let max_depth = check::check(source)?;
+    let validator = jsonschema::options()
+        .offline()
+        .should_validate_formats(true)
+        .with_pattern_options(
+            PatternOptions::regex().size_limit(MAX_PATTERN_BYTES).dfa_size_limit(MAX_PATTERN_BYTES),
+        )
+        .build(source)
+        .map_err(|error| {
+            let message = format!("not a usable JSON Schema: {}", message::of_schema(&error));
+            Error::new(ErrorKind::InvalidFlow, message).with("at", error.instance_path())
+        })?;
+    Ok(Compiled { validator, max_depth })
 }
 
 impl PartialEq for Schema {
     fn eq(&self, other: &Self) -> bool {
-        self.0.source == other.0.source
+        Arc::ptr_eq(&self.0, &other.0) || self.0.source == other.0.source
     }
 }
 
@@ -89,7 +215,6 @@ impl Serialize for Schema {
 
 impl<'de> Deserialize<'de> for Schema {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let source = Value::deserialize(deserializer)?;
-        Self::new(source).map_err(serde::de::Error::custom)
+        Value::deserialize(deserializer).map(Self::uncompiled)
     }
 }

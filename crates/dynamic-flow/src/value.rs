@@ -1,18 +1,286 @@
 //! Values to JSON and back, refusing what JSON would silently change.
 
+mod build;
+mod place;
+
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::Result;
+use crate::{Error, ErrorKind, Result};
 
-/// Turns a value into JSON; refuses NaN, infinities and `Some(None)`.
+/// How deep a value may be nested: what `serde_json` still reads back.
+pub const MAX_DEPTH: usize = 127;
+
+/// How deep the values of a run may nest: what they are nested in within the state, and
+/// [`MAX_NESTING`](crate::flow::MAX_NESTING) bodies around them, must fit [`MAX_DEPTH`] too.
+pub const MAX_VALUE_DEPTH: usize = 64;
+
+/// Refuses a value that nests deeper than [`MAX_VALUE_DEPTH`].
+pub(crate) fn check_depth(value: &Value) -> Result<()> {
+    fn fits(value: &Value, left: usize) -> bool {
+        match value {
+            Value::Array(items) => left > 0 && items.iter().all(|item| fits(item, left - 1)),
+            Value::Object(fields) => left > 0 && fields.values().all(|item| fits(item, left - 1)),
+            _ => true,
+        }
+    }
+    if fits(value, MAX_VALUE_DEPTH) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::LimitExceeded,
+        format!("the value nests deeper than {MAX_VALUE_DEPTH} levels"),
+    ))
+}
+
+/// Turns a value into JSON that reads back as the same value.
+///
+/// # Errors
+/// `SerializationError` with the place (`at`, a JSON pointer) of what JSON would silently change
+/// or not give back: NaN and infinities, `Some` of something that is null, whole numbers beyond 64 bits, keys of
+/// maps that have no text form or the same one, nesting deeper than [`MAX_DEPTH`].
+///
+/// ```
+/// use dynamic_flow::{ErrorKind, value::to_value};
+///
+/// assert_eq!(to_value(&("a", 1.5)).unwrap(), serde_json::json!(["a", 1.5]));
+///
+/// let error = to_value(&[1.0, f64::NAN]).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::SerializationError);
+/// assert_eq!(error.context_value("at"), Some("/1"));
+/// ```
 pub fn to_value<T: Serialize + ?Sized>(value: &T) -> Result<Value> {
-    let _ = value;
-    unimplemented!()
+    value.serialize(build::Builder::default()).map_err(|fault| {
+        let at = fault.pointer();
+        located(Error::new(ErrorKind::SerializationError, fault.message), Some(at))
+    })
 }
 
 /// Reads a value from its JSON form.
+///
+/// # Errors
+/// `SerializationError` with the type's complaint and its place (`at`, a JSON pointer). Values that
+/// the complaint quotes are left out of it.
+///
+/// ```
+/// use dynamic_flow::value::from_value;
+///
+/// let error = from_value::<Vec<u8>>(serde_json::json!([1, "secret"])).unwrap_err();
+/// assert_eq!(error.context_value("at"), Some("/1"));
+/// assert_eq!(error.message(), "invalid type: string, expected u8");
+/// ```
+#[expect(clippy::needless_pass_by_value, reason = "as `to_value` gives it; nobody needs it after")]
 pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T> {
-    let _ = value;
-    unimplemented!()
+    T::deserialize(&value).map_err(|complaint| {
+        // A `Value` knows no places; its text does.
+        let text = value.to_string();
+        let found = serde_json::from_str::<T>(&text).err();
+        let at = found.and_then(|error| place::of(&error, text.as_bytes()));
+        located(Error::new(ErrorKind::SerializationError, place::redacted(&complaint)), at)
+    })
+}
+
+/// The complaint of a type about JSON text, without the values that it quotes, and its place.
+pub(crate) fn complaint(error: &serde_json::Error, text: &[u8]) -> (String, Option<String>) {
+    (place::redacted(error), place::of(error, text))
+}
+
+/// Names the place, if there is one.
+pub(crate) fn located(error: Error, at: Option<String>) -> Error {
+    match at {
+        Some(at) if at.is_empty() => error.with("at", "(whole value)"),
+        Some(at) => error.with("at", at),
+        None => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, HashMap};
+
+    use proptest::prelude::*;
+    use serde::{Deserialize, ser::SerializeMap};
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    enum Shape {
+        Unit,
+        Newtype(Option<i64>),
+        Tuple(u8, Vec<f64>),
+        Struct { text: String, nested: Option<Box<Shape>> },
+    }
+
+    fn refused<T: Serialize + ?Sized>(value: &T) -> (String, String) {
+        let error = to_value(value).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::SerializationError);
+        (error.context_value("at").unwrap().to_owned(), error.message().to_owned())
+    }
+
+    #[test]
+    fn what_json_would_change_is_refused_with_its_place() {
+        #[derive(Serialize)]
+        struct Deep {
+            #[serde(rename = "a/b")]
+            list: Vec<BTreeMap<&'static str, f64>>,
+        }
+        let deep = Deep { list: vec![BTreeMap::new(), BTreeMap::from([("x~y", f64::INFINITY)])] };
+        assert_eq!(refused(&deep).0, "/a~1b/1/x~0y");
+        assert_eq!(refused(&f32::NAN).0, "(whole value)");
+        assert_eq!(refused(&json!(null).as_null().map(Some)).0, "(whole value)");
+        assert_eq!(refused(&[Some(None), Some(Some(1))]).0, "/0");
+        assert_eq!(refused(&Some(())).0, "(whole value)");
+        assert_eq!(refused(&Some(Value::Null)).0, "(whole value)");
+        assert_eq!(refused(&[u128::MAX]).0, "/0");
+        assert_eq!(refused(&[i128::MIN]).0, "/0");
+        assert_eq!(refused(&Shape::Tuple(1, vec![0.0, f64::NAN])).0, "/Tuple/1/1");
+    }
+
+    #[test]
+    fn keys_that_would_not_read_back_are_refused() {
+        assert_eq!(refused(&HashMap::from([(vec![1], 1)])).0, "(whole value)");
+        assert_eq!(refused(&HashMap::from([(None::<u8>, 1)])).0, "(whole value)");
+        assert_eq!(
+            refused(&HashMap::from([(Shape::Newtype(None).to_key(), 1)])).0,
+            "(whole value)"
+        );
+
+        struct Twice;
+        impl Serialize for Twice {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let mut map = serializer.serialize_map(None)?;
+                map.serialize_entry("1", "text")?;
+                map.serialize_entry(&1, "number")?;
+                map.end()
+            }
+        }
+        let (at, message) = refused(&[Twice]);
+        assert_eq!(at, "/0/1");
+        assert!(message.contains("twice"), "{message}");
+    }
+
+    impl Shape {
+        fn to_key(&self) -> (u8, u8) {
+            (0, 0)
+        }
+    }
+
+    #[test]
+    fn keys_that_read_back_are_kept() {
+        let numbers: BTreeMap<i64, bool> = BTreeMap::from([(-1, true), (i64::MAX, false)]);
+        assert_eq!(
+            from_value::<BTreeMap<i64, bool>>(to_value(&numbers).unwrap()).unwrap(),
+            numbers
+        );
+        let flags = BTreeMap::from([(true, 'x'), (false, 'y')]);
+        assert_eq!(from_value::<BTreeMap<bool, char>>(to_value(&flags).unwrap()).unwrap(), flags);
+        let letters = BTreeMap::from([('ü', Some(1)), ('"', None)]);
+        let read: BTreeMap<char, Option<i32>> = from_value(to_value(&letters).unwrap()).unwrap();
+        assert_eq!(read, letters);
+    }
+
+    #[test]
+    fn nesting_is_refused_exactly_where_it_would_not_read_back() {
+        let nested = |depth| (0..depth).fold(Value::Null, |inner, _| json!([inner]));
+        let deepest = to_value(&nested(MAX_DEPTH)).unwrap();
+        assert!(serde_json::from_str::<Value>(&deepest.to_string()).is_ok());
+        assert!(serde_json::from_str::<Value>(&nested(MAX_DEPTH + 1).to_string()).is_err());
+        assert!(refused(&nested(MAX_DEPTH + 1)).1.contains("127"));
+    }
+
+    #[test]
+    fn it_gives_what_serde_json_gives() {
+        let shapes = [
+            Shape::Unit,
+            Shape::Newtype(Some(-5)),
+            Shape::Tuple(7, vec![0.1, -0.0, 1e300]),
+            Shape::Struct { text: "ü\n".into(), nested: Some(Box::new(Shape::Unit)) },
+        ];
+        assert_eq!(to_value(&shapes).unwrap(), serde_json::to_value(&shapes).unwrap());
+        assert_eq!(to_value(&u64::MAX).unwrap(), json!(u64::MAX));
+        assert_eq!(to_value(&i128::from(i64::MIN)).unwrap(), json!(i64::MIN));
+        assert_eq!(to_value(&0.1f32).unwrap(), serde_json::to_value(0.1f32).unwrap());
+        assert_eq!(to_value(b"ab".as_slice()).unwrap(), json!([97, 98]));
+        assert_eq!(to_value(&()).unwrap(), Value::Null);
+    }
+
+    #[test]
+    fn a_complaint_has_its_place_and_quotes_no_value() {
+        fn complaint<T: DeserializeOwned + std::fmt::Debug>(value: Value) -> (String, String) {
+            let error = from_value::<T>(value).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::SerializationError);
+            assert!(!error.to_string().contains("secret"), "{error}");
+            (error.context_value("at").unwrap().into(), error.message().into())
+        }
+        let (at, message) = complaint::<BTreeMap<String, Vec<Shape>>>(
+            json!({ "a": [], "b/c": ["Unit", { "Struct": { "text": 5, "nested": null } }] }),
+        );
+        assert_eq!(at, "/b~1c/1/Struct/text");
+        assert_eq!(message, "invalid type: integer, expected a string");
+        let (at, message) = complaint::<Vec<Shape>>(json!(["Unit", "secret`, expected x"]));
+        assert_eq!(at, "/1");
+        assert!(message.starts_with("unknown variant, expected one of `Unit`"), "{message}");
+        let (at, message) =
+            complaint::<Vec<Shape>>(json!([{ "Struct": { "text": "secret" } , "x": 1}]));
+        assert!(at.starts_with("/0") && !message.is_empty(), "{at} {message}");
+        let (at, message) = complaint::<Shape>(json!({ "Struct": {} }));
+        assert_eq!((at.as_str(), message.as_str()), ("/Struct", "missing field `text`"));
+        let (at, _) = complaint::<u8>(json!("\"secret, expected \""));
+        assert_eq!(at, "(whole value)");
+        let (at, _) = complaint::<(u8, u8)>(json!([1, 256]));
+        assert_eq!(at, "/1");
+        let (_, message) = complaint::<crate::RunId>(json!("\"secret\" and 'secret'"));
+        assert!(!message.is_empty());
+    }
+
+    type Sample = BTreeMap<i64, (Shape, Option<Option<bool>>, u128, f32)>;
+
+    fn shape() -> impl Strategy<Value = Shape> {
+        let leaf = prop_oneof![
+            Just(Shape::Unit),
+            any::<Option<i64>>().prop_map(Shape::Newtype),
+            (any::<u8>(), prop::collection::vec(prop::num::f64::ANY, 0..3))
+                .prop_map(|(number, floats)| Shape::Tuple(number, floats)),
+        ];
+        leaf.prop_recursive(4, 16, 2, |inner| {
+            (any::<String>(), prop::option::of(inner))
+                .prop_map(|(text, nested)| Shape::Struct { text, nested: nested.map(Box::new) })
+        })
+    }
+
+    fn sample() -> impl Strategy<Value = Sample> {
+        let number = prop_oneof![any::<u64>().prop_map(u128::from), any::<u128>()];
+        let entry = (shape(), any::<Option<Option<bool>>>(), number, prop::num::f32::ANY);
+        prop::collection::btree_map(any::<i64>(), entry, 0..4)
+    }
+
+    fn is_faithful(shape: &Shape) -> bool {
+        match shape {
+            Shape::Unit | Shape::Newtype(_) => true,
+            Shape::Tuple(_, floats) => floats.iter().all(|float| float.is_finite()),
+            Shape::Struct { nested, .. } => nested.as_deref().is_none_or(is_faithful),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_passes_reads_back_equal_and_nothing_else_passes(value in sample()) {
+            let faithful = value.values().all(|(shape, option, number, float)| {
+                is_faithful(shape)
+                    && *option != Some(None)
+                    && u64::try_from(*number).is_ok()
+                    && float.is_finite()
+            });
+            match to_value(&value) {
+                Ok(json) => {
+                    prop_assert!(faithful);
+                    let text: Value = serde_json::from_str(&json.to_string()).unwrap();
+                    prop_assert_eq!(&text, &json);
+                    prop_assert_eq!(from_value::<Sample>(json).unwrap(), value);
+                }
+                Err(error) => prop_assert!(!faithful, "{}", error),
+            }
+        }
+    }
 }

@@ -1,82 +1,21 @@
 //! Open questions of runs, what answers them, and the receipts of what they took.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use crate::{
+    Error, ErrorKind, Result,
     clock::Timestamp,
-    id::{KeyDigest, ToolId, WaitId},
+    id::{KeyDigest, RunId, ToolId, WaitId},
     position::Position,
     schema::Schema,
+    value::to_value,
 };
 
-/// Plain, filterable values that describe a run or a wait; stored unsealed, so nothing private.
-pub type Metadata = BTreeMap<String, Scalar>;
-
-/// A value that can be filtered by: no list, no object.
-///
-/// Equality is by type and value: `1`, `1.0` and `"1"` are three different values.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Scalar {
-    /// `true` or `false`.
-    Bool(bool),
-    /// A whole number.
-    Int(i64),
-    /// A finite number with a fraction.
-    Float(f64),
-    /// A text without U+0000, which not every database can hold.
-    Text(String),
-}
-
-impl fmt::Display for Scalar {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Bool(value) => value.fmt(f),
-            Self::Int(value) => value.fmt(f),
-            Self::Float(value) => value.fmt(f),
-            Self::Text(value) => value.fmt(f),
-        }
-    }
-}
-
-impl From<bool> for Scalar {
-    fn from(value: bool) -> Self {
-        Self::Bool(value)
-    }
-}
-
-impl From<i64> for Scalar {
-    fn from(value: i64) -> Self {
-        Self::Int(value)
-    }
-}
-
-impl From<i32> for Scalar {
-    fn from(value: i32) -> Self {
-        Self::Int(value.into())
-    }
-}
-
-impl From<f64> for Scalar {
-    fn from(value: f64) -> Self {
-        Self::Float(value)
-    }
-}
-
-impl From<&str> for Scalar {
-    fn from(value: &str) -> Self {
-        Self::Text(value.into())
-    }
-}
-
-impl From<String> for Scalar {
-    fn from(value: String) -> Self {
-        Self::Text(value)
-    }
-}
+pub use crate::metadata::{Metadata, Scalar};
 
 /// How long a wait stays open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -152,12 +91,125 @@ pub struct Wait {
 impl Wait {
     /// The version of the persisted form that this build writes.
     pub const VERSION: u32 = 1;
+
+    /// Digest of a question: which wait of which run it is, what it asks and shows, and what an
+    /// answer must look like.
+    pub(crate) fn question_digest(
+        run: RunId,
+        id: &WaitId,
+        tool: &ToolId,
+        request: &WaitRequest,
+    ) -> ContentDigest {
+        ContentDigest::of_value(&serde_json::json!({
+            "run_id": run,
+            "wait_id": id,
+            "tool_id": tool,
+            "prompt": request.prompt,
+            "shown": request.shown,
+            "schema": request.schema,
+        }))
+    }
+
+    /// The receipt of a wait that was closed without an input.
+    pub(crate) fn receipt(&self, closed: Closed, at: Timestamp) -> Receipt {
+        Receipt {
+            wait_id: self.id.clone(),
+            tool_id: self.tool_id.clone(),
+            closed,
+            at,
+            by: None,
+            request_id: None,
+            question: self.question.clone(),
+            input: None,
+            keys: self.keys.clone(),
+        }
+    }
+
+    /// The receipt of an answer that was accepted at that time.
+    pub(crate) fn answered(&self, answer: &Answer, at: Timestamp) -> Receipt {
+        Receipt {
+            by: answer.by.clone(),
+            request_id: answer.request_id.clone(),
+            input: Some(ContentDigest::of_value(&answer.input)),
+            ..self.receipt(Closed::Answered, at)
+        }
+    }
 }
 
 /// SHA-256 over the canonical JSON (RFC 8785) of something, in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ContentDigest(pub String);
+
+impl ContentDigest {
+    /// The digest of a JSON value, which always has a canonical form: its keys are texts and its
+    /// numbers are finite.
+    pub(crate) fn of_value(value: &Value) -> Self {
+        Self::of(value).unwrap_or_else(|_| Self(hex::encode(Sha256::digest(value.to_string()))))
+    }
+
+    /// The digest of a value.
+    ///
+    /// RFC 8785 writes every number as a double. Whole numbers that no double holds are digested
+    /// beside that text, so that two different values never share a digest.
+    ///
+    /// # Errors
+    /// `SerializationError` for what has no faithful JSON form; see [`crate::value::to_value`].
+    ///
+    /// ```
+    /// use dynamic_flow::wait::ContentDigest;
+    /// use serde_json::json;
+    ///
+    /// let digest = ContentDigest::of(&json!({ "b": 1, "a": [true] })).unwrap();
+    /// assert_eq!(digest, ContentDigest::of(&json!({ "a": [true], "b": 1.0 })).unwrap());
+    /// assert_eq!(digest.0.len(), 64);
+    /// ```
+    pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
+        let value = to_value(value)?;
+        let canonical = serde_json_canonicalizer::to_vec(&value).map_err(|_| {
+            Error::new(ErrorKind::SerializationError, "the value has no canonical JSON form")
+        })?;
+        let mut digest = Sha256::new_with_prefix(canonical);
+        let mut inexact = Vec::new();
+        collect_inexact(&value, &mut String::new(), &mut inexact);
+        inexact.sort_unstable();
+        for (pointer, number) in inexact {
+            // JSON text holds no zero byte: nothing else can look like this.
+            digest.update(format!("\0{pointer}\0{number}"));
+        }
+        Ok(Self(hex::encode(digest.finalize())))
+    }
+}
+
+/// The whole numbers that would change as doubles, with their places.
+fn collect_inexact(value: &Value, pointer: &mut String, found: &mut Vec<(String, String)>) {
+    let len = pointer.len();
+    match value {
+        Value::Number(number) => {
+            let whole = number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from));
+            #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
+            if whole.is_some_and(|whole| whole as f64 as i128 != whole) {
+                found.push((pointer.clone(), number.to_string()));
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                pointer.push_str(&format!("/{index}"));
+                collect_inexact(item, pointer, found);
+                pointer.truncate(len);
+            }
+        }
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                // A length, so that no name can look like several.
+                pointer.push_str(&format!("/{}:{name}", name.len()));
+                collect_inexact(field, pointer, found);
+                pointer.truncate(len);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
+    }
+}
 
 /// What is given to a wait: the input, by whom, and an id that makes a retried request recognisable.
 ///
@@ -257,12 +309,58 @@ pub(crate) mod present {
         value: &Option<Value>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        value.serialize(serializer)
+        // Not as an option: of a `Some` that is null, the checking serialiser would say that it is lost.
+        match value {
+            Some(value) => value.serialize(serializer),
+            None => serializer.serialize_none(),
+        }
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<Value>, D::Error> {
         Value::deserialize(deserializer).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_digest_is_sha256_of_the_canonical_form() {
+        // printf '{"a":"\u00fc","b":[1,1e+30]}' | sha256sum
+        let value = json!({ "b": [1.0, 1e30], "a": "ü" });
+        let expected = hex::encode(Sha256::digest("{\"a\":\"ü\",\"b\":[1,1e+30]}"));
+        assert_eq!(ContentDigest::of(&value).unwrap().0, expected);
+        assert_eq!(ContentDigest::of(&f64::NAN).unwrap_err().kind(), ErrorKind::SerializationError);
+    }
+
+    #[test]
+    fn numbers_beyond_a_double_do_not_share_a_digest() {
+        let digest = |value: Value| ContentDigest::of(&value).unwrap();
+        let exact = 1_u64 << 53;
+        assert_ne!(digest(json!(exact)), digest(json!(exact + 1)));
+        assert_ne!(digest(json!([exact, exact + 1])), digest(json!([exact + 1, exact])));
+        assert_ne!(digest(json!(u64::MAX)), digest(json!(u64::MAX - 1)));
+        assert_ne!(digest(json!({ "a/0": [exact + 1] })), digest(json!({ "a/0": [exact] })));
+        assert_eq!(digest(json!(exact)), digest(json!(9_007_199_254_740_992.0)));
+    }
+
+    #[test]
+    fn a_present_null_stays_present() {
+        let request = WaitRequest {
+            prompt: String::new(),
+            shown: None,
+            schema: Schema::any(),
+            deadline: Deadline::Never,
+            default: Some(Value::Null),
+            metadata: Metadata::new(),
+            saved: None,
+        };
+        let read: WaitRequest = crate::value::from_value(to_value(&request).unwrap()).unwrap();
+        assert_eq!(read, request);
     }
 }

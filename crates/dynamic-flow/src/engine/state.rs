@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     clock::Timestamp,
-    flow::ir::BodyName,
+    flow::ir::{Body, BodyName},
     id::{FlowId, RunId, StepId, ToolId, WaitId},
     position::Position,
     wait::{ContentDigest, Metadata, Receipt, Wait, present},
@@ -122,6 +122,110 @@ impl Snapshot {
     pub const FORMAT: u32 = 1;
     /// How many receipts a snapshot keeps; a key is recognised as answered as long as its receipt is kept.
     pub const MAX_RECEIPTS: usize = 64;
+
+    /// A run at the very start of its flow.
+    pub fn start(run_id: RunId, flow: FlowStamp, body: &Body, input: Value) -> Self {
+        Self {
+            format: Self::FORMAT,
+            sequence: 0,
+            run_id,
+            flow,
+            metadata: Metadata::new(),
+            input: input.clone(),
+            status: RunStatus::Running,
+            root: Branch {
+                body: BodyName::Main,
+                iteration: 1,
+                step: body.first().map(|step| step.id.clone()),
+                value: input,
+                vars: BTreeMap::new(),
+                state: StepState::Ready,
+            },
+            waits: Vec::new(),
+            receipts: Vec::new(),
+            earlier_receipts: 0,
+            opened_waits: 0,
+            calls: 0,
+            output: None,
+            ended: None,
+        }
+    }
+
+    /// The earliest timer of the run: a deadline, the end of a sleep, a pause or a timeout.
+    pub fn due_at(&self) -> Option<Timestamp> {
+        let deadlines = self.waits.iter().filter_map(|wait| wait.expires_at);
+        if self.status.is_final() { None } else { deadlines.chain(self.root.timers()).min() }
+    }
+
+    /// Whether it was failed from outside, and not at a step: it is as it was committed last.
+    pub fn is_set_aside(&self) -> bool {
+        let aside = [Failure::POISONED, Failure::UNCOMMITTABLE];
+        matches!(&self.ended, Some(Ended::Failed(failure)) if aside.contains(&&*failure.code))
+    }
+
+    /// The positions of the steps that the run stands in, leaves only.
+    pub fn positions(&self) -> Vec<Position> {
+        let mut leaves = Vec::new();
+        self.root.collect_leaves(&Position::default(), &mut leaves);
+        leaves
+    }
+
+    /// The open wait of that id.
+    pub fn wait(&self, id: &WaitId) -> Option<&Wait> {
+        self.waits.iter().find(|wait| wait.id == *id)
+    }
+
+    /// Keeps a receipt; the oldest one beyond [`Snapshot::MAX_RECEIPTS`] is only counted.
+    pub(crate) fn keep(&mut self, receipt: Receipt) {
+        self.receipts.push(receipt);
+        if self.receipts.len() > Self::MAX_RECEIPTS {
+            self.receipts.remove(0);
+            self.earlier_receipts += 1;
+        }
+    }
+}
+
+impl Branch {
+    /// Whether nothing in it can go on without an answer or a timer.
+    pub fn is_parked(&self) -> bool {
+        match &self.state {
+            StepState::Ready | StepState::Calling { .. } => false,
+            StepState::Waiting { .. } | StepState::Sleeping { .. } | StepState::Failed => true,
+            StepState::Inside { branches, memo } => {
+                matches!(memo, Memo::Retry { until: Some(_), .. })
+                    || branches.iter().all(Self::is_parked)
+            }
+        }
+    }
+
+    fn timers(&self) -> Box<dyn Iterator<Item = Timestamp> + '_> {
+        match &self.state {
+            StepState::Sleeping { until } => Box::new(std::iter::once(*until)),
+            StepState::Inside { memo: Memo::Retry { until: Some(until), .. }, .. } => {
+                Box::new(std::iter::once(*until))
+            }
+            StepState::Inside { branches, memo } => {
+                let own = match memo {
+                    Memo::Timeout { deadline } => Some(*deadline),
+                    _ => None,
+                };
+                Box::new(own.into_iter().chain(branches.iter().flat_map(Self::timers)))
+            }
+            _ => Box::new(std::iter::empty()),
+        }
+    }
+
+    fn collect_leaves(&self, at: &Position, leaves: &mut Vec<Position>) {
+        let Some(step) = &self.step else { return };
+        match &self.state {
+            StepState::Inside { branches, .. } if !branches.is_empty() => {
+                for branch in branches {
+                    branch.collect_leaves(&at.join(step.clone(), branch.iteration), leaves);
+                }
+            }
+            _ => leaves.push(at.join(step.clone(), 1)),
+        }
+    }
 }
 
 /// Why a run that has not completed ended.
@@ -150,7 +254,7 @@ pub enum Ended {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
     /// What to catch it by: `tool`, `panic`, `input_invalid`, `output_invalid`, `expression`,
-    /// `timeout`, `wait_timed_out`, `no_such_arm`, `poisoned`, or a tool's own.
+    /// `timeout`, `wait_timed_out`, `no_such_arm`, `poisoned`, `uncommittable`, or a tool's own.
     pub code: String,
     /// What happened.
     pub message: String,
@@ -166,6 +270,10 @@ pub struct Failure {
 impl Failure {
     /// The code of a wait whose deadline passed without a default.
     pub const WAIT_TIMED_OUT: &'static str = "wait_timed_out";
+    /// The code of a run whose state could not be committed: it is too large, or has no JSON form.
+    pub const UNCOMMITTABLE: &'static str = "uncommittable";
+    /// The code of a run that was taken over again and again without getting further.
+    pub const POISONED: &'static str = "poisoned";
 }
 
 /// One live thread of a run: a body that is being gone through.

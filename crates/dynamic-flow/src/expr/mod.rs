@@ -1,7 +1,15 @@
 //! Computations in flows: Rust closures, CEL expressions and templates, all bounded.
 
+mod arithmetic;
 mod cel;
+mod convert;
+mod eval;
+mod functions;
+mod meter;
+mod program;
 mod template;
+mod times;
+mod value;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -22,7 +30,7 @@ pub enum Compute {
     Value(Value),
     /// A CEL expression over `value`, `vars` and `input`.
     Cel(Cel),
-    /// A minijinja template over the same names; gives a text.
+    /// A template over the same names; gives a text.
     Template(Template),
     /// An object of computed fields.
     Object(BTreeMap<String, Compute>),

@@ -35,6 +35,21 @@ pub struct FlowDef {
     pub document: Option<Arc<str>>,
 }
 
+impl FlowDef {
+    /// A flow that takes anything and does nothing.
+    pub fn empty(id: FlowId) -> Self {
+        Self {
+            id,
+            name: String::new(),
+            description: String::new(),
+            input: Schema::any(),
+            output: Schema::any(),
+            body: Body::new(),
+            document: None,
+        }
+    }
+}
+
 /// Steps that happen one after the other, each working on the value that the one before gave.
 pub type Body = Vec<Step>;
 

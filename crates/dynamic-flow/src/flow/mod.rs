@@ -1,23 +1,48 @@
 //! Flows: definitions of what happens, step by step.
 
+pub mod build;
+mod check;
+mod compare;
+pub mod document;
+mod draw;
 pub mod ir;
+mod upgrade;
 
-use std::{marker::PhantomData, sync::Arc};
+use std::{
+    fmt,
+    marker::PhantomData,
+    sync::{Arc, OnceLock},
+};
 
 use serde_json::Value;
 
+use self::upgrade::Upgrade;
+use crate::{Result, wait::ContentDigest};
+
+pub use build::{Arms, CaughtError, FlowBuilder, Var};
+pub use check::{MAX_NESTING, MAX_STEPS, check};
+pub use compare::{Fit, compare, compare_defs, fingerprint};
+pub use document::{document_schema, parse_duration};
+pub use draw::{dot, mermaid};
 pub use ir::{Backoff, Body, BodyName, FlowDef, Step, StepKind, ToolRef};
 
 /// A checked flow, from type `I` to type `O`; any JSON where it was read from a document.
-#[derive(Debug)]
 pub struct Flow<I = Value, O = Value> {
     def: Arc<FlowDef>,
+    fingerprint: Arc<OnceLock<ContentDigest>>,
+    upgrades: Vec<Upgrade>,
     types: PhantomData<fn(I) -> O>,
 }
 
 impl<I, O> Clone for Flow<I, O> {
     fn clone(&self) -> Self {
-        Self { def: self.def.clone(), types: PhantomData }
+        self.clone_parts()
+    }
+}
+
+impl<I, O> fmt::Debug for Flow<I, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Flow").field(&self.def).finish()
     }
 }
 
@@ -27,13 +52,34 @@ impl<I, O> Flow<I, O> {
         &self.def
     }
 
+    /// Digest of all that can be compared of the flow, worked out once; see [`fingerprint`].
+    ///
+    /// # Errors
+    /// As [`fingerprint`].
+    pub fn fingerprint(&self) -> Result<&ContentDigest> {
+        if let Some(known) = self.fingerprint.get() {
+            return Ok(known);
+        }
+        let fresh = fingerprint(&self.def)?;
+        Ok(self.fingerprint.get_or_init(|| fresh))
+    }
+
     pub(crate) fn from_def(def: Arc<FlowDef>) -> Self {
-        Self { def, types: PhantomData }
+        Self { def, fingerprint: Arc::default(), upgrades: Vec::new(), types: PhantomData }
+    }
+
+    fn clone_parts<J, P>(&self) -> Flow<J, P> {
+        Flow {
+            def: self.def.clone(),
+            fingerprint: self.fingerprint.clone(),
+            upgrades: self.upgrades.clone(),
+            types: PhantomData,
+        }
     }
 
     /// The same flow with its types forgotten.
     #[must_use]
     pub fn erase(&self) -> Flow {
-        Flow::from_def(self.def.clone())
+        self.clone_parts()
     }
 }

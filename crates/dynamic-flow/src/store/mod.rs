@@ -27,7 +27,7 @@ pub use self::file::{FileStore, Rebuilt};
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::SqliteStore;
 pub use self::{
-    check::{MAX_COUNTER, MAX_METADATA_ENTRIES, MAX_METADATA_NAME_BYTES, MAX_METADATA_TEXT_BYTES},
+    check::MAX_COUNTER,
     memory::MemoryStore,
     open::{DEFAULT_STORE, STORE_VARIABLE, compiled_in, open, open_from_env},
 };
@@ -91,10 +91,32 @@ pub struct Lease {
     pub until: Timestamp,
 }
 
-/// A name under which due runs are offered to workers: a flow's id, or `@documents`, or `@purge`.
+/// A name under which due runs are offered to workers. Flow ids have no `@`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Queue(pub String);
+
+impl Queue {
+    /// The queue of the runs of a flow in code: only who has the code may claim them.
+    pub fn of_flow(id: &FlowId) -> Self {
+        Self(id.to_string())
+    }
+
+    /// The queue of the runs that carry their document: anybody may claim them.
+    pub fn documents() -> Self {
+        Self("@documents".into())
+    }
+
+    /// The queue of ended runs, which are due when their retention is over.
+    pub fn purge() -> Self {
+        Self("@purge".into())
+    }
+
+    /// The queue of states that were suspended without a flow.
+    pub fn states() -> Self {
+        Self("@states".into())
+    }
+}
 
 impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

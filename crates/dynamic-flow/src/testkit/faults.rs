@@ -124,6 +124,7 @@ pub struct Faults {
 struct Plan {
     calls: BTreeMap<Operation, u64>,
     failures: BTreeSet<Call>,
+    broken: BTreeSet<(Operation, Moment)>,
     pauses: BTreeMap<Call, Arc<watch::Sender<Stage>>>,
     offline: bool,
     hook: Option<Hook>,
@@ -166,6 +167,19 @@ impl Faults {
         self.fail(operation, self.calls(operation) + 1, moment);
     }
 
+    /// Makes every call of an operation fail from the next one on, until [`Faults::heal`].
+    pub fn fail_all(&self, operation: Operation, moment: Moment) {
+        self.lock().broken.insert((operation, moment));
+    }
+
+    /// Makes nothing fail any more, now or later.
+    pub fn heal(&self) {
+        let mut plan = self.lock();
+        plan.failures.clear();
+        plan.broken.clear();
+        plan.offline = false;
+    }
+
     /// Makes all calls fail, or no longer: the database is away, and comes back.
     pub fn offline(&self, offline: bool) {
         self.lock().offline = offline;
@@ -197,7 +211,8 @@ impl Faults {
     async fn at(&self, call: Call) -> Result<()> {
         let (hook, pause, failure, offline) = {
             let mut plan = self.lock();
-            let failure = plan.failures.remove(&call);
+            let failure =
+                plan.failures.remove(&call) | plan.broken.contains(&(call.operation, call.moment));
             (plan.hook.clone(), plan.pauses.remove(&call), failure, plan.offline)
         };
         if let Some(hook) = hook {

@@ -4,3 +4,5 @@
 pub mod clock;
 pub mod conformance;
 pub mod faults;
+
+pub use self::{clock::ManualClock, faults::Faults};

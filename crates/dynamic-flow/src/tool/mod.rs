@@ -1,5 +1,13 @@
 //! Tools: units of work with an id, schemas and an `execute`.
 
+mod await_input;
+mod function;
+#[cfg(feature = "http")]
+mod http;
+mod presets;
+mod set;
+mod template;
+
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
@@ -14,6 +22,18 @@ use crate::{
     schema::Schema,
     wait::WaitRequest,
 };
+
+#[cfg(feature = "http")]
+pub use self::http::{HostRule, HttpPolicy, HttpTool, Secret};
+pub use self::{
+    await_input::{About, AnyInput, AwaitInput, AwaitInputDef, FitsPipe},
+    function::{FnTool, ToolFuture, ToolReturn, tool_fn},
+    presets::{
+        Annotation, Approval, ChoiceInput, ChoicesInput, Confirmation, DocumentReview, FormInput,
+        HumanInTheLoop, NumberInput, Preset, ReviewDecision, TextInput,
+    },
+};
+pub use self::{set::SetTool, template::TemplateTool};
 
 /// What a tool is, without how it works.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -130,6 +150,12 @@ pub trait Tool: Send + Sync + 'static {
 }
 
 /// A tool whose input and output are Rust types, as the typed builder needs it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a typed tool",
+    label = "not a typed tool",
+    note = "put `#[tool]` on a function and name the type that it makes: `fn check_stock` makes `CheckStock`",
+    note = "for a question to somebody outside there is `await_input`"
+)]
 pub trait TypedTool: Sized {
     /// What goes in.
     type Input: DeserializeOwned + JsonSchema + Send + 'static;

@@ -48,12 +48,12 @@ fn prepare(path: &Path) -> Result<Connection, Trouble> {
     let mut connection = open(path)?;
     be_patient(&mut connection)?;
     let current = (APPLICATION_ID, MIGRATIONS.len() as i64);
-    // Nothing is changed in a file before it is known to be ours or empty. One transaction, or the
-    // tables that another process is making would look like those of another program.
-    let found = {
-        let transaction = connection.transaction()?;
-        ours(&transaction)?
-    };
+    // Nothing is changed in a file before it is known to be ours or empty. All is read at once:
+    // somebody else may be making the tables at this moment.
+    let at_once = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
+    let found = identity(&at_once)?;
+    refuse_foreign(&at_once, found)?;
+    at_once.finish()?;
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "fullfsync", true)?;
@@ -86,27 +86,34 @@ fn be_patient(connection: &mut Connection) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// The marks of a file that is ours or empty: its application and the version of its schema.
-fn ours(connection: &Connection) -> Result<(i32, i64), Trouble> {
+/// Whose file it is, and of which version of the schema.
+fn identity(connection: &Connection) -> Result<(i32, i64), Trouble> {
     let application = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let version = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let is_ours = match (application, version) {
-        (APPLICATION_ID, newer) if newer > MIGRATIONS.len() as i64 => {
-            return Err(Trouble::Newer(newer));
+    Ok((application, version))
+}
+
+fn refuse_foreign(connection: &Connection, found: (i32, i64)) -> Result<(), Trouble> {
+    match found {
+        (APPLICATION_ID, version) if version > MIGRATIONS.len() as i64 => {
+            Err(Trouble::Newer(version))
         }
+        (APPLICATION_ID, _) => Ok(()),
         (0, 0) => {
-            connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))?
+            let tables: i64 =
+                connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+            if tables == 0 { Ok(()) } else { Err(Trouble::Foreign) }
         }
-        (application, _) => application == APPLICATION_ID,
-    };
-    if is_ours { Ok((application, version)) } else { Err(Trouble::Foreign) }
+        _ => Err(Trouble::Foreign),
+    }
 }
 
 fn migrate(connection: &mut Connection) -> Result<(), Trouble> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Somebody else may have done it while this one waited for the lock.
-    let (_, version) = ours(&transaction)?;
-    let done = usize::try_from(version).unwrap_or(0);
+    let found = identity(&transaction)?;
+    refuse_foreign(&transaction, found)?;
+    let done = usize::try_from(found.1).unwrap_or(0);
     for migration in &MIGRATIONS[done..] {
         transaction.execute_batch(migration)?;
     }

@@ -1,0 +1,223 @@
+//! The pure machine: `(snapshot, event, now) → (snapshot, commands)`. No I/O, no clock, no randomness.
+//!
+//! It works like a future: an event is offered to the tree of branches, [`Machine::apply`] polls
+//! the tree from the root down, and every leaf that the event or the time concerns goes on as far
+//! as it can without anything from outside. What it needs from there comes out as commands.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use serde_json::Value;
+
+use super::{
+    state::{Call, Ended, Failure, RunStatus, Snapshot},
+    turn::{Env, Place, Progress, Turn, describe},
+};
+use crate::{
+    ToolError,
+    clock::Timestamp,
+    flow::ir::{FlowDef, Step},
+    id::{ToolId, WaitId},
+    position::Position,
+    tool::Output,
+    wait::{Answer, Closed, Receipt},
+};
+
+/// Something that happened to a run.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The run begins, or goes on in another process: calls that were being made are made again.
+    Started,
+    /// A call came back.
+    Returned {
+        /// The call.
+        call: u64,
+        /// What it came to.
+        result: Result<Output, ToolError>,
+    },
+    /// A wait was answered, and the answer was accepted.
+    Answered {
+        /// The wait.
+        wait: WaitId,
+        /// The answer.
+        answer: Answer,
+    },
+    /// Time passed.
+    Tick,
+    /// Somebody cancelled the run.
+    Cancelled {
+        /// Who, as far as the caller said.
+        by: Option<String>,
+        /// Why, as far as the caller said.
+        reason: Option<String>,
+    },
+    /// A failed or expired run is to go on from the step that failed.
+    Retried,
+}
+
+/// What the machine wants done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command<'f> {
+    /// Make a call, and tell what it came to.
+    Call(Order<'f>),
+    /// Drop a call: what it comes to is of no interest any more.
+    Abort {
+        /// The call.
+        call: u64,
+    },
+    /// A wait was opened: give it keys and commit.
+    OpenWait(WaitId),
+    /// A wait was closed.
+    CloseWait(Receipt),
+    /// A step began or ended; for those who watch.
+    Trace(Trace),
+}
+
+/// A call to be made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Order<'f> {
+    /// The call.
+    pub call: Call,
+    /// The step that makes it.
+    pub step: &'f Step,
+    /// Where the step is.
+    pub position: Position,
+    /// What it works on.
+    pub input: Value,
+    /// The variables in scope.
+    pub vars: Arc<BTreeMap<String, Value>>,
+    /// The same whenever this very call is made again.
+    pub idempotency_key: String,
+}
+
+/// What a watcher sees of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trace {
+    /// The step.
+    pub position: Position,
+    /// Its kind.
+    pub kind: &'static str,
+    /// What it calls.
+    pub tool_id: Option<ToolId>,
+    /// What happened to it.
+    pub what: Traced,
+}
+
+/// What happened to a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Traced {
+    /// It began.
+    Started,
+    /// It ended.
+    Completed,
+    /// It failed with that code.
+    Failed(String),
+}
+
+/// Moves runs of one flow.
+#[derive(Debug, Clone, Copy)]
+pub struct Machine<'f> {
+    flow: &'f FlowDef,
+    default_timeout: Duration,
+}
+
+impl<'f> Machine<'f> {
+    /// A machine for runs of that flow; `default_timeout` is how long waits stay open that do not
+    /// say it themselves.
+    pub fn new(flow: &'f FlowDef, default_timeout: Duration) -> Self {
+        Self { flow, default_timeout }
+    }
+
+    /// Works an event in, at that time.
+    ///
+    /// Timers that are due at `now` fire in the same turn: a timeout around a step before the event
+    /// reaches the step, a wait's own deadline only if the event is not its answer. An event for a
+    /// call or wait that is not there any more changes nothing.
+    pub fn apply(&self, snapshot: &mut Snapshot, event: Event, now: Timestamp) -> Vec<Command<'f>> {
+        match &event {
+            Event::Retried if matches!(snapshot.status, RunStatus::Failed | RunStatus::Expired) => {
+                snapshot.status = RunStatus::Running;
+                snapshot.ended = None;
+            }
+            _ if snapshot.status.is_final() => return Vec::new(),
+            _ => {}
+        }
+        let mut turn = Turn {
+            run_id: snapshot.run_id,
+            now,
+            default_timeout: self.default_timeout,
+            event: Some(event),
+            calls: snapshot.calls,
+            opened_waits: snapshot.opened_waits,
+            waits: std::mem::take(&mut snapshot.waits),
+            commands: Vec::new(),
+        };
+        if let Some(Event::Cancelled { by, reason }) = &turn.event {
+            let ended = Ended::Cancelled { by: by.clone(), reason: reason.clone() };
+            turn.abandon(&mut snapshot.root, Closed::Cancelled);
+            end(snapshot, RunStatus::Cancelled, ended);
+        } else {
+            let vars = BTreeMap::new();
+            let env = Env { vars: &vars, outer: None, attempt: 1, deadline: None };
+            let progress =
+                turn.poll_body(&self.flow.body, &mut snapshot.root, &Place::default(), env);
+            self.conclude(snapshot, &mut turn, progress);
+        }
+        snapshot.calls = turn.calls;
+        snapshot.opened_waits = turn.opened_waits;
+        snapshot.waits = turn.waits;
+        for command in &turn.commands {
+            if let Command::CloseWait(receipt) = command {
+                snapshot.keep(receipt.clone());
+            }
+        }
+        turn.commands
+    }
+
+    /// Writes down what the root came to.
+    fn conclude(&self, snapshot: &mut Snapshot, turn: &mut Turn<'f>, progress: Progress) {
+        let progress = match progress {
+            Progress::Done(output) => match self.flow.output.validate(&output) {
+                Ok(()) => Progress::Done(output),
+                Err(violations) => Progress::Failed(Failure {
+                    code: "output_invalid".into(),
+                    message: describe("the flow's output does not fit its schema", &violations),
+                    position: Position::default(),
+                    tool_id: None,
+                    retryable: false,
+                }),
+            },
+            other => other,
+        };
+        match progress {
+            Progress::Pending => {
+                snapshot.status = match snapshot.root.is_parked() {
+                    true => RunStatus::Waiting,
+                    false => RunStatus::Running,
+                };
+            }
+            Progress::Done(output) => {
+                snapshot.status = RunStatus::Completed;
+                snapshot.output = Some(output);
+                snapshot.root.value = Value::Null;
+                snapshot.root.vars.clear();
+            }
+            Progress::Failed(failure) => {
+                turn.abandon(&mut snapshot.root, Closed::Superseded);
+                let status = match failure.code.as_str() {
+                    Failure::WAIT_TIMED_OUT => RunStatus::Expired,
+                    _ => RunStatus::Failed,
+                };
+                end(snapshot, status, Ended::Failed(failure));
+            }
+            Progress::Rejected(position, value) => {
+                turn.abandon(&mut snapshot.root, Closed::Superseded);
+                end(snapshot, RunStatus::Rejected, Ended::Rejected { position, value });
+            }
+        }
+    }
+}
+
+fn end(snapshot: &mut Snapshot, status: RunStatus, ended: Ended) {
+    snapshot.status = status;
+    snapshot.ended = Some(ended);
+}

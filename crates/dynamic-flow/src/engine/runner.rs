@@ -1,0 +1,533 @@
+//! The async shell around the machine: makes the calls, feeds back what they come to, and asks for
+//! commits where promises depend on them.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::Future,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::FutureExt as _;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tokio::task::{AbortHandle, JoinSet};
+use tracing::Instrument as _;
+
+use super::{
+    machine::{Command, Event, Machine, Order, Trace},
+    state::{CallKind, Snapshot},
+};
+use crate::{
+    Result, ToolError,
+    clock::{Clock, Timestamp},
+    expr::{Compute, Scope},
+    flow::ir::{FlowDef, StepKind},
+    schema::Schema,
+    tool::{Output, Tool, ToolContext},
+    value::check_depth,
+    wait::{Closed, Receipt},
+};
+
+/// When a run is committed beyond its waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// At waits, before and after tools with effects, and at the end.
+    #[default]
+    Suspensions,
+    /// Before each tool that depends on an earlier one starts, too.
+    EveryStep,
+}
+
+/// Why a commit is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intent {
+    /// The run goes on right after it.
+    Progress,
+    /// Nothing is left to do: the run is parked or has ended.
+    Park,
+}
+
+/// What a commit came to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Committed {
+    /// The snapshot is durable.
+    Done,
+    /// Nothing was written: these were accepted in the meantime and must be worked in first.
+    Merge(Vec<(Event, Timestamp)>),
+}
+
+/// Where a run is committed, and who watches it: the hub.
+#[async_trait]
+pub trait Host: Send {
+    /// Makes the snapshot durable.
+    ///
+    /// # Errors
+    /// When the run is somebody else's now, or the store failed for good: the run stops here and
+    /// what it did since the last commit is discarded.
+    async fn commit(&mut self, snapshot: &mut Snapshot, intent: Intent) -> Result<Committed>;
+
+    /// Ends when something from outside concerns the run: its inbox has grown, or it should stop.
+    /// Once for each.
+    async fn signalled(&mut self);
+
+    /// Whether the run should be committed and let go at the next opportunity.
+    fn stopping(&self) -> bool;
+
+    /// Tells those who watch.
+    fn trace(&mut self, trace: Trace);
+
+    /// Tells those who watch that a wait was closed, once that is durable.
+    fn closed(&mut self, receipt: &Receipt);
+}
+
+/// How a run is driven.
+#[derive(Debug, Clone, Copy)]
+pub struct Drive {
+    /// When it is committed.
+    pub durability: Durability,
+    /// How long a sleep or pause may be to be waited for in this process.
+    pub linger: Duration,
+    /// How long waits stay open that do not say it themselves.
+    pub default_timeout: Duration,
+}
+
+/// Drives a run until it is parked or has ended; gives the snapshot as it was committed last.
+///
+/// # Errors
+/// What [`Host::commit`] fails with.
+pub async fn drive(
+    flow: &FlowDef,
+    snapshot: Snapshot,
+    events: Vec<(Event, Timestamp)>,
+    options: Drive,
+    clock: &dyn Clock,
+    host: &mut dyn Host,
+) -> Result<Snapshot> {
+    let run_input = Arc::new(snapshot.input.clone());
+    let runner = Runner {
+        machine: Machine::new(flow, options.default_timeout),
+        options,
+        clock,
+        host,
+        snapshot,
+        run_input,
+        calls: JoinSet::new(),
+        live: HashMap::new(),
+        turn: Pending::default(),
+    };
+    let events = events.into();
+    runner.run(events).await
+}
+
+/// What a batch of events asked for, and is done once the batch is committed.
+#[derive(Default)]
+struct Pending<'f> {
+    start: Vec<Order<'f>>,
+    abort: Vec<u64>,
+    closed: Vec<Receipt>,
+    /// A commit must come before anything of it is done.
+    commit: bool,
+    /// A wait was closed by something else than its answer: if one was accepted meanwhile, the
+    /// batch did not happen.
+    undo: bool,
+}
+
+struct Runner<'a, 'f> {
+    machine: Machine<'f>,
+    options: Drive,
+    clock: &'a dyn Clock,
+    host: &'a mut dyn Host,
+    snapshot: Snapshot,
+    run_input: Arc<Value>,
+    calls: JoinSet<(u64, Result<Output, ToolError>)>,
+    live: HashMap<u64, (AbortHandle, bool)>,
+    turn: Pending<'f>,
+}
+
+impl<'f> Runner<'_, 'f> {
+    async fn run(mut self, mut events: VecDeque<(Event, Timestamp)>) -> Result<Snapshot> {
+        loop {
+            let before = (!self.snapshot.waits.is_empty()).then(|| self.snapshot.clone());
+            let batch = before.is_some().then(|| events.clone());
+            self.work_in(events);
+            if self.stopped() {
+                match self.host.commit(&mut self.snapshot, Intent::Park).await? {
+                    Committed::Done => {
+                        self.announce();
+                        return Ok(self.snapshot);
+                    }
+                    Committed::Merge(merged) => {
+                        events = self.merge(merged, before, batch);
+                        continue;
+                    }
+                }
+            }
+            if self.turn.commit {
+                match self.host.commit(&mut self.snapshot, Intent::Progress).await? {
+                    Committed::Done => {}
+                    Committed::Merge(merged) => {
+                        events = self.merge(merged, before, batch);
+                        continue;
+                    }
+                }
+            }
+            self.announce();
+            self.turn.commit = false;
+            for call in std::mem::take(&mut self.turn.abort) {
+                if let Some((handle, _)) = self.live.remove(&call) {
+                    handle.abort();
+                }
+            }
+            // A run that is asked to stop starts nothing; its next holder makes these calls.
+            for order in std::mem::take(&mut self.turn.start) {
+                if !self.host.stopping() {
+                    self.start(order);
+                }
+            }
+            events = self.next_events().await;
+        }
+    }
+
+    /// Works events in, with all that follows from them without anything from outside.
+    fn work_in(&mut self, mut events: VecDeque<(Event, Timestamp)>) {
+        while let Some((event, at)) = events.pop_front() {
+            for command in self.machine.apply(&mut self.snapshot, event, at) {
+                match command {
+                    Command::Trace(trace) => self.host.trace(trace),
+                    Command::OpenWait(_) => self.turn.commit = true,
+                    Command::Abort { call } => {
+                        self.turn.start.retain(|order| order.call.id != call);
+                        self.turn.abort.push(call);
+                    }
+                    Command::CloseWait(receipt) => {
+                        if receipt.closed != Closed::Answered {
+                            self.turn.commit = true;
+                            self.turn.undo = true;
+                        }
+                        self.turn.closed.push(receipt);
+                    }
+                    Command::Call(order) if is_computation(&order) => {
+                        let result = compute(&order, &self.run_input, self.snapshot.run_id);
+                        let call = order.call.id;
+                        let result = result.map(Output::Value);
+                        events.push_front((Event::Returned { call, result }, at));
+                    }
+                    Command::Call(order) => {
+                        let every_step = self.options.durability == Durability::EveryStep;
+                        self.turn.commit |= every_step || has_effect(&order);
+                        // Where an answer overtook a timeout, the call that it led to is in the same
+                        // batch as the start of the run, which asks for all calls anew.
+                        if !self.turn.start.iter().any(|known| known.call.id == order.call.id) {
+                            self.turn.start.push(order);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts what was accepted meanwhile in front: before the whole batch if the batch closed a wait
+    /// that may have been answered, else behind it.
+    fn merge(
+        &mut self,
+        merged: Vec<(Event, Timestamp)>,
+        before: Option<Snapshot>,
+        batch: Option<VecDeque<(Event, Timestamp)>>,
+    ) -> VecDeque<(Event, Timestamp)> {
+        let mut events = VecDeque::from(merged);
+        if self.turn.undo
+            && let (Some(before), Some(batch)) = (before, batch)
+        {
+            self.snapshot = before;
+            self.turn = Pending { commit: true, ..Pending::default() };
+            events.extend(batch);
+        } else {
+            self.turn.commit = true;
+        }
+        events
+    }
+
+    fn announce(&mut self) {
+        self.turn.undo = false;
+        for receipt in std::mem::take(&mut self.turn.closed) {
+            self.host.closed(&receipt);
+        }
+    }
+
+    /// Whether nothing is left to do here: the run has ended, waits for answers, sleeps for longer
+    /// than is worth waiting for, or is asked to stop.
+    fn stopped(&self) -> bool {
+        if self.snapshot.status.is_final() {
+            return true;
+        }
+        if self.host.stopping() {
+            return self.live.is_empty();
+        }
+        let idle = self.live.is_empty() && self.turn.start.is_empty();
+        let long = || match self.snapshot.due_at() {
+            Some(due) => self.clock.now().until(due) > self.options.linger,
+            None => true,
+        };
+        idle && (!self.snapshot.waits.is_empty() || long())
+    }
+
+    fn start(&mut self, order: Order<'f>) {
+        let Some(tool) = order.step.kind.tool().and_then(|tool| tool.tool()).cloned() else {
+            let error = ToolError::new("the tool of this step is not at hand").permanent();
+            let id = order.call.id;
+            let handle = self.calls.spawn(async move { (id, Err(error.code("unbound"))) });
+            self.live.insert(id, (handle, false));
+            return;
+        };
+        let context = ToolContext {
+            run_id: self.snapshot.run_id,
+            position: order.position,
+            idempotency_key: order.idempotency_key,
+            attempt: order.call.attempt,
+            variables: order.vars,
+            run_input: self.run_input.clone(),
+        };
+        let effect = tool.spec().effect;
+        let span = tracing::info_span!(
+            "tool",
+            run = %context.run_id,
+            step = %context.position,
+            tool = %tool.spec().id,
+        );
+        let call = perform(tool, order.call.kind, order.input, context).instrument(span);
+        let id = order.call.id;
+        let handle = self.calls.spawn(async move { (id, call.await) });
+        self.live.insert(id, (handle, effect));
+    }
+
+    /// Waits for whatever comes first: a call that returns, a timer, or something from outside.
+    async fn next_events(&mut self) -> VecDeque<(Event, Timestamp)> {
+        let due = self.snapshot.due_at();
+        let timer = async {
+            match due {
+                Some(due) => self.clock.sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        let event = tokio::select! {
+            Some(done) = self.calls.join_next_with_id() => match done {
+                Ok((_, (call, result))) => {
+                    match self.live.remove(&call) {
+                        Some((_, effect)) => {
+                            self.turn.commit |= effect;
+                            Event::Returned { call, result }
+                        }
+                        None => Event::Tick,
+                    }
+                }
+                // Calls catch their panics, and an aborted one is of no interest.
+                Err(_) => Event::Tick,
+            },
+            () = timer => Event::Tick,
+            () = self.host.signalled() => {
+                self.turn.commit = true;
+                Event::Tick
+            }
+        };
+        VecDeque::from([(event, self.clock.now())])
+    }
+}
+
+fn is_computation(order: &Order<'_>) -> bool {
+    matches!(order.call.kind, CallKind::Compute)
+}
+
+fn has_effect(order: &Order<'_>) -> bool {
+    let tool = order.step.kind.tool().and_then(|tool| tool.tool());
+    tool.is_some_and(|tool| tool.spec().effect)
+}
+
+/// Works out what a step computes.
+fn compute(order: &Order<'_>, run_input: &Value, run_id: crate::RunId) -> Result<Value, ToolError> {
+    let scope = Scope { value: &order.input, vars: &order.vars, input: run_input, run_id };
+    let work = || match &order.step.kind {
+        StepKind::Map { compute: it }
+        | StepKind::Filter { predicate: it }
+        | StepKind::Switch { route: it, .. }
+        | StepKind::Fail { message: it, .. }
+        | StepKind::Tool { with: Some(it), .. } => it.evaluate(scope),
+        StepKind::Set { variables } => {
+            let mut set = Map::new();
+            for (name, it) in variables {
+                set.insert(name.clone(), Compute::evaluate(it, scope)?);
+            }
+            Ok(Value::Object(set))
+        }
+        _ => Ok(order.input.clone()),
+    };
+    let value = std::panic::catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|panic| Err(panicked(panic.as_ref())))?;
+    check_depth(&value)
+        .map_err(|error| ToolError::new(error.message()).code("output_invalid").permanent())?;
+    Ok(value)
+}
+
+/// Calls a tool, and holds its input and output against their schemas.
+async fn perform(
+    tool: Arc<dyn Tool>,
+    kind: CallKind,
+    input: Value,
+    context: ToolContext,
+) -> Result<Output, ToolError> {
+    let work = async {
+        match kind {
+            CallKind::OnResume { answer, saved } => tool.on_resume(answer, saved, &context).await,
+            CallKind::Compute | CallKind::Tool { .. } => {
+                if let Err(violations) = tool.spec().input.validate(&input) {
+                    let all: Vec<String> = violations.iter().map(ToString::to_string).collect();
+                    let message = format!("the tool's input does not fit: {}", all.join("; "));
+                    return Err(ToolError::new(message).code("input_invalid").permanent());
+                }
+                tool.execute(input, &context).await
+            }
+        }
+    };
+    let output = catch_panic(work).await?;
+    check_output(&tool, &output)
+        .map_err(|message| ToolError::new(message).code("output_invalid"))?;
+    Ok(output)
+}
+
+/// Says what is wrong with what a tool gave.
+fn check_output(tool: &Arc<dyn Tool>, output: &Output) -> Result<(), String> {
+    let fits = |schema: &Schema, value: &Value, what: &str| {
+        check_depth(value).map_err(|error| format!("{what}: {}", error.message()))?;
+        schema.validate(value).map_err(|violations| {
+            let all: Vec<String> = violations.iter().map(ToString::to_string).collect();
+            format!("{what} does not fit: {}", all.join("; "))
+        })
+    };
+    match output {
+        Output::Value(value) => fits(&tool.spec().output, value, "the tool's output"),
+        Output::Suspend(request) => {
+            let whole = [&request.shown, &request.saved];
+            for value in whole.into_iter().flatten() {
+                check_depth(value).map_err(|error| error.message().to_owned())?;
+            }
+            crate::metadata::check(&request.metadata)
+                .map_err(|error| error.message().to_owned())?;
+            match &request.default {
+                Some(default) => fits(&request.schema, default, "the default of the wait"),
+                None => Ok(()),
+            }
+        }
+    }
+}
+
+async fn catch_panic(
+    work: impl Future<Output = Result<Output, ToolError>>,
+) -> Result<Output, ToolError> {
+    AssertUnwindSafe(work)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
+}
+
+/// A panic as the error of the step it happened in.
+fn panicked(panic: &(dyn std::any::Any + Send)) -> ToolError {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned());
+    let message =
+        text.map_or_else(|| "it panicked".to_owned(), |text| format!("it panicked: {text}"));
+    ToolError::new(message).code("panic")
+}
+
+#[cfg(all(test, feature = "testkit"))]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        Answer, Flow, RunId,
+        engine::{RunStatus, state::FlowStamp},
+        hours,
+        testkit::ManualClock,
+        tool::{AwaitInput, tool_fn},
+        wait::ContentDigest,
+    };
+
+    const START: Timestamp = Timestamp::from_millis(1_795_420_800_000);
+
+    /// Takes every commit, but has something come in before the first.
+    struct Overtaken(Vec<(Event, Timestamp)>, Vec<Closed>);
+
+    #[async_trait]
+    impl Host for Overtaken {
+        async fn commit(&mut self, _: &mut Snapshot, _: Intent) -> Result<Committed> {
+            match std::mem::take(&mut self.0) {
+                overtaking if overtaking.is_empty() => Ok(Committed::Done),
+                overtaking => Ok(Committed::Merge(overtaking)),
+            }
+        }
+
+        async fn signalled(&mut self) {
+            std::future::pending().await
+        }
+
+        fn stopping(&self) -> bool {
+            false
+        }
+
+        fn trace(&mut self, _: Trace) {}
+
+        fn closed(&mut self, receipt: &Receipt) {
+            self.1.push(receipt.closed);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_overtakes_a_timeout_is_worked_in_once() {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = calls.clone();
+        let flow = Flow::input::<bool>("overtaken")
+            .await_input(AwaitInput::<bool>::new("ask").timeout(hours(1)))
+            .tool(tool_fn("count", move |yes: bool| {
+                counted.fetch_add(1, Ordering::SeqCst);
+                async move { Ok::<_, ToolError>(yes) }
+            }))
+            .build()
+            .unwrap();
+        let options = Drive {
+            durability: Durability::Suspensions,
+            linger: Duration::ZERO,
+            default_timeout: hours(24),
+        };
+        let stamp = FlowStamp {
+            id: flow.def().id.clone(),
+            fingerprint: ContentDigest(String::new()),
+            document: None,
+            steps: Vec::new(),
+        };
+        let run = RunId::new(START).unwrap();
+        let snapshot = Snapshot::start(run, stamp, &flow.def().body, json!(true));
+        let clock = ManualClock::new(START);
+        let mut host = Overtaken(Vec::new(), Vec::new());
+        let events = vec![(Event::Started, START)];
+        let parked = drive(flow.def(), snapshot, events, options, &clock, &mut host).await.unwrap();
+        assert_eq!(parked.status, RunStatus::Waiting);
+
+        clock.advance(hours(2));
+        let now = clock.now();
+        let wait = parked.waits[0].id.clone();
+        let answered = Event::Answered { wait, answer: Answer::new(json!(true)) };
+        let mut host = Overtaken(vec![(answered, START)], Vec::new());
+        let events = vec![(Event::Started, now), (Event::Tick, now)];
+        let ended = drive(flow.def(), parked, events, options, &clock, &mut host).await.unwrap();
+        assert_eq!(ended.status, RunStatus::Completed);
+        assert_eq!(host.1, [Closed::Answered], "the timeout did not happen");
+        assert_eq!(calls.load(Ordering::SeqCst), 1, "its tool was called once");
+    }
+}

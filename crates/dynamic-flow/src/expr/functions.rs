@@ -1,0 +1,423 @@
+//! The functions that expressions may call.
+
+use jiff::SignedDuration;
+
+use super::{
+    arithmetic, convert,
+    eval::Eval,
+    meter::{Fail, Meter, bytes},
+    times,
+    value::{List, Val},
+};
+
+/// A function, which gets the target of a method call as its first argument.
+type Body = for<'a> fn(&Given<'_, 'a>) -> Eval<'a>;
+
+/// How a function is called: `f(x)`, `x.f()`, or either.
+#[derive(Clone, Copy, PartialEq)]
+enum Style {
+    Function,
+    Method,
+    Both,
+}
+
+pub(super) struct Entry {
+    name: &'static str,
+    style: Style,
+    /// The fewest and the most arguments, the target included.
+    arguments: (usize, usize),
+    body: Body,
+}
+
+const fn entry(name: &'static str, style: Style, arguments: (usize, usize), body: Body) -> Entry {
+    Entry { name, style, arguments, body }
+}
+
+const FUNCTIONS: [Entry; 43] = [
+    entry("size", Style::Both, (1, 1), size),
+    entry("type", Style::Function, (1, 1), |given| Ok(Val::Type(given.args[0].type_name()))),
+    entry("dyn", Style::Function, (1, 1), |given| Ok(given.args[0].clone())),
+    entry("bool", Style::Function, (1, 1), convert::to_bool),
+    entry("int", Style::Function, (1, 1), convert::to_int),
+    entry("uint", Style::Function, (1, 1), convert::to_uint),
+    entry("double", Style::Function, (1, 1), convert::to_double),
+    entry("string", Style::Function, (1, 1), convert::to_string),
+    entry("bytes", Style::Function, (1, 1), convert::to_bytes),
+    entry("timestamp", Style::Function, (1, 1), times::timestamp),
+    entry("duration", Style::Function, (1, 1), times::duration),
+    entry("contains", Style::Method, (2, 2), |given| {
+        given.texts(|text, part| Ok(Val::Bool(text.contains(part))))
+    }),
+    entry("startsWith", Style::Method, (2, 2), |given| {
+        given.texts(|text, part| Ok(Val::Bool(text.starts_with(part))))
+    }),
+    entry("endsWith", Style::Method, (2, 2), |given| {
+        given.texts(|text, part| Ok(Val::Bool(text.ends_with(part))))
+    }),
+    entry("indexOf", Style::Method, (2, 2), |given| {
+        given.texts(|text, part| Ok(position(text, text.find(part))))
+    }),
+    entry("lastIndexOf", Style::Method, (2, 2), |given| {
+        given.texts(|text, part| Ok(position(text, text.rfind(part))))
+    }),
+    entry("lowerAscii", Style::Method, (1, 1), |given| {
+        given.text(|text| Ok(Val::text(text.to_ascii_lowercase())))
+    }),
+    entry("upperAscii", Style::Method, (1, 1), |given| {
+        given.text(|text| Ok(Val::text(text.to_ascii_uppercase())))
+    }),
+    entry("trim", Style::Method, (1, 1), |given| given.text(|text| Ok(Val::text(text.trim())))),
+    entry("charAt", Style::Method, (2, 2), char_at),
+    entry("substring", Style::Method, (2, 3), substring),
+    entry("replace", Style::Method, (3, 3), replace),
+    entry("split", Style::Method, (2, 2), split),
+    entry("join", Style::Method, (1, 2), join),
+    entry("math.greatest", Style::Function, (1, 8), |given| extreme(given, true)),
+    entry("math.least", Style::Function, (1, 8), |given| extreme(given, false)),
+    entry("math.abs", Style::Function, (1, 1), abs),
+    entry("math.ceil", Style::Function, (1, 1), |given| given.double(f64::ceil)),
+    entry("math.floor", Style::Function, (1, 1), |given| given.double(f64::floor)),
+    entry("math.round", Style::Function, (1, 1), |given| given.double(f64::round)),
+    entry("math.trunc", Style::Function, (1, 1), |given| given.double(f64::trunc)),
+    entry("math.isFinite", Style::Function, (1, 1), |given| match given.args[0].as_double() {
+        Some(double) => Ok(Val::Bool(double.is_finite())),
+        None => given.mismatch(),
+    }),
+    entry("getFullYear", Style::Method, (1, 2), |given| times::part(given, times::Part::Year)),
+    entry("getMonth", Style::Method, (1, 2), |given| times::part(given, times::Part::Month)),
+    entry("getDate", Style::Method, (1, 2), |given| times::part(given, times::Part::Date)),
+    entry("getDayOfMonth", Style::Method, (1, 2), |given| {
+        times::part(given, times::Part::DayOfMonth)
+    }),
+    entry("getDayOfWeek", Style::Method, (1, 2), |given| {
+        times::part(given, times::Part::DayOfWeek)
+    }),
+    entry("getDayOfYear", Style::Method, (1, 2), |given| {
+        times::part(given, times::Part::DayOfYear)
+    }),
+    entry("getHours", Style::Method, (1, 2), |given| times::part(given, times::Part::Hours)),
+    entry("getMinutes", Style::Method, (1, 2), |given| times::part(given, times::Part::Minutes)),
+    entry("getSeconds", Style::Method, (1, 2), |given| times::part(given, times::Part::Seconds)),
+    entry("getMilliseconds", Style::Method, (1, 2), |given| {
+        times::part(given, times::Part::Milliseconds)
+    }),
+    entry("reverse", Style::Method, (1, 1), reverse),
+];
+
+/// What only templates have, where it differs from or adds to the functions.
+const FILTERS: [Entry; 9] = [
+    entry("upper", Style::Method, (1, 1), |given| {
+        given.text(|text| Ok(Val::text(text.to_uppercase())))
+    }),
+    entry("lower", Style::Method, (1, 1), |given| {
+        given.text(|text| Ok(Val::text(text.to_lowercase())))
+    }),
+    entry("length", Style::Method, (1, 1), size),
+    entry("first", Style::Method, (1, 1), |given| end(given, |_| 0)),
+    entry("last", Style::Method, (1, 1), |given| end(given, |length| length.saturating_sub(1))),
+    entry("join", Style::Method, (1, 2), join_any),
+    entry("fixed", Style::Method, (2, 2), fixed),
+    entry("round", Style::Method, (1, 1), |given| given.double(f64::round)),
+    entry("json", Style::Method, (1, 1), |given| {
+        let json = given.args[0].clone().into_json(given.meter)?.to_string();
+        given.meter.spend(bytes(json.len()))?;
+        Ok(Val::text(json))
+    }),
+];
+
+/// A function that an expression calls.
+#[derive(Clone, Copy)]
+pub(super) struct Call {
+    name: &'static str,
+    body: Body,
+}
+
+impl std::fmt::Debug for Call {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl Call {
+    pub(super) fn run<'a>(self, args: &[Val<'a>], meter: &Meter) -> Eval<'a> {
+        (self.body)(&Given { name: self.name, args, meter })
+    }
+}
+
+/// Finds a function by its name and by how it is called; says what is wrong where there is none.
+pub(super) fn find(name: &str, method: bool, arguments: usize) -> Result<Call, String> {
+    let Some(entry) = FUNCTIONS.iter().find(|entry| entry.name == name) else {
+        return Err(format!("there is no function {name}"));
+    };
+    match (entry.style, method) {
+        (Style::Function, true) => return Err(format!("{name} is called as {name}(…)")),
+        (Style::Method, false) => return Err(format!("{name} is called as ….{name}(…)")),
+        _ => {}
+    }
+    let (least, most) = entry.arguments;
+    let given = arguments + usize::from(method);
+    if given < least || given > most {
+        return Err(format!("{name} does not take {arguments} arguments"));
+    }
+    Ok(Call { name: entry.name, body: entry.body })
+}
+
+/// Finds what a template calls as a filter: a function of its own for templates, or any other.
+pub(super) fn find_filter(name: &str, arguments: usize) -> Result<Call, String> {
+    let Some(entry) = FILTERS.iter().chain(&FUNCTIONS).find(|entry| entry.name == name) else {
+        return Err(format!("there is no filter {name}"));
+    };
+    let (least, most) = entry.arguments;
+    if arguments + 1 < least || arguments + 1 > most {
+        return Err(format!("{name} does not take {arguments} arguments"));
+    }
+    Ok(Call { name: entry.name, body: entry.body })
+}
+
+/// What a function is called with.
+pub(super) struct Given<'m, 'a> {
+    name: &'static str,
+    pub(super) args: &'m [Val<'a>],
+    pub(super) meter: &'m Meter,
+}
+
+impl<'a> Given<'_, 'a> {
+    /// Says which types the function does not work for; never which values.
+    pub(super) fn mismatch<T>(&self) -> Result<T, Fail> {
+        let types: Vec<_> = self.args.iter().map(Val::type_name).collect();
+        Fail::because(format!("{} does not work for {}", self.name, types.join(", ")))
+    }
+
+    /// Says what is wrong with the argument.
+    pub(super) fn refuse<T>(&self, problem: &str) -> Result<T, Fail> {
+        Fail::because(format!("{}: {problem}", self.name))
+    }
+
+    /// Reads the first argument as a text and pays for reading and copying it.
+    fn text(&self, body: impl FnOnce(&str) -> Eval<'a>) -> Eval<'a> {
+        match self.args {
+            [Val::Text(text)] => {
+                self.meter.spend(bytes(2 * text.len()))?;
+                body(text)
+            }
+            _ => self.mismatch(),
+        }
+    }
+
+    /// Reads both arguments as texts and pays for searching one for the other.
+    fn texts(&self, body: impl FnOnce(&str, &str) -> Eval<'a>) -> Eval<'a> {
+        match self.args {
+            [Val::Text(text), Val::Text(part)] => {
+                self.meter.spend(bytes(2 * (text.len() + part.len())))?;
+                body(text, part)
+            }
+            _ => self.mismatch(),
+        }
+    }
+
+    fn double(&self, body: fn(f64) -> f64) -> Eval<'a> {
+        match &self.args[0] {
+            // Whole already, and a double might not hold it.
+            whole @ (Val::Int(_) | Val::Uint(_)) => Ok(whole.clone()),
+            Val::Double(double) => Ok(Val::Double(body(*double))),
+            _ => self.mismatch(),
+        }
+    }
+}
+
+/// A length or index as an int.
+fn int<'a>(count: usize) -> Val<'a> {
+    Val::Int(i64::try_from(count).unwrap_or(i64::MAX))
+}
+
+/// Counts texts in characters, as CEL does.
+fn size<'a>(given: &Given<'_, 'a>) -> Eval<'a> {
+    Ok(int(match &given.args[0] {
+        Val::Text(text) => {
+            given.meter.spend(bytes(text.len()))?;
+            text.chars().count()
+        }
+        Val::Bytes(data) => data.len(),
+        Val::List(list) => list.len(),
+        Val::Map(map) => map.len(),
+        _ => return given.mismatch(),
+    }))
+}
+
+/// A byte position as a character position; -1 for none.
+fn position<'a>(text: &str, found: Option<usize>) -> Val<'a> {
+    match found.and_then(|at| text.get(..at)) {
+        Some(before) => int(before.chars().count()),
+        None => Val::Int(-1),
+    }
+}
+
+fn char_at<'a>(given: &Given<'_, 'a>) -> Eval<'a> {
+    match given.args {
+        [Val::Text(text), Val::Int(at)] => {
+            given.meter.spend(bytes(text.len()))?;
+            match usize::try_from(*at).ok().and_then(|at| text.chars().nth(at)) {
+                Some(char) => Ok(Val::text(char.to_string())),
+                None => given.refuse("the index is out of range"),
+            }
+        }
+        _ => given.mismatch(),
+    }
+}
+
+fn substring<'a>(given: &Given<'_, 'a>) -> Eval<'a> {
+    let (text, from, to) = match given.args {
+        [Val::Text(text), Val::Int(from)] => (text, *from, i64::MAX),
+        [Val::Text(text), Val::Int(from), Val::Int(to)] => (text, *from, *to),
+        _ => return given.mismatch(),
+    };
+    given.meter.spend(bytes(3 * text.len()))?;
+    let length = i64::try_from(text.chars().count()).unwrap_or(i64::MAX);
+    let to = if given.args.len() == 2 { length } else { to };
+    if from < 0 || from > to || to > length {
+        return given.refuse("the range is outside of the text");
+    }
+    let (from, count) = (from as usize, (to - from) as usize);
+    Ok(Val::text(text.chars().skip(from).take(count).collect::<String>()))
+}
+
+/// Pays for the result before making it: it may be far longer than what it is made from.
+fn replace<'a>(given: &Given<'_, 'a>) -> Eval<'a> {
+    let [Val::Text(text), Val::Text(from), Val::Text(to)] = given.args else {
+        return given.mismatch();
+    };
+    given.meter.spend(bytes(2 * (text.len() + from.len())))?;
+    let times = text.matches(&**from).count();
+    given.meter.spend(bytes(2 * (text.len() + times.saturating_mul(to.len()))))?;
+    Ok(Val::text(text.replace(&**from, to)))
+}
+
+fn split<'a>(given: &Given<'_, 'a>) -> Eval<'a> {
+    let [Val::Text(text), Val::Text(separator)] = given.args else {
+        return given.mismatch();
+    };
+    given.meter.spend(bytes(2 * (text.len() + separator.len())))?;
+    let mut parts = Vec::new();
+    // An empty separator splits into characters, without the empty ends that Rust adds.
+    let skipped = usize::from(separator.is_empty());
+    let count = text.split(&**separator).count() - 2 * skipped;
+    for part in text.split(&**separator).skip(skipped).take(count) {
+        given.meter.spend(6 + bytes(part.len()))?;
+        parts.push(Val::text(part));
+    }
+    Ok(Val::list(parts))
+}
+
+fn join<'a>(given: &Given<'_, 'a>) -> Eval<'a> {
+    let (list, separator): (_, &str) = match given.args {
+        [Val::List(list)] => (list, ""),
+        [Val::List(list), Val::Text(separator)] => (list, separator),
+        _ => return given.mismatch(),
+    };
+    let mut joined = String::new();
+    for (index, item) in list.iter().enumerate() {
+        let Val::Text(item) = item else {
+            return given.refuse("an item of the list is no string");
+        };
+        given.meter.spend(2 + bytes(2 * (item.len() + separator.len())))?;
+        if index > 0 {
+            joined.push_str(separator);
+        }
+        joined.push_str(&item);
+    }
+    Ok(Val::text(joined))
+}
+
+/// Joins items of any kind, as a template shows them.
+fn join_any<'a>(given: &Given<'_, 'a>) -> Eval<'a> {
+    let Some(Val::List(list)) = given.args.first() else {
+        return given.mismatch();
+    };
+    let shown = list.iter().map(|item| item.shown(given.meter).map(Val::text));
+    let mut args = given.args.to_vec();
+    args[0] = Val::list(shown.collect::<Result<_, _>>()?);
+    join(&Given { name: given.name, args: &args, meter: given.meter })
+}
+
+fn end<'a>(given: &Given<'_, 'a>, index: fn(usize) -> usize) -> Eval<'a> {
+    match &given.args[0] {
+        Val::List(list) => match list.get(index(list.len())) {
+            Some(item) => Ok(item),
+            None => Fail::missing(format!("{}: the list is empty", given.name)),
+        },
+        _ => given.mismatch(),
+    }
+}
+
+/// A number with that many digits behind the point.
+fn fixed<'a>(given: &Given<'_, 'a>) -> Eval<'a> {
+    match (given.args[0].as_double(), &given.args[1]) {
+        (Some(number), Val::Int(digits @ 0..=9)) => {
+            given.meter.spend(bytes(512))?;
+            Ok(Val::text(format!("{number:.*}", *digits as usize)))
+        }
+        (Some(_), Val::Int(_)) => given.refuse("the number of digits is not from 0 to 9"),
+        _ => given.mismatch(),
+    }
+}
+
+fn reverse<'a>(given: &Given<'_, 'a>) -> Eval<'a> {
+    match &given.args[0] {
+        Val::List(list) => {
+            given.meter.spend(2 * list.len())?;
+            let items = (0..list.len()).rev().filter_map(|index| list.get(index));
+            Ok(Val::List(List::Shared(items.collect())))
+        }
+        Val::Text(text) => {
+            given.meter.spend(bytes(2 * text.len()))?;
+            Ok(Val::text(text.chars().rev().collect::<String>()))
+        }
+        _ => given.mismatch(),
+    }
+}
+
+/// The greatest or least of the arguments, or of the items of a single list.
+fn extreme<'a>(given: &Given<'_, 'a>, greatest: bool) -> Eval<'a> {
+    let items: Vec<_> = match given.args {
+        [Val::List(list)] => {
+            given.meter.spend(2 * list.len())?;
+            list.iter().collect()
+        }
+        args => args.to_vec(),
+    };
+    let mut best: Option<Val<'a>> = None;
+    for item in items {
+        if item.as_double().is_none() {
+            return given.refuse("an item is no number");
+        }
+        let better = match &best {
+            None => true,
+            Some(best) => match item.compare(best, given.meter)? {
+                Some(order) => {
+                    if greatest {
+                        order.is_gt()
+                    } else {
+                        order.is_lt()
+                    }
+                }
+                None => false,
+            },
+        };
+        if better {
+            best = Some(item);
+        }
+    }
+    best.map_or_else(|| given.refuse("there are no items"), Ok)
+}
+
+fn abs<'a>(given: &Given<'_, 'a>) -> Eval<'a> {
+    match &given.args[0] {
+        Val::Int(int) if *int < 0 => arithmetic::negate(&given.args[0]),
+        Val::Duration(duration) if *duration < SignedDuration::ZERO => {
+            arithmetic::negate(&given.args[0])
+        }
+        Val::Double(double) => Ok(Val::Double(double.abs())),
+        val @ (Val::Int(_) | Val::Uint(_) | Val::Duration(_)) => Ok(val.clone()),
+        _ => given.mismatch(),
+    }
+}

@@ -1,0 +1,510 @@
+//! The crate's syntax tree, checked against its bounds and made ready to run.
+
+use std::collections::BTreeSet;
+
+use cel::{
+    IdedExpr,
+    common::ast::{
+        CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue, MapExpr, SelectExpr, operators,
+    },
+    parser::PrattParser,
+};
+use regex::{Regex, RegexBuilder};
+
+use super::functions::{Call, find, find_filter};
+
+/// Longest source, in bytes.
+const MAX_SOURCE: usize = 4_096;
+/// Most nodes of the tree.
+const MAX_NODES: usize = 1_000;
+/// Deepest nesting of the tree; a chain of `+` is as deep as it is long.
+const MAX_DEPTH: usize = 50;
+/// How many `map`, `filter`, `all`, … may stand within one another.
+const MAX_LOOPS: usize = 3;
+/// The parser copies the target of each call again: their number bounds its work.
+const MAX_PARENTHESES: usize = 256;
+/// The parser counts the nesting of everything but `?:`.
+const MAX_QUESTION_MARKS: usize = 100;
+/// Most filters behind one expression.
+const MAX_FILTERS: usize = 10;
+/// Most `matches` in one expression or template.
+pub(super) const MAX_PATTERNS: usize = 10;
+/// Longest pattern of `matches`, in bytes.
+const MAX_PATTERN: usize = 256;
+/// Sizes that a compiled pattern may have, in bytes, and what a byte of text then costs.
+const PATTERN_COSTS: [(usize, usize); 2] = [(32 << 10, 16), (512 << 10, 64)];
+
+/// An expression that is ready to run.
+#[derive(Debug)]
+pub(super) struct Program {
+    pub(super) root: Node,
+    /// The variables that it uses by name.
+    pub(super) variables: BTreeSet<String>,
+    /// How many `matches` it has.
+    pub(super) patterns: usize,
+}
+
+/// A step of the evaluation.
+#[derive(Debug)]
+pub(super) enum Node {
+    Literal(Literal),
+    /// The name of a type, as a value.
+    Type(&'static str),
+    Root(Root),
+    /// `vars.NAME`.
+    Variable(String),
+    /// The variable of a loop, counted from the outermost.
+    Local(usize),
+    Field(Box<Node>, String),
+    Has(Box<Node>, String),
+    Index(Box<Node>, Box<Node>),
+    Not(Box<Node>),
+    Negate(Box<Node>),
+    And(Box<[Node; 2]>),
+    Or(Box<[Node; 2]>),
+    Choice(Box<[Node; 3]>),
+    Binary(Operator, Box<[Node; 2]>),
+    List(Vec<Node>),
+    Map(Vec<(Node, Node)>),
+    Loop(Box<Loop>),
+    Call(Call, Vec<Node>),
+    Matches(Box<Node>, Pattern),
+    /// The second where the first is null or lacks something.
+    Default(Box<Node>, Box<Node>),
+}
+
+#[derive(Debug)]
+pub(super) enum Literal {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Uint(u64),
+    Double(f64),
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Root {
+    Value,
+    Vars,
+    Input,
+    Run,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Operator {
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+    Remainder,
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+    In,
+}
+
+impl Operator {
+    const ALL: [(&'static str, &'static str, Self); 12] = [
+        (operators::ADD, "+", Self::Add),
+        (operators::SUBSTRACT, "-", Self::Subtract),
+        (operators::MULTIPLY, "*", Self::Multiply),
+        (operators::DIVIDE, "/", Self::Divide),
+        (operators::MODULO, "%", Self::Remainder),
+        (operators::EQUALS, "==", Self::Equal),
+        (operators::NOT_EQUALS, "!=", Self::NotEqual),
+        (operators::LESS, "<", Self::Less),
+        (operators::LESS_EQUALS, "<=", Self::LessOrEqual),
+        (operators::GREATER, ">", Self::Greater),
+        (operators::GREATER_EQUALS, ">=", Self::GreaterOrEqual),
+        (operators::IN, "in", Self::In),
+    ];
+
+    fn find(function: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(name, _, _)| *name == function).map(|(_, _, operator)| *operator)
+    }
+
+    pub(super) fn sign(self) -> &'static str {
+        Self::ALL.iter().find(|(_, _, other)| *other == self).map_or("", |(_, sign, _)| sign)
+    }
+}
+
+/// A walk over a list, or over the keys of a map.
+#[derive(Debug)]
+pub(super) struct Loop {
+    pub(super) over: Node,
+    pub(super) fold: Fold,
+}
+
+/// What a walk does with each item.
+#[derive(Debug)]
+pub(super) enum Fold {
+    All(Node),
+    Exists(Node),
+    ExistsOne(Node),
+    Collect { guard: Option<Node>, item: Node },
+}
+
+/// A regular expression and what a byte of text costs it.
+#[derive(Debug)]
+pub(super) struct Pattern {
+    pub(super) regex: Regex,
+    pub(super) cost: usize,
+}
+
+/// Parses and checks a source, which may use the variables of the loops around it; the error says
+/// what is wrong with it.
+pub(super) fn compile(source: &str, locals: &[String]) -> Result<Program, String> {
+    let tree = parse(source)?;
+    let mut compiler = Compiler::new(locals);
+    let root = compiler.node(&tree, 0)?;
+    Ok(Program { root, variables: compiler.variables, patterns: compiler.patterns })
+}
+
+/// Like [`compile`], for a source that may go through filters: `value.name | upper | default('?')`.
+/// A filter is a function of what stands before it.
+pub(super) fn compile_filtered(source: &str, locals: &[String]) -> Result<Program, String> {
+    let mut parts = split_filters(source).into_iter();
+    let mut compiler = Compiler::new(locals);
+    let first = parse(parts.next().unwrap_or_default())?;
+    let mut root = compiler.node(&first, 0)?;
+    for (number, part) in parts.enumerate() {
+        if number >= MAX_FILTERS {
+            return Err(format!("has more than {MAX_FILTERS} filters"));
+        }
+        root = compiler.filter(root, &parse(part)?)?;
+    }
+    Ok(Program { root, variables: compiler.variables, patterns: compiler.patterns })
+}
+
+/// Splits at each `|` that is neither part of `||` nor in a text.
+fn split_filters(source: &str) -> Vec<&str> {
+    let bytes = source.as_bytes();
+    let (mut parts, mut start, mut at) = (Vec::new(), 0, 0);
+    while at < bytes.len() {
+        match bytes[at] {
+            quote @ (b'\'' | b'"') => at = end_of_text(bytes, at + 1, quote),
+            b'|' if bytes.get(at + 1) == Some(&b'|') => at += 1,
+            b'|' => {
+                parts.push(&source[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    parts.push(&source[start..]);
+    parts
+}
+
+/// Where the text that begins at `from` has its closing quote, or the source ends.
+pub(super) fn end_of_text(bytes: &[u8], from: usize, quote: u8) -> usize {
+    let mut at = from;
+    while at < bytes.len() && bytes[at] != quote {
+        at += if bytes[at] == b'\\' { 2 } else { 1 };
+    }
+    at
+}
+
+fn parse(source: &str) -> Result<IdedExpr, String> {
+    if source.len() > MAX_SOURCE {
+        return Err(format!("is {} bytes long, at most {MAX_SOURCE} are allowed", source.len()));
+    }
+    let count = |wanted| source.bytes().filter(|byte| *byte == wanted).count();
+    if count(b'(') > MAX_PARENTHESES {
+        return Err(format!("has more than {MAX_PARENTHESES} parentheses"));
+    }
+    if count(b'?') > MAX_QUESTION_MARKS {
+        return Err(format!("has more than {MAX_QUESTION_MARKS} question marks"));
+    }
+    let read = || PrattParser::new().max_recursion_depth(MAX_DEPTH as u16).parse(source);
+    // The parser is not ours: a panic in it is a refusal, not the end of a flow.
+    match std::panic::catch_unwind(read) {
+        Ok(Ok(tree)) => Ok(tree),
+        Ok(Err(errors)) => Err(match errors.errors.first() {
+            Some(error) if error.pos.0 > 0 => {
+                let message = error.msg.trim_start_matches("Syntax error: ");
+                format!("line {}, column {}: {message}", error.pos.0, error.pos.1)
+            }
+            Some(error) => error.msg.clone(),
+            None => "can't be read".to_owned(),
+        }),
+        Err(_) => Err("can't be read".to_owned()),
+    }
+}
+
+struct Compiler {
+    nodes: usize,
+    patterns: usize,
+    /// The variables of the loops around, outermost first.
+    locals: Vec<String>,
+    /// How many of them are loops of the source itself.
+    loops: usize,
+    variables: BTreeSet<String>,
+}
+
+impl Compiler {
+    fn new(locals: &[String]) -> Self {
+        let (locals, variables) = (locals.to_vec(), BTreeSet::new());
+        Self { nodes: 0, patterns: 0, locals, loops: 0, variables }
+    }
+
+    fn node(&mut self, expr: &IdedExpr, depth: usize) -> Result<Node, String> {
+        self.nodes += 1;
+        if self.nodes > MAX_NODES {
+            return Err(format!("has more than {MAX_NODES} parts"));
+        }
+        if depth > MAX_DEPTH {
+            return Err(format!("is nested more than {MAX_DEPTH} levels deep"));
+        }
+        match &expr.expr {
+            Expr::Literal(literal) => Ok(Node::Literal(self.literal(literal))),
+            Expr::Ident(name) => self.name(name),
+            Expr::Select(select) => self.select(select, depth),
+            Expr::Call(call) => self.call(call, depth),
+            Expr::List(list) => Ok(Node::List(self.nodes(&list.elements, depth)?)),
+            Expr::Map(map) => self.map(map, depth),
+            Expr::Comprehension(comprehension) => self.comprehension(comprehension, depth),
+            Expr::Struct(message) => Err(format!("there is no message type {}", message.type_name)),
+            Expr::Unspecified => Err("can't be read".to_owned()),
+        }
+    }
+
+    fn boxed(&mut self, expr: &IdedExpr, depth: usize) -> Result<Box<Node>, String> {
+        self.node(expr, depth + 1).map(Box::new)
+    }
+
+    fn nodes(&mut self, exprs: &[IdedExpr], depth: usize) -> Result<Vec<Node>, String> {
+        exprs.iter().map(|expr| self.node(expr, depth + 1)).collect()
+    }
+
+    fn literal(&self, literal: &LiteralValue) -> Literal {
+        match literal {
+            LiteralValue::Null => Literal::Null,
+            LiteralValue::Boolean(bool) => Literal::Bool(*bool.inner()),
+            LiteralValue::Int(int) => Literal::Int(*int.inner()),
+            LiteralValue::UInt(uint) => Literal::Uint(*uint.inner()),
+            LiteralValue::Double(double) => Literal::Double(*double.inner()),
+            LiteralValue::String(text) => Literal::Text(text.inner().to_owned()),
+            LiteralValue::Bytes(bytes) => Literal::Bytes(bytes.inner().to_vec()),
+        }
+    }
+
+    fn name(&mut self, name: &str) -> Result<Node, String> {
+        const TYPES: [&str; 10] = [
+            "null_type",
+            "bool",
+            "int",
+            "uint",
+            "double",
+            "string",
+            "bytes",
+            "list",
+            "map",
+            "type",
+        ];
+        if let Some(local) = self.locals.iter().rposition(|local| local == name) {
+            return Ok(Node::Local(local));
+        }
+        let name = name.strip_prefix('.').unwrap_or(name);
+        Ok(Node::Root(match name {
+            "value" => Root::Value,
+            "vars" => Root::Vars,
+            "input" => Root::Input,
+            "run" => Root::Run,
+            _ => match TYPES.iter().find(|known| **known == name) {
+                Some(known) => return Ok(Node::Type(known)),
+                None => {
+                    return Err(format!(
+                        "there is no name {name} here, only value, vars, input and run"
+                    ));
+                }
+            },
+        }))
+    }
+
+    fn select(&mut self, select: &SelectExpr, depth: usize) -> Result<Node, String> {
+        let field = select.field.clone();
+        let of = self.boxed(&select.operand, depth)?;
+        match *of {
+            _ if select.test => Ok(Node::Has(of, field)),
+            Node::Root(Root::Vars) => {
+                self.variables.insert(field.clone());
+                Ok(Node::Variable(field))
+            }
+            Node::Root(Root::Run) if field != "id" => {
+                Err(format!("run has no field {field}, only id"))
+            }
+            _ => Ok(Node::Field(of, field)),
+        }
+    }
+
+    fn call(&mut self, call: &CallExpr, depth: usize) -> Result<Node, String> {
+        let name = call.func_name.as_str();
+        if let Some(target) = &call.target {
+            if let Expr::Ident(space) = &target.expr
+                && space == "math"
+                && !self.locals.contains(space)
+            {
+                let function = find(&format!("math.{name}"), false, call.args.len())?;
+                return Ok(Node::Call(function, self.nodes(&call.args, depth)?));
+            }
+            let of = self.node(target, depth + 1)?;
+            if name == "matches" && call.args.len() == 1 {
+                return Ok(Node::Matches(Box::new(of), self.pattern(&call.args[0])?));
+            }
+            let function = find(name, true, call.args.len())?;
+            let mut args = vec![of];
+            args.extend(self.nodes(&call.args, depth)?);
+            return Ok(Node::Call(function, args));
+        }
+        match (name, call.args.as_slice()) {
+            (operators::LOGICAL_NOT, [of]) => Ok(Node::Not(self.boxed(of, depth)?)),
+            (operators::NEGATE, [of]) => Ok(Node::Negate(self.boxed(of, depth)?)),
+            (operators::CONDITIONAL, [condition, one, two]) => Ok(Node::Choice(Box::new([
+                self.node(condition, depth + 1)?,
+                self.node(one, depth + 1)?,
+                self.node(two, depth + 1)?,
+            ]))),
+            (operators::INDEX, [of, key]) => self.index(of, key, depth),
+            ("matches", [of, pattern]) => {
+                Ok(Node::Matches(self.boxed(of, depth)?, self.pattern(pattern)?))
+            }
+            (name, [one, two]) if name.starts_with('_') || name == operators::IN => {
+                let pair = Box::new([self.node(one, depth + 1)?, self.node(two, depth + 1)?]);
+                match (name, Operator::find(name)) {
+                    (operators::LOGICAL_AND, _) => Ok(Node::And(pair)),
+                    (operators::LOGICAL_OR, _) => Ok(Node::Or(pair)),
+                    (_, Some(operator)) => Ok(Node::Binary(operator, pair)),
+                    _ => Err(format!("there is no function {name}")),
+                }
+            }
+            _ => {
+                let function = find(name, false, call.args.len())?;
+                Ok(Node::Call(function, self.nodes(&call.args, depth)?))
+            }
+        }
+    }
+
+    fn filter(&mut self, of: Node, filter: &IdedExpr) -> Result<Node, String> {
+        let (name, args) = match &filter.expr {
+            Expr::Ident(name) => (name.as_str(), [].as_slice()),
+            Expr::Call(call) if call.target.is_none() => {
+                (call.func_name.as_str(), call.args.as_slice())
+            }
+            _ => return Err("what stands behind | must be the name of a filter".to_owned()),
+        };
+        let mut args = self.nodes(args, 0)?;
+        if name == "default" && args.len() == 1 {
+            let fallback = args.remove(0);
+            return Ok(Node::Default(Box::new(of), Box::new(fallback)));
+        }
+        let function = find_filter(name, args.len())?;
+        args.insert(0, of);
+        Ok(Node::Call(function, args))
+    }
+
+    fn index(&mut self, of: &IdedExpr, key: &IdedExpr, depth: usize) -> Result<Node, String> {
+        let of = self.boxed(of, depth)?;
+        let key = self.boxed(key, depth)?;
+        if let (Node::Root(Root::Vars), Node::Literal(Literal::Text(name))) = (&*of, &*key) {
+            self.variables.insert(name.clone());
+            return Ok(Node::Variable(name.clone()));
+        }
+        Ok(Node::Index(of, key))
+    }
+
+    fn map(&mut self, map: &MapExpr, depth: usize) -> Result<Node, String> {
+        let mut entries = Vec::with_capacity(map.entries.len());
+        for entry in &map.entries {
+            let EntryExpr::MapEntry(entry) = &entry.expr else {
+                return Err("has a field where a map has an entry".to_owned());
+            };
+            let key = self.node(&entry.key, depth + 1)?;
+            entries.push((key, self.node(&entry.value, depth + 1)?));
+        }
+        Ok(Node::Map(entries))
+    }
+
+    fn pattern(&mut self, expr: &IdedExpr) -> Result<Pattern, String> {
+        let Expr::Literal(LiteralValue::String(pattern)) = &expr.expr else {
+            return Err("the pattern of matches must be written out as a text".to_owned());
+        };
+        self.patterns += 1;
+        if self.patterns > MAX_PATTERNS {
+            return Err(format!("has more than {MAX_PATTERNS} matches"));
+        }
+        let pattern = pattern.inner();
+        if pattern.len() > MAX_PATTERN {
+            return Err(format!("a pattern of matches is longer than {MAX_PATTERN} bytes"));
+        }
+        let mut problem = String::new();
+        for (size, cost) in PATTERN_COSTS {
+            let mut builder = RegexBuilder::new(pattern);
+            match builder.size_limit(size).nest_limit(20).build() {
+                Ok(regex) => return Ok(Pattern { regex, cost }),
+                Err(regex::Error::CompiledTooBig(_)) => {
+                    problem = "a pattern of matches is too large when compiled".to_owned();
+                }
+                Err(_) => return Err("a pattern of matches is no regular expression".to_owned()),
+            }
+        }
+        Err(problem)
+    }
+
+    /// Reads a macro back from what the parser expanded it to: its steps are few and known, while
+    /// a fold of any shape could grow without bounds.
+    fn comprehension(&mut self, of: &ComprehensionExpr, depth: usize) -> Result<Node, String> {
+        let over = self.node(&of.iter_range, depth + 1)?;
+        if self.loops >= MAX_LOOPS {
+            return Err(format!("has more than {MAX_LOOPS} loops within one another"));
+        }
+        self.loops += 1;
+        self.locals.push(of.iter_var.clone());
+        let fold = self.fold(of, depth + 1)?;
+        self.locals.pop();
+        self.loops -= 1;
+        Ok(Node::Loop(Box::new(Loop { over, fold })))
+    }
+
+    fn fold(&mut self, of: &ComprehensionExpr, depth: usize) -> Result<Fold, String> {
+        let step = as_call(&of.loop_step);
+        match step {
+            Some((operators::LOGICAL_AND, [_, body])) => Ok(Fold::All(self.node(body, depth)?)),
+            Some((operators::LOGICAL_OR, [_, body])) => Ok(Fold::Exists(self.node(body, depth)?)),
+            Some((operators::CONDITIONAL, [guard, step, _])) => {
+                let guard = self.node(guard, depth)?;
+                match self.collected(step, depth)? {
+                    Some(item) => Ok(Fold::Collect { guard: Some(guard), item }),
+                    None => Ok(Fold::ExistsOne(guard)),
+                }
+            }
+            _ => match self.collected(&of.loop_step, depth)? {
+                Some(item) => Ok(Fold::Collect { guard: None, item }),
+                None => Err("has a loop of an unknown kind".to_owned()),
+            },
+        }
+    }
+
+    /// The item of a step `@result + [item]`.
+    fn collected(&mut self, step: &IdedExpr, depth: usize) -> Result<Option<Node>, String> {
+        if let Some((operators::ADD, [_, items])) = as_call(step)
+            && let Expr::List(items) = &items.expr
+            && let [item] = items.elements.as_slice()
+        {
+            return self.node(item, depth).map(Some);
+        }
+        Ok(None)
+    }
+}
+
+fn as_call(expr: &IdedExpr) -> Option<(&str, &[IdedExpr])> {
+    match &expr.expr {
+        Expr::Call(call) if call.target.is_none() => Some((&call.func_name, &call.args)),
+        _ => None,
+    }
+}

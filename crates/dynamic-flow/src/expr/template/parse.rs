@@ -1,0 +1,249 @@
+//! Reads the source of a template.
+
+use std::collections::BTreeSet;
+
+use crate::expr::program::{MAX_PATTERNS, Node, compile_filtered, end_of_text};
+
+/// Longest source, in bytes.
+const MAX_SOURCE: usize = 16 << 10;
+/// Most `{{ }}` and `{% %}`.
+const MAX_BRACKETS: usize = 1_000;
+/// How deeply `if` and `for` may be nested.
+const MAX_LEVELS: usize = 10;
+
+/// A part of a template and the line that it stands on.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) line: usize,
+    pub(super) item: Item,
+}
+
+#[derive(Debug)]
+pub(super) enum Item {
+    Text(String),
+    Show(Node),
+    If { condition: Node, then: Vec<Part>, otherwise: Vec<Part> },
+    For { over: Node, body: Vec<Part>, otherwise: Vec<Part> },
+}
+
+/// Gives the parts and the variables that they read; the error says what is wrong where.
+pub(super) fn parse(source: &str) -> Result<(Vec<Part>, BTreeSet<String>), String> {
+    if source.len() > MAX_SOURCE {
+        return Err(format!("is {} bytes long, at most {MAX_SOURCE} are allowed", source.len()));
+    }
+    let tokens = tokens(source)?;
+    let mut parser = Parser {
+        tokens: tokens.into_iter(),
+        locals: vec![],
+        levels: 0,
+        patterns: 0,
+        variables: BTreeSet::new(),
+    };
+    let (parts, end) = parser.parts()?;
+    match end {
+        None => Ok((parts, parser.variables)),
+        Some(Tag { line, word, .. }) => Err(format!("line {line}: {word} has nothing to end")),
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    Text,
+    Expression,
+    Tag,
+}
+
+struct Token<'s> {
+    kind: Kind,
+    text: &'s str,
+    line: usize,
+}
+
+/// Splits a source into texts, expressions and tags; leaves out comments.
+fn tokens(source: &str) -> Result<Vec<Token<'_>>, String> {
+    let mut tokens = Vec::new();
+    let mut brackets = 0;
+    let (mut rest, mut line, mut trim) = (source, 1, false);
+    loop {
+        let open = rest
+            .match_indices('{')
+            .map(|(at, _)| at)
+            .find(|at| matches!(rest.as_bytes().get(at + 1), Some(b'{' | b'%' | b'#')));
+        let (text, bracket) = rest.split_at(open.unwrap_or(rest.len()));
+        let trim_next = bracket.as_bytes().get(2) == Some(&b'-');
+        let kept = if trim { text.trim_start() } else { text };
+        let kept = if trim_next { kept.trim_end() } else { kept };
+        if !kept.is_empty() {
+            tokens.push(Token { kind: Kind::Text, text: kept, line });
+        }
+        line += count_lines(text);
+        if bracket.is_empty() {
+            return Ok(tokens);
+        }
+        brackets += 1;
+        if brackets > MAX_BRACKETS {
+            return Err(format!("has more than {MAX_BRACKETS} brackets"));
+        }
+        let (kind, close) = match bracket.as_bytes()[1] {
+            b'{' => (Some(Kind::Expression), "}}"),
+            b'%' => (Some(Kind::Tag), "%}"),
+            _ => (None, "#}"),
+        };
+        let body = bracket.get(2..).unwrap_or_default();
+        let end = match kind {
+            Some(_) => end_of_bracket(body, close),
+            None => body.find(close),
+        };
+        let Some(end) = end else {
+            return Err(format!("line {line}: {} is not closed by {close}", &bracket[..2]));
+        };
+        let inner = &body[..end];
+        if let Some(kind) = kind {
+            let text = inner.strip_prefix('-').unwrap_or(inner);
+            let text = text.strip_suffix('-').unwrap_or(text).trim();
+            tokens.push(Token { kind, text, line });
+        }
+        trim = inner.len() > 1 && inner.ends_with('-');
+        line += count_lines(inner);
+        rest = body.get(end + 2..).unwrap_or_default();
+    }
+}
+
+fn count_lines(text: &str) -> usize {
+    text.bytes().filter(|byte| *byte == b'\n').count()
+}
+
+/// Finds the closing bracket, which may also stand in a text or close two maps.
+fn end_of_bracket(body: &str, close: &str) -> Option<usize> {
+    let bytes = body.as_bytes();
+    let (mut at, mut open) = (0, 0_usize);
+    while at < bytes.len() {
+        match bytes[at] {
+            quote @ (b'\'' | b'"') => at = end_of_text(bytes, at + 1, quote),
+            _ if open == 0 && bytes[at..].starts_with(close.as_bytes()) => return Some(at),
+            b'{' => open += 1,
+            b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+/// A tag that ends a part: `else`, `elif`, `endif` or `endfor`.
+struct Tag<'s> {
+    line: usize,
+    word: &'s str,
+    rest: &'s str,
+}
+
+struct Parser<'s> {
+    tokens: std::vec::IntoIter<Token<'s>>,
+    locals: Vec<String>,
+    levels: usize,
+    patterns: usize,
+    variables: BTreeSet<String>,
+}
+
+impl<'s> Parser<'s> {
+    /// Reads up to the tag that ends these parts.
+    fn parts(&mut self) -> Result<(Vec<Part>, Option<Tag<'s>>), String> {
+        let mut parts = Vec::new();
+        while let Some(Token { kind, text, line }) = self.tokens.next() {
+            let item = match kind {
+                Kind::Text => Item::Text(text.to_owned()),
+                Kind::Expression => Item::Show(self.expression(text, line)?),
+                Kind::Tag => {
+                    let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+                    match word {
+                        "if" => self.nested(line, |parser| parser.condition(rest, line))?,
+                        "for" => self.nested(line, |parser| parser.walk(rest, line))?,
+                        "else" | "elif" | "endif" | "endfor" => {
+                            return Ok((parts, Some(Tag { line, word, rest })));
+                        }
+                        _ => {
+                            return Err(format!(
+                                "line {line}: there is no tag {word}, only if, elif, else, endif, \
+                                 for and endfor"
+                            ));
+                        }
+                    }
+                }
+            };
+            parts.push(Part { line, item });
+        }
+        Ok((parts, None))
+    }
+
+    fn nested(
+        &mut self,
+        line: usize,
+        read: impl FnOnce(&mut Self) -> Result<Item, String>,
+    ) -> Result<Item, String> {
+        if self.levels >= MAX_LEVELS {
+            return Err(format!("line {line}: is nested more than {MAX_LEVELS} levels deep"));
+        }
+        self.levels += 1;
+        let item = read(self)?;
+        self.levels -= 1;
+        Ok(item)
+    }
+
+    fn expression(&mut self, source: &str, line: usize) -> Result<Node, String> {
+        let program = compile_filtered(source, &self.locals)
+            .map_err(|problem| format!("line {line}: {problem}"))?;
+        self.patterns += program.patterns;
+        if self.patterns > MAX_PATTERNS {
+            return Err(format!("line {line}: has more than {MAX_PATTERNS} matches"));
+        }
+        self.variables.extend(program.variables);
+        Ok(program.root)
+    }
+
+    fn condition(&mut self, source: &str, line: usize) -> Result<Item, String> {
+        let condition = self.expression(source, line)?;
+        let (then, end) = self.parts()?;
+        let otherwise = match end {
+            Some(Tag { word: "endif", .. }) => Vec::new(),
+            Some(Tag { word: "else", .. }) => self.last("endif", line)?,
+            // An `elif` is an `if` in the `else`, and shares its end.
+            Some(Tag { word: "elif", rest, line }) => {
+                let item = self.nested(line, |parser| parser.condition(rest, line))?;
+                vec![Part { line, item }]
+            }
+            _ => return Err(format!("line {line}: if is not ended by endif")),
+        };
+        Ok(Item::If { condition, then, otherwise })
+    }
+
+    fn walk(&mut self, source: &str, line: usize) -> Result<Item, String> {
+        let (name, over) = match source.split_once(" in ") {
+            Some((name, over)) if is_name(name.trim()) => (name.trim(), over),
+            _ => return Err(format!("line {line}: for must read: for NAME in LIST")),
+        };
+        let over = self.expression(over, line)?;
+        self.locals.push(name.to_owned());
+        let (body, end) = self.parts()?;
+        self.locals.pop();
+        let otherwise = match end {
+            Some(Tag { word: "endfor", .. }) => Vec::new(),
+            Some(Tag { word: "else", .. }) => self.last("endfor", line)?,
+            _ => return Err(format!("line {line}: for is not ended by endfor")),
+        };
+        Ok(Item::For { over, body, otherwise })
+    }
+
+    /// Reads the part behind `else`, which only that tag may end.
+    fn last(&mut self, word: &str, line: usize) -> Result<Vec<Part>, String> {
+        match self.parts()? {
+            (parts, Some(end)) if end.word == word => Ok(parts),
+            _ => Err(format!("line {line}: else is not ended by {word}")),
+        }
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    let mut chars = text.chars();
+    chars.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
+        && chars.all(|char| char.is_ascii_alphanumeric() || char == '_')
+}

@@ -1,0 +1,443 @@
+//! What can be known to be wrong with a flow before it runs.
+
+mod routes;
+mod shape;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use serde_json::{Value, json};
+
+use self::{
+    routes::{Leaf, leaves},
+    shape::Shape,
+};
+use crate::{
+    Finding,
+    expr::Compute,
+    flow::{Body, BodyName, FlowDef, Step, StepKind, ToolRef},
+    id::{MAX_ID_BYTES, id_problem},
+    schema::Schema,
+};
+
+/// The most steps of a flow, those of the flows inside it included.
+pub const MAX_STEPS: usize = 10_000;
+/// How deep steps may nest.
+pub const MAX_NESTING: usize = 16;
+
+/// Where a step stands, by number: a path of bodies and places in them.
+pub(crate) type Address = Vec<(BodyName, usize)>;
+
+/// Computations that a step makes through its tool, where the flow itself does not show them.
+pub(crate) type Hidden = HashMap<Address, Vec<Compute>>;
+
+/// Something wrong, and the step that it is wrong with.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    pub(crate) address: Address,
+    pub(crate) path: String,
+    pub(crate) message: String,
+}
+
+/// Everything that can be known to be wrong with a flow: ids, empty bodies, missing arms, values
+/// that can't fit, steps that never run, variables that nobody sets, times of nothing.
+///
+/// A flow without findings may still fail: what closures and tools do is not known.
+pub fn check(def: &FlowDef) -> Vec<Finding> {
+    let finding = |problem: Problem| Finding {
+        path: problem.path,
+        message: problem.message,
+        line: None,
+        column: None,
+    };
+    problems(def, &Hidden::new()).into_iter().map(finding).collect()
+}
+
+/// As [`check`], with addresses, and with what the tools of some steps compute.
+pub(crate) fn problems(def: &FlowDef, hidden: &Hidden) -> Vec<Problem> {
+    let mut checker = Checker { problems: Vec::new(), hidden, steps: 0, scope: Scope::default() };
+    checker.flow(def, &Spot::default());
+    checker.problems
+}
+
+struct Checker<'h> {
+    problems: Vec<Problem>,
+    hidden: &'h Hidden,
+    steps: usize,
+    scope: Scope,
+}
+
+/// Where the walk is.
+#[derive(Clone, Default)]
+struct Spot {
+    path: String,
+    address: Address,
+}
+
+impl Spot {
+    fn step(&self, step: &Step, name: &BodyName, index: usize) -> Self {
+        let mut address = self.address.clone();
+        address.push((name.clone(), index));
+        let id = step.id.as_str();
+        let path = if self.path.is_empty() { id.to_owned() } else { format!("{}/{id}", self.path) };
+        Self { path, address }
+    }
+}
+
+/// The variables in scope and what is known of them; a body is left by undoing what it set.
+#[derive(Default)]
+struct Scope {
+    vars: HashMap<String, Vec<Shape>>,
+    log: Vec<String>,
+}
+
+impl Scope {
+    fn set(&mut self, name: &str, shape: Shape) {
+        self.vars.entry(name.to_owned()).or_default().push(shape);
+        self.log.push(name.to_owned());
+    }
+
+    fn get(&self, name: &str) -> Option<&Shape> {
+        self.vars.get(name)?.last()
+    }
+
+    fn leave(&mut self, mark: usize) {
+        for name in self.log.drain(mark..) {
+            if let Some(shapes) = self.vars.get_mut(&name) {
+                shapes.pop();
+            }
+        }
+    }
+}
+
+impl Checker<'_> {
+    fn tell(&mut self, spot: &Spot, message: impl Into<String>) {
+        let (address, path) = (spot.address.clone(), spot.path.clone());
+        self.problems.push(Problem { address, path, message: message.into() });
+    }
+
+    fn id(&mut self, spot: &Spot, what: &str, id: &str) {
+        if let Some(problem) = id_problem(id) {
+            self.tell(spot, format!("{what}: {problem}"));
+        }
+    }
+
+    /// What comes out of a flow; none if nothing ever does.
+    fn flow(&mut self, def: &FlowDef, spot: &Spot) -> Option<Shape> {
+        self.id(spot, "the flow's id", def.id.as_str());
+        let scope = std::mem::take(&mut self.scope);
+        if def.body.is_empty() {
+            self.tell(spot, "a flow needs at least one step");
+        }
+        self.siblings(&[&def.body], spot, &[BodyName::Main]);
+        let result = self.body(&def.body, &BodyName::Main, spot, Shape::of_schema(&def.input));
+        self.scope = scope;
+        let result = result?;
+        if let Some(why) = result.misfit(&def.output) {
+            self.tell(spot, format!("what comes out can't fit the flow's output schema: {why}"));
+        }
+        let promised = Shape::of_schema(&def.output);
+        Some(if promised.is_any() { result } else { promised })
+    }
+
+    /// Ids are unique among all bodies of one parent: a position names no body.
+    fn siblings(&mut self, bodies: &[&Body], parent: &Spot, names: &[BodyName]) {
+        let mut seen = HashSet::new();
+        for (body, name) in bodies.iter().zip(names) {
+            for (index, step) in body.iter().enumerate() {
+                if !seen.insert(&step.id) {
+                    let spot = parent.step(step, name, index);
+                    let message = format!(
+                        "another step beside it has the id `{}` too; ids are unique among all \
+                         steps inside one step",
+                        step.id
+                    );
+                    self.tell(&spot, message);
+                }
+            }
+        }
+    }
+
+    fn body(&mut self, body: &Body, name: &BodyName, at: &Spot, start: Shape) -> Option<Shape> {
+        let mark = self.scope.log.len();
+        let mut value = Some(start);
+        let mut told = false;
+        for (index, step) in body.iter().enumerate() {
+            self.steps += 1;
+            if self.steps > MAX_STEPS {
+                if self.steps == MAX_STEPS + 1 {
+                    let message = format!("a flow has at most {MAX_STEPS} steps");
+                    self.tell(&Spot::default(), message);
+                }
+                break;
+            }
+            let spot = at.step(step, name, index);
+            if value.is_none() && !told {
+                told = true;
+                let before = &body[index.saturating_sub(1)].id;
+                self.tell(&spot, format!("can never run: `{before}` before it never goes on"));
+            }
+            let current = value.clone().unwrap_or_else(Shape::any);
+            let next = self.step(step, &spot, current);
+            value = value.and(next);
+        }
+        self.scope.leave(mark);
+        value
+    }
+
+    fn step(&mut self, step: &Step, spot: &Spot, value: Shape) -> Option<Shape> {
+        self.id(spot, "the step's id", step.id.as_str());
+        let bodies = step.kind.bodies();
+        if spot.address.len() > MAX_NESTING {
+            self.tell(spot, format!("steps nest at most {MAX_NESTING} levels deep"));
+            return Some(Shape::any());
+        }
+        if !matches!(step.kind, StepKind::SubFlow { .. }) {
+            let names: Vec<BodyName> = bodies.iter().map(|(name, _)| name.clone()).collect();
+            let all: Vec<&Body> = bodies.iter().map(|(_, body)| *body).collect();
+            self.siblings(&all, spot, &names);
+            // A `keep` of nothing has a meaning: the value, twice.
+            let needs_steps = !matches!(step.kind, StepKind::Keep { .. });
+            let empty =
+                |(name, body): &(BodyName, &Body)| *name == BodyName::Main && body.is_empty();
+            if needs_steps && bodies.iter().any(empty) {
+                self.tell(spot, format!("`{}` needs at least one step", step.kind.name()));
+            }
+        }
+        self.computations(&step.kind, spot);
+        self.kind(&step.kind, spot, value)
+    }
+
+    /// Variables that are read must be set.
+    fn computations(&mut self, kind: &StepKind, spot: &Spot) {
+        let mut names = reads(kind);
+        let hidden = self.hidden;
+        for compute in hidden.get(&spot.address).into_iter().flatten() {
+            read_by(compute, &mut names);
+        }
+        for name in names {
+            if self.scope.get(&name).is_none() {
+                let message = "no step before it, here or around, sets the variable";
+                self.tell(spot, format!("{message} `{name}`"));
+            }
+        }
+    }
+
+    fn kind(&mut self, kind: &StepKind, spot: &Spot, value: Shape) -> Option<Shape> {
+        match kind {
+            StepKind::Input { schema } => {
+                self.fit(spot, &value, schema, "the value can't fit the schema");
+                Some(value.narrowed(schema))
+            }
+            StepKind::Succeed { value } => Some(Shape::constant(value.clone())),
+            StepKind::Fail { code, message } => {
+                if code.is_empty() {
+                    self.tell(spot, "the code of a failure must not be empty");
+                }
+                if !self.shape(message, &value).may_be("string") {
+                    self.tell(spot, "the message of a failure must be text");
+                }
+                None
+            }
+            StepKind::Tool { tool, with } => {
+                let input = with.as_ref().map_or(value.clone(), |with| self.shape(with, &value));
+                self.tool(tool, spot, &input)
+            }
+            StepKind::AwaitInput { tool } => self.tool(tool, spot, &value),
+            StepKind::Map { compute } => Some(self.shape(compute, &value)),
+            StepKind::Tap { body } => {
+                self.body(body, &BodyName::Main, spot, value.clone()).map(|_| value)
+            }
+            StepKind::Filter { predicate } => self.filter(predicate, spot, value),
+            StepKind::Switch { route, arms, otherwise } => {
+                self.route(route, arms, otherwise.is_some(), spot);
+                let arms = arms.iter().map(|(name, body)| (BodyName::Arm(name.clone()), body));
+                let all = arms.chain(otherwise.iter().map(|body| (BodyName::Otherwise, body)));
+                let ends = all.map(|(name, body)| self.body(body, &name, spot, value.clone()));
+                let ends: Vec<Option<Shape>> = ends.collect();
+                // Without arms the switch itself is wrong already; what follows it is not.
+                if ends.is_empty() { Some(Shape::any()) } else { Shape::either(ends) }
+            }
+            StepKind::Keep { body } => {
+                self.body(body, &BodyName::Main, spot, value)?;
+                Some(Shape::described(json!({ "type": "array" })))
+            }
+            StepKind::Set { variables } => {
+                for (name, compute) in variables {
+                    self.id(spot, "the name of a variable", name);
+                    let shape = self.shape(compute, &value);
+                    self.scope.set(name, shape);
+                }
+                Some(value)
+            }
+            StepKind::Get { variable } => {
+                Some(self.scope.get(variable).cloned().unwrap_or_else(Shape::any))
+            }
+            StepKind::SubFlow { flow } => {
+                self.fit(spot, &value, &flow.input, "the value can't fit the flow's input schema");
+                self.flow(flow, spot)
+            }
+            StepKind::Retry { body, attempts, backoff } => {
+                if *attempts == 0 {
+                    self.tell(spot, "a retry makes at least 1 attempt");
+                }
+                if !backoff.factor.is_finite() || backoff.factor < 1.0 {
+                    self.tell(spot, "the factor of a backoff is a number from 1 on");
+                }
+                if backoff.max < backoff.first {
+                    self.tell(spot, "the longest pause of a backoff is shorter than the first");
+                }
+                self.body(body, &BodyName::Main, spot, value)
+            }
+            StepKind::Catch { body, handler, .. } => {
+                let main = self.body(body, &BodyName::Main, spot, value);
+                let error = Shape::described(json!({ "type": "object" }));
+                let handled = self.body(handler, &BodyName::Handler, spot, error);
+                Shape::either(vec![main, handled])
+            }
+            StepKind::Timeout { body, after } => {
+                if after.is_zero() {
+                    self.tell(spot, "a timeout must be longer than nothing");
+                }
+                self.body(body, &BodyName::Main, spot, value)
+            }
+            StepKind::Sleep { duration } => {
+                if duration.is_zero() {
+                    self.tell(spot, "a wait must be longer than nothing");
+                }
+                Some(value)
+            }
+        }
+    }
+
+    fn fit(&mut self, spot: &Spot, value: &Shape, schema: &Schema, what: &str) {
+        if let Some(why) = value.misfit(schema) {
+            self.tell(spot, format!("{what}: {why}"));
+        }
+    }
+
+    fn tool(&mut self, tool: &ToolRef, spot: &Spot, input: &Shape) -> Option<Shape> {
+        self.id(spot, "the tool's id", tool.id.as_str());
+        if tool.tool().is_none() {
+            self.tell(spot, format!("the tool `{}` is named only, it can't be called", tool.id));
+        }
+        let what = format!("what tool `{}` is called with can't fit its input schema", tool.id);
+        self.fit(spot, input, &tool.input, &what);
+        Some(Shape::of_schema(&tool.output))
+    }
+
+    fn filter(&mut self, predicate: &Compute, spot: &Spot, value: Shape) -> Option<Shape> {
+        if *predicate == Compute::Value(Value::Bool(false)) {
+            return None;
+        }
+        let wrong = |leaf: &Leaf| matches!(leaf, Leaf::Known(value) if !value.is_boolean());
+        let shape = self.shape(predicate, &value);
+        if !shape.may_be("boolean") || leaves(predicate).iter().any(wrong) {
+            self.tell(spot, "a filter must give true or false, such as \"${ value.approved }\"");
+        }
+        Some(value)
+    }
+
+    fn route(
+        &mut self,
+        route: &Compute,
+        arms: &BTreeMap<String, Body>,
+        otherwise: bool,
+        spot: &Spot,
+    ) {
+        if arms.is_empty() {
+            self.tell(spot, "a switch needs at least one case");
+            return;
+        }
+        for name in arms.keys().filter(|name| name.is_empty() || name.len() > MAX_ID_BYTES) {
+            let bytes = name.len();
+            let message = format!("the name of a case has 1 to {MAX_ID_BYTES} bytes, not {bytes}");
+            self.tell(spot, message);
+        }
+        if matches!(route, Compute::Object(_) | Compute::List(_)) {
+            self.tell(spot, "a switch must be on text, the name of a case");
+        }
+        let leaves = leaves(route);
+        let mut told = HashSet::new();
+        for leaf in &leaves {
+            let message = match leaf {
+                Leaf::Known(Value::String(name)) if arms.contains_key(name) || otherwise => {
+                    continue;
+                }
+                Leaf::Known(Value::String(name)) if name.is_empty() => {
+                    "none of the cases may be chosen; add a `default`".to_owned()
+                }
+                Leaf::Known(Value::String(name)) => {
+                    format!("`{name}` may be chosen, but there is no such case, and no `default`")
+                }
+                Leaf::Known(_) => "a switch must be on text, the name of a case".to_owned(),
+                Leaf::Unknown => continue,
+            };
+            if told.insert(message.clone()) {
+                self.tell(spot, message);
+            }
+        }
+        if leaves.contains(&Leaf::Unknown) {
+            return;
+        }
+        for name in arms.keys() {
+            if !leaves.contains(&Leaf::Known(Value::String(name.clone()))) {
+                self.tell(spot, format!("the case `{name}` is never chosen"));
+            }
+        }
+    }
+
+    /// What is known of the result of a computation.
+    fn shape(&self, compute: &Compute, value: &Shape) -> Shape {
+        match compute {
+            Compute::Value(constant) => Shape::constant(constant.clone()),
+            Compute::Template(_) => Shape::described(json!({ "type": "string" })),
+            Compute::List(_) => Shape::described(json!({ "type": "array" })),
+            Compute::Object(fields) => Shape::object(
+                fields.iter().map(|(name, field)| (name.clone(), self.shape(field, value))),
+            ),
+            Compute::Cel(cel) => match cel.source().trim() {
+                "value" => value.clone(),
+                source => {
+                    let variable = source.strip_prefix("vars.");
+                    let known = variable.and_then(|name| self.scope.get(name)).cloned();
+                    known.unwrap_or_else(|| match leaves(compute).as_slice() {
+                        [Leaf::Known(constant)] => Shape::constant(constant.clone()),
+                        _ => Shape::any(),
+                    })
+                }
+            },
+            Compute::Code(_) => Shape::any(),
+        }
+    }
+}
+
+/// The variables that a step reads by itself, without the bodies inside it.
+pub(super) fn reads(kind: &StepKind) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    match kind {
+        StepKind::Fail { message: compute, .. }
+        | StepKind::Tool { with: Some(compute), .. }
+        | StepKind::Map { compute }
+        | StepKind::Filter { predicate: compute }
+        | StepKind::Switch { route: compute, .. } => read_by(compute, &mut names),
+        StepKind::Set { variables } => {
+            variables.values().for_each(|compute| read_by(compute, &mut names));
+        }
+        StepKind::Get { variable } => names.extend([variable.clone()]),
+        _ => {}
+    }
+    names
+}
+
+/// The variables that a computation reads.
+fn read_by(compute: &Compute, names: &mut BTreeSet<String>) {
+    match compute {
+        Compute::Cel(cel) => names.extend(cel.variables()),
+        Compute::Template(template) => names.extend(template.variables()),
+        Compute::Object(fields) => fields.values().for_each(|field| read_by(field, names)),
+        Compute::List(items) => items.iter().for_each(|item| read_by(item, names)),
+        Compute::Code(_) | Compute::Value(_) => {}
+    }
+}

@@ -1,0 +1,285 @@
+//! What is known of a value before it is there.
+
+use std::{collections::BTreeSet, rc::Rc};
+
+use serde_json::{Map, Value, json};
+
+use crate::schema::Schema;
+
+/// How deep two schemas are compared.
+const MAX_DEPTH: usize = 16;
+
+/// What is known of a value: a JSON Schema that it fits, or the value itself.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Shape {
+    Fits(Rc<Value>),
+    Is(Rc<Value>),
+}
+
+impl Shape {
+    /// Nothing is known.
+    pub(super) fn any() -> Self {
+        Self::described(Value::Bool(true))
+    }
+
+    pub(super) fn is_any(&self) -> bool {
+        matches!(self, Self::Fits(schema)
+            if **schema == Value::Bool(true) || schema.as_object().is_some_and(Map::is_empty))
+    }
+
+    pub(super) fn constant(value: Value) -> Self {
+        Self::Is(Rc::new(value))
+    }
+
+    pub(super) fn described(schema: Value) -> Self {
+        Self::Fits(Rc::new(schema))
+    }
+
+    pub(super) fn of_schema(schema: &Schema) -> Self {
+        Self::described(schema.essence())
+    }
+
+    /// An object with exactly these fields.
+    pub(super) fn object(fields: impl Iterator<Item = (String, Self)>) -> Self {
+        let properties: Map<String, Value> = fields
+            .map(|(name, shape)| {
+                let schema = match shape {
+                    Self::Fits(schema) => (*schema).clone(),
+                    Self::Is(value) => json!({ "type": type_of(&value), "const": *value }),
+                };
+                (name, schema)
+            })
+            .collect();
+        let required: Vec<&String> = properties.keys().collect();
+        Self::described(json!({
+            "type": "object",
+            "required": required,
+            "properties": properties,
+            "additionalProperties": false,
+        }))
+    }
+
+    /// What is known when one of several ways was gone; none if no way leads anywhere.
+    pub(super) fn either(ways: Vec<Option<Self>>) -> Option<Self> {
+        let mut ways = ways.into_iter().flatten();
+        let first = ways.next()?;
+        Some(if ways.all(|way| way == first) { first } else { Self::any() })
+    }
+
+    /// What is known after the value was found to fit a schema as well.
+    pub(super) fn narrowed(self, schema: &Schema) -> Self {
+        match self {
+            Self::Is(_) => self,
+            Self::Fits(_) => {
+                let narrower = Self::of_schema(schema);
+                if narrower.is_any() { self } else { narrower }
+            }
+        }
+    }
+
+    /// Whether the value may be of that JSON type.
+    pub(super) fn may_be(&self, name: &str) -> bool {
+        match self {
+            Self::Is(value) => type_of(value) == name,
+            Self::Fits(schema) => types(schema).is_none_or(|types| types.contains(name)),
+        }
+    }
+
+    /// Why the value certainly does not fit a schema; none if it may.
+    pub(super) fn misfit(&self, schema: &Schema) -> Option<String> {
+        match self {
+            Self::Is(value) => {
+                let violations = schema.validate(value).err()?;
+                let all: Vec<String> = violations.iter().map(ToString::to_string).collect();
+                Some(all.join("; "))
+            }
+            Self::Fits(given) => conflict(given, schema.as_value(), "", 0),
+        }
+    }
+}
+
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+/// The types that a schema allows, if it says so plainly. A `$ref` may make the rest void.
+fn types(schema: &Value) -> Option<BTreeSet<&str>> {
+    let schema = schema.as_object().filter(|schema| !schema.contains_key("$ref"))?;
+    match schema.get("type")? {
+        Value::String(name) => Some(BTreeSet::from([name.as_str()])),
+        Value::Array(names) => names.iter().map(Value::as_str).collect(),
+        _ => None,
+    }
+}
+
+/// Why no value fits both schemas. Only what is certain counts; whatever is not understood may fit.
+fn conflict(given: &Value, wanted: &Value, pointer: &str, depth: usize) -> Option<String> {
+    let place = if pointer.is_empty() { "(whole value)" } else { pointer };
+    if depth > MAX_DEPTH {
+        return None;
+    }
+    if *wanted == Value::Bool(false) {
+        return Some(format!("{place}: no value is taken"));
+    }
+    if let (Some(constant), None) = (given.get("const"), given.get("$ref")) {
+        // A part that refers to the whole can't stand alone: nothing is certain then.
+        let part = Schema::new(wanted.clone()).ok()?;
+        let violations = part.validate(constant).err()?;
+        let all: Vec<String> = violations
+            .iter()
+            .map(|violation| {
+                let inner = format!("{pointer}{}", violation.pointer);
+                let place = if inner.is_empty() { "(whole value)" } else { &inner };
+                format!("{place}: {}", violation.message)
+            })
+            .collect();
+        return Some(all.join("; "));
+    }
+    let (given_types, wanted_types) = (types(given)?, types(wanted)?);
+    let overlap = |name: &&str| {
+        wanted_types.contains(*name)
+            || (*name == "integer" && wanted_types.contains("number"))
+            || (*name == "number" && wanted_types.contains("integer"))
+    };
+    if !given_types.iter().any(overlap) {
+        let list = |types: &BTreeSet<&str>| types.iter().copied().collect::<Vec<_>>().join(" or ");
+        let (given, wanted) = (list(&given_types), list(&wanted_types));
+        return Some(format!("{place}: it is {given} where {wanted} is wanted"));
+    }
+    // An object it must certainly be, before anything can be said of its fields.
+    if given_types.len() != 1 || !given_types.contains("object") {
+        return None;
+    }
+    fields(given, wanted, pointer, place, depth)
+}
+
+fn fields(
+    given: &Value,
+    wanted: &Value,
+    pointer: &str,
+    place: &str,
+    depth: usize,
+) -> Option<String> {
+    for name in required(wanted) {
+        if lacks(given, name) {
+            return Some(format!("{place}: the required `{name}` is never there"));
+        }
+    }
+    for name in required(given) {
+        if lacks(wanted, name) {
+            return Some(format!("{place}: `{name}` is not taken"));
+        }
+        let parts = given["properties"].get(name).zip(wanted["properties"].get(name));
+        let pointer = || format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"));
+        if let Some(why) = parts.and_then(|(g, w)| conflict(g, w, &pointer(), depth + 1)) {
+            return Some(why);
+        }
+    }
+    None
+}
+
+fn required(schema: &Value) -> impl Iterator<Item = &str> {
+    schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str)
+}
+
+/// Whether no object that fits the schema has a field of that name.
+fn lacks(schema: &Value, name: &str) -> bool {
+    schema["additionalProperties"] == Value::Bool(false)
+        && schema.get("patternProperties").is_none()
+        && schema["properties"].get(name).is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn misfit(given: Value, wanted: Value) -> Option<String> {
+        Shape::described(given).misfit(&Schema::new(wanted).unwrap())
+    }
+
+    #[test]
+    fn disjoint_types_do_not_fit() {
+        assert_eq!(
+            misfit(json!({"type": "string"}), json!({"type": "object"})).unwrap(),
+            "(whole value): it is string where object is wanted"
+        );
+        assert!(misfit(json!({"type": ["string", "null"]}), json!({"type": "integer"})).is_some());
+        assert_eq!(misfit(json!({"type": ["string", "null"]}), json!({"type": "null"})), None);
+        assert_eq!(misfit(json!({"type": "integer"}), json!({"type": "number"})), None);
+        assert_eq!(misfit(json!({"type": "number"}), json!({"type": "integer"})), None);
+        assert_eq!(misfit(json!({}), json!({"type": "object"})), None);
+        assert_eq!(misfit(json!(true), json!({"type": "object"})), None);
+        assert_eq!(
+            misfit(json!({"$ref": "#/$defs/a", "type": "string"}), json!({"type": "object"})),
+            None
+        );
+    }
+
+    #[test]
+    fn fields_that_are_never_there_are_found() {
+        let closed =
+            json!({"type": "object", "properties": {"a": {}}, "additionalProperties": false});
+        let wants_b = json!({"type": "object", "required": ["b"]});
+        assert_eq!(
+            misfit(closed.clone(), wants_b.clone()).unwrap(),
+            "(whole value): the required `b` is never there"
+        );
+        let open = json!({"type": "object", "properties": {"a": {}}});
+        assert_eq!(misfit(open, wants_b.clone()), None);
+        let patterned = json!({"type": "object", "patternProperties": {"^b": {}}, "additionalProperties": false});
+        assert_eq!(misfit(patterned, wants_b.clone()), None);
+        let maybe_null = json!({"type": ["object", "null"], "additionalProperties": false});
+        assert_eq!(misfit(maybe_null, wants_b.clone()), None);
+        let has_b = json!({"type": "object", "required": ["b"]});
+        assert_eq!(misfit(has_b, closed).unwrap(), "(whole value): `b` is not taken");
+    }
+
+    #[test]
+    fn fields_are_compared_where_they_are_certain() {
+        let given = |required: Value| {
+            json!({
+                "type": "object", "properties": {"a/b": {"type": "string"}}, "required": required
+            })
+        };
+        let wanted = json!({"type": "object", "properties": {"a/b": {"type": "integer"}}});
+        assert_eq!(
+            misfit(given(json!(["a/b"])), wanted.clone()).unwrap(),
+            "/a~1b: it is string where integer is wanted"
+        );
+        assert_eq!(misfit(given(json!([])), wanted), None);
+    }
+
+    #[test]
+    fn constants_are_validated() {
+        let schema =
+            Schema::new(json!({"type": "object", "properties": {"n": {"maximum": 3}}})).unwrap();
+        assert_eq!(Shape::constant(json!({"n": 2})).misfit(&schema), None);
+        assert!(Shape::constant(json!({"n": 4})).misfit(&schema).unwrap().starts_with("/n: "));
+        let computed = Shape::object(
+            [("n".to_owned(), Shape::constant(json!(4))), ("m".to_owned(), Shape::any())]
+                .into_iter(),
+        );
+        assert!(computed.misfit(&schema).unwrap().starts_with("/n: "));
+        let referring =
+            Schema::new(json!({"type": "object", "properties": {"n": {"$ref": "#/$defs/n"}}, "$defs": {"n": {"type": "string"}}}))
+                .unwrap();
+        assert_eq!(computed.misfit(&referring), None);
+    }
+
+    #[test]
+    fn ways_are_joined() {
+        let (a, b) = (Shape::constant(json!(1)), Shape::constant(json!(2)));
+        assert_eq!(Shape::either(vec![None, None]), None);
+        assert_eq!(Shape::either(vec![None, Some(a.clone())]), Some(a.clone()));
+        assert_eq!(Shape::either(vec![Some(a.clone()), Some(a.clone())]), Some(a.clone()));
+        assert_eq!(Shape::either(vec![Some(a), Some(b)]), Some(Shape::any()));
+    }
+}

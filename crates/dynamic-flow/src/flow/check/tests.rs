@@ -1,0 +1,308 @@
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use serde_json::json;
+
+use super::*;
+use crate::{
+    ToolError,
+    expr::{Cel, Code, Template},
+    flow::{Backoff, ToolRef},
+    tool::{Output, Tool, ToolContext, ToolSpec},
+};
+
+struct Fake(ToolSpec);
+
+#[async_trait]
+impl Tool for Fake {
+    fn spec(&self) -> &ToolSpec {
+        &self.0
+    }
+
+    async fn execute(&self, input: Value, _: &ToolContext) -> Result<Output, ToolError> {
+        Ok(Output::Value(input))
+    }
+}
+
+fn schema(value: Value) -> Schema {
+    Schema::new(value).unwrap()
+}
+
+fn tool(id: &str, input: Value, output: Value) -> StepKind {
+    let spec = ToolSpec::new(id).input(schema(input)).output(schema(output));
+    StepKind::Tool { tool: ToolRef::new(Arc::new(Fake(spec))), with: None }
+}
+
+fn step(id: &str, kind: StepKind) -> Step {
+    Step { id: id.into(), description: String::new(), kind }
+}
+
+fn flow(body: Body) -> FlowDef {
+    FlowDef {
+        id: "f".into(),
+        name: String::new(),
+        description: String::new(),
+        input: Schema::any(),
+        output: Schema::any(),
+        body,
+        document: None,
+    }
+}
+
+fn found(body: Body) -> Vec<String> {
+    check(&flow(body)).iter().map(ToString::to_string).collect()
+}
+
+fn one(body: Body) -> String {
+    let found = found(body);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    found.into_iter().next().unwrap()
+}
+
+fn cel(source: &str) -> Compute {
+    Compute::Cel(Cel::compile(source).unwrap())
+}
+
+fn map(id: &str) -> Step {
+    step(id, StepKind::Map { compute: Compute::Code(Code::default()) })
+}
+
+fn set(id: &str, variable: &str) -> Step {
+    let variables = BTreeMap::from([(variable.to_owned(), cel("value.x"))]);
+    step(id, StepKind::Set { variables })
+}
+
+fn get(id: &str, variable: &str) -> Step {
+    step(id, StepKind::Get { variable: variable.into() })
+}
+
+fn fail(id: &str) -> Step {
+    step(id, StepKind::Fail { code: "c".into(), message: Compute::Value(json!("m")) })
+}
+
+fn succeed(id: &str, value: Value) -> Step {
+    step(id, StepKind::Succeed { value })
+}
+
+fn switch(id: &str, route: Compute, arms: &[(&str, Body)], otherwise: Option<Body>) -> Step {
+    let arms = arms.iter().map(|(name, body)| ((*name).to_owned(), body.clone())).collect();
+    step(id, StepKind::Switch { route, arms, otherwise })
+}
+
+#[test]
+fn a_right_flow_has_no_findings() {
+    let arms = [("a", vec![map("x"), get("y", "v")]), ("b", vec![])];
+    let catch = StepKind::Catch { body: vec![fail("t")], codes: vec![], handler: vec![map("h")] };
+    let body = vec![
+        set("s", "v"),
+        switch("r", cel("value.a ? 'a' : 'b'"), &arms, None),
+        step("k", StepKind::Keep { body: vec![get("g", "v")] }),
+        step("c", catch),
+        step("f", StepKind::Filter { predicate: cel("vars.v == 1") }),
+        tool_step("t", json!({"type": "object"}), json!({})),
+    ];
+    assert_eq!(found(body), [""; 0]);
+}
+
+fn tool_step(id: &str, input: Value, output: Value) -> Step {
+    step(id, tool(id, input, output))
+}
+
+#[test]
+fn ids_are_checked_and_unique_among_all_bodies_of_a_parent() {
+    assert!(one(vec![map("a/b")]).starts_with("a/b: the step's id: "));
+    assert!(one(vec![map("a"), map("b"), map("a")]).starts_with("a: another step"));
+    let arms = [("p", vec![map("x")]), ("q", vec![map("x")])];
+    assert!(one(vec![switch("s", cel("value"), &arms, None)]).starts_with("s/x: another step"));
+    let catch = StepKind::Catch { body: vec![map("x")], codes: vec![], handler: vec![map("x")] };
+    assert!(one(vec![step("c", catch)]).starts_with("c/x: another step"));
+    // The same id under different parents is fine.
+    let keep = |id: &str| step(id, StepKind::Keep { body: vec![map("x")] });
+    assert_eq!(found(vec![keep("a"), keep("b"), map("x")]), [""; 0]);
+}
+
+#[test]
+fn bodies_that_must_do_something_are_not_empty() {
+    assert_eq!(one(vec![]), "a flow needs at least one step");
+    assert_eq!(
+        one(vec![step("t", StepKind::Tap { body: vec![] })]),
+        "t: `tap` needs at least one step"
+    );
+    assert_eq!(found(vec![step("k", StepKind::Keep { body: vec![] })]), [""; 0]);
+    let inner = StepKind::SubFlow { flow: Arc::new(flow(vec![])) };
+    assert_eq!(one(vec![step("i", inner)]), "i: a flow needs at least one step");
+}
+
+#[test]
+fn routes_and_arms_fit_together() {
+    let arms = [("a", vec![]), ("b", vec![])];
+    let routed =
+        |route: Compute, otherwise: Option<Body>| found(vec![switch("s", route, &arms, otherwise)]);
+    assert_eq!(routed(cel("value.route"), None), [""; 0]);
+    assert_eq!(routed(cel("value.x ? 'a' : 'b'"), None), [""; 0]);
+    assert_eq!(routed(cel("value.x ? 'a' : value.y"), None), [""; 0]);
+    assert_eq!(
+        routed(cel("value.x ? 'a' : value.y ? 'b' : 'c'"), None),
+        ["s: `c` may be chosen, but there is no such case, and no `default`"]
+    );
+    assert_eq!(routed(cel("value.x ? 'a' : value.y ? 'b' : 'c'"), Some(vec![])), [""; 0]);
+    assert_eq!(
+        routed(cel("value.x ? 'a' : ''"), None),
+        ["s: none of the cases may be chosen; add a `default`", "s: the case `b` is never chosen"]
+    );
+    assert_eq!(routed(Compute::Value(json!("a")), None), ["s: the case `b` is never chosen"]);
+    assert!(routed(cel("value.x ? 1 : 'b'"), None)[0].contains("must be on text"));
+    assert!(routed(Compute::List(vec![]), None)[0].contains("must be on text"));
+    assert!(one(vec![switch("s", cel("value"), &[], None)]).contains("at least one case"));
+}
+
+#[test]
+fn values_that_can_not_fit_are_found() {
+    let numbers = json!({"type": "number"});
+    let text = json!({"type": "string"});
+    let gives = |output: &Value| tool_step("gives", json!({}), output.clone());
+    let takes = |input: &Value| tool_step("takes", input.clone(), json!({}));
+    assert_eq!(
+        one(vec![gives(&text), takes(&numbers)]),
+        "takes: what tool `takes` is called with can't fit its input schema: \
+         (whole value): it is string where number is wanted"
+    );
+    assert_eq!(found(vec![gives(&numbers), takes(&numbers)]), [""; 0]);
+    assert_eq!(found(vec![gives(&text), map("m"), takes(&numbers)]), [""; 0]);
+    assert!(one(vec![succeed("s", json!("x")), takes(&numbers)]).starts_with("takes: "));
+    let tap = step("t", StepKind::Tap { body: vec![map("m")] });
+    assert!(one(vec![gives(&text), tap, takes(&numbers)]).starts_with("takes: "));
+    let template = Compute::Template(Template::compile("{{ value }}").unwrap());
+    let templated = step("m", StepKind::Map { compute: template });
+    assert!(one(vec![templated, takes(&numbers)]).starts_with("takes: "));
+    let check = |schema_: &Value| step("i", StepKind::Input { schema: schema(schema_.clone()) });
+    assert!(one(vec![gives(&text), check(&numbers)]).starts_with("i: the value can't fit"));
+    assert!(one(vec![check(&text), takes(&numbers)]).starts_with("takes: "));
+    let kept = step("k", StepKind::Keep { body: vec![map("m")] });
+    assert!(one(vec![kept, takes(&json!({"type": "object"}))]).contains("it is array"));
+    let remember = BTreeMap::from([("v".to_owned(), cel("value"))]);
+    let remember = step("l", StepKind::Set { variables: remember });
+    let found = found(vec![gives(&text), remember, map("m"), get("g", "v"), takes(&numbers)]);
+    assert_eq!(found.len(), 1, "{found:#?}");
+}
+
+#[test]
+fn input_and_output_of_flows_are_compared_with_what_is_inside() {
+    let mut def = flow(vec![tool_step("t", json!({"type": "number"}), json!({"type": "string"}))]);
+    def.input = schema(json!({"type": "string"}));
+    def.output = schema(json!({"type": "object"}));
+    let found: Vec<String> = check(&def).iter().map(ToString::to_string).collect();
+    assert_eq!(found.len(), 2, "{found:#?}");
+    assert!(found[0].starts_with("t: what tool `t`"), "{found:#?}");
+    assert!(found[1].starts_with("what comes out can't fit"), "{found:#?}");
+    let mut inner = flow(vec![map("m")]);
+    inner.input = schema(json!({"type": "object"}));
+    let body = vec![succeed("s", json!(1)), step("i", StepKind::SubFlow { flow: Arc::new(inner) })];
+    assert!(one(body).starts_with("i: the value can't fit the flow's input schema"));
+}
+
+#[test]
+fn steps_that_never_run_are_found_once() {
+    assert_eq!(
+        one(vec![fail("a"), map("b"), map("c")]),
+        "b: can never run: `a` before it never goes on"
+    );
+    let never = switch(
+        "s",
+        cel("value"),
+        &[("a", vec![fail("x")]), ("b", vec![fail("y")])],
+        Some(vec![fail("z")]),
+    );
+    assert!(one(vec![never, map("c")]).starts_with("c: can never run"));
+    let arms = [("a", vec![fail("x")]), ("b", vec![])];
+    assert_eq!(found(vec![switch("s", cel("value"), &arms, None), map("c")]), [""; 0]);
+    let catch = StepKind::Catch { body: vec![fail("t")], codes: vec![], handler: vec![fail("u")] };
+    assert!(one(vec![step("k", catch), map("c")]).starts_with("c: can never run"));
+    let no = step("n", StepKind::Filter { predicate: Compute::Value(json!(false)) });
+    assert!(one(vec![no, map("c")]).starts_with("c: can never run"));
+}
+
+#[test]
+fn variables_are_lexical() {
+    let missing =
+        |path: &str| format!("{path}: no step before it, here or around, sets the variable `v`");
+    assert_eq!(one(vec![get("g", "v")]), missing("g"));
+    assert_eq!(one(vec![get("g", "v"), set("s", "v")]), missing("g"));
+    assert_eq!(found(vec![set("s", "v"), get("g", "v")]), [""; 0]);
+    let keep = |body: Body| step("k", StepKind::Keep { body });
+    assert_eq!(found(vec![set("s", "v"), keep(vec![get("g", "v")])]), [""; 0]);
+    assert_eq!(one(vec![keep(vec![set("s", "v")]), get("g", "v")]), missing("g"));
+    let inner = |body: Body| step("i", StepKind::SubFlow { flow: Arc::new(flow(body)) });
+    assert_eq!(one(vec![set("s", "v"), inner(vec![get("g", "v")])]), missing("i/g"));
+    assert_eq!(found(vec![set("s", "v"), inner(vec![map("m")]), get("g", "v")]), [""; 0]);
+    let catch = StepKind::Catch {
+        body: vec![set("s", "v"), fail("t")],
+        codes: vec![],
+        handler: vec![get("g", "v")],
+    };
+    assert_eq!(one(vec![step("c", catch)]), missing("c/g"));
+    let used =
+        Compute::Object(BTreeMap::from([("a".to_owned(), Compute::List(vec![cel("vars.v + 1")]))]));
+    assert_eq!(one(vec![step("m", StepKind::Map { compute: used })]), missing("m"));
+    let template = Compute::Template(Template::compile("{{ vars.v }}").unwrap());
+    let fails = StepKind::Fail { code: "c".into(), message: template };
+    assert_eq!(one(vec![step("f", fails)]), missing("f"));
+    // What one step sets, its own computations don't see yet.
+    let itself = BTreeMap::from([("v".to_owned(), cel("vars.v"))]);
+    assert_eq!(one(vec![step("s", StepKind::Set { variables: itself })]), missing("s"));
+}
+
+#[test]
+fn filters_give_true_or_false() {
+    let filter = |predicate: Compute| found(vec![step("f", StepKind::Filter { predicate })]);
+    for right in [cel("value.ok"), cel("value.a ? true : false"), Compute::Value(json!(true))] {
+        assert_eq!(filter(right), [""; 0]);
+    }
+    let template = Compute::Template(Template::compile("{{ value.ok }}").unwrap());
+    for wrong in [
+        template,
+        Compute::Value(json!("true")),
+        cel("value.a ? 'yes' : 'no'"),
+        Compute::List(vec![]),
+    ] {
+        assert!(filter(wrong)[0].starts_with("f: a filter must give true or false"));
+    }
+}
+
+#[test]
+fn numbers_and_times_of_nothing_are_found() {
+    let retry = |attempts: u32, backoff: Backoff| {
+        found(vec![step("r", StepKind::Retry { body: vec![map("m")], attempts, backoff })])
+    };
+    assert_eq!(retry(1, Backoff::default()), [""; 0]);
+    assert_eq!(retry(0, Backoff::default()), ["r: a retry makes at least 1 attempt"]);
+    for factor in [0.5, f64::NAN, f64::INFINITY] {
+        assert!(retry(1, Backoff { factor, ..Backoff::default() })[0].contains("factor"));
+    }
+    let short = Backoff { max: Duration::from_millis(1), ..Backoff::default() };
+    assert!(retry(1, short)[0].contains("shorter than the first"));
+    let sleep = StepKind::Sleep { duration: Duration::ZERO };
+    assert_eq!(one(vec![step("s", sleep)]), "s: a wait must be longer than nothing");
+    let timeout = StepKind::Timeout { body: vec![map("m")], after: Duration::ZERO };
+    assert_eq!(one(vec![step("t", timeout)]), "t: a timeout must be longer than nothing");
+}
+
+#[test]
+fn a_tool_that_is_only_named_is_found() {
+    let StepKind::Tool { tool, .. } = tool("t", json!({}), json!({})) else { unreachable!() };
+    let named: ToolRef = serde_json::from_value(serde_json::to_value(tool).unwrap()).unwrap();
+    let step = step("s", StepKind::AwaitInput { tool: named });
+    assert_eq!(one(vec![step]), "s: the tool `t` is named only, it can't be called");
+}
+
+#[test]
+fn number_and_nesting_of_steps_are_bounded() {
+    let many = |count: usize| (0..count).map(|n| map(&format!("m{n}"))).collect::<Body>();
+    assert_eq!(found(many(MAX_STEPS)), [""; 0]);
+    assert_eq!(one(many(MAX_STEPS + 5)), "a flow has at most 10000 steps");
+    let nested = |levels: usize| {
+        (1..levels).fold(vec![map("m")], |body, _| vec![step("k", StepKind::Keep { body })])
+    };
+    assert_eq!(found(nested(MAX_NESTING)), [""; 0]);
+    assert!(one(nested(MAX_NESTING + 1)).ends_with("steps nest at most 64 levels deep"));
+}

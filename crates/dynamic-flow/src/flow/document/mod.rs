@@ -1,0 +1,136 @@
+//! Flows from YAML and JSON documents.
+//!
+//! ```yaml
+//! flow: purchase-approval          # the id; then name, description, input and output (JSON Schemas)
+//! steps:
+//!   - id: validate
+//!     set: { id: "${ value.id }", total: "${ value.quantity * value.price }" }
+//!   - id: order
+//!     let: { order: "${ value }" }
+//!   - id: manager-approval
+//!     await_input:
+//!       prompt: "Approve {{ vars.order.id }}?"
+//!       show: "${ vars.order }"
+//!       preset: approval
+//!       timeout: 4h
+//!       default: { approved: false, approved_by: system }
+//!   - id: approved
+//!     filter: "${ value.approved }"
+//!   - id: recall
+//!     get: order
+//! ```
+//!
+//! Each step has an `id`, perhaps a `description`, and one verb:
+//!
+//! | verb | what it does |
+//! | --- | --- |
+//! | `set: VALUE` | makes a computed value the new value |
+//! | `let: { name: VALUE }` | sets variables, for the rest of this list of steps and the lists inside it |
+//! | `get: NAME` | makes a variable the new value |
+//! | `await_input: {…}` | stops until somebody answers; the answer is the new value |
+//! | `filter: "${…}"` | lets the value go on, or ends the run as rejected |
+//! | `call: TOOL`, `with: VALUE` | calls a tool; without `with`, on the current value |
+//! | `switch: { on, cases, default }` | goes on with one of several lists of steps; `on` gives the name of a case, or is a list of `{ when, then }` |
+//! | `keep: [steps]` | runs steps and gives `[value, their result]` |
+//! | `tap: [steps]` | runs steps and drops what comes of them |
+//! | `flow: {…}` | runs another flow, written out, in place |
+//! | `succeed: VALUE` | makes a constant the new value |
+//! | `fail: { code, message }` | fails |
+//! | `input: SCHEMA` | checks the value |
+//! | `wait: DURATION` | does nothing for a time |
+//! | `try: [steps]`, `catch: { errors, do }` | runs steps; if they fail, others work on the error |
+//! | `retry: { attempts, backoff, do }` | runs steps, again if they fail |
+//! | `timeout: { after, do }` | runs steps that must end within a time |
+//!
+//! A text that is `${ … }` as a whole is a CEL expression; one with `{{ … }}` or `{% … %}` is a
+//! template; every other scalar is a constant; objects and lists may hold any of them. Expressions
+//! see `value`, `vars`, `input` and `run.id`. YAML is read by the core schema of YAML 1.2, without
+//! anchors, aliases and tags.
+
+mod durations;
+mod reader;
+mod schema;
+mod steps;
+mod syntax;
+mod words;
+
+use std::sync::Arc;
+
+pub use self::{durations::parse_duration, schema::document_schema};
+use self::{
+    reader::Reader,
+    syntax::{Place, parse},
+};
+use crate::{
+    Error, ErrorKind, Finding, Result,
+    flow::{Flow, check::problems},
+    tool::ToolRegistry,
+};
+
+impl Flow {
+    /// Reads a flow from a YAML or JSON document; its tools come from `tools`.
+    ///
+    /// A document has at most 1 MiB, in which lists and objects nest at most 128 levels deep.
+    ///
+    /// # Errors
+    /// `InvalidFlow` with everything that is wrong in [`Error::findings`], in the order of the
+    /// text, each with its line and column.
+    ///
+    /// ```
+    /// use dynamic_flow::{Flow, tool::ToolRegistry};
+    /// let flow = Flow::from_document(
+    ///     "flow: greet\nsteps:\n  - id: hello\n    set: 'Hello {{ value.name }}'\n",
+    ///     &ToolRegistry::new(),
+    /// )
+    /// .unwrap();
+    /// assert_eq!(flow.def().id, "greet");
+    ///
+    /// let error = Flow::from_document("flow: greet\nstep: []\n", &ToolRegistry::new()).unwrap_err();
+    /// assert_eq!(
+    ///     error.findings()[0].to_string(),
+    ///     "1:1: a flow needs `steps`"
+    /// );
+    /// assert_eq!(
+    ///     error.findings()[1].to_string(),
+    ///     "2:1: a flow has no field `step`; did you mean `steps`?"
+    /// );
+    /// ```
+    pub fn from_document(text: &str, tools: &ToolRegistry) -> Result<Self> {
+        let mut reader = Reader::new(tools);
+        let (root, faults) = parse(text);
+        for (place, message) in faults {
+            reader.find("", place, message);
+        }
+        let def = root.and_then(|root| {
+            let mut def = reader.flow(&root, "", &[])?;
+            def.document = Some(text.into());
+            Some(def)
+        });
+        if let Some(def) = &def {
+            for problem in problems(def, &reader.hidden) {
+                let place = reader.places.get(&problem.address).copied().unwrap_or(Place::START);
+                reader.find(&problem.path, place, problem.message);
+            }
+        }
+        let mut findings = reader.findings;
+        match def {
+            Some(def) if findings.is_empty() => Ok(Self::from_def(Arc::new(def))),
+            _ => {
+                findings.sort_by_key(|finding| (finding.line, finding.column));
+                Err(refusal(findings))
+            }
+        }
+    }
+}
+
+fn refusal(findings: Vec<Finding>) -> Error {
+    let first = findings.first().map(ToString::to_string).unwrap_or_default();
+    let message = match findings.len() {
+        0 | 1 => first,
+        n => format!("{first} (and {} more)", n - 1),
+    };
+    Error::new(ErrorKind::InvalidFlow, message).operation("read document").with_findings(findings)
+}
+
+#[cfg(test)]
+mod tests;

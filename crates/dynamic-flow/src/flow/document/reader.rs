@@ -1,0 +1,396 @@
+//! From nodes to the parts of a flow, gathering everything that is wrong on the way.
+
+use std::{collections::HashMap, time::Duration};
+
+use serde_json::Value;
+
+use super::{
+    parse_duration,
+    syntax::{Data, Key, Node, Place},
+    words::did_you_mean,
+};
+use crate::{
+    Finding,
+    expr::{Cel, Code, Compute, Template},
+    flow::check::{Address, Hidden},
+    schema::Schema,
+    tool::ToolRegistry,
+};
+
+/// What is known while a document is read.
+pub(super) struct Reader<'r> {
+    pub(super) tools: &'r ToolRegistry,
+    pub(super) findings: Vec<Finding>,
+    /// Where each step is written.
+    pub(super) places: HashMap<Address, Place>,
+    /// Computations that went into tools, where a check of the flow can't see them.
+    pub(super) hidden: Hidden,
+}
+
+/// The fields of an object whose names are known to be right.
+#[derive(Clone, Copy)]
+pub(super) struct Fields<'n> {
+    pub(super) place: Place,
+    entries: &'n [(Key, Node)],
+}
+
+impl<'n> Fields<'n> {
+    /// The node of that name, unless it is missing or broken.
+    pub(super) fn get(&self, name: &str) -> Option<&'n Node> {
+        self.entries
+            .iter()
+            .find(|(key, node)| key.name == name && !node.is_broken())
+            .map(|(_, node)| node)
+    }
+
+    /// Whether the field is written at all, broken or not.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.key(name).is_some()
+    }
+
+    pub(super) fn key(&self, name: &str) -> Option<&'n Key> {
+        self.entries.iter().map(|(key, _)| key).find(|key| key.name == name)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &'n (Key, Node)> + use<'n> {
+        self.entries.iter()
+    }
+}
+
+impl<'r> Reader<'r> {
+    pub(super) fn new(tools: &'r ToolRegistry) -> Self {
+        Self { tools, findings: Vec::new(), places: HashMap::new(), hidden: Hidden::new() }
+    }
+
+    pub(super) fn find(&mut self, path: &str, place: Place, message: impl Into<String>) {
+        self.findings.push(Finding {
+            path: path.to_owned(),
+            message: message.into(),
+            line: Some(place.line),
+            column: Some(place.column),
+        });
+    }
+
+    /// An object of any fields. `what` says what it is the value of, for messages.
+    pub(super) fn object<'n>(
+        &mut self,
+        node: &'n Node,
+        path: &str,
+        what: &str,
+    ) -> Option<Fields<'n>> {
+        match &node.data {
+            Data::Object(entries) => Some(Fields { place: node.place, entries }),
+            Data::Broken => None,
+            _ => {
+                let message = format!("{what} must be an object, not {}", node.sort());
+                self.find(path, node.place, message);
+                None
+            }
+        }
+    }
+
+    /// An object with none but the known fields.
+    pub(super) fn fields<'n>(
+        &mut self,
+        node: &'n Node,
+        path: &str,
+        what: &str,
+        known: &[&str],
+    ) -> Option<Fields<'n>> {
+        let fields = self.object(node, path, what)?;
+        for (key, _) in fields.iter().filter(|(key, _)| !known.contains(&key.name.as_str())) {
+            self.unknown_field(path, what, key, known);
+        }
+        Some(fields)
+    }
+
+    pub(super) fn unknown_field(&mut self, path: &str, what: &str, key: &Key, known: &[&str]) {
+        let guess = did_you_mean(&key.name, known.iter().copied());
+        self.find(path, key.place, format!("{what} has no field `{}`{guess}", key.name));
+    }
+
+    /// The field of that name; a finding if it is missing.
+    pub(super) fn required<'n>(
+        &mut self,
+        fields: Fields<'n>,
+        path: &str,
+        what: &str,
+        name: &str,
+    ) -> Option<&'n Node> {
+        if !fields.has(name) {
+            self.find(path, fields.place, format!("{what} needs `{name}`"));
+        }
+        fields.get(name)
+    }
+
+    pub(super) fn text<'n>(&mut self, node: &'n Node, path: &str, what: &str) -> Option<&'n str> {
+        match &node.data {
+            Data::Text(text) => Some(text),
+            Data::Broken => None,
+            Data::Bool(_) | Data::Number(_) => {
+                let message = format!("{what} must be text, not {}; put it in quotes", node.sort());
+                self.find(path, node.place, message);
+                None
+            }
+            _ => {
+                self.find(path, node.place, format!("{what} must be text, not {}", node.sort()));
+                None
+            }
+        }
+    }
+
+    /// The text of a field that may be missing; empty then.
+    pub(super) fn optional_text(&mut self, fields: Fields<'_>, path: &str, name: &str) -> String {
+        let text = fields.get(name).and_then(|node| self.text(node, path, &format!("`{name}`")));
+        text.unwrap_or_default().to_owned()
+    }
+
+    pub(super) fn list<'n>(
+        &mut self,
+        node: &'n Node,
+        path: &str,
+        what: &str,
+    ) -> Option<&'n [Node]> {
+        match &node.data {
+            Data::List(items) => Some(items),
+            Data::Broken => None,
+            _ => {
+                self.find(path, node.place, format!("{what} must be a list, not {}", node.sort()));
+                None
+            }
+        }
+    }
+
+    pub(super) fn duration(&mut self, node: &Node, path: &str, what: &str) -> Option<Duration> {
+        let text = match &node.data {
+            Data::Number(number) => number.to_string(),
+            _ => self.text(node, path, what)?.to_owned(),
+        };
+        match parse_duration(&text) {
+            Ok(duration) => Some(duration),
+            Err(error) => {
+                self.find(path, node.place, format!("{what}: {}", error.message()));
+                None
+            }
+        }
+    }
+
+    pub(super) fn schema(&mut self, node: &Node, path: &str, what: &str) -> Option<Schema> {
+        if !matches!(node.data, Data::Object(_) | Data::Bool(_)) {
+            if !node.is_broken() {
+                let message = format!("{what} must be a JSON Schema, not {}", node.sort());
+                self.find(path, node.place, message);
+            }
+            return None;
+        }
+        if node.has_broken() {
+            return None;
+        }
+        match Schema::new(node.to_value()) {
+            Ok(schema) => Some(schema),
+            Err(error) => {
+                self.find(path, node.place, format!("{what}: {}", error.message()));
+                None
+            }
+        }
+    }
+
+    /// A value that can't be computed; `instead` says what can.
+    pub(super) fn constant(
+        &mut self,
+        node: &Node,
+        path: &str,
+        what: &str,
+        instead: &str,
+    ) -> Option<Value> {
+        if node.has_broken() {
+            return None;
+        }
+        let computed = first_text(node, &|text| !matches!(Sort::of(text), Sort::Constant));
+        if let Some(place) = computed {
+            self.find(path, place, format!("{what} must be a constant{instead}"));
+            return None;
+        }
+        Some(node.to_value())
+    }
+
+    /// A value in which texts may be expressions and templates.
+    ///
+    /// What is wrong in it becomes a computation of which nothing is known, so that checks go on
+    /// without saying the same again.
+    pub(super) fn compute(&mut self, node: &Node, path: &str, what: &str) -> Compute {
+        match &node.data {
+            Data::Text(text) => self.computed_text(text, node.place, path, what),
+            Data::List(items) => {
+                let items: Vec<Compute> =
+                    items.iter().map(|item| self.compute(item, path, what)).collect();
+                let constants: Option<Vec<Value>> = items.iter().map(constant_of).collect();
+                constants.map_or(Compute::List(items), |values| Compute::Value(values.into()))
+            }
+            Data::Object(entries) => {
+                let fields: Vec<(String, Compute)> = entries
+                    .iter()
+                    .map(|(key, node)| {
+                        let what = format!("{what}.{}", key.name);
+                        (key.name.clone(), self.compute(node, path, &what))
+                    })
+                    .collect();
+                let constants: Option<serde_json::Map<String, Value>> = fields
+                    .iter()
+                    .map(|(name, field)| Some((name.clone(), constant_of(field)?)))
+                    .collect();
+                constants.map_or_else(
+                    || Compute::Object(fields.into_iter().collect()),
+                    |values| Compute::Value(Value::Object(values)),
+                )
+            }
+            Data::Broken => Compute::Code(Code::default()),
+            _ => Compute::Value(node.to_value()),
+        }
+    }
+
+    fn computed_text(&mut self, text: &str, place: Place, path: &str, what: &str) -> Compute {
+        let compiled = match Sort::of(text) {
+            Sort::Constant => return Compute::Value(text.into()),
+            Sort::Expression(source) => Cel::compile(source).map(Compute::Cel),
+            Sort::Template => Template::compile(text).map(Compute::Template),
+            Sort::Mixed => {
+                let message = format!(
+                    "{what}: an expression `${{ … }}` must be the whole text; \
+                     inside a text, write `{{{{ … }}}}`"
+                );
+                self.find(path, place, message);
+                return Compute::Code(Code::default());
+            }
+        };
+        compiled.unwrap_or_else(|error| {
+            self.find(path, place, format!("{what}: {}", error.message()));
+            Compute::Code(Code::default())
+        })
+    }
+
+    /// The source of a text that must be an expression as a whole.
+    pub(super) fn expression<'n>(
+        &mut self,
+        node: &'n Node,
+        path: &str,
+        what: &str,
+    ) -> Option<&'n str> {
+        let text = self.text(node, path, what)?;
+        let Sort::Expression(source) = Sort::of(text) else {
+            let message =
+                format!("{what} must be an expression, such as \"${{ value.approved }}\"");
+            self.find(path, node.place, message);
+            return None;
+        };
+        match Cel::compile(source) {
+            Ok(_) => Some(source),
+            Err(error) => {
+                self.find(path, node.place, format!("{what}: {}", error.message()));
+                None
+            }
+        }
+    }
+}
+
+fn constant_of(compute: &Compute) -> Option<Value> {
+    match compute {
+        Compute::Value(value) => Some(value.clone()),
+        _ => None,
+    }
+}
+
+fn first_text(node: &Node, wanted: &dyn Fn(&str) -> bool) -> Option<Place> {
+    match &node.data {
+        Data::Text(text) => wanted(text).then_some(node.place),
+        Data::List(items) => items.iter().find_map(|item| first_text(item, wanted)),
+        Data::Object(entries) => entries.iter().find_map(|(_, item)| first_text(item, wanted)),
+        _ => None,
+    }
+}
+
+/// What a text in a document is.
+#[derive(Debug, PartialEq)]
+pub(super) enum Sort<'t> {
+    /// What it says.
+    Constant,
+    /// `${ … }`, with what is inside.
+    Expression(&'t str),
+    /// With `{{ … }}`, `{% … %}` or `{# … #}`.
+    Template,
+    /// With `${ … }` in the middle, which would do nothing.
+    Mixed,
+}
+
+impl<'t> Sort<'t> {
+    /// Tells; `${{ total }}` is a dollar sign and a template, as in `Pay ${{ total }}`.
+    pub(super) fn of(text: &'t str) -> Self {
+        let trimmed = text.trim();
+        let opens = |at: usize| !text[at + 2..].starts_with('{');
+        if let Some(inner) = trimmed.strip_prefix("${")
+            && !inner.starts_with('{')
+            && closing_brace(inner).is_some_and(|at| at + 1 == inner.len())
+        {
+            return Self::Expression(inner[..inner.len() - 1].trim());
+        }
+        if text.match_indices("${").any(|(at, _)| opens(at)) {
+            return Self::Mixed;
+        }
+        if ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark)) {
+            return Self::Template;
+        }
+        Self::Constant
+    }
+}
+
+/// Where the brace closes that was opened before the text; quotes are skipped.
+fn closing_brace(text: &str) -> Option<usize> {
+    let mut depth = 1usize;
+    let mut quote = None;
+    let mut escaped = false;
+    for (at, c) in text.char_indices() {
+        match (quote, c) {
+            _ if escaped => escaped = false,
+            (Some(_), '\\') => escaped = true,
+            (Some(open), c) if c == open => quote = None,
+            (Some(_), _) => {}
+            (None, '\'' | '"') => quote = Some(c),
+            (None, '{') => depth += 1,
+            (None, '}') => {
+                depth -= 1;
+                if depth == 0 {
+                    return Some(at);
+                }
+            }
+            (None, _) => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_told_apart() {
+        for (text, sort) in [
+            ("plain", Sort::Constant),
+            ("costs $5 {or so}", Sort::Constant),
+            ("${ value }", Sort::Expression("value")),
+            ("  ${value.a}\n", Sort::Expression("value.a")),
+            ("${ {'a': '}'} }", Sort::Expression("{'a': '}'}")),
+            ("${ 'it\\'s }' }", Sort::Expression("'it\\'s }'")),
+            ("Hello {{ value.name }}", Sort::Template),
+            ("{% if value %}yes{% endif %}", Sort::Template),
+            ("${{ value.total }}", Sort::Template),
+            ("Pay ${{ value.total }} now", Sort::Template),
+            ("Hello ${ value.name }", Sort::Mixed),
+            ("${ a } and ${ b }", Sort::Mixed),
+            ("${ a", Sort::Mixed),
+            ("{{ a }} and ${ b }", Sort::Mixed),
+        ] {
+            assert_eq!(Sort::of(text), sort, "{text}");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! The JSON Schema of documents, for editors.
+
+use serde_json::Value;
+
+/// The JSON Schema of documents: editors complete and check by it, and `dflow schema` prints it.
+///
+/// Whatever [`Flow::from_document`](crate::Flow::from_document) takes fits it. It can't say all
+/// that a reading checks: unique ids, expressions, variables, tools, how schemas and presets go
+/// together.
+///
+/// ```
+/// let schema = dynamic_flow::flow::document_schema();
+/// assert_eq!(schema["required"], serde_json::json!(["flow", "steps"]));
+/// ```
+pub fn document_schema() -> Value {
+    serde_json::from_str(include_str!("schema.json")).expect("the file is JSON; a test reads it")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::steps::{AWAIT_INPUT, FLOW, VERBS},
+        *,
+    };
+
+    fn names(schema: &Value) -> Vec<&str> {
+        schema["properties"].as_object().unwrap().keys().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn the_schema_has_the_fields_that_the_reader_knows() {
+        let schema = document_schema();
+        crate::Schema::new(schema.clone()).unwrap();
+        let mut flow = FLOW.to_vec();
+        flow.sort_unstable();
+        assert_eq!(names(&schema), flow);
+        assert_eq!(names(&schema["$defs"]["flow"]), flow);
+
+        let beside = VERBS.iter().filter_map(|(_, beside)| *beside);
+        let mut step: Vec<&str> = VERBS
+            .iter()
+            .map(|(verb, _)| *verb)
+            .chain(beside)
+            .chain(["id", "description"])
+            .collect();
+        step.sort_unstable();
+        assert_eq!(names(&schema["$defs"]["step"]), step);
+
+        let mut question = AWAIT_INPUT.to_vec();
+        question.sort_unstable();
+        assert_eq!(names(&schema["$defs"]["await_input"]), question);
+    }
+}

@@ -1,0 +1,421 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    Schema, ToolError,
+    expr::Compute,
+    flow::{StepKind, ToolRef},
+    tool::{Output, Tool, ToolContext, ToolSpec},
+};
+
+struct Fake(ToolSpec);
+
+#[async_trait]
+impl Tool for Fake {
+    fn spec(&self) -> &ToolSpec {
+        &self.0
+    }
+
+    async fn execute(&self, input: Value, _: &ToolContext) -> Result<Output, ToolError> {
+        Ok(Output::Value(input))
+    }
+}
+
+fn tools() -> ToolRegistry {
+    let mut tools = ToolRegistry::new();
+    let input = Schema::new(json!({
+        "type": "object",
+        "required": ["url"],
+        "properties": { "method": { "enum": ["GET", "POST"] }, "url": { "type": "string" }, "body": {} },
+        "additionalProperties": false
+    }));
+    tools.add(Arc::new(Fake(ToolSpec::new("http").input(input.unwrap())))).unwrap();
+    tools.add(Arc::new(Fake(ToolSpec::new("ask-bob").awaits_input(true)))).unwrap();
+    tools
+}
+
+fn read(text: &str) -> Result<Flow> {
+    Flow::from_document(text, &tools())
+}
+
+/// The kind of the only step, written with its verb alone.
+fn kind(step: &str) -> StepKind {
+    let step = step.replace('\n', "\n    ");
+    let flow = read(&format!("flow: f\nsteps:\n  - id: s\n    {step}\n")).unwrap();
+    flow.def().body[0].kind.clone()
+}
+
+/// The findings of a document.
+fn findings(text: &str) -> Vec<String> {
+    let error = read(text).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidFlow);
+    error.findings().iter().map(ToString::to_string).collect()
+}
+
+/// The findings of the only step, whose verb begins on line 4.
+fn step_findings(step: &str) -> Vec<String> {
+    findings(&format!("flow: f\nsteps:\n  - id: s\n    {}\n", step.replace('\n', "\n    ")))
+}
+
+#[test]
+fn the_head_of_a_flow_is_read() {
+    let text = "flow: f\nname: F\ndescription: For nothing\ninput: { type: object }\noutput: true\n\
+                steps:\n  - id: s\n    description: Step\n    tap: [{ id: t, wait: 1s }]\n";
+    let flow = read(text).unwrap();
+    let def = flow.def();
+    assert_eq!((def.id.as_str(), def.name.as_str()), ("f", "F"));
+    assert_eq!(def.description, "For nothing");
+    assert_eq!(def.input.as_value(), &json!({"type": "object"}));
+    assert_eq!(def.document.as_deref(), Some(text));
+    assert_eq!(def.body[0].description, "Step");
+}
+
+#[test]
+fn json_documents_are_read_as_well() {
+    let text = r#"{"flow": "f", "steps": [{"id": "s", "set": "${ value }"}]}"#;
+    assert!(matches!(read(text).unwrap().def().body[0].kind, StepKind::Map { .. }));
+    let broken = findings("{\n\t\"flow\": \"f\",\n\t\"steps\": [{\"id\": \"s\", \"sett\": 1}]\n}");
+    assert_eq!(broken, ["3:24: s: a step has no field `sett`; did you mean `set`?"]);
+}
+
+#[test]
+fn set_computes_and_constants_collapse() {
+    let StepKind::Map { compute: Compute::Object(fields) } =
+        kind("set: { a: '${ value.x }', b: 'Hi {{ value.y }}', c: [1, { d: no }], e: ['${ 1 }'] }")
+    else {
+        panic!("no map of an object");
+    };
+    assert!(matches!(&fields["a"], Compute::Cel(cel) if cel.source() == "value.x"));
+    assert!(matches!(&fields["b"], Compute::Template(t) if t.source() == "Hi {{ value.y }}"));
+    assert_eq!(fields["c"], Compute::Value(json!([1, { "d": "no" }])));
+    assert!(matches!(&fields["e"], Compute::List(items) if items.len() == 1));
+    assert_eq!(
+        kind("set: { a: 1, b: [x] }"),
+        StepKind::Map { compute: Compute::Value(json!({ "a": 1, "b": ["x"] })) }
+    );
+}
+
+#[test]
+fn each_verb_becomes_its_kind() {
+    for (text, name) in [
+        ("set: 1", "map"),
+        ("let: { a: 1 }", "set"),
+        ("await_input: { schema: true }", "await_input"),
+        ("filter: '${ value.ok }'", "filter"),
+        ("call: http\nwith: { url: x }", "tool"),
+        ("call: ask-bob", "await_input"),
+        ("call: ask-bob\nwith: 1", "tool"),
+        ("switch: { on: '${ value }', cases: { a: [] } }", "switch"),
+        ("keep: [{ id: t, set: 1 }]", "keep"),
+        ("tap: [{ id: t, set: 1 }]", "tap"),
+        ("flow: { flow: g, steps: [{ id: t, set: 1 }] }", "sub_flow"),
+        ("succeed: { a: [null] }", "succeed"),
+        ("fail: { code: c, message: m }", "fail"),
+        ("input: { type: string }", "input"),
+        ("wait: 5m", "sleep"),
+        ("try: [{ id: t, set: 1 }]\ncatch: { do: [] }", "catch"),
+        ("retry: { attempts: 3, do: [{ id: t, set: 1 }] }", "retry"),
+        ("timeout: { after: 10m, do: [{ id: t, set: 1 }] }", "timeout"),
+    ] {
+        assert_eq!(kind(text).name(), name, "{text}");
+    }
+    for (verb, _) in steps::VERBS {
+        assert!(!step_findings(&format!("{verb}: ['${{']")).is_empty(), "{verb}");
+    }
+}
+
+#[test]
+fn details_of_steps_are_read() {
+    let text = "retry:\n  attempts: 4\n  backoff: { first: 2s, factor: 3, max: 1m }\n  do: [{ id: t, set: 1 }]";
+    let StepKind::Retry { attempts: 4, backoff, .. } = kind(text) else { panic!() };
+    assert_eq!((backoff.first.as_secs(), backoff.factor, backoff.max.as_secs()), (2, 3.0, 60));
+
+    let text = "retry: { attempts: 2, backoff: 2m, do: [{ id: t, set: 1 }] }";
+    let StepKind::Retry { backoff, .. } = kind(text) else { panic!() };
+    assert_eq!((backoff.pause(1).as_secs(), backoff.pause(9).as_secs()), (120, 120));
+
+    let text = "retry: { attempts: 2, backoff: { first: 5m }, do: [{ id: t, set: 1 }] }";
+    let StepKind::Retry { backoff, .. } = kind(text) else { panic!() };
+    assert_eq!(backoff.pause(1).as_secs(), 300);
+
+    let text = "try: [{ id: t, set: 1 }]\ncatch: { errors: [a, b], do: [{ id: u, set: 2 }] }";
+    let StepKind::Catch { codes, handler, .. } = kind(text) else { panic!() };
+    assert_eq!((codes, handler.len()), (vec!["a".to_owned(), "b".to_owned()], 1));
+
+    let StepKind::Sleep { duration } = kind("wait: PT90S") else { panic!() };
+    assert_eq!(duration.as_secs(), 90);
+}
+
+#[test]
+fn a_switch_may_be_on_conditions() {
+    let text = "switch:\n  on:\n    - { when: '${ value.a > 1 }', then: 'say \"b\"' }\n    \
+                - { when: '${ value.c }', then: d }\n  cases: { 'say \"b\"': [], d: [] }\n  default: []";
+    let StepKind::Switch { route: Compute::Cel(cel), arms, otherwise } = kind(text) else {
+        panic!()
+    };
+    let expected = "(value.a > 1\n) ? \"say \\\"b\\\"\" : ((value.c\n) ? \"d\" : (''))";
+    assert_eq!(cel.source(), expected);
+    assert_eq!(arms.len(), 2);
+    assert!(otherwise.is_some());
+}
+
+#[test]
+fn questions_are_read() {
+    let StepKind::AwaitInput { tool } = kind(
+        "await_input:\n  prompt: 'Approve {{ value.id }}?'\n  show: '${ value }'\n  preset: approval\n  \
+         require_comments: true\n  timeout: never\n  default: { approved: false, approved_by: x, comments: y }\n  \
+         metadata: { a: '${ value.b }', c: 1 }",
+    ) else {
+        panic!()
+    };
+    assert_eq!(tool.id, "s");
+    let required = tool.output.as_value()["required"].as_array().unwrap();
+    assert!(required.contains(&json!("comments")));
+
+    let StepKind::AwaitInput { tool } = kind(
+        "await_input: { tool: manager, schema: { type: boolean }, default: false, timeout: 4h }",
+    ) else {
+        panic!()
+    };
+    assert_eq!(tool.id, "manager");
+    assert_eq!(tool.output.as_value(), &json!({"type": "boolean"}));
+}
+
+#[test]
+fn everything_wrong_is_told_at_once_with_its_place() {
+    let text = "\
+flow: f
+nmae: typo
+steps:
+  - id: a
+    set: '${ value. }'
+  - id: b
+    call: htpp
+  - id: c
+    wait: 5
+  - id: a
+    get: nothing
+  - id: d
+    keep:
+      - id: e
+        filter: yes
+";
+    let found = findings(text);
+    let starts = [
+        "2:1: a flow has no field `nmae`; did you mean `name`?",
+        "5:10: a: `set`: ",
+        "7:11: b: there is no tool `htpp`; did you mean `http`?",
+        "9:11: c: `wait`: \"5\" is not a duration",
+        "10:9: a: another step beside it has the id `a` too",
+        "10:9: a: no step before it, here or around, sets the variable `nothing`",
+        "14:13: d/e: a filter must give true or false",
+    ];
+    assert_eq!(found.len(), starts.len(), "{found:#?}");
+    for (found, start) in found.iter().zip(starts) {
+        assert!(found.starts_with(start), "{found}\n{start}");
+    }
+    let message = read(text).unwrap_err().to_string();
+    assert!(message.starts_with("InvalidFlow: 2:1: a flow has no field"), "{message}");
+    assert!(message.contains("(and 6 more)") && !message.contains('\n'), "{message}");
+}
+
+#[test]
+fn a_text_that_is_no_yaml_is_told_with_its_place() {
+    let found = findings("flow: f\nsteps:\n  - id: a\n   set: 1\n");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("4:"), "{found:?}");
+    assert_eq!(findings("")[0], "1:1: the document is empty");
+    assert_eq!(findings("just text")[0], "1:1: a flow must be an object, not text");
+    assert_eq!(findings("flow: f\nsteps: []\n"), ["1:1: a flow needs at least one step"]);
+}
+
+#[test]
+fn what_was_told_is_not_told_again_as_something_else() {
+    for text in [
+        "set: '${ ( }'\n",
+        "filter: '${ ( }'",
+        "let: { a: '${ ( }' }",
+        "await_input: { schema: { type: 5 } }",
+        "switch: { on: '${ ( }', cases: { a: [] } }",
+        "switch: { on: '${ value }', cases: { a: 1 } }",
+        "keep: 1",
+        "call: nothing",
+        "wait: soon",
+        "set: &x 1",
+        "input: { type: *x }",
+        "succeed: [*x]",
+    ] {
+        let found = step_findings(text);
+        assert_eq!(found.len(), 1, "{text}: {found:#?}");
+    }
+    // The variable counts as set, although what it is set to is wrong.
+    let text = "flow: f\nsteps:\n  - { id: a, let: { v: '${ ( }' } }\n  - { id: b, get: v }\n";
+    assert_eq!(findings(text).len(), 1);
+}
+
+#[test]
+fn wrong_steps_are_told() {
+    for (text, message) in [
+        ("description: x", "3:5: s: a step needs a verb, one of `set`"),
+        ("set: 1\nget: x", "5:5: s: a step has one verb, this one has `set` and `get`"),
+        ("set: 1\nwith: 2", "5:5: s: `with` goes with `call` only"),
+        ("set: 1\ncatch: { do: [] }", "5:5: s: `catch` goes with `try` only"),
+        ("try: [{ id: t, set: 1 }]", "3:5: s: a step with `try` needs `catch`"),
+        ("fliter: true", "4:5: s: a step has no field `fliter`; did you mean `filter`?"),
+        ("set: Hi ${ value }", "4:10: s: `set`: an expression `${ … }` must be the whole text"),
+        ("set: { a: { b: 'x ${ y }' } }", "4:20: s: `set`.a.b: an expression"),
+        ("get: 5", "4:10: s: `get` must be text, not a number; put it in quotes"),
+        ("succeed: '${ value }'", "4:14: s: `succeed` must be a constant; `set` computes values"),
+        ("input: text", "4:12: s: `input` must be a JSON Schema, not text"),
+        ("input: { type: nonsense }", "4:12: s: `input`: "),
+        ("fail: { message: m }", "4:11: s: `fail` needs `code`"),
+        ("retry: { attempts: -1, do: [{ id: t, set: 1 }] }", "4:24: s: `attempts` must be a whole"),
+        (
+            "retry: { attempts: 0, do: [{ id: t, set: 1 }] }",
+            "3:9: s: a retry makes at least 1 attempt",
+        ),
+        ("timeout: { after: 0s, do: [{ id: t, set: 1 }] }", "3:9: s: a timeout must be longer"),
+        ("tap: []", "3:9: s: `tap` needs at least one step"),
+        ("switch: { cases: { a: [] } }", "4:13: s: `switch` needs `on`"),
+        ("switch: { on: x, cases: {} }", "3:9: s: a switch needs at least one case"),
+        (
+            "switch: { on: [{ when: 'x', then: a }], cases: { a: [] } }",
+            "4:28: s: `when` must be an expression",
+        ),
+        ("await_input: {}", "4:18: s: `await_input` needs `schema` or `preset`"),
+        (
+            "await_input: { preset: approval, schema: true }",
+            "4:38: s: `await_input` has `schema` or `preset`, not both",
+        ),
+        (
+            "await_input: { schema: true, requires: 1 }",
+            "4:34: s: `await_input` has no field `requires`",
+        ),
+        (
+            "await_input: { preset: approval, require_coments: true }",
+            "4:38: s: `preset`: unknown field `require_coments`",
+        ),
+        ("await_input: { preset: aproval }", "4:28: s: `preset`: "),
+        ("await_input: { schema: true, timeout: 0s }", "4:43: s: `timeout` must be longer"),
+        ("await_input: { schema: { type: boolean }, default: 5 }", "4:56: s: "),
+        (
+            "await_input: { schema: true, default: '${ value }' }",
+            "4:43: s: `default` must be a constant",
+        ),
+        (
+            "await_input: { schema: true, prompt: 5 }",
+            "4:42: s: `prompt` must be text, not a number",
+        ),
+        ("await_input: { schema: true, prompt: '{{ vars.x }}' }", "3:9: s: no step before it"),
+        (
+            "call: http\nwith: { method: GET }",
+            "3:9: s: what tool `http` is called with can't fit its input schema: (whole value): ",
+        ),
+        (
+            "call: http\nwith: { url: x, verb: '${ value }' }",
+            "3:9: s: what tool `http` is called with can't fit its input schema: (whole value): `verb` is not taken",
+        ),
+        (
+            "call: http\nwith: { url: '${ value }', method: PUT }",
+            "3:9: s: what tool `http` is called with can't fit its input schema: /method: ",
+        ),
+    ] {
+        let found = step_findings(text);
+        assert!(found.iter().any(|found| found.starts_with(message)), "{text}: {found:#?}");
+    }
+}
+
+#[test]
+fn ids_that_are_missing_or_wrong_are_told() {
+    let found =
+        findings("flow: a b\nsteps:\n  - set: 1\n  - { id: 7, set: 1 }\n  - { id: a/b, set: 1 }\n");
+    for start in [
+        "1:1: the flow's id: an id has letters",
+        "3:5: step-1: a step needs `id`",
+        "4:11: step-2: `id` must be text, not a number; put it in quotes",
+        "5:11: a/b: the step's id: an id has letters",
+    ] {
+        assert!(found.iter().any(|found| found.starts_with(start)), "{start}: {found:#?}");
+    }
+    assert_eq!(found.len(), 4, "{found:#?}");
+}
+
+#[test]
+fn a_duplicate_is_found_where_it_stands() {
+    let text = "flow: f\nsteps:\n  - id: s\n    switch:\n      on: '${ value }'\n      cases:\n        b: [{ id: x, set: 1 }]\n        a: [{ id: x, set: 2 }]\n";
+    let found = findings(text);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].starts_with("7:19: s/x: another step"), "{found:#?}");
+}
+
+#[test]
+fn size_depth_and_number_of_steps_are_bounded() {
+    let too_long = format!("flow: f\n# {}\nsteps: []\n", "x".repeat(1024 * 1024));
+    assert!(findings(&too_long)[0].contains("at most 1048576 bytes"));
+
+    let nested = |depth: usize| {
+        let open = "{\"id\": \"k\", \"keep\": [".repeat(depth);
+        let close = "]}".repeat(depth);
+        format!("{{\"flow\": \"f\", \"steps\": [{open}{{\"id\": \"s\", \"set\": 1}}{close}]}}")
+    };
+    read(&nested(60)).unwrap();
+    assert!(findings(&nested(63))[0].contains("nest at most 128 levels deep"));
+    assert!(findings(&nested(10_000)).len() == 1);
+
+    let many = |count: usize| {
+        let steps: String = (0..count).map(|n| format!("  - {{ id: s{n}, set: 1 }}\n")).collect();
+        format!("flow: f\nsteps:\n{steps}")
+    };
+    assert_eq!(read(&many(10_000)).unwrap().def().body.len(), 10_000);
+    assert_eq!(findings(&many(10_001)), ["1:1: a flow has at most 10000 steps"]);
+}
+
+#[test]
+fn a_preset_keeps_the_place_of_a_broken_option() {
+    let found = step_findings("await_input:\n  preset: approval\n  require_comments: perhaps\n");
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].contains("`preset`"), "{found:#?}");
+}
+
+#[test]
+fn the_examples_are_read_and_fit_the_schema_of_documents() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/");
+    let file = |name: &str| std::fs::read_to_string(format!("{folder}{name}")).unwrap();
+    let documents = Schema::new(document_schema()).unwrap();
+    for (document, input) in
+        [("purchase-approval.yaml", "order.json"), ("document-review.yaml", "document.json")]
+    {
+        let text = file(document);
+        let flow = Flow::from_document(&text, &ToolRegistry::new());
+        let flow = flow.unwrap_or_else(|error| panic!("{document}: {:#?}", error.findings()));
+        let input: Value = serde_json::from_str(&file(input)).unwrap();
+        assert_eq!(flow.def().input.validate(&input), Ok(()), "{document}");
+        let (node, _) = parse(&text);
+        assert_eq!(documents.validate(&node.unwrap().to_value()), Ok(()), "{document}");
+    }
+}
+
+#[test]
+fn the_schema_of_documents_refuses_what_the_reader_refuses() {
+    let documents = Schema::new(document_schema()).unwrap();
+    let fits = |step: Value| documents.validate(&json!({ "flow": "f", "steps": [step] })).is_ok();
+    assert!(fits(json!({ "id": "s", "set": 1 })));
+    assert!(fits(json!({ "id": "s", "call": "http", "with": 1 })));
+    assert!(!fits(json!({ "id": "s" })));
+    assert!(!fits(json!({ "set": 1 })));
+    assert!(!fits(json!({ "id": "s", "set": 1, "get": "x" })));
+    assert!(!fits(json!({ "id": "s", "set": 1, "with": 1 })));
+    assert!(!fits(json!({ "id": "s", "try": [{ "id": "t", "set": 1 }] })));
+    assert!(!fits(json!({ "id": "s", "tap": [] })));
+    assert!(!fits(json!({ "id": "s", "fliter": true })));
+    assert!(!fits(json!({ "id": "s", "await_input": {} })));
+}
+
+#[test]
+fn tools_are_bound() {
+    let StepKind::Tool { tool, with: None } = kind("call: http") else { panic!() };
+    assert!(ToolRef::tool(&tool).is_some());
+}

@@ -1,0 +1,277 @@
+//! Flows as diagrams: Mermaid and DOT.
+
+mod dot;
+mod mermaid;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+
+pub use self::{dot::dot, mermaid::mermaid};
+use crate::{
+    flow::{Body, BodyName, FlowDef, Step, StepKind},
+    position::Position,
+};
+
+/// A diagram, before it is written in any language. Nodes and groups are numbered as they stand
+/// in the flow, so that the same flow always gives the same diagram.
+struct Graph {
+    items: Vec<Item>,
+    edges: Vec<Edge>,
+}
+
+enum Item {
+    Node(Node),
+    Group(Group),
+}
+
+struct Node {
+    id: usize,
+    lines: Vec<String>,
+    form: Form,
+    parked: bool,
+}
+
+struct Group {
+    id: usize,
+    label: String,
+    parked: bool,
+    items: Vec<Item>,
+}
+
+/// What a node looks like.
+#[derive(Clone, Copy)]
+enum Form {
+    /// Where the flow begins and ends.
+    Terminal,
+    /// A computation.
+    Plain,
+    /// A call of a tool.
+    Tool,
+    /// A stop until somebody answers.
+    Wait,
+    /// A filter or switch.
+    Decision,
+    /// A stop for a time.
+    Pause,
+    /// A failure.
+    Failure,
+}
+
+struct Edge {
+    from: usize,
+    to: usize,
+    label: Option<String>,
+    /// The group that an error leaves; `from` is a node in it.
+    error_of: Option<usize>,
+}
+
+/// Where an edge begins whose end is not known yet.
+#[derive(Clone)]
+struct Loose {
+    from: usize,
+    label: Option<String>,
+}
+
+impl From<usize> for Loose {
+    fn from(from: usize) -> Self {
+        Self { from, label: None }
+    }
+}
+
+impl Graph {
+    fn of(def: &FlowDef, parked: &[Position]) -> Self {
+        let mut drawer = Drawer {
+            parked: parked.iter().map(Position::steps).collect(),
+            next: 0,
+            edges: Vec::new(),
+        };
+        let name = if def.name.is_empty() { def.id.as_str() } else { &def.name };
+        let mut items = Vec::new();
+        let start = drawer.node(&mut items, vec![name.to_owned()], Form::Terminal, false);
+        let ends = drawer.body(&mut items, &def.body, "", vec![start.into()]);
+        if !ends.is_empty() {
+            let end = drawer.node(&mut items, vec!["completed".into()], Form::Terminal, false);
+            drawer.join(ends, end);
+        }
+        Self { items, edges: drawer.edges }
+    }
+}
+
+struct Drawer {
+    parked: HashSet<String>,
+    next: usize,
+    edges: Vec<Edge>,
+}
+
+impl Drawer {
+    fn number(&mut self) -> usize {
+        self.next += 1;
+        self.next - 1
+    }
+
+    fn node(
+        &mut self,
+        items: &mut Vec<Item>,
+        lines: Vec<String>,
+        form: Form,
+        parked: bool,
+    ) -> usize {
+        let id = self.number();
+        items.push(Item::Node(Node { id, lines, form, parked }));
+        id
+    }
+
+    fn join(&mut self, loose: Vec<Loose>, to: usize) {
+        let edges =
+            loose.into_iter().map(|Loose { from, label }| Edge { from, to, label, error_of: None });
+        self.edges.extend(edges);
+    }
+
+    fn body(
+        &mut self,
+        items: &mut Vec<Item>,
+        body: &Body,
+        parent: &str,
+        from: Vec<Loose>,
+    ) -> Vec<Loose> {
+        body.iter().fold(from, |loose, step| self.step(items, step, parent, loose))
+    }
+
+    fn step(
+        &mut self,
+        items: &mut Vec<Item>,
+        step: &Step,
+        parent: &str,
+        from: Vec<Loose>,
+    ) -> Vec<Loose> {
+        let id = step.id.as_str();
+        let path = if parent.is_empty() { id.to_owned() } else { format!("{parent}/{id}") };
+        let parked = self.parked.contains(&path);
+        match &step.kind {
+            StepKind::Switch { .. } => {
+                let node = self.node(items, lines(step), Form::Decision, parked);
+                self.join(from, node);
+                let arms = step.kind.bodies().into_iter();
+                arms.flat_map(|(name, body)| self.arm(items, &name, body, &path, node)).collect()
+            }
+            StepKind::Catch { body, handler, .. } => {
+                let label = lines(step).join(": ");
+                let (tried, mut ends) = self.group(items, label, parked, body, &path, from);
+                let Some((group, first)) = tried else { return ends };
+                let label = format!("{id}: on error");
+                let (handled, handler_ends) =
+                    self.group(items, label, false, handler, &path, Vec::new());
+                match handled {
+                    Some((_, handler_first)) => self.edges.push(Edge {
+                        from: first,
+                        to: handler_first,
+                        label: Some("error".into()),
+                        error_of: Some(group),
+                    }),
+                    None => ends.push(Loose { from: first, label: Some("error".into()) }),
+                }
+                ends.extend(handler_ends);
+                ends
+            }
+            kind => {
+                if let Some((_, body)) = kind.bodies().first().filter(|(_, body)| !body.is_empty())
+                {
+                    let label = lines(step).join(": ");
+                    return self.group(items, label, parked, body, &path, from).1;
+                }
+                let node = self.node(items, lines(step), form(kind), parked);
+                self.join(from, node);
+                match kind {
+                    StepKind::Fail { .. } => Vec::new(),
+                    StepKind::Filter { .. } => {
+                        vec![Loose { from: node, label: Some("yes".into()) }]
+                    }
+                    _ => vec![node.into()],
+                }
+            }
+        }
+    }
+
+    /// An arm of a switch; one without steps is only an edge.
+    fn arm(
+        &mut self,
+        items: &mut Vec<Item>,
+        name: &BodyName,
+        body: &Body,
+        path: &str,
+        switch: usize,
+    ) -> Vec<Loose> {
+        let label = match name {
+            BodyName::Arm(name) => name.clone(),
+            _ => "otherwise".into(),
+        };
+        let from = vec![Loose { from: switch, label: Some(label.clone()) }];
+        self.group(items, label, false, body, path, from).1
+    }
+
+    /// A body with a frame around it: its number and first node, unless it is empty, and its ends.
+    fn group(
+        &mut self,
+        items: &mut Vec<Item>,
+        label: String,
+        parked: bool,
+        body: &Body,
+        path: &str,
+        from: Vec<Loose>,
+    ) -> (Option<(usize, usize)>, Vec<Loose>) {
+        if body.is_empty() {
+            return (None, from);
+        }
+        let id = self.number();
+        let mut inner = Vec::new();
+        let ends = self.body(&mut inner, body, path, from);
+        let first = first_node(&inner);
+        items.push(Item::Group(Group { id, label, parked, items: inner }));
+        (first.map(|first| (id, first)), ends)
+    }
+}
+
+fn first_node(items: &[Item]) -> Option<usize> {
+    items.iter().find_map(|item| match item {
+        Item::Node(node) => Some(node.id),
+        Item::Group(group) => first_node(&group.items),
+    })
+}
+
+/// The step's id, and what it does.
+fn lines(step: &Step) -> Vec<String> {
+    let what = match &step.kind {
+        StepKind::Tool { tool, .. } => format!("tool {}", tool.id),
+        StepKind::AwaitInput { tool } if tool.id.as_str() == step.id.as_str() => {
+            "await input".into()
+        }
+        StepKind::AwaitInput { tool } => format!("await input {}", tool.id),
+        StepKind::SubFlow { flow } => format!("flow {}", flow.id),
+        StepKind::Fail { code, .. } => format!("fail {code}"),
+        StepKind::Get { variable } => format!("get {variable}"),
+        StepKind::Set { variables } => {
+            let names: Vec<&str> = variables.keys().map(String::as_str).collect();
+            format!("set {}", names.join(", "))
+        }
+        StepKind::Retry { attempts, .. } => format!("retry, {attempts} attempts"),
+        kind => kind.name().to_owned(),
+    };
+    vec![step.id.to_string(), what]
+}
+
+fn form(kind: &StepKind) -> Form {
+    match kind {
+        StepKind::Tool { .. } => Form::Tool,
+        StepKind::AwaitInput { .. } => Form::Wait,
+        StepKind::Filter { .. } => Form::Decision,
+        StepKind::Sleep { .. } => Form::Pause,
+        StepKind::Fail { .. } => Form::Failure,
+        _ => Form::Plain,
+    }
+}
+
+/// Control characters would break a line of the diagram in two.
+fn printable(text: &str) -> impl Iterator<Item = char> + '_ {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c })
+}

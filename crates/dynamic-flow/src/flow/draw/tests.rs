@@ -1,0 +1,146 @@
+use serde_json::Value;
+
+use super::*;
+use crate::{flow::Flow, tool::ToolRegistry};
+
+fn parked(path: &str) -> Position {
+    serde_json::from_value(Value::from(path)).unwrap()
+}
+
+fn flow(text: &str) -> Flow {
+    Flow::from_document(text, &ToolRegistry::new())
+        .unwrap_or_else(|error| panic!("{:#?}", error.findings()))
+}
+
+const FLOW: &str = r#"
+flow: review
+name: 'Review "it" <now>'
+steps:
+  - { id: remember, let: { a: 1, b: 2 } }
+  - id: route
+    switch:
+      on: "${ value.route }"
+      cases:
+        'high | "risk"':
+          - { id: ask, await_input: { tool: human, schema: true } }
+          - { id: ok, filter: "${ value.ok }" }
+        low: []
+      default:
+        - { id: stop, fail: { code: unknown, message: m } }
+  - id: careful
+    try:
+      - { id: twice, retry: { attempts: 2, do: [{ id: rest, wait: 1s }] } }
+    catch: { do: [{ id: sorry, set: 1 }] }
+  - { id: last, get: a }
+"#;
+
+#[test]
+fn mermaid_shows_the_whole_tree_and_where_the_run_is_parked() {
+    let flow = flow(FLOW);
+    insta::assert_snapshot!(mermaid(flow.def(), &[parked("route/ask")]), @r###"
+    flowchart TD
+      n0(["Review #34;it#34; #60;now#62;"])
+      n1["remember<br/>set a, b"]
+      n2{"route<br/>switch"}
+      subgraph g3["high | #34;risk#34;"]
+        n4{{"ask<br/>await input human<br/>⏸ parked here"}}
+        n5{"ok<br/>filter"}
+      end
+      subgraph g6["otherwise"]
+        n7>"stop<br/>fail unknown"]
+      end
+      subgraph g8["careful: catch"]
+        subgraph g9["twice: retry, 2 attempts"]
+          n10("rest<br/>sleep")
+        end
+      end
+      subgraph g11["careful: on error"]
+        n12["sorry<br/>map"]
+      end
+      n13["last<br/>get a"]
+      n14(["completed"])
+      n0 --> n1
+      n1 --> n2
+      n2 -->|"high | #34;risk#34;"| n4
+      n4 --> n5
+      n2 -->|"otherwise"| n7
+      n5 -->|"yes"| n10
+      n2 -->|"low"| n10
+      g8 -.->|"error"| n12
+      n10 --> n13
+      n12 --> n13
+      n13 --> n14
+      classDef parked fill:#ffd54f,stroke:#e65100,stroke-width:3px,color:#000
+      class n4 parked
+    "###);
+}
+
+#[test]
+fn dot_shows_the_whole_tree_and_where_the_run_is_parked() {
+    let flow = flow(FLOW);
+    insta::assert_snapshot!(dot(flow.def(), &[parked("route/ask"), parked("careful/twice[3]")]), @r###"
+    digraph "review" {
+      compound=true;
+      node [fontname="Helvetica", shape=box];
+      n0 [label="Review \"it\" <now>", shape=oval];
+      n1 [label="remember\nset a, b", shape=box];
+      n2 [label="route\nswitch", shape=diamond];
+      subgraph "cluster_3" {
+        label="high | \"risk\"";
+        n4 [label="ask\nawait input human\nparked here", shape=hexagon, style="filled,bold", fillcolor="#ffd54f", color="#e65100"];
+        n5 [label="ok\nfilter", shape=diamond];
+      }
+      subgraph "cluster_6" {
+        label="otherwise";
+        n7 [label="stop\nfail unknown", shape=octagon];
+      }
+      subgraph "cluster_8" {
+        label="careful: catch";
+        subgraph "cluster_9" {
+          label="twice: retry, 2 attempts";
+          n10 [label="rest\nsleep", shape=box, style=rounded];
+          graph [style="filled,bold", fillcolor="#ffd54f", color="#e65100"];
+        }
+      }
+      subgraph "cluster_11" {
+        label="careful: on error";
+        n12 [label="sorry\nmap", shape=box];
+      }
+      n13 [label="last\nget a", shape=box];
+      n14 [label="completed", shape=oval];
+      n0 -> n1;
+      n1 -> n2;
+      n2 -> n4 [label="high | \"risk\""];
+      n4 -> n5;
+      n2 -> n7 [label="otherwise"];
+      n5 -> n10 [label="yes"];
+      n2 -> n10 [label="low"];
+      n10 -> n12 [label="error", style=dashed, ltail="cluster_8"];
+      n10 -> n13;
+      n12 -> n13;
+      n13 -> n14;
+    }
+    "###);
+}
+
+#[test]
+fn labels_can_not_break_out() {
+    let text = "flow: f\nname: \"a]\\\"; x --> y\\n%% `b` \\\\\"\nsteps: [{ id: s, set: 1 }]\n";
+    let flow = flow(text);
+    let drawn = mermaid(flow.def(), &[]);
+    assert_eq!(drawn.lines().count(), 6, "{drawn}");
+    let label = drawn.lines().nth(1).unwrap();
+    assert_eq!(label, "  n0([\"a]#34;#59; x --#62; y #37;#37; #96;b#96; #92;\"])");
+    let drawn = dot(flow.def(), &[]);
+    assert!(drawn.contains(r#"n0 [label="a]\"; x --> y %% `b` \\", shape=oval];"#), "{drawn}");
+}
+
+#[test]
+fn a_parked_frame_is_marked_and_a_flow_that_only_fails_has_no_end() {
+    let retry =
+        flow("flow: f\nsteps: [{ id: r, retry: { attempts: 2, do: [{ id: s, set: 1 }] } }]\n");
+    assert!(mermaid(retry.def(), &[parked("r")]).contains("  class g1 parked\n"));
+    assert!(!mermaid(retry.def(), &[]).contains("parked"));
+    let fails = flow("flow: f\nsteps: [{ id: s, fail: { code: c, message: m } }]\n");
+    assert!(!mermaid(fails.def(), &[]).contains("completed"));
+}

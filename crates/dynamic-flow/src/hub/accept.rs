@@ -1,0 +1,452 @@
+//! Accepting things for runs: answers, keys, cancellations, retries.
+
+use std::sync::Arc;
+
+use super::{
+    Inner, Known,
+    drive::{self, From},
+    inbox::{Accept, InboxItem},
+    lease::lock,
+    outcome::{Accepted, Outcome},
+    vault::{Opened, binding},
+};
+use crate::{
+    Error, ErrorKind, Result,
+    codec::Part,
+    engine::RunStatus,
+    id::{RunId, SuspensionKey, WaitId},
+    store::{Change, Lease, Record},
+    wait::{Answer, Closed, Receipt, Wait},
+};
+
+/// How many keys a wait may have: the first, and those that were reissued.
+const MAX_KEYS_PER_WAIT: usize = 16;
+
+/// What became of something that was to be accepted.
+pub(super) enum Submitted {
+    /// It is durable, and this hub has the lease: the run is to be driven.
+    Leased(Box<Opened>, Arc<Known>),
+    /// It is durable, and somebody else drives the run, or will.
+    Left,
+}
+
+impl Inner {
+    /// Accepts an answer; takes the lease if `flow` is wanted and nobody has it.
+    pub(super) async fn accept(
+        self: &Arc<Self>,
+        key: &SuspensionKey,
+        answer: &Answer,
+        drive: bool,
+    ) -> Result<(Accepted, Submitted)> {
+        loop {
+            let (opened, wait) = match self.find(key, answer).await? {
+                Found::Open(opened, wait) => (opened, wait),
+                Found::Repeated(accepted) => return Ok((accepted, Submitted::Left)),
+            };
+            let run_id = opened.record.id;
+            let now = self.clock.now();
+            if opened.record.status.is_final() {
+                return Err(Error::new(
+                    ErrorKind::InvalidState,
+                    "the run has failed and takes no answers until it is retried",
+                )
+                .with_run(run_id));
+            }
+            if wait.expires_at.is_some_and(|end| end <= now) {
+                self.time_out(*opened, &wait).await?;
+                continue;
+            }
+            let flow = match (self.known_flow(&opened.snapshot), drive) {
+                (Ok(flow), _) => Some(self.fit(&opened.snapshot, flow)?),
+                (Err(error), true) => return Err(error.with_run(run_id)),
+                (Err(_), false) => None,
+            };
+            self.check_input(&wait, answer).map_err(|error| error.with_run(run_id))?;
+            let receipt = wait.answered(answer, now);
+            let what = Accept::Answer {
+                wait_id: wait.id.clone(),
+                answer: answer.clone(),
+                receipt: receipt.clone(),
+            };
+            match self.submit(*opened, InboxItem { at: now, what }, flow.filter(|_| drive)).await {
+                Ok((status, submitted)) => {
+                    let accepted = Accepted { run_id, receipt, repeated: false, status };
+                    return Ok((accepted, submitted));
+                }
+                // Somebody was faster; look again at what they did.
+                Err(error) if error.is_conflict() => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Finds what a key entitles to. Who has no right key hears one thing only.
+    pub(super) async fn find(&self, key: &SuspensionKey, answer: &Answer) -> Result<Found> {
+        let Some(record) = self.vault.get(key.run_id()).await? else {
+            return Err(SuspensionKey::not_found());
+        };
+        let digest = key.digest();
+        let indexed = record
+            .waits
+            .iter()
+            .flat_map(|wait| &wait.keys)
+            .fold(false, |found, key| key.matches(&digest) | found);
+        let opened = match Opened::unseal(&self.codec, record) {
+            Ok(opened) => opened,
+            Err(error) if indexed => return Err(error),
+            Err(_) => return Err(SuspensionKey::not_found()),
+        };
+        let wait = opened.wait_by_key(&digest).cloned();
+        let receipt = closed_by_key(&opened, &digest);
+        if wait.is_none() && receipt.is_none() && !indexed {
+            return Err(SuspensionKey::not_found());
+        }
+        opened.verify()?;
+        let run_id = opened.record.id;
+        if let Some(receipt) = receipt {
+            let repeated = receipt.closed == Closed::Answered
+                && answer.request_id.is_some()
+                && answer.request_id == receipt.request_id;
+            if repeated {
+                let status = opened.record.status;
+                return Ok(Found::Repeated(Accepted { run_id, receipt, repeated, status }));
+            }
+            return Err(refusal(receipt).with_run(run_id));
+        }
+        let Some(wait) = wait else {
+            return Err(SuspensionKey::not_found());
+        };
+        if let Some(receipt) = pending_receipt(&opened, &wait, answer) {
+            return match receipt {
+                Ok(receipt) => {
+                    let status = opened.record.status;
+                    Ok(Found::Repeated(Accepted { run_id, receipt, repeated: true, status }))
+                }
+                Err(receipt) => Err(refusal(receipt).with_run(run_id)),
+            };
+        }
+        let question = Wait::question_digest(run_id, &wait.id, &wait.tool_id, &wait.request);
+        if question != wait.question {
+            return Err(Error::new(
+                ErrorKind::CorruptState,
+                "the question is not the one that was asked",
+            )
+            .with_run(run_id));
+        }
+        Ok(Found::Open(Box::new(opened), Box::new(wait)))
+    }
+
+    pub(super) fn check_input(&self, wait: &Wait, answer: &Answer) -> Result<()> {
+        let size = serde_json::to_vec(&answer.input).map_or(usize::MAX, |json| json.len());
+        if size > self.options.max_input_size {
+            return Err(Error::new(ErrorKind::LimitExceeded, "the input is too large")
+                .with("size", size)
+                .with("limit", self.options.max_input_size));
+        }
+        crate::value::check_depth(&answer.input)?;
+        wait.request.schema.validate(&answer.input).map_err(|violations| {
+            let n = violations.len();
+            let what = if n == 1 { "in one place" } else { "in several places" };
+            Error::new(
+                ErrorKind::InputValidationError,
+                format!("the input does not fit the schema {what}; the wait stays open"),
+            )
+            .with("wait", &wait.id)
+            .with("violations", n)
+            .with_violations(violations)
+        })
+    }
+
+    /// Lets the deadline of a wait do what it does, so that the caller can be told.
+    async fn time_out(self: &Arc<Self>, opened: Opened, wait: &Wait) -> Result<()> {
+        let run_id = opened.record.id;
+        let expired = || {
+            let message = match wait.request.default {
+                Some(_) => "the deadline has passed; the wait's default takes the answer's place",
+                None => "the deadline has passed",
+            };
+            Error::new(ErrorKind::SuspensionExpired, message)
+                .with_run(run_id)
+                .with("wait", &wait.id)
+        };
+        let flow = self.known_flow(&opened.snapshot).map_err(|_| expired())?;
+        let flow = self.fit(&opened.snapshot, flow).map_err(|_| expired())?;
+        match self.take(opened.record).await {
+            Ok(Some(record)) => {
+                let opened = Opened::unseal(&self.codec, record)?;
+                // A failure of what follows is the run's, not that of whoever came too late.
+                drive::drive(self.clone(), flow, From::Leased(Box::new(opened))).await.ok();
+                Ok(())
+            }
+            Ok(None) => Err(expired()),
+            Err(error) if error.is_conflict() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes the lease of a run as it was read, if nobody has it.
+    ///
+    /// # Errors
+    /// `Conflict` if the record has changed since.
+    pub(super) async fn take(&self, mut record: Record) -> Result<Option<Record>> {
+        let now = self.clock.now();
+        if record.lease.as_ref().is_some_and(|lease| lease.until > now) || self.is_stopping() {
+            return Ok(None);
+        }
+        let change = Change { ..self.lease_change(&record) };
+        record.revision = self.vault.update(record.id, record.revision, change.clone()).await?;
+        let revision = record.revision;
+        change.apply(&mut record);
+        record.revision = revision;
+        Ok(Some(record))
+    }
+
+    /// The change by which this hub takes the lease of a record.
+    fn lease_change(&self, record: &Record) -> Change {
+        let now = self.clock.now();
+        let until = now.after(self.options.lease);
+        Change {
+            epoch: Some(record.epoch.next()),
+            status: Some(RunStatus::Running),
+            due_at: Some(Some(until)),
+            lease: Some(Some(Lease { owner: self.owner.clone(), until })),
+            ..Change::at(now)
+        }
+    }
+
+    /// Appends an item to the inbox, and in the same write takes the lease if `flow` is given and
+    /// nobody has it.
+    ///
+    /// # Errors
+    /// `Conflict` if the record has changed since it was read.
+    pub(super) async fn submit(
+        self: &Arc<Self>,
+        mut opened: Opened,
+        item: InboxItem,
+        flow: Option<Arc<Known>>,
+    ) -> Result<(RunStatus, Submitted)> {
+        let record = &opened.record;
+        let now = self.clock.now();
+        let live = record.lease.as_ref().is_some_and(|lease| lease.until > now);
+        let sealed = self.codec.seal(&item, 0, binding(record, Part::Inbox))?;
+        let mut change = match (&flow, live) {
+            (Some(_), false) if !self.is_stopping() => self.lease_change(record),
+            (_, true) => Change::at(now),
+            (_, false) => Change {
+                status: Some(RunStatus::Ready),
+                due_at: Some(Some(now)),
+                queue: Some(Some(self.queue_of(&opened.snapshot))),
+                ..Change::at(now)
+            },
+        };
+        if matches!(item.what, Accept::Retry) {
+            change.queue = Some(Some(self.queue_of(&opened.snapshot)));
+        }
+        change.inbox_push = vec![sealed];
+        let leased = change.lease.is_some();
+        let revision = self.vault.update(record.id, record.revision, change.clone()).await?;
+        if live && let Some(active) = lock(&self.active).get(&record.id) {
+            active.signal();
+        }
+        change.apply(&mut opened.record);
+        opened.record.revision = revision;
+        opened.inbox.push(item);
+        let status = opened.record.status;
+        match flow {
+            Some(flow) if leased => Ok((status, Submitted::Leased(Box::new(opened), flow))),
+            _ => Ok((status, Submitted::Left)),
+        }
+    }
+
+    /// Adds a key to an open wait.
+    pub(super) async fn reissue(
+        self: &Arc<Self>,
+        run: RunId,
+        wait: &WaitId,
+    ) -> Result<SuspensionKey> {
+        loop {
+            let opened = self.open_verified(run).await?;
+            let index = opened.record.waits.iter().position(|known| known.id == *wait);
+            let Some(index) = index else {
+                return Err(Error::new(
+                    ErrorKind::InvalidState,
+                    "the run has no open wait of that id; `show` lists those that it has",
+                )
+                .with_run(run)
+                .with("wait", wait));
+            };
+            let nobody = Answer::new(serde_json::Value::Null);
+            if let Some(Err(receipt)) =
+                opened.snapshot.wait(wait).and_then(|wait| pending_receipt(&opened, wait, &nobody))
+            {
+                return Err(refusal(receipt).with_run(run));
+            }
+            if opened.record.waits[index].keys.len() >= MAX_KEYS_PER_WAIT {
+                return Err(Error::new(ErrorKind::LimitExceeded, "the wait has too many keys")
+                    .with_run(run)
+                    .with("wait", wait)
+                    .with("limit", MAX_KEYS_PER_WAIT));
+            }
+            let key = self.keys.generate(run)?;
+            let now = self.clock.now();
+            let what = Accept::Key { wait_id: wait.clone(), digest: key.digest() };
+            let item = InboxItem { at: now, what };
+            let sealed = self.codec.seal(&item, 0, binding(&opened.record, Part::Inbox))?;
+            let mut waits = opened.record.waits.clone();
+            waits[index].keys.push(key.digest());
+            let change = Change { waits: Some(waits), inbox_push: vec![sealed], ..Change::at(now) };
+            match self.vault.update(run, opened.record.revision, change).await {
+                Ok(_) => return Ok(key),
+                Err(error) if error.is_conflict() => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Accepts a cancellation. Works without the flow's code: what a cancelled run leaves behind
+    /// does not depend on it.
+    pub(super) async fn cancel(
+        self: &Arc<Self>,
+        run: RunId,
+        by: Option<String>,
+        reason: Option<String>,
+    ) -> Result<RunStatus> {
+        loop {
+            let opened = self.open_verified(run).await?;
+            let status = opened.record.status;
+            if status == RunStatus::Cancelled || is_cancelled(&opened) {
+                return Ok(RunStatus::Cancelled);
+            }
+            if status.is_final() {
+                return Err(Error::new(
+                    ErrorKind::InvalidState,
+                    format!("the run has ended already: it is {status}"),
+                )
+                .with_run(run));
+            }
+            let flow = match self.known_flow(&opened.snapshot) {
+                Ok(flow) => Some(flow),
+                Err(_) if opened.inbox.iter().all(|item| item.event().is_none()) => {
+                    Some(Arc::new(Known::nothing(&opened.snapshot)))
+                }
+                // An answer comes first, and only who has the code can work it in.
+                Err(_) => None,
+            };
+            let what = Accept::Cancel { by: by.clone(), reason: reason.clone() };
+            let item = InboxItem { at: self.clock.now(), what };
+            match self.submit(opened, item, flow).await {
+                Ok((_, Submitted::Leased(opened, flow))) => {
+                    // Cancelled is what the caller asked for, and an error only to who awaits it.
+                    let driven = drive::drive(self.clone(), flow, From::Leased(opened)).await;
+                    return match driven {
+                        Err(error) if error.kind() == ErrorKind::RunCancelled => {
+                            Ok(RunStatus::Cancelled)
+                        }
+                        Err(error) => Err(error),
+                        Ok(_) => Ok(RunStatus::Running),
+                    };
+                }
+                Ok((status, Submitted::Left)) => return Ok(status),
+                Err(error) if error.is_conflict() => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Makes a failed or expired run go on from the step that failed.
+    pub(super) async fn retry(self: &Arc<Self>, run: RunId) -> Result<Submitted> {
+        loop {
+            let opened = self.open_verified(run).await?;
+            let status = opened.record.status;
+            if !matches!(status, RunStatus::Failed | RunStatus::Expired) {
+                return Err(Error::new(
+                    ErrorKind::InvalidState,
+                    format!("only a failed or expired run can be retried: this one is {status}"),
+                )
+                .with_run(run));
+            }
+            let flow = self.known_flow(&opened.snapshot)?;
+            let flow = self.fit(&opened.snapshot, flow)?;
+            let item = InboxItem { at: self.clock.now(), what: Accept::Retry };
+            match self.submit(opened, item, Some(flow)).await {
+                Ok((_, submitted)) => return Ok(submitted),
+                Err(error) if error.is_conflict() => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Reads a run that must be there, opened and checked.
+    pub(super) async fn open_verified(&self, run: RunId) -> Result<Opened> {
+        let opened = Opened::unseal(&self.codec, self.vault.require(run).await?)?;
+        opened.verify()?;
+        Ok(opened)
+    }
+
+    /// Drives what was submitted, or waits for whoever does.
+    pub(super) async fn finish(
+        self: &Arc<Self>,
+        run: RunId,
+        submitted: Submitted,
+    ) -> Result<Outcome> {
+        match submitted {
+            Submitted::Leased(opened, flow) => {
+                drive::drive(self.clone(), flow, From::Leased(opened)).await
+            }
+            Submitted::Left => self.await_outcome(run).await,
+        }
+    }
+}
+
+/// What a key entitles to.
+pub(super) enum Found {
+    /// To answer an open wait.
+    Open(Box<Opened>, Box<Wait>),
+    /// To hear that this very request was accepted before.
+    Repeated(Accepted),
+}
+
+/// The receipt of the closed wait that a key of that digest could have answered.
+fn closed_by_key(opened: &Opened, digest: &crate::id::KeyDigest) -> Option<Receipt> {
+    let matches = |receipt: &&Receipt| {
+        receipt.keys.iter().fold(false, |found, key| key.matches(digest) | found)
+    };
+    opened.snapshot.receipts.iter().rev().find(matches).cloned()
+}
+
+fn is_cancelled(opened: &Opened) -> bool {
+    opened.inbox.iter().any(|item| matches!(item.what, Accept::Cancel { .. }))
+}
+
+/// What was accepted for an open wait and is not worked in yet: `Ok` if it is this very request.
+fn pending_receipt(
+    opened: &Opened,
+    wait: &Wait,
+    answer: &Answer,
+) -> Option<Result<Receipt, Receipt>> {
+    opened.inbox.iter().find_map(|item| match &item.what {
+        Accept::Answer { wait_id, receipt, .. } if *wait_id == wait.id => {
+            let same = answer.request_id.is_some() && answer.request_id == receipt.request_id;
+            Some(if same { Ok(receipt.clone()) } else { Err(receipt.clone()) })
+        }
+        Accept::Cancel { .. } => Some(Err(wait.receipt(Closed::Cancelled, item.at))),
+        _ => None,
+    })
+}
+
+/// What the holder of a right key hears who came too late.
+fn refusal(receipt: Receipt) -> Error {
+    let (kind, message) = match receipt.closed {
+        Closed::TimedOut => (ErrorKind::SuspensionExpired, "the deadline has passed"),
+        Closed::Answered => (ErrorKind::AlreadyResumed, "the wait was answered before"),
+        Closed::Defaulted => {
+            (ErrorKind::AlreadyResumed, "the deadline has passed and the default was taken")
+        }
+        Closed::Cancelled => (ErrorKind::AlreadyResumed, "the run was cancelled"),
+        Closed::Superseded => (ErrorKind::AlreadyResumed, "the flow went on without an answer"),
+    };
+    Error::new(kind, message)
+        .with("wait", &receipt.wait_id)
+        .with("at", receipt.at)
+        .with_receipt(receipt)
+}

@@ -1,0 +1,164 @@
+//! Removing runs.
+
+use serde::{Deserialize, Serialize};
+
+use super::PersistenceHub;
+use crate::{
+    Error, ErrorKind, Result,
+    clock::Timestamp,
+    engine::RunStatus,
+    id::RunId,
+    store::{Expect, Filter, Summary},
+};
+
+const PAGE: usize = 200;
+
+/// Which runs are removed: those for which every criterion that is given holds.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Cleanup {
+    /// Expired runs, and parked ones all of whose deadlines have passed without a default that
+    /// would still have to be applied.
+    pub expired_only: bool,
+    /// Written last before that time.
+    pub older_than: Option<Timestamp>,
+    /// What the plain columns say.
+    pub filter: Filter,
+    /// All runs. Must be said where no other criterion is given.
+    pub all: bool,
+    /// Only tell what would be removed.
+    pub dry_run: bool,
+}
+
+impl Cleanup {
+    /// No criterion yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Only what has expired.
+    #[must_use]
+    pub fn expired_only(mut self) -> Self {
+        self.expired_only = true;
+        self
+    }
+
+    /// Only what was written last before that time.
+    #[must_use]
+    pub fn older_than(mut self, at: Timestamp) -> Self {
+        self.older_than = Some(at);
+        self
+    }
+
+    /// Only what the filter matches.
+    #[must_use]
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.filter = filter;
+        self
+    }
+
+    /// All runs.
+    #[must_use]
+    pub fn all(mut self) -> Self {
+        self.all = true;
+        self
+    }
+
+    /// Only tell what would be removed.
+    #[must_use]
+    pub fn dry_run(mut self) -> Self {
+        self.dry_run = true;
+        self
+    }
+
+    fn matches(&self, run: &Summary, now: Timestamp) -> bool {
+        self.older_than.is_none_or(|at| run.updated_at < at)
+            && (!self.expired_only || is_expired(run, now))
+    }
+}
+
+/// Whether a run has expired, or nobody can answer it in time any more and no default is due.
+fn is_expired(run: &Summary, now: Timestamp) -> bool {
+    let overdue = |end: Option<Timestamp>, has_default: bool| {
+        !has_default && end.is_some_and(|end| end <= now)
+    };
+    match run.status {
+        RunStatus::Expired => true,
+        RunStatus::Waiting => {
+            run.inbox_len == 0
+                && !run.waits.is_empty()
+                && run.waits.iter().all(|wait| overdue(wait.expires_at, wait.has_default))
+        }
+        _ => false,
+    }
+}
+
+/// What a cleanup did.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Cleaned {
+    /// How many runs were removed; in a dry run, how many would be.
+    pub deleted_count: usize,
+    /// Which they are.
+    pub deleted: Vec<RunId>,
+    /// Those that could not be removed, and why.
+    pub errors: Vec<CleanupError>,
+}
+
+/// A run that could not be removed.
+#[derive(Debug, Clone, Serialize)]
+pub struct CleanupError {
+    /// The run.
+    pub run_id: RunId,
+    /// What happened.
+    pub message: String,
+}
+
+impl PersistenceHub {
+    /// Removes runs. Never one that somebody drives, or for which something was accepted that is
+    /// not worked in yet; one that changes at that very moment stays.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when no criterion is given and `all` is not said; when the store can't
+    /// list runs. What goes wrong with single runs is in [`Cleaned::errors`].
+    pub async fn cleanup(&self, which: &Cleanup) -> Result<Cleaned> {
+        let criteria =
+            which.expired_only || which.older_than.is_some() || which.filter != Filter::default();
+        if !criteria && !which.all {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                "no criterion is given; say `all` to remove every run",
+            ));
+        }
+        let hub = self.inner();
+        let mut cleaned = Cleaned::default();
+        let mut after = None;
+        loop {
+            let page = self.query(&which.filter, after, PAGE).await?;
+            for run in &page.items {
+                let now = hub.clock.now();
+                let live = run.lease.as_ref().is_some_and(|lease| lease.until > now);
+                if live || run.status == RunStatus::Ready || !which.matches(run, now) {
+                    continue;
+                }
+                if which.dry_run {
+                    cleaned.deleted.push(run.id);
+                    continue;
+                }
+                match hub.vault.store().delete(run.id, Expect::Revision(run.revision)).await {
+                    Ok(()) => cleaned.deleted.push(run.id),
+                    // It was answered, claimed or removed since the page was read.
+                    Err(error) if error.is_conflict() => {}
+                    Err(error) => cleaned
+                        .errors
+                        .push(CleanupError { run_id: run.id, message: error.to_string() }),
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                cleaned.deleted_count = cleaned.deleted.len();
+                return Ok(cleaned);
+            }
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Settings of a hub, and building one.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Inner, PersistenceHub, events::Notifier};
+use crate::{
+    Error, ErrorKind, Result,
+    clock::{Clock, SystemClock, days, hours, seconds},
+    codec::{Codec, CodecBuilder, Compression, Keyring},
+    engine::runner::Durability,
+    id::{RunId, SuspensionKey},
+    store::Store,
+    tool::ToolRegistry,
+};
+
+/// The settings of a hub that are plain data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct HubOptions {
+    /// How long waits stay open that do not say it themselves.
+    pub default_timeout: Duration,
+    /// How often a worker removes ended runs whose retention is over.
+    pub cleanup_interval: Duration,
+    /// How often a store's passing fault is met with another try.
+    pub max_retries: u32,
+    /// The pause before the first of those tries; it doubles, with jitter.
+    pub retry_delay: Duration,
+    /// How long an ended run is kept, with its receipts; for ever if none.
+    pub retention: Option<Duration>,
+    /// How long a run is left to a holder of whom nothing is heard.
+    pub lease: Duration,
+    /// After how many takeovers without progress a run is failed as poisoned.
+    pub max_takeovers: u32,
+    /// How long a sleep or a pause between attempts may be to be waited for in the process.
+    pub linger: Duration,
+    /// When runs are committed beyond their waits.
+    pub durability: Durability,
+    /// The largest input of a run or an answer, in bytes of JSON.
+    pub max_input_size: usize,
+    /// How often a worker looks for due runs.
+    pub poll_interval: Duration,
+    /// How many runs a worker drives at once.
+    pub concurrency: usize,
+}
+
+impl Default for HubOptions {
+    fn default() -> Self {
+        Self {
+            default_timeout: hours(24),
+            cleanup_interval: hours(1),
+            max_retries: 3,
+            retry_delay: seconds(1),
+            retention: Some(days(7)),
+            lease: seconds(30),
+            max_takeovers: 5,
+            linger: seconds(10),
+            durability: Durability::Suspensions,
+            max_input_size: 1024 * 1024,
+            poll_interval: seconds(1),
+            concurrency: 64,
+        }
+    }
+}
+
+/// Makes suspension keys; the default takes 32 bytes from the operating system.
+pub trait KeyGenerator: Send + Sync + 'static {
+    /// A new key for a wait of that run, never the same twice.
+    ///
+    /// # Errors
+    /// When there is no randomness to be had.
+    fn generate(&self, run: RunId) -> Result<SuspensionKey>;
+}
+
+/// The operating system's randomness.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OsKeyGenerator;
+
+impl KeyGenerator for OsKeyGenerator {
+    fn generate(&self, run: RunId) -> Result<SuspensionKey> {
+        SuspensionKey::generate(run)
+    }
+}
+
+/// Builds a [`PersistenceHub`]; see [`PersistenceHub::builder`].
+#[must_use]
+pub struct HubBuilder {
+    store: Arc<dyn Store>,
+    codec: CodecBuilder,
+    options: HubOptions,
+    clock: Arc<dyn Clock>,
+    keys: Arc<dyn KeyGenerator>,
+    notifier: Option<Arc<dyn Notifier>>,
+    tools: ToolRegistry,
+    owner: Option<String>,
+}
+
+impl HubBuilder {
+    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+        Self {
+            store,
+            codec: Codec::builder(),
+            options: HubOptions::default(),
+            clock: Arc::new(SystemClock),
+            keys: Arc::new(OsKeyGenerator),
+            notifier: None,
+            tools: ToolRegistry::new(),
+            owner: None,
+        }
+    }
+
+    /// Seals all state with these keys.
+    pub fn keyring(mut self, keyring: Keyring) -> Self {
+        self.codec = self.codec.keyring(keyring);
+        self
+    }
+
+    /// Stores state unsealed: who reads the store reads everything. It has to be asked for.
+    pub fn plaintext(mut self) -> Self {
+        self.codec = self.codec.plaintext();
+        self
+    }
+
+    /// Compresses state, before it is sealed.
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.codec = self.codec.compression(compression);
+        self
+    }
+
+    /// Refuses state of more bytes of JSON than this.
+    pub fn max_state_size(mut self, bytes: usize) -> Self {
+        self.codec = self.codec.max_state_size(bytes);
+        self
+    }
+
+    /// Serialises, compresses and seals with a codec of one's own making.
+    pub fn codec(mut self, codec: CodecBuilder) -> Self {
+        self.codec = codec;
+        self
+    }
+
+    /// Takes all plain settings at once, as read from a file.
+    pub fn options(mut self, options: HubOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// How long waits stay open that do not say it themselves; 24 hours unless said.
+    pub fn default_timeout(mut self, timeout: Duration) -> Self {
+        self.options.default_timeout = timeout;
+        self
+    }
+
+    /// How often a worker removes ended runs whose retention is over; hourly unless said.
+    pub fn cleanup_interval(mut self, interval: Duration) -> Self {
+        self.options.cleanup_interval = interval;
+        self
+    }
+
+    /// How often a store's passing fault is met with another try; 3 times unless said.
+    pub fn max_retries(mut self, retries: u32) -> Self {
+        self.options.max_retries = retries;
+        self
+    }
+
+    /// The pause before the first of those tries; a second unless said.
+    pub fn retry_delay(mut self, delay: Duration) -> Self {
+        self.options.retry_delay = delay;
+        self
+    }
+
+    /// How long ended runs are kept; 7 days unless said, `None` for ever.
+    pub fn retention(mut self, retention: impl Into<Option<Duration>>) -> Self {
+        self.options.retention = retention.into();
+        self
+    }
+
+    /// How long a run is left to a holder of whom nothing is heard; 30 seconds unless said.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.options.lease = lease;
+        self
+    }
+
+    /// When runs are committed beyond their waits.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.options.durability = durability;
+        self
+    }
+
+    /// Tells the time by another clock.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Makes suspension keys in another way.
+    pub fn key_generator(mut self, keys: impl KeyGenerator) -> Self {
+        self.keys = Arc::new(keys);
+        self
+    }
+
+    /// Is told of each new wait.
+    pub fn notifier(mut self, notifier: impl Notifier) -> Self {
+        self.notifier = Some(Arc::new(notifier));
+        self
+    }
+
+    /// The tools that documents may call.
+    pub fn tools(mut self, tools: ToolRegistry) -> Self {
+        self.tools = tools;
+        self
+    }
+
+    /// A name for this hub in leases, for people; unique among the hubs that share the store.
+    pub fn owner(mut self, owner: impl Into<String>) -> Self {
+        self.owner = Some(owner.into());
+        self
+    }
+
+    /// Builds the hub and provisions its store.
+    ///
+    /// # Errors
+    /// `InvalidConfig` for settings that can't work, among them neither a keyring nor plaintext;
+    /// what [`Store::provision`] fails with.
+    pub async fn build(self) -> Result<PersistenceHub> {
+        let codec = self.codec.build()?;
+        let options = self.options;
+        let sane = [
+            (options.lease >= Duration::from_millis(10), "lease must be 10 ms or more"),
+            (!options.default_timeout.is_zero(), "default_timeout must be more than nothing"),
+            (options.concurrency > 0, "concurrency must be 1 or more"),
+            (!options.poll_interval.is_zero(), "poll_interval must be more than nothing"),
+        ];
+        if let Some((_, message)) = sane.iter().find(|(sane, _)| !sane) {
+            return Err(Error::new(ErrorKind::InvalidConfig, *message));
+        }
+        let owner = match self.owner {
+            Some(owner) => owner,
+            None => default_owner(self.clock.as_ref())?,
+        };
+        self.store.provision().await?;
+        Ok(PersistenceHub::from_inner(Inner::new(
+            self.store,
+            codec,
+            options,
+            self.clock,
+            self.keys,
+            self.notifier,
+            self.tools,
+            owner,
+        )))
+    }
+}
+
+impl fmt::Debug for HubBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HubBuilder")
+            .field("store", &self.store)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Process and a random part: unique, and tells people where to look.
+fn default_owner(clock: &dyn Clock) -> Result<String> {
+    let id = RunId::new(clock.now())?;
+    let random = hex::encode(&id.as_bytes()[10..]);
+    Ok(format!("{}-{random}", std::process::id()))
+}

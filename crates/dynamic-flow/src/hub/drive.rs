@@ -1,0 +1,454 @@
+//! Drives a run under a lease: commits what the engine asks for, merges what was accepted
+//! meanwhile, and stops where somebody else holds the run.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tracing::Instrument as _;
+
+use super::{
+    HubEvent, Inner, Known,
+    inbox::{Accept, InboxItem},
+    lease::{Active, Hold, lock},
+    outcome::{Outcome, SuspendedWait, outcome_of},
+    vault::{Opened, first_record, index_of, plain_metadata},
+};
+use crate::{
+    Error, ErrorKind, Result,
+    clock::Timestamp,
+    codec::{Binding, Part},
+    engine::{
+        Failure, RunStatus, Snapshot,
+        machine::{Event, Trace},
+        runner::{self, Committed, Drive, Host, Intent},
+    },
+    id::{Epoch, KeyDigest, Revision, RunId, SuspensionKey, WaitId},
+    store::{Change, Lease, Queue},
+    wait::Receipt,
+};
+
+/// From where a run is driven.
+pub(super) enum From {
+    /// Its very start; nothing is stored yet.
+    Start(Box<Snapshot>),
+    /// A record whose lease this hub has taken.
+    Leased(Box<Opened>),
+}
+
+/// Drives a run until it is parked or has ended.
+///
+/// The future must be polled to its end, so it belongs on a task of its own.
+pub(super) async fn drive(hub: Arc<Inner>, flow: Arc<Known>, from: From) -> Result<Outcome> {
+    let now = hub.clock.now();
+    let (snapshot, mut events, driver) = match from {
+        From::Start(snapshot) => {
+            let driver = Driver::new(&hub, &flow, snapshot.run_id, None, Epoch(1), 0);
+            (*snapshot, vec![(Event::Started, now)], driver)
+        }
+        From::Leased(opened) => {
+            let mut snapshot = flow.carry_over(opened.snapshot)?;
+            let mut accepted: Vec<_> = opened.inbox.iter().filter_map(InboxItem::event).collect();
+            if snapshot.is_set_aside() && accepted.iter().any(|(e, _)| *e == Event::Retried) {
+                // It did not fail at a step but was taken from its workers: all is as it was.
+                snapshot.status = RunStatus::Running;
+                snapshot.ended = None;
+                accepted.retain(|(event, _)| *event != Event::Retried);
+            }
+            // What was accepted counts from when it was accepted: no timer that was due later may
+            // come first. Calls are not made anew only to be dropped by a cancellation.
+            let from = accepted.first().map_or(now, |(_, at)| *at);
+            let cancelled = matches!(accepted.as_slice(), [(Event::Cancelled { .. }, _)]);
+            let mut events: Vec<_> =
+                (!cancelled).then_some((Event::Started, from)).into_iter().collect();
+            events.extend(accepted);
+            let record = &opened.record;
+            let mut driver = Driver::new(
+                &hub,
+                &flow,
+                record.id,
+                Some(record.revision),
+                record.epoch,
+                record.inbox.len(),
+            );
+            driver.added = added_keys(&opened.inbox);
+            driver.hold();
+            (snapshot, events, driver)
+        }
+    };
+    events.push((Event::Tick, now));
+    let run_id = snapshot.run_id;
+    let span = tracing::info_span!("run", run = %run_id, flow = %flow.def.id);
+    run(hub, flow, snapshot, events, driver).instrument(span).await
+}
+
+async fn run(
+    hub: Arc<Inner>,
+    flow: Arc<Known>,
+    snapshot: Snapshot,
+    events: Vec<(Event, Timestamp)>,
+    mut driver: Driver,
+) -> Result<Outcome> {
+    let run_id = snapshot.run_id;
+    hub.tell(HubEvent::RunStarted { run_id, flow_id: flow.def.id.clone() });
+    let options = Drive {
+        durability: hub.options.durability,
+        linger: hub.options.linger,
+        default_timeout: hub.options.default_timeout,
+    };
+    let driven =
+        runner::drive(&flow.def, snapshot, events, options, hub.clock.as_ref(), &mut driver).await;
+    let stopped = driver.active.is_stopping();
+    let keys = std::mem::take(&mut driver.fresh);
+    let epoch = driver.at.map(|_| driver.epoch);
+    drop(driver);
+    let snapshot = match driven {
+        Ok(snapshot) => snapshot,
+        Err(error) => {
+            if let Some(epoch) = epoch.filter(|_| is_uncommittable(error.kind())) {
+                hub.set_uncommittable_aside(run_id, epoch, &error).await?;
+            }
+            return Err(error.with_run(run_id));
+        }
+    };
+    hub.tell(HubEvent::RunStopped { run_id, status: snapshot.status });
+    if stopped && snapshot.status == RunStatus::Running {
+        return Err(Error::new(
+            ErrorKind::ShuttingDown,
+            "the hub is shutting down; the run is committed and goes on with the next worker",
+        )
+        .with_run(run_id));
+    }
+    outcome_of(&snapshot, hub.clock.now(), keys)
+}
+
+/// Whether every further try to commit the state would fail in the same way.
+fn is_uncommittable(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::StateTooLarge | ErrorKind::SerializationError | ErrorKind::InvalidArgument
+    )
+}
+
+impl Inner {
+    /// Fails a run whose state can't be committed, if this holder still has it.
+    async fn set_uncommittable_aside(&self, run: RunId, epoch: Epoch, error: &Error) -> Result<()> {
+        let opened = Opened::unseal(&self.codec, self.vault.require(run).await?)?;
+        if opened.record.epoch != epoch {
+            return Ok(());
+        }
+        match self.set_aside(opened, Failure::UNCOMMITTABLE, error.to_string()).await {
+            // Something was accepted at that very moment; the next worker sets it aside.
+            Err(error) if error.is_conflict() => Ok(()),
+            other => other,
+        }
+    }
+}
+
+fn added_keys(inbox: &[InboxItem]) -> Vec<(WaitId, KeyDigest)> {
+    inbox
+        .iter()
+        .filter_map(|item| match &item.what {
+            Accept::Key { wait_id, digest } => Some((wait_id.clone(), *digest)),
+            _ => None,
+        })
+        .collect()
+}
+
+/// A run that is being driven, as the engine sees the hub.
+struct Driver {
+    hub: Arc<Inner>,
+    flow: Arc<Known>,
+    run: RunId,
+    /// The record's revision as of the last look; none before it was written first.
+    at: Option<Revision>,
+    epoch: Epoch,
+    /// How many items of the inbox, as of `at`, are worked in.
+    applied: usize,
+    /// Keys that were added to waits since the snapshot was written.
+    added: Vec<(WaitId, KeyDigest)>,
+    /// The keys of the waits that were opened here.
+    fresh: Vec<(WaitId, SuspensionKey)>,
+    /// The waits that were opened since the last commit.
+    opened: Vec<WaitId>,
+    active: Arc<Active>,
+    hold: Option<Hold>,
+}
+
+impl Driver {
+    fn new(
+        hub: &Arc<Inner>,
+        flow: &Arc<Known>,
+        run: RunId,
+        at: Option<Revision>,
+        epoch: Epoch,
+        applied: usize,
+    ) -> Self {
+        let active = Arc::new(Active::default());
+        lock(&hub.active).insert(run, active.clone());
+        if hub.is_stopping() {
+            active.stop();
+        }
+        Self {
+            hub: hub.clone(),
+            flow: flow.clone(),
+            run,
+            at,
+            epoch,
+            applied,
+            added: Vec::new(),
+            fresh: Vec::new(),
+            opened: Vec::new(),
+            active,
+            hold: None,
+        }
+    }
+
+    fn hold(&mut self) {
+        if self.hold.is_none() {
+            let held = self.hub.keeper.hold(self.run, self.epoch, &self.active, &self.hub.clock);
+            self.hold = Some(held);
+        }
+    }
+
+    /// Gives keys to the waits that have none, and those that were added elsewhere.
+    fn hand_out_keys(&mut self, snapshot: &mut Snapshot) -> Result<()> {
+        for wait in &mut snapshot.waits {
+            for (_, digest) in self.added.iter().filter(|(id, _)| *id == wait.id) {
+                if !wait.keys.contains(digest) {
+                    wait.keys.push(*digest);
+                }
+            }
+            if wait.keys.is_empty() {
+                let fresh = self.fresh.iter().find(|(id, _)| *id == wait.id);
+                let digest = match fresh {
+                    Some((_, key)) => key.digest(),
+                    None => {
+                        let key = self.hub.keys.generate(self.run)?;
+                        let digest = key.digest();
+                        self.fresh.push((wait.id.clone(), key));
+                        digest
+                    }
+                };
+                wait.keys.push(digest);
+                self.opened.push(wait.id.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the snapshot once; `Merge` where something was accepted meanwhile.
+    async fn write(&mut self, snapshot: &mut Snapshot, intent: Intent) -> Result<Committed> {
+        self.hand_out_keys(snapshot)?;
+        let now = self.hub.clock.now();
+        let known = &self.flow;
+        snapshot.sequence += 1;
+        snapshot.flow = known.stamp(snapshot)?;
+        let binding = Binding { run: self.run, flow: &known.def.id, part: Part::Snapshot };
+        let sealed = self.hub.codec.seal(snapshot, snapshot.sequence, binding)?;
+        let plain = match intent {
+            Intent::Progress => Plain::running(known.queue(), now, &self.hub),
+            Intent::Park => Plain::parked(snapshot, known.queue(), now, &self.hub),
+        };
+        let written = match self.at {
+            None => {
+                let mut record = first_record(self.run, known.def.id.clone(), sealed, now);
+                record.queue = plain.queue;
+                record.status = plain.status;
+                record.waits = snapshot.waits.iter().map(index_of).collect();
+                record.metadata = plain_metadata(snapshot);
+                record.due_at = plain.due_at;
+                record.lease = plain.lease;
+                self.hub.vault.insert(&record).await.map(|()| record.revision)
+            }
+            Some(at) => {
+                let change = Change {
+                    queue: Some(plain.queue),
+                    status: Some(plain.status),
+                    waits: Some(snapshot.waits.iter().map(index_of).collect()),
+                    metadata: Some(plain_metadata(snapshot)),
+                    due_at: Some(plain.due_at),
+                    attempts: Some(0),
+                    lease: Some(plain.lease),
+                    snapshot: Some(sealed),
+                    inbox_drop: self.applied,
+                    ..Change::at(now)
+                };
+                self.hub.vault.update(self.run, at, change).await
+            }
+        };
+        match written {
+            Ok(revision) => {
+                self.at = Some(revision);
+                self.applied = 0;
+                self.added.clear();
+                self.tell_of_opened(snapshot);
+                match intent {
+                    Intent::Progress => self.hold(),
+                    Intent::Park => self.hold = None,
+                }
+                Ok(Committed::Done)
+            }
+            Err(error) if error.is_conflict() => self.merge().await,
+            Err(error) => Err(error.with_run(self.run)),
+        }
+    }
+
+    fn tell_of_opened(&mut self, snapshot: &Snapshot) {
+        for wait in std::mem::take(&mut self.opened).iter().filter_map(|id| snapshot.wait(id)) {
+            self.hub.tell(HubEvent::WaitOpened {
+                run_id: self.run,
+                step: wait.position.clone(),
+                tool_id: wait.tool_id.clone(),
+            });
+        }
+    }
+
+    /// Takes what was accepted since the last look, if the run is still this holder's.
+    async fn merge(&mut self) -> Result<Committed> {
+        let lost = |what: &'static str| Err(Error::new(ErrorKind::RunBusy, what));
+        let Some(record) = self.hub.vault.get(self.run).await? else {
+            return lost("the run was removed while it was driven")
+                .map_err(|e| e.with_run(self.run));
+        };
+        if record.epoch != self.epoch {
+            return lost("another worker took the run over; what was done here is discarded")
+                .map_err(|error| error.with_run(self.run));
+        }
+        self.at = Some(record.revision);
+        let opened = Opened::unseal(&self.hub.codec, record)?;
+        let new = opened.inbox.get(self.applied..).unwrap_or_default();
+        self.applied = opened.inbox.len();
+        self.added.extend(added_keys(new));
+        Ok(Committed::Merge(new.iter().filter_map(InboxItem::event).collect()))
+    }
+
+    /// Tells the notifier of each wait that it was not told of; gives whether all were passed on.
+    async fn notify(&mut self, snapshot: &mut Snapshot) -> Result<bool> {
+        let Some(notifier) = self.hub.notifier.clone() else { return Ok(true) };
+        let mut all = true;
+        for index in 0..snapshot.waits.len() {
+            if snapshot.waits[index].notified {
+                continue;
+            }
+            let id = snapshot.waits[index].id.clone();
+            let Some((_, key)) = self.fresh.iter().find(|(known, _)| *known == id) else {
+                continue;
+            };
+            let wait = SuspendedWait::new(&snapshot.waits[index], Some(key.clone()));
+            match notifier.notify(self.run, &self.flow.def.id, &wait).await {
+                Ok(()) => snapshot.waits[index].notified = true,
+                Err(error) => {
+                    tracing::warn!(run = %self.run, wait = %id, %error, "a wait was not passed on");
+                    all = false;
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Gives a new key to each wait that the notifier was not told of and whose key is lost.
+    fn replace_lost_keys(&mut self, snapshot: &mut Snapshot) -> Result<bool> {
+        let mut any = false;
+        for wait in &mut snapshot.waits {
+            let known = self.fresh.iter().any(|(id, _)| *id == wait.id);
+            if wait.notified || known || wait.keys.is_empty() {
+                continue;
+            }
+            let key = self.hub.keys.generate(self.run)?;
+            wait.keys.push(key.digest());
+            self.fresh.push((wait.id.clone(), key));
+            any = true;
+        }
+        Ok(any)
+    }
+}
+
+#[async_trait]
+impl Host for Driver {
+    async fn commit(&mut self, snapshot: &mut Snapshot, intent: Intent) -> Result<Committed> {
+        let to_tell = self.hub.notifier.is_some()
+            && intent == Intent::Park
+            && snapshot.waits.iter().any(|wait| !wait.notified);
+        if to_tell {
+            // Who is told of a wait may answer at once: the wait is durable before, and that it was
+            // told of is written down after.
+            self.replace_lost_keys(snapshot)?;
+            match self.write(snapshot, Intent::Progress).await? {
+                Committed::Done => {}
+                merge @ Committed::Merge(_) => return Ok(merge),
+            }
+            self.notify(snapshot).await?;
+        }
+        self.write(snapshot, intent).await
+    }
+
+    async fn signalled(&mut self) {
+        self.active.signalled().await;
+    }
+
+    fn stopping(&self) -> bool {
+        self.active.is_stopping() || self.active.is_lost()
+    }
+
+    fn trace(&mut self, trace: Trace) {
+        self.hub.tell(HubEvent::of_trace(self.run, trace));
+    }
+
+    fn closed(&mut self, receipt: &Receipt) {
+        self.hub.tell(HubEvent::WaitClosed { run_id: self.run, receipt: receipt.clone() });
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let mut active = lock(&self.hub.active);
+        if active.get(&self.run).is_some_and(|known| Arc::ptr_eq(known, &self.active)) {
+            active.remove(&self.run);
+        }
+        drop(active);
+        self.hub.idle.notify_waiters();
+    }
+}
+
+/// The plain columns that a commit writes beside the snapshot.
+pub(super) struct Plain {
+    pub(super) status: RunStatus,
+    pub(super) queue: Option<Queue>,
+    pub(super) due_at: Option<Timestamp>,
+    pub(super) lease: Option<Lease>,
+}
+
+impl Plain {
+    /// Of a run that goes on right after the commit.
+    fn running(queue: Queue, now: Timestamp, hub: &Inner) -> Self {
+        let until = now.after(hub.options.lease);
+        Self {
+            status: RunStatus::Running,
+            queue: Some(queue),
+            due_at: Some(until),
+            lease: Some(Lease { owner: hub.owner.clone(), until }),
+        }
+    }
+
+    /// Of a run that nobody drives after the commit.
+    pub(super) fn parked(snapshot: &Snapshot, queue: Queue, now: Timestamp, hub: &Inner) -> Self {
+        let status = snapshot.status;
+        if status.is_final() {
+            let purge_at = hub.options.retention.map(|retention| now.after(retention));
+            let queue = purge_at.map(|_| Queue::purge());
+            return Self { status, queue, due_at: purge_at, lease: None };
+        }
+        // A run that was let go in mid-work goes on with whoever comes first; a wait that nobody
+        // could be told of is tried again before its deadline.
+        let untold = hub.notifier.is_some() && snapshot.waits.iter().any(|wait| !wait.notified);
+        let (status, due_at) = match status {
+            RunStatus::Running => (RunStatus::Ready, Some(now)),
+            _ if untold => {
+                let again = now.after(hub.options.retry_delay.max(hub.options.poll_interval));
+                (status, [snapshot.due_at(), Some(again)].into_iter().flatten().min())
+            }
+            _ => (status, snapshot.due_at()),
+        };
+        Self { status, queue: Some(queue), due_at, lease: None }
+    }
+}

@@ -1,0 +1,163 @@
+//! What a hub tells those who watch, and who is told of new waits.
+
+use async_trait::async_trait;
+use serde::Serialize;
+use tokio::sync::broadcast::{
+    self,
+    error::{RecvError, TryRecvError},
+};
+
+use super::outcome::SuspendedWait;
+use crate::{
+    ToolError,
+    engine::{RunStatus, machine::Traced},
+    id::{FlowId, RunId, ToolId},
+    position::Position,
+    wait::Receipt,
+};
+
+/// Something that happened in a hub. Never holds a key, an input or an output.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum HubEvent {
+    /// A run is being driven.
+    RunStarted {
+        /// The run.
+        run_id: RunId,
+        /// Its flow.
+        flow_id: FlowId,
+    },
+    /// A step began.
+    StepStarted {
+        /// The run.
+        run_id: RunId,
+        /// The step.
+        step: Position,
+        /// Its kind.
+        kind: &'static str,
+        /// The tool it calls, if it calls one.
+        tool_id: Option<ToolId>,
+    },
+    /// A step ended.
+    StepCompleted {
+        /// The run.
+        run_id: RunId,
+        /// The step.
+        step: Position,
+    },
+    /// A step failed.
+    StepFailed {
+        /// The run.
+        run_id: RunId,
+        /// The step.
+        step: Position,
+        /// What to catch it by.
+        code: String,
+    },
+    /// A wait was opened, durably.
+    WaitOpened {
+        /// The run.
+        run_id: RunId,
+        /// The step that asks.
+        step: Position,
+        /// The tool that asks.
+        tool_id: ToolId,
+    },
+    /// A wait was closed, durably.
+    WaitClosed {
+        /// The run.
+        run_id: RunId,
+        /// What it took.
+        receipt: Receipt,
+    },
+    /// A run was parked or has ended; nobody drives it any more.
+    RunStopped {
+        /// The run.
+        run_id: RunId,
+        /// What it is doing now.
+        status: RunStatus,
+    },
+    /// A worker could not go on with a run, which stays as it was.
+    RunSkipped {
+        /// The run.
+        run_id: RunId,
+        /// Why, in one line.
+        reason: String,
+    },
+}
+
+impl HubEvent {
+    pub(crate) fn of_trace(run_id: RunId, trace: crate::engine::machine::Trace) -> Self {
+        let step = trace.position;
+        match trace.what {
+            Traced::Started => {
+                Self::StepStarted { run_id, step, kind: trace.kind, tool_id: trace.tool_id }
+            }
+            Traced::Completed => Self::StepCompleted { run_id, step },
+            Traced::Failed(code) => Self::StepFailed { run_id, step, code },
+        }
+    }
+
+    /// The run that it happened to.
+    pub fn run_id(&self) -> RunId {
+        match self {
+            Self::RunStarted { run_id, .. }
+            | Self::StepStarted { run_id, .. }
+            | Self::StepCompleted { run_id, .. }
+            | Self::StepFailed { run_id, .. }
+            | Self::WaitOpened { run_id, .. }
+            | Self::WaitClosed { run_id, .. }
+            | Self::RunStopped { run_id, .. }
+            | Self::RunSkipped { run_id, .. } => *run_id,
+        }
+    }
+}
+
+/// A watcher of a hub. One that falls more than 1,024 events behind misses the oldest of them.
+#[derive(Debug)]
+pub struct Events(broadcast::Receiver<HubEvent>);
+
+impl Events {
+    pub(crate) fn new(receiver: broadcast::Receiver<HubEvent>) -> Self {
+        Self(receiver)
+    }
+
+    /// The next event; none once the hub is gone.
+    pub async fn next(&mut self) -> Option<HubEvent> {
+        loop {
+            match self.0.recv().await {
+                Ok(event) => return Some(event),
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    /// The next event if it has happened already.
+    pub fn try_next(&mut self) -> Option<HubEvent> {
+        loop {
+            match self.0.try_recv() {
+                Ok(event) => return Some(event),
+                Err(TryRecvError::Lagged(_)) => {}
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return None,
+            }
+        }
+    }
+}
+
+/// Is told of each new wait, with a key that answers it.
+#[async_trait]
+pub trait Notifier: Send + Sync + 'static {
+    /// Passes the wait on to whoever shall answer: a mail, a message, a row in an inbox.
+    ///
+    /// Called at least once for each wait, after it is durable. When it fails or the process dies
+    /// before the success is written down, it is called again, later, with another key; the
+    /// earlier keys stay good.
+    async fn notify(
+        &self,
+        run: RunId,
+        flow: &FlowId,
+        wait: &SuspendedWait,
+    ) -> Result<(), ToolError>;
+}

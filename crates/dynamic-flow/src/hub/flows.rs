@@ -1,0 +1,136 @@
+//! The flows that a hub knows: registered ones, and those that runs carry as documents.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::Inner;
+use crate::{
+    Error, ErrorKind, Result,
+    engine::{FlowStamp, Snapshot},
+    flow::{Fit, Flow, FlowDef},
+    id::RunId,
+    store::Queue,
+    wait::{ContentDigest, Metadata},
+};
+
+/// A flow, and what is worked out of it once.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) def: Arc<FlowDef>,
+    flow: Option<Flow>,
+}
+
+impl Known {
+    pub(crate) fn new(flow: &Flow) -> Self {
+        Self { def: flow.def().clone(), flow: Some(flow.clone()) }
+    }
+
+    /// A flow without steps in place of one whose code is not here: enough to end a run of it.
+    pub(crate) fn nothing(snapshot: &Snapshot) -> Self {
+        Self { def: Arc::new(FlowDef::empty(snapshot.flow.id.clone())), flow: None }
+    }
+
+    /// Which workers may claim its runs.
+    pub(crate) fn queue(&self) -> Queue {
+        match self.def.document {
+            Some(_) => Queue::documents(),
+            None => Queue::of_flow(&self.def.id),
+        }
+    }
+
+    /// What a snapshot says of its flow.
+    pub(crate) fn stamp(&self, snapshot: &Snapshot) -> Result<FlowStamp> {
+        match &self.flow {
+            Some(flow) => Ok(FlowStamp::of(&self.def, flow.fingerprint()?, &snapshot.root)),
+            None => Ok(snapshot.flow.clone()),
+        }
+    }
+
+    /// A run at the very start of the flow.
+    pub(crate) fn start(&self, run: RunId, input: Value, metadata: Metadata) -> Result<Snapshot> {
+        let nowhere = FlowStamp {
+            id: self.def.id.clone(),
+            fingerprint: ContentDigest(String::new()),
+            document: None,
+            steps: Vec::new(),
+        };
+        let mut snapshot = Snapshot::start(run, nowhere, &self.def.body, input);
+        snapshot.metadata = metadata;
+        snapshot.flow = self.stamp(&snapshot)?;
+        Ok(snapshot)
+    }
+
+    /// The snapshot as this flow goes on with it: as it is, or as an upgrade makes it.
+    pub(crate) fn carry_over(&self, snapshot: Snapshot) -> Result<Snapshot> {
+        match &self.flow {
+            Some(flow) => flow.carry_over(snapshot),
+            None => Ok(snapshot),
+        }
+    }
+
+    /// Whether this flow can go on with a run.
+    pub(crate) fn compare(&self, snapshot: &Snapshot) -> Result<Fit> {
+        match &self.flow {
+            Some(flow) => match flow.upgrades_from(snapshot) {
+                true => Ok(flow.fit(&flow.carry_over(snapshot.clone())?)),
+                false => Ok(flow.fit(snapshot)),
+            },
+            None => Ok(Fit::Same),
+        }
+    }
+}
+
+impl Inner {
+    /// The flow of a run: the document that it carries, or the registered flow of its id.
+    pub(crate) fn known_flow(&self, snapshot: &Snapshot) -> Result<Arc<Known>> {
+        if let Some(document) = &snapshot.flow.document {
+            return self.document(document);
+        }
+        let flows = self.flows.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        flows.get(&snapshot.flow.id).cloned().ok_or_else(|| {
+            Error::new(
+                ErrorKind::FlowNotRegistered,
+                "no flow of this id is registered here; register it in every process that resumes",
+            )
+            .with("flow", &snapshot.flow.id)
+        })
+    }
+
+    /// The flow of a document, read once for as long as it is in use.
+    fn document(&self, text: &Arc<str>) -> Result<Arc<Known>> {
+        let mut documents = super::lease::lock(&self.documents);
+        if let Some(known) = documents.get(text) {
+            return Ok(known.clone());
+        }
+        let known = Arc::new(Known::new(&Flow::from_document(text, &self.tools)?));
+        if documents.len() >= Self::MAX_DOCUMENTS {
+            documents.clear();
+        }
+        documents.insert(text.clone(), known.clone());
+        Ok(known)
+    }
+
+    /// Gives the flow back if it can go on with the run.
+    pub(crate) fn fit(&self, snapshot: &Snapshot, flow: Arc<Known>) -> Result<Arc<Known>> {
+        match flow.compare(snapshot)? {
+            Fit::Same | Fit::Compatible => Ok(flow),
+            Fit::Incompatible(reasons) => Err(Error::new(
+                ErrorKind::FlowIncompatible,
+                format!("the flow no longer fits the parked run: {}", reasons.join("; ")),
+            )
+            .with_run(snapshot.run_id)
+            .with("flow", &snapshot.flow.id)
+            .with_reasons(reasons)),
+        }
+    }
+
+    /// Which workers may claim a run.
+    pub(crate) fn queue_of(&self, snapshot: &Snapshot) -> Queue {
+        match snapshot.flow.document {
+            Some(_) => Queue::documents(),
+            None if snapshot.flow.id == super::state::STATE_FLOW => Queue::states(),
+            None => Queue::of_flow(&snapshot.flow.id),
+        }
+    }
+}

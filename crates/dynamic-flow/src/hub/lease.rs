@@ -1,0 +1,156 @@
+//! Keeps the leases of the runs that a hub drives, on a thread of its own, so that a tool that
+//! blocks its thread can't starve the renewal.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+
+use crate::{
+    clock::Clock,
+    id::{Epoch, RunId},
+    store::Store,
+};
+
+/// A run that this hub drives.
+#[derive(Debug, Default)]
+pub(crate) struct Active {
+    lost: AtomicBool,
+    stop: AtomicBool,
+    signal: Notify,
+}
+
+impl Active {
+    /// Tells the driver that something concerns the run.
+    pub(crate) fn signal(&self) {
+        self.signal.notify_one();
+    }
+
+    /// Ends when the driver was told something.
+    pub(crate) async fn signalled(&self) {
+        self.signal.notified().await;
+    }
+
+    /// Asks the driver to commit and let go.
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.signal();
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    /// Whether somebody else holds the run by now.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+}
+
+/// The runs whose leases are kept, each with the epoch under which it is held.
+type Held = Mutex<HashMap<RunId, (Epoch, Arc<Active>)>>;
+
+/// The leases of a hub.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    held: Arc<Held>,
+    store: Arc<dyn Store>,
+    lease: Duration,
+    started: AtomicBool,
+}
+
+impl Keeper {
+    pub(crate) fn new(store: Arc<dyn Store>, lease: Duration) -> Self {
+        Self { held: Arc::default(), store, lease, started: AtomicBool::new(false) }
+    }
+
+    /// Keeps the lease of a run until the hold is dropped.
+    pub(crate) fn hold(
+        &self,
+        run: RunId,
+        epoch: Epoch,
+        active: &Arc<Active>,
+        clock: &Arc<dyn Clock>,
+    ) -> Hold {
+        lock(&self.held).insert(run, (epoch, active.clone()));
+        if !self.started.swap(true, Ordering::AcqRel) {
+            self.start(clock);
+        }
+        Hold { held: Arc::downgrade(&self.held), run, epoch }
+    }
+
+    /// Starts the thread; it ends with the hub.
+    fn start(&self, clock: &Arc<dyn Clock>) {
+        let held = Arc::downgrade(&self.held);
+        let (store, clock, lease) = (self.store.clone(), clock.clone(), self.lease);
+        let work = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let Ok(runtime) = runtime else {
+                tracing::error!("no runtime for renewing leases: long steps may run twice");
+                return;
+            };
+            runtime.block_on(renew_all(held, store.as_ref(), clock.as_ref(), lease));
+        };
+        let thread = std::thread::Builder::new().name("dynamic-flow-leases".into()).spawn(work);
+        if thread.is_err() {
+            tracing::error!("no thread for renewing leases: long steps may run twice");
+            self.started.store(false, Ordering::Release);
+        }
+    }
+}
+
+/// Renews each lease three times in its length, until nobody has the hub any more.
+async fn renew_all(held: Weak<Held>, store: &dyn Store, clock: &dyn Clock, lease: Duration) {
+    loop {
+        clock.sleep_until(clock.now().after(lease / 3)).await;
+        let Some(map) = held.upgrade() else { return };
+        let all: Vec<_> = lock(&map).iter().map(|(run, held)| (*run, held.clone())).collect();
+        drop(map);
+        for (run, (epoch, active)) in all {
+            match store.renew(run, epoch, clock.now().after(lease)).await {
+                Ok(()) => {}
+                // Nothing may be held yet before the first commit; the driver finds out at its next.
+                Err(error) if error.is_conflict() => {
+                    let still = held.upgrade().is_some_and(|map| {
+                        lock(&map).get(&run).is_some_and(|(known, _)| *known == epoch)
+                    });
+                    if still {
+                        active.lost.store(true, Ordering::Release);
+                        active.signal();
+                    }
+                }
+                Err(error) => tracing::warn!(%run, %error, "a lease could not be renewed"),
+            }
+        }
+    }
+}
+
+/// A lease that is being kept.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    held: Weak<Held>,
+    run: RunId,
+    epoch: Epoch,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let Some(held) = self.held.upgrade() {
+            let mut held = lock(&held);
+            if held.get(&self.run).is_some_and(|(epoch, _)| *epoch == self.epoch) {
+                held.remove(&self.run);
+            }
+        }
+    }
+}
+
+/// Locks what no panic can leave half-changed.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

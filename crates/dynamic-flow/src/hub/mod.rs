@@ -1,0 +1,478 @@
+//! The hub: runs flows, suspends them, resumes them, and looks after what is parked.
+
+mod accept;
+mod cleanup;
+mod config;
+mod drive;
+mod events;
+mod flows;
+mod inbox;
+mod lease;
+mod outcome;
+mod query;
+mod state;
+mod vault;
+mod worker;
+
+use std::{
+    borrow::Borrow,
+    collections::HashMap,
+    fmt,
+    marker::PhantomData,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use tokio::sync::{Notify, broadcast, watch};
+
+use self::{
+    drive::From,
+    flows::Known,
+    lease::{Active, Keeper, lock},
+    vault::Vault,
+};
+use crate::{
+    Error, ErrorKind, Result,
+    clock::Clock,
+    codec::Codec,
+    engine::RunStatus,
+    flow::Flow,
+    id::{FlowId, RunId, SuspensionKey, WaitId},
+    store::Store,
+    tool::ToolRegistry,
+    value::{from_value, to_value},
+    wait::{Answer, Metadata, Scalar},
+};
+
+pub use self::{
+    cleanup::{Cleaned, Cleanup, CleanupError},
+    config::{HubBuilder, HubOptions, KeyGenerator, OsKeyGenerator},
+    events::{Events, HubEvent, Notifier},
+    outcome::{Accepted, Completion, Outcome, Rejection, RunView, SuspendedWait, Suspension},
+    query::{CheckReport, ResealReport, Stranded},
+    state::{StateClaim, Suspended, SuspensionRequest},
+    worker::Worked,
+};
+
+/// Runs flows, suspends them when they need input, and resumes them exactly after it.
+///
+/// Cheap to clone; any number of hubs, in any number of processes, may share a store.
+#[derive(Clone)]
+pub struct PersistenceHub {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    codec: Codec,
+    options: HubOptions,
+    clock: Arc<dyn Clock>,
+    keys: Arc<dyn KeyGenerator>,
+    notifier: Option<Arc<dyn Notifier>>,
+    tools: ToolRegistry,
+    owner: String,
+    vault: Vault,
+    keeper: Keeper,
+    flows: RwLock<HashMap<FlowId, Arc<Known>>>,
+    documents: Mutex<HashMap<Arc<str>, Arc<Known>>>,
+    active: Mutex<HashMap<RunId, Arc<Active>>>,
+    /// Told whenever this hub lets a run go.
+    idle: Notify,
+    events: broadcast::Sender<HubEvent>,
+    stopping: watch::Sender<bool>,
+}
+
+impl Inner {
+    /// How many documents are kept read.
+    const MAX_DOCUMENTS: usize = 256;
+    /// How many events a slow watcher may be behind before it misses some.
+    const EVENTS: usize = 1024;
+
+    #[expect(clippy::too_many_arguments, reason = "called by the builder alone")]
+    fn new(
+        store: Arc<dyn Store>,
+        codec: Codec,
+        options: HubOptions,
+        clock: Arc<dyn Clock>,
+        keys: Arc<dyn KeyGenerator>,
+        notifier: Option<Arc<dyn Notifier>>,
+        tools: ToolRegistry,
+        owner: String,
+    ) -> Self {
+        Self {
+            codec,
+            clock,
+            keys,
+            notifier,
+            tools,
+            owner,
+            vault: Vault::new(store.clone(), &options),
+            keeper: Keeper::new(store, options.lease),
+            options,
+            flows: RwLock::default(),
+            documents: Mutex::default(),
+            active: Mutex::default(),
+            idle: Notify::new(),
+            events: broadcast::channel(Self::EVENTS).0,
+            stopping: watch::channel(false).0,
+        }
+    }
+
+    fn tell(&self, event: HubEvent) {
+        // Nobody need be watching.
+        self.events.send(event).ok();
+    }
+
+    fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    async fn stopped(&self) {
+        // An error means that the sender is gone, and it is in this very hub.
+        self.stopping.subscribe().wait_for(|stopping| *stopping).await.ok();
+    }
+
+    /// Waits until nobody drives a run any more, taking it over if its holder died.
+    async fn await_outcome(self: &Arc<Self>, run: RunId) -> Result<Outcome> {
+        let mut pause = Duration::from_millis(5);
+        loop {
+            let idle = self.idle.notified();
+            let opened = self.open_verified(run).await?;
+            let now = self.clock.now();
+            let busy = matches!(opened.record.status, RunStatus::Running | RunStatus::Ready);
+            if !busy {
+                return outcome::outcome_of(&opened.snapshot, opened.record.updated_at, Vec::new());
+            }
+            if self.is_stopping() {
+                return Err(Error::new(
+                    ErrorKind::ShuttingDown,
+                    "the hub is shutting down; what was accepted is kept for the next worker",
+                )
+                .with_run(run));
+            }
+            if opened.record.lease.as_ref().is_none_or(|lease| lease.until <= now) {
+                let flow = self.known_flow(&opened.snapshot)?;
+                let flow = self.fit(&opened.snapshot, flow)?;
+                match self.take(opened.record).await {
+                    Ok(Some(record)) => {
+                        let opened = vault::Opened::unseal(&self.codec, record)?;
+                        return drive::drive(self.clone(), flow, From::Leased(Box::new(opened)))
+                            .await;
+                    }
+                    Ok(None) => {}
+                    Err(error) if error.is_conflict() => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            tokio::select! {
+                () = idle => {}
+                () = self.clock.sleep_until(now.after(pause)) => {}
+            }
+            pause = (pause * 2).min(Duration::from_millis(500));
+        }
+    }
+}
+
+/// Runs something on a task of its own, so that a caller who goes away changes nothing.
+async fn detached<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    match tokio::spawn(work).await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(Error::new(ErrorKind::ShuttingDown, "the runtime is shutting down")),
+    }
+}
+
+/// How a run is started.
+#[derive(Debug, Clone, Default)]
+#[must_use]
+pub struct RunOptions {
+    metadata: Metadata,
+}
+
+impl RunOptions {
+    /// Nothing out of the ordinary.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A plain value to find the run by; stored unsealed.
+    pub fn metadata(mut self, name: impl Into<String>, value: impl Into<Scalar>) -> Self {
+        self.metadata.insert(name.into(), value.into());
+        self
+    }
+}
+
+impl PersistenceHub {
+    /// Starts building a hub over a store.
+    ///
+    /// Either a keyring or `plaintext` must be said.
+    pub fn builder(store: Arc<dyn Store>) -> HubBuilder {
+        HubBuilder::new(store)
+    }
+
+    fn from_inner(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner) }
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
+    /// Makes a flow known to this hub, and gives a handle to run it.
+    ///
+    /// Every process that resumes runs of a flow in code must register it. A flow from a document
+    /// travels with its runs and need not be registered to be resumed.
+    ///
+    /// # Errors
+    /// `InvalidConfig` when another flow of that id is registered.
+    pub fn register<I, O>(&self, flow: impl Borrow<Flow<I, O>>) -> Result<Handle<I, O>> {
+        let erased = flow.borrow().erase();
+        let known = Arc::new(Known::new(&erased));
+        if known.def.document.is_none() {
+            let mut flows = self.inner.flows.write().unwrap_or_else(PoisonError::into_inner);
+            if let Some(other) = flows.get(&known.def.id)
+                && other.def != known.def
+            {
+                return Err(Error::new(
+                    ErrorKind::InvalidConfig,
+                    "another flow of this id is registered with this hub",
+                )
+                .with("flow", &known.def.id));
+            }
+            flows.insert(known.def.id.clone(), known.clone());
+        }
+        Ok(Handle { hub: self.clone(), known, types: PhantomData })
+    }
+
+    /// The tools that documents may call here.
+    pub fn tools(&self) -> &ToolRegistry {
+        &self.inner.tools
+    }
+
+    /// Answers a wait and drives the run until it is parked or has ended.
+    ///
+    /// # Errors
+    /// As [`PersistenceHub::answer`], `FlowNotRegistered` (nothing is consumed), and what the run
+    /// fails with after the wait.
+    pub async fn resume(&self, key: &SuspensionKey, answer: impl Into<Answer>) -> Result<Outcome> {
+        let (hub, key, answer) = (self.inner.clone(), key.clone(), answer.into());
+        detached(async move {
+            let (accepted, submitted) = hub.accept(&key, &answer, true).await?;
+            hub.finish(accepted.run_id, submitted).await
+        })
+        .await
+    }
+
+    /// Accepts an answer durably, without driving the run; needs no flow.
+    ///
+    /// The same `request_id` again is told that it was accepted.
+    ///
+    /// # Errors
+    /// `SuspensionKeyNotFound`; `AlreadyResumed` with the receipt; `SuspensionExpired`;
+    /// `FlowIncompatible`; `InputValidationError` with all violations; in each case the run is as
+    /// it was.
+    pub async fn answer(&self, key: &SuspensionKey, answer: impl Into<Answer>) -> Result<Accepted> {
+        let (hub, key, answer) = (self.inner.clone(), key.clone(), answer.into());
+        detached(async move { Ok(hub.accept(&key, &answer, false).await?.0) }).await
+    }
+
+    /// Moves a run on, if there is anything to do: something was accepted, a timer is due, or its
+    /// holder died. Tells what it is doing otherwise, and waits while somebody else drives it.
+    ///
+    /// # Errors
+    /// `RunNotFound`, `FlowNotRegistered`, `FlowIncompatible`, and what the run fails with.
+    pub async fn drive(&self, run: RunId) -> Result<Outcome> {
+        let hub = self.inner.clone();
+        detached(async move {
+            let opened = hub.open_verified(run).await?;
+            let due = opened.record.due_at.is_some_and(|due| due <= hub.clock.now());
+            let parked = opened.record.status == RunStatus::Waiting;
+            if parked && due {
+                let flow = hub.known_flow(&opened.snapshot)?;
+                let flow = hub.fit(&opened.snapshot, flow)?;
+                match hub.take(opened.record).await {
+                    Ok(Some(record)) => {
+                        let opened = vault::Opened::unseal(&hub.codec, record)?;
+                        let from = From::Leased(Box::new(opened));
+                        return drive::drive(hub.clone(), flow, from).await;
+                    }
+                    Ok(None) => {}
+                    Err(error) if error.is_conflict() => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            hub.await_outcome(run).await
+        })
+        .await
+    }
+
+    /// Adds a key to an open wait, for when the first was lost or never received. The earlier keys
+    /// stay good; one answer is taken all the same.
+    ///
+    /// # Errors
+    /// `RunNotFound`, `InvalidState` when there is no such open wait, `LimitExceeded` after 16 keys.
+    pub async fn reissue(&self, run: RunId, wait: &WaitId) -> Result<SuspensionKey> {
+        let (hub, wait) = (self.inner.clone(), wait.clone());
+        detached(async move { hub.reissue(run, &wait).await }).await
+    }
+
+    /// Ends a run: its waits take no answers any more. Cancelling a cancelled run is no error.
+    ///
+    /// Gives the run's status: `Cancelled`, or what it is doing where its holder, who was told, is
+    /// still at work.
+    ///
+    /// # Errors
+    /// `RunNotFound`; `InvalidState` when it has ended already.
+    pub async fn cancel(
+        &self,
+        run: RunId,
+        by: Option<String>,
+        reason: Option<String>,
+    ) -> Result<RunStatus> {
+        let hub = self.inner.clone();
+        detached(async move { hub.cancel(run, by, reason).await }).await
+    }
+
+    /// Makes a failed or expired run go on from the step that failed.
+    ///
+    /// # Errors
+    /// `RunNotFound`, `InvalidState` when it has not failed, `FlowNotRegistered`,
+    /// `FlowIncompatible`, and what the run fails with again.
+    pub async fn retry(&self, run: RunId) -> Result<Outcome> {
+        let hub = self.inner.clone();
+        detached(async move {
+            let submitted = hub.retry(run).await?;
+            hub.finish(run, submitted).await
+        })
+        .await
+    }
+
+    /// What happens in this hub from now on.
+    pub fn events(&self) -> Events {
+        Events::new(self.inner.events.subscribe())
+    }
+
+    /// Stops: no run is begun any more, each run that is being driven is committed at its next step
+    /// and let go, and workers end. Gives whether all were let go within `grace`; leases of those
+    /// that were not lapse by themselves.
+    pub async fn shutdown(&self, grace: Duration) -> bool {
+        self.inner.stopping.send_replace(true);
+        let deadline = tokio::time::Instant::now() + grace;
+        loop {
+            let idle = self.inner.idle.notified();
+            let active: Vec<_> = lock(&self.inner.active).values().cloned().collect();
+            if active.is_empty() {
+                return true;
+            }
+            active.iter().for_each(|run| run.stop());
+            if tokio::time::timeout_at(deadline, idle).await.is_err() {
+                return lock(&self.inner.active).is_empty();
+            }
+        }
+    }
+}
+
+impl fmt::Debug for PersistenceHub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PersistenceHub")
+            .field("owner", &self.inner.owner)
+            .field("options", &self.inner.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A flow that is registered with a hub, ready to run.
+#[derive(Debug)]
+pub struct Handle<I = Value, O = Value> {
+    hub: PersistenceHub,
+    known: Arc<Known>,
+    types: PhantomData<fn(I) -> O>,
+}
+
+impl<I, O> Clone for Handle<I, O> {
+    fn clone(&self) -> Self {
+        Self { hub: self.hub.clone(), known: self.known.clone(), types: PhantomData }
+    }
+}
+
+impl<I: Serialize, O: DeserializeOwned> Handle<I, O> {
+    /// Runs the flow until it is parked or has ended.
+    ///
+    /// Once it returns a key, the run survives whatever happens to this process. A caller that goes
+    /// away in the meantime changes nothing.
+    ///
+    /// # Errors
+    /// `InputValidationError` when the input does not fit; `RunFailed` and `RunExpired`, with run
+    /// id and step, when a step fails; what the store fails with.
+    pub async fn run(&self, input: I) -> Result<Outcome<O>> {
+        self.run_with(input, RunOptions::new()).await
+    }
+
+    /// Runs the flow, with options.
+    ///
+    /// # Errors
+    /// As [`Handle::run`].
+    pub async fn run_with(&self, input: I, options: RunOptions) -> Result<Outcome<O>> {
+        let hub = self.hub.inner.clone();
+        let flow = self.known.clone();
+        let input = to_value(&input)?;
+        hub.check_run_input(&flow, &input)?;
+        crate::metadata::check(&options.metadata)?;
+        if hub.is_stopping() {
+            return Err(Error::new(ErrorKind::ShuttingDown, "the hub is shutting down"));
+        }
+        let outcome = detached(async move {
+            let run = RunId::new(hub.clock.now())?;
+            let snapshot = flow.start(run, input, options.metadata)?;
+            drive::drive(hub, flow, From::Start(Box::new(snapshot))).await
+        })
+        .await?;
+        typed(outcome)
+    }
+
+    /// Answers a wait of a run of this flow, and drives the run until it is parked or has ended.
+    ///
+    /// # Errors
+    /// As [`PersistenceHub::resume`].
+    pub async fn resume(
+        &self,
+        key: &SuspensionKey,
+        answer: impl Into<Answer>,
+    ) -> Result<Outcome<O>> {
+        typed(self.hub.resume(key, answer).await?)
+    }
+}
+
+impl Inner {
+    fn check_run_input(&self, flow: &Known, input: &Value) -> Result<()> {
+        let size = serde_json::to_vec(input).map_or(usize::MAX, |json| json.len());
+        if size > self.options.max_input_size {
+            return Err(Error::new(ErrorKind::LimitExceeded, "the input is too large")
+                .with("flow", &flow.def.id)
+                .with("size", size)
+                .with("limit", self.options.max_input_size));
+        }
+        crate::value::check_depth(input)?;
+        flow.def.input.validate(input).map_err(|violations| {
+            Error::new(ErrorKind::InputValidationError, "the input does not fit the flow's schema")
+                .with("flow", &flow.def.id)
+                .with("violations", violations.len())
+                .with_violations(violations)
+        })
+    }
+}
+
+/// Reads the output of a run as the type that its flow gives.
+fn typed<O: DeserializeOwned>(outcome: Outcome) -> Result<Outcome<O>> {
+    Ok(match outcome {
+        Outcome::Completed(Completion { run_id, output }) => Outcome::Completed(Completion {
+            run_id,
+            output: from_value(output).map_err(|error| error.with_run(run_id))?,
+        }),
+        Outcome::Suspended(suspension) => Outcome::Suspended(suspension),
+        Outcome::Rejected(rejection) => Outcome::Rejected(rejection),
+    })
+}

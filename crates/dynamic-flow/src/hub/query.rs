@@ -1,0 +1,293 @@
+//! Looking at runs, and checking or moving them before a deploy.
+
+use serde::Serialize;
+
+use super::{
+    PersistenceHub,
+    flows::Known,
+    outcome::{RunView, SuspendedWait},
+    vault::Opened,
+};
+use crate::{
+    Error, ErrorKind, Result,
+    codec::{Part, SealedInfo},
+    engine::{FlowStamp, RunStatus},
+    flow::{Fit, Flow},
+    id::{RunId, SuspensionKey},
+    store::{Change, Cursor, Filter, Health, Page, Summary},
+    wait::Answer,
+};
+
+/// How many runs are read at once when all are gone through.
+const PAGE: usize = 200;
+
+/// How the parked runs of a flow get on with a newer one.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct CheckReport {
+    /// How many runs are parked or being driven.
+    pub runs: usize,
+    /// How many of them are runs of this very flow.
+    pub same: usize,
+    /// How many others can go on with it.
+    pub compatible: usize,
+    /// Those that can't, and why.
+    pub stranded: Vec<Stranded>,
+}
+
+/// A run that a newer flow would strand.
+#[derive(Debug, Clone, Serialize)]
+pub struct Stranded {
+    /// The run.
+    pub run_id: RunId,
+    /// Why it can't go on.
+    pub reasons: Vec<String>,
+}
+
+/// What sealing everything anew did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct ResealReport {
+    /// How many runs were looked at.
+    pub runs: usize,
+    /// How many were sealed anew.
+    pub resealed: usize,
+    /// How many were being driven, and are sealed with the active key at their next commit.
+    pub busy: usize,
+    /// How many could not be opened with any key at hand.
+    pub failed: usize,
+    /// Where to go on; none when all were looked at.
+    pub next: Option<Cursor>,
+}
+
+impl PersistenceHub {
+    /// Lists runs, newest first, by their plain columns; nothing is unsealed.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a limit of 0; what the store fails with.
+    pub async fn query(
+        &self,
+        filter: &Filter,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Page> {
+        if limit == 0 {
+            return Err(Error::new(ErrorKind::InvalidArgument, "a page has at least one row"));
+        }
+        let vault = &self.inner().vault;
+        vault.retrying(|| vault.store().query(filter, after, limit)).await
+    }
+
+    /// Opens a run for its owner: all of it but the keys, which nobody has.
+    ///
+    /// # Errors
+    /// `RunNotFound`; `EncryptionError` and `CorruptState` where it can't be opened.
+    pub async fn get(&self, run: RunId) -> Result<RunView> {
+        let Opened { record, snapshot, inbox } = self.inner().open_verified(run).await?;
+        let _ = inbox;
+        let positions = if matches!(snapshot.status, RunStatus::Completed) {
+            Vec::new()
+        } else {
+            snapshot.positions()
+        };
+        Ok(RunView {
+            run_id: run,
+            flow_id: record.flow_id,
+            status: record.status,
+            positions,
+            input: snapshot.input,
+            waits: snapshot.waits.iter().map(|wait| SuspendedWait::new(wait, None)).collect(),
+            receipts: snapshot.receipts,
+            earlier_receipts: snapshot.earlier_receipts,
+            output: snapshot.output,
+            ended: snapshot.ended,
+            metadata: record.metadata,
+            created_at: run.created_at(),
+            updated_at: record.updated_at,
+            due_at: record.due_at,
+            driven_by: record.lease.map(|lease| lease.owner),
+            document: snapshot.flow.document,
+        })
+    }
+
+    /// The open wait that a key answers, so that whoever holds it can see what is asked.
+    ///
+    /// # Errors
+    /// As [`PersistenceHub::answer`] for a key that has no open wait.
+    pub async fn question(&self, key: &SuspensionKey) -> Result<SuspendedWait> {
+        // No request id: a wait that was answered is closed, whoever asks.
+        let nothing = Answer::new(serde_json::Value::Null);
+        match self.inner().find(key, &nothing).await? {
+            super::accept::Found::Open(opened, wait) => {
+                let now = self.inner().clock.now();
+                if wait.expires_at.is_some_and(|end| end <= now) {
+                    return Err(Error::new(
+                        ErrorKind::SuspensionExpired,
+                        "the deadline has passed; nothing can be answered any more",
+                    )
+                    .with_run(opened.record.id)
+                    .with("wait", &wait.id));
+                }
+                Ok(SuspendedWait::new(&wait, None))
+            }
+            super::accept::Found::Repeated(_) => Err(SuspensionKey::not_found()),
+        }
+    }
+
+    /// How the store is, in plain words.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    pub async fn health(&self) -> Result<Health> {
+        self.inner().vault.store().health().await
+    }
+
+    /// How the state of a run is sealed.
+    ///
+    /// # Errors
+    /// `RunNotFound`; `CorruptState` where it is no sealed state.
+    pub async fn sealed_info(&self, run: RunId) -> Result<SealedInfo> {
+        let record = self.inner().vault.require(run).await?;
+        crate::codec::Codec::sealed_info(&record.snapshot).map_err(|error| error.with_run(run))
+    }
+
+    /// Tells which parked runs a newer flow could not go on with, before it is deployed.
+    ///
+    /// # Errors
+    /// When the store fails. A run that can't be opened counts as stranded.
+    pub async fn check(&self, flow: &Flow) -> Result<CheckReport> {
+        let known = Known::new(flow);
+        let mut report = CheckReport::default();
+        let filter = live_runs_of(flow);
+        let mut after = None;
+        loop {
+            let page = self.query(&filter, after, PAGE).await?;
+            for summary in &page.items {
+                self.check_one(&known, summary, &mut report).await?;
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(report);
+            }
+        }
+    }
+
+    async fn check_one(
+        &self,
+        known: &Known,
+        summary: &Summary,
+        report: &mut CheckReport,
+    ) -> Result<()> {
+        let fit = match self.inner().open_verified(summary.id).await {
+            Ok(opened) => known.compare(&opened.snapshot),
+            // It ended and was removed since the page was read.
+            Err(error) if error.kind() == ErrorKind::RunNotFound => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::StorageError => return Err(error),
+            Err(error) => Err(error),
+        };
+        report.runs += 1;
+        let reasons = match fit {
+            Ok(Fit::Same) => {
+                report.same += 1;
+                return Ok(());
+            }
+            Ok(Fit::Compatible) => {
+                report.compatible += 1;
+                return Ok(());
+            }
+            Ok(Fit::Incompatible(reasons)) => reasons,
+            Err(error) => vec![error.to_string()],
+        };
+        report.stranded.push(Stranded { run_id: summary.id, reasons });
+        Ok(())
+    }
+
+    /// Moves a parked run to a newer document, if that can go on with it.
+    ///
+    /// # Errors
+    /// `FlowIncompatible` with reasons, the run staying as it was; `RunBusy` while somebody drives it.
+    pub async fn upgrade(&self, run: RunId, flow: &Flow) -> Result<()> {
+        let hub = self.inner();
+        let known = std::sync::Arc::new(Known::new(flow));
+        let opened = hub.open_verified(run).await?;
+        if opened.record.flow_id != known.def.id {
+            return Err(Error::new(ErrorKind::FlowIncompatible, "the run is of another flow")
+                .with_run(run)
+                .with("flow", &known.def.id));
+        }
+        hub.fit(&opened.snapshot, known.clone())?;
+        let busy = || {
+            Error::new(ErrorKind::RunBusy, "the run is being driven; try again when it is parked")
+                .with_run(run)
+        };
+        if opened.record.status != RunStatus::Waiting || !opened.inbox.is_empty() {
+            return Err(busy());
+        }
+        let mut opened = opened;
+        opened.snapshot = known.carry_over(opened.snapshot)?;
+        let stamp: FlowStamp = known.stamp(&opened.snapshot)?;
+        opened.snapshot.flow = stamp;
+        let now = hub.clock.now();
+        hub.rewrite(opened, now).await.map_err(|error| match error.is_conflict() {
+            true => busy(),
+            false => error,
+        })
+    }
+
+    /// Seals runs anew with the active key, from `after` on, at most `limit` of them.
+    ///
+    /// Can be stopped and gone on with at any time; a run that is being driven is left to its
+    /// holder, who seals it with the active key at the next commit.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn reseal(&self, after: Option<Cursor>, limit: usize) -> Result<ResealReport> {
+        let hub = self.inner();
+        let page = self.query(&Filter::default(), after, limit.max(1)).await?;
+        let mut report = ResealReport { next: page.next, ..ResealReport::default() };
+        for summary in page.items {
+            report.runs += 1;
+            let Some(record) = hub.vault.get(summary.id).await? else { continue };
+            let sealed = std::iter::once(&record.snapshot).chain(&record.inbox);
+            if !sealed.into_iter().any(|part| hub.codec.needs_reseal(part)) {
+                continue;
+            }
+            let now = hub.clock.now();
+            if record.lease.as_ref().is_some_and(|lease| lease.until > now) {
+                report.busy += 1;
+                continue;
+            }
+            let opened = match Opened::unseal(&hub.codec, record) {
+                Ok(opened) => opened,
+                Err(error) => {
+                    tracing::warn!(run = %summary.id, %error, "a run could not be sealed anew");
+                    report.failed += 1;
+                    continue;
+                }
+            };
+            let record = &opened.record;
+            let binding = |part| super::vault::binding(record, part);
+            let sequence = opened.snapshot.sequence;
+            let snapshot = hub.codec.seal(&opened.snapshot, sequence, binding(Part::Snapshot))?;
+            let inbox = opened
+                .inbox
+                .iter()
+                .map(|item| hub.codec.seal(item, 0, binding(Part::Inbox)))
+                .collect::<Result<Vec<_>>>()?;
+            let change = Change { snapshot: Some(snapshot), inbox: Some(inbox), ..Change::at(now) };
+            match hub.vault.update(record.id, record.revision, change).await {
+                Ok(_) => report.resealed += 1,
+                Err(error) if error.is_conflict() => report.busy += 1,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(report)
+    }
+}
+
+/// The runs of a flow that have not ended.
+fn live_runs_of(flow: &Flow) -> Filter {
+    Filter {
+        flow_id: Some(flow.def().id.clone()),
+        status: RunStatus::ALL.into_iter().filter(|status| !status.is_final()).collect(),
+        ..Filter::default()
+    }
+}

@@ -1,0 +1,543 @@
+//! The lower half alone: suspends any serialisable state, for callers with an engine of their own.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use super::{
+    PersistenceHub,
+    accept::Found,
+    inbox::{Accept, InboxItem},
+    lease::{Active, Hold},
+    vault::{Opened, binding, first_record, index_of, plain_metadata},
+};
+use crate::{
+    Error, ErrorKind, Result,
+    clock::Timestamp,
+    codec::{Binding, Part},
+    engine::{Ended, Failure, FlowStamp, RunStatus, Snapshot, StepState},
+    id::{FlowId, RunId, SuspensionKey, ToolId, WaitId},
+    position::Position,
+    schema::Schema,
+    store::{Change, Claim, Lease, Queue},
+    value::{from_value, to_value},
+    wait::{Answer, Closed, ContentDigest, Deadline, Metadata, Receipt, Wait, WaitRequest},
+};
+
+/// The flow id under which states without a flow are stored.
+pub(super) const STATE_FLOW: &str = "@state";
+
+/// What a state is suspended for.
+///
+/// ```
+/// use dynamic_flow::{Schema, hours, hub::SuspensionRequest};
+/// # fn main() -> dynamic_flow::Result<()> {
+/// let request = SuspensionRequest::new("await-approval", Schema::any())
+///     .prompt("Approve order 17?")
+///     .timeout(hours(24))
+///     .metadata("request_id", "12345");
+/// # let _ = request; Ok(()) }
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+#[must_use]
+pub struct SuspensionRequest {
+    tool_id: ToolId,
+    request: WaitRequest,
+}
+
+impl SuspensionRequest {
+    /// A request for an input of that schema, asked by that tool.
+    pub fn new(tool_id: impl Into<ToolId>, schema: Schema) -> Self {
+        let tool_id = tool_id.into();
+        let request = WaitRequest {
+            prompt: format!("Input needed: {tool_id}"),
+            shown: None,
+            schema,
+            deadline: Deadline::HubDefault,
+            default: None,
+            metadata: Metadata::new(),
+            saved: None,
+        };
+        Self { tool_id, request }
+    }
+
+    /// What is asked.
+    pub fn prompt(mut self, prompt: impl Into<String>) -> Self {
+        self.request.prompt = prompt.into();
+        self
+    }
+
+    /// What whoever answers must see.
+    pub fn show(mut self, shown: Value) -> Self {
+        self.request.shown = Some(shown);
+        self
+    }
+
+    /// How long it stays open; the hub's `default_timeout` unless said.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.request.deadline = Deadline::After(timeout);
+        self
+    }
+
+    /// It stays open for ever.
+    pub fn no_timeout(mut self) -> Self {
+        self.request.deadline = Deadline::Never;
+        self
+    }
+
+    /// What takes the answer's place after the deadline; `null` is a default too.
+    pub fn default_value(mut self, default: Value) -> Self {
+        self.request.default = Some(default);
+        self
+    }
+
+    /// A plain value to find it by.
+    pub fn metadata(mut self, name: impl Into<String>, value: impl Into<crate::Scalar>) -> Self {
+        self.request.metadata.insert(name.into(), value.into());
+        self
+    }
+}
+
+/// A suspended state: its key, and until when it can be resumed.
+#[derive(Debug, Clone)]
+pub struct Suspended {
+    /// The run under which the state is stored.
+    pub run_id: RunId,
+    /// The key that resumes it.
+    pub key: SuspensionKey,
+    /// When it was suspended.
+    pub suspended_at: Timestamp,
+    /// Its deadline, if it has one.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A state that was given back with its input, and is this caller's until it is completed,
+/// suspended anew or released, or its lease lapses; then it is given again.
+#[derive(Debug)]
+#[must_use = "complete it or suspend it anew, or it is given again after its lease"]
+pub struct StateClaim<S> {
+    /// The run under which the state is stored.
+    pub run_id: RunId,
+    /// The state as it was suspended.
+    pub state: S,
+    /// The input that was accepted, or the default.
+    pub input: Value,
+    /// When it was resumed.
+    pub resumed_at: Timestamp,
+    /// What the wait took.
+    pub receipt: Receipt,
+    hub: PersistenceHub,
+    opened: Box<Opened>,
+    _hold: Hold,
+}
+
+impl PersistenceHub {
+    /// Stores any serialisable state until somebody presents the key with an input that fits.
+    ///
+    /// Durable when it returns.
+    ///
+    /// # Errors
+    /// `SerializationError` for what JSON would change, `StateTooLarge`, `InvalidArgument` for a
+    /// default that does not fit the schema, and what the store fails with.
+    pub async fn suspend<S: Serialize + Sync>(
+        &self,
+        state: &S,
+        request: SuspensionRequest,
+    ) -> Result<Suspended> {
+        let hub = self.inner();
+        let now = hub.clock.now();
+        let run = RunId::new(now)?;
+        let flow = FlowId::from(STATE_FLOW);
+        let stamp = FlowStamp {
+            id: flow.clone(),
+            fingerprint: ContentDigest(String::new()),
+            document: None,
+            steps: Vec::new(),
+        };
+        let mut snapshot = Snapshot::start(run, stamp, &Vec::new(), Value::Null);
+        let key = self.ask(&mut snapshot, to_value(state)?, request, now)?;
+        snapshot.sequence = 1;
+        let bound = Binding { run, flow: &flow, part: Part::Snapshot };
+        let sealed = hub.codec.seal(&snapshot, snapshot.sequence, bound)?;
+        let mut record = first_record(run, flow.clone(), sealed, now);
+        record.status = RunStatus::Waiting;
+        record.queue = Some(Queue::states());
+        record.waits = snapshot.waits.iter().map(index_of).collect();
+        record.metadata = plain_metadata(&snapshot);
+        record.due_at = snapshot.due_at();
+        hub.vault.insert(&record).await?;
+        let expires_at = snapshot.waits.iter().filter_map(|wait| wait.expires_at).min();
+        Ok(Suspended { run_id: run, key, suspended_at: now, expires_at })
+    }
+
+    /// Opens a wait in a stored state.
+    fn ask(
+        &self,
+        snapshot: &mut Snapshot,
+        state: Value,
+        request: SuspensionRequest,
+        now: Timestamp,
+    ) -> Result<SuspensionKey> {
+        let SuspensionRequest { tool_id, request } = request;
+        if let Some(default) = &request.default
+            && let Err(violations) = request.schema.validate(default)
+        {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                "the default does not fit the schema",
+            )
+            .with("tool", &tool_id)
+            .with_violations(violations));
+        }
+        let hub = self.inner();
+        let key = hub.keys.generate(snapshot.run_id)?;
+        snapshot.opened_waits += 1;
+        let id = WaitId::from(format!("{tool_id}#{}", snapshot.opened_waits));
+        let expires_at = match request.deadline {
+            Deadline::HubDefault => Some(now.after(hub.options.default_timeout)),
+            Deadline::After(duration) => Some(now.after(duration)),
+            Deadline::Never => None,
+        };
+        snapshot.status = RunStatus::Waiting;
+        snapshot.root.value = state;
+        snapshot.root.state = StepState::Waiting { wait: id.clone() };
+        snapshot.waits = vec![Wait {
+            version: Wait::VERSION,
+            question: Wait::question_digest(snapshot.run_id, &id, &tool_id, &request),
+            position: Position::default().join(tool_id.as_str().into(), 1),
+            id,
+            tool_id,
+            request,
+            created_at: now,
+            expires_at,
+            keys: vec![key.digest()],
+            notified: true,
+        }];
+        Ok(key)
+    }
+
+    /// Gives a suspended state back with an input that fits; it is this caller's for the time of a
+    /// lease, which is renewed as long as the claim is held.
+    ///
+    /// After the deadline the default is given in place of the input. After a crash of the caller
+    /// the same input (or `request_id`) is given the claim again.
+    ///
+    /// # Errors
+    /// `SuspensionKeyNotFound`, `InputValidationError`, `AlreadyResumed`, `SuspensionExpired`, and
+    /// `RunBusy` while another caller holds the claim; `SerializationError` when the state does not
+    /// read back as `S`, nothing being consumed.
+    pub async fn resume_state<S: DeserializeOwned>(
+        &self,
+        key: &SuspensionKey,
+        answer: impl Into<Answer>,
+    ) -> Result<StateClaim<S>> {
+        let hub = self.inner();
+        let answer = answer.into();
+        loop {
+            let found = match hub.find(key, &answer).await {
+                Ok(found) => found,
+                Err(error) if error.kind() == ErrorKind::AlreadyResumed => {
+                    return self.give_again(key, &answer, error).await;
+                }
+                Err(error) => return Err(error),
+            };
+            let (opened, wait) = match found {
+                Found::Open(opened, wait) => (opened, wait),
+                Found::Repeated(_) => {
+                    let busy = Error::new(ErrorKind::RunBusy, "the state was given to a caller");
+                    return self.give_again(key, &answer, busy).await;
+                }
+            };
+            self.check_is_state(&opened)?;
+            // Nothing may be consumed for a caller who can't use it.
+            let _: S = from_value(opened.snapshot.root.value.clone())?;
+            let now = hub.clock.now();
+            if wait.expires_at.is_some_and(|end| end <= now) {
+                match self.expire(*opened, &wait, now).await {
+                    Ok(()) => continue,
+                    Err(error) if error.is_conflict() => continue,
+                    Err(error) => return Err(error),
+                }
+            }
+            hub.check_input(&wait, &answer)?;
+            let receipt = wait.answered(&answer, now);
+            let what = Accept::Answer { wait_id: wait.id.clone(), answer: answer.clone(), receipt };
+            match self.take_state(*opened, Some(InboxItem { at: now, what })).await {
+                Ok(opened) => return self.claim_of(opened),
+                Err(error) if error.is_conflict() => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// States that were resumed and whose caller went away, and those whose deadline passed with a
+    /// default: given to this caller, at most `limit` of them.
+    ///
+    /// # Errors
+    /// What the store fails with.
+    pub async fn claim_states<S: DeserializeOwned>(
+        &self,
+        limit: usize,
+    ) -> Result<Vec<StateClaim<S>>> {
+        let hub = self.inner();
+        let claim = Claim {
+            now: hub.clock.now(),
+            queues: vec![Queue::states()],
+            owner: hub.owner.clone(),
+            lease: hub.options.lease,
+            limit,
+        };
+        let mut claims = Vec::new();
+        for record in hub.vault.retrying(|| hub.vault.store().claim(claim.clone())).await? {
+            let run = record.id;
+            let opened = Opened::unseal(&hub.codec, record).and_then(|o| o.verify().map(|()| o));
+            let opened = match opened {
+                Ok(opened) => opened,
+                Err(error) => {
+                    tracing::warn!(%run, %error, "a suspended state could not be opened");
+                    continue;
+                }
+            };
+            if accepted(&opened).is_some() {
+                claims.push(self.claim_of(opened)?);
+                continue;
+            }
+            let Some(wait) = opened.snapshot.waits.first().cloned() else { continue };
+            let now = hub.clock.now();
+            match self.expire(opened, &wait, now).await {
+                Ok(()) => {
+                    let opened = hub.open_verified(run).await?;
+                    claims.push(self.claim_of(self.take_state(opened, None).await?)?);
+                }
+                Err(error) if error.kind() == ErrorKind::SuspensionExpired => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(claims)
+    }
+
+    fn check_is_state(&self, opened: &Opened) -> Result<()> {
+        if opened.record.flow_id == STATE_FLOW {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::InvalidState, "the key is of a run of a flow; use `resume`")
+            .with_run(opened.record.id))
+    }
+
+    /// Gives a claim to the caller of an answer that was accepted before, if nobody holds it.
+    async fn give_again<S: DeserializeOwned>(
+        &self,
+        key: &SuspensionKey,
+        answer: &Answer,
+        refused: Error,
+    ) -> Result<StateClaim<S>> {
+        let opened = self.inner().open_verified(key.run_id()).await?;
+        self.check_is_state(&opened)?;
+        let digest = ContentDigest::of_value(&answer.input);
+        let mine = accepted(&opened).is_some_and(|(_, receipt)| {
+            let same_request =
+                answer.request_id.is_some() && answer.request_id == receipt.request_id;
+            same_request
+                || receipt.closed == Closed::Defaulted
+                || receipt.input.as_ref() == Some(&digest)
+        });
+        if !mine {
+            return Err(refused);
+        }
+        self.claim_of(self.take_state(opened, None).await?)
+    }
+
+    /// Takes the lease of a state, with an item for its inbox in the same write.
+    async fn take_state(&self, mut opened: Opened, item: Option<InboxItem>) -> Result<Opened> {
+        let hub = self.inner();
+        let now = hub.clock.now();
+        let record = &opened.record;
+        if record.lease.as_ref().is_some_and(|lease| lease.until > now) {
+            return Err(Error::new(
+                ErrorKind::RunBusy,
+                "the state was given to a caller who has not completed it yet",
+            )
+            .with_run(record.id));
+        }
+        let until = now.after(hub.options.lease);
+        let mut change = Change {
+            epoch: Some(record.epoch.next()),
+            status: Some(RunStatus::Running),
+            due_at: Some(Some(until)),
+            lease: Some(Some(Lease { owner: hub.owner.clone(), until })),
+            ..Change::at(now)
+        };
+        if let Some(item) = &item {
+            change.inbox_push = vec![hub.codec.seal(item, 0, binding(record, Part::Inbox))?];
+        }
+        let revision = hub.vault.update(record.id, record.revision, change.clone()).await?;
+        change.apply(&mut opened.record);
+        opened.record.revision = revision;
+        opened.inbox.extend(item);
+        Ok(opened)
+    }
+
+    /// Lets the deadline of a state's wait do what it does: a default is accepted as if it were an
+    /// answer; without one the state expires.
+    async fn expire(&self, mut opened: Opened, wait: &Wait, now: Timestamp) -> Result<()> {
+        let hub = self.inner();
+        let Some(default) = wait.request.default.clone() else {
+            let receipt = wait.receipt(Closed::TimedOut, now);
+            opened.snapshot.waits.clear();
+            opened.snapshot.keep(receipt.clone());
+            opened.snapshot.status = RunStatus::Expired;
+            opened.snapshot.ended = Some(Ended::Failed(Failure {
+                code: Failure::WAIT_TIMED_OUT.into(),
+                message: "nobody answered in time".into(),
+                position: wait.position.clone(),
+                tool_id: Some(wait.tool_id.clone()),
+                retryable: false,
+            }));
+            let run = opened.record.id;
+            hub.rewrite(opened, now).await?;
+            return Err(Error::new(ErrorKind::SuspensionExpired, "the deadline has passed")
+                .with_run(run)
+                .with_receipt(receipt));
+        };
+        let answer = Answer::new(default);
+        let mut receipt = wait.answered(&answer, now);
+        receipt.closed = Closed::Defaulted;
+        let what = Accept::Answer { wait_id: wait.id.clone(), answer, receipt };
+        let item = InboxItem { at: now, what };
+        let record = &opened.record;
+        let change = Change {
+            status: Some(RunStatus::Ready),
+            lease: Some(None),
+            due_at: Some(Some(now)),
+            inbox_push: vec![hub.codec.seal(&item, 0, binding(record, Part::Inbox))?],
+            ..Change::at(now)
+        };
+        hub.vault.update(record.id, record.revision, change).await?;
+        Ok(())
+    }
+
+    fn claim_of<S: DeserializeOwned>(&self, opened: Opened) -> Result<StateClaim<S>> {
+        let hub = self.inner();
+        let run_id = opened.record.id;
+        let (input, receipt) = accepted(&opened).ok_or_else(|| {
+            Error::new(ErrorKind::CorruptState, "the state has no accepted input").with_run(run_id)
+        })?;
+        let state = from_value(opened.snapshot.root.value.clone())
+            .map_err(|error| error.with_run(run_id))?;
+        let active = Arc::new(Active::default());
+        let hold = hub.keeper.hold(run_id, opened.record.epoch, &active, &hub.clock);
+        Ok(StateClaim {
+            run_id,
+            state,
+            input,
+            resumed_at: hub.clock.now(),
+            receipt,
+            hub: self.clone(),
+            opened: Box::new(opened),
+            _hold: hold,
+        })
+    }
+}
+
+/// The input that was accepted for a state, and its receipt.
+fn accepted(opened: &Opened) -> Option<(Value, Receipt)> {
+    opened.inbox.iter().find_map(|item| match &item.what {
+        Accept::Answer { answer, receipt, .. } => Some((answer.input.clone(), receipt.clone())),
+        _ => None,
+    })
+}
+
+impl<S> StateClaim<S> {
+    /// Says that the caller is done with the state; its receipt is kept for the retention.
+    ///
+    /// # Errors
+    /// `RunBusy` when the lease lapsed and somebody else has the claim by now.
+    pub async fn complete(self) -> Result<()> {
+        let Self { hub, opened, receipt, .. } = self;
+        let mut opened = *opened;
+        opened.snapshot.status = RunStatus::Completed;
+        opened.snapshot.root.value = Value::Null;
+        write_back(&hub, opened, receipt).await
+    }
+
+    /// Suspends a new state under the same run: the claim ends, and a new key resumes it.
+    ///
+    /// # Errors
+    /// As [`PersistenceHub::suspend`]; `RunBusy` as [`StateClaim::complete`].
+    pub async fn suspend<T: Serialize + Sync>(
+        self,
+        state: &T,
+        request: SuspensionRequest,
+    ) -> Result<Suspended> {
+        let Self { hub, opened, receipt, run_id, .. } = self;
+        let mut opened = *opened;
+        let now = hub.inner().clock.now();
+        let key = hub.ask(&mut opened.snapshot, to_value(state)?, request, now)?;
+        let expires_at = opened.snapshot.waits.iter().filter_map(|wait| wait.expires_at).min();
+        write_back(&hub, opened, receipt).await?;
+        Ok(Suspended { run_id, key, suspended_at: now, expires_at })
+    }
+
+    /// Gives the claim back unused: the next caller gets it at once.
+    ///
+    /// # Errors
+    /// What the store fails with; the lease then lapses by itself.
+    pub async fn release(self) -> Result<()> {
+        let hub = self.hub.inner();
+        let now = hub.clock.now();
+        let change = Change {
+            status: Some(RunStatus::Ready),
+            lease: Some(None),
+            due_at: Some(Some(now)),
+            ..Change::at(now)
+        };
+        let record = &self.opened.record;
+        let released = hub.vault.update(record.id, record.revision, change).await;
+        released.map(|_| ()).map_err(|error| taken(error, record.id))
+    }
+}
+
+/// Commits a state that its caller is done with.
+async fn write_back(hub: &PersistenceHub, mut opened: Opened, receipt: Receipt) -> Result<()> {
+    let hub = hub.inner();
+    let run = opened.record.id;
+    if opened.snapshot.status == RunStatus::Completed {
+        opened.snapshot.waits.clear();
+    }
+    opened.snapshot.keep(receipt);
+    opened.snapshot.sequence += 1;
+    let now = hub.clock.now();
+    let sealed = hub.codec.seal(
+        &opened.snapshot,
+        opened.snapshot.sequence,
+        binding(&opened.record, Part::Snapshot),
+    )?;
+    let plain = super::drive::Plain::parked(&opened.snapshot, Queue::states(), now, hub);
+    let change = Change {
+        queue: Some(plain.queue),
+        status: Some(plain.status),
+        waits: Some(opened.snapshot.waits.iter().map(index_of).collect()),
+        metadata: Some(plain_metadata(&opened.snapshot)),
+        due_at: Some(plain.due_at),
+        attempts: Some(0),
+        lease: Some(None),
+        snapshot: Some(sealed),
+        inbox_drop: opened.inbox.len(),
+        ..Change::at(now)
+    };
+    let written = hub.vault.update(run, opened.record.revision, change).await;
+    written.map(|_| ()).map_err(|error| taken(error, run))
+}
+
+/// What the holder of a claim hears whose lease has lapsed.
+fn taken(error: Error, run: RunId) -> Error {
+    if !error.is_conflict() {
+        return error.with_run(run);
+    }
+    Error::new(
+        ErrorKind::RunBusy,
+        "the claim's lease lapsed and the state was given to somebody else; nothing was written",
+    )
+    .with_run(run)
+}

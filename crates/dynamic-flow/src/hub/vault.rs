@@ -1,0 +1,322 @@
+//! Between records and runs: opens what a store holds and checks that it belongs together, and
+//! makes writes whose outcome is certain.
+
+use backon::{ExponentialBuilder, Retryable as _};
+use std::{
+    future::Future,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use super::{
+    HubOptions,
+    inbox::{Accept, InboxItem},
+};
+use crate::{
+    Error, ErrorKind, Result,
+    clock::Timestamp,
+    codec::{Binding, Codec, Part, Sealed},
+    engine::Snapshot,
+    id::{FlowId, KeyDigest, Revision, RunId, WaitId},
+    store::{Change, Expect, Record, Store, WaitIndex},
+    wait::Wait,
+};
+
+/// A record and what its sealed parts hold.
+#[derive(Debug, Clone)]
+pub(crate) struct Opened {
+    pub(crate) record: Record,
+    pub(crate) snapshot: Snapshot,
+    pub(crate) inbox: Vec<InboxItem>,
+}
+
+impl Opened {
+    /// Opens the sealed parts of a record.
+    pub(crate) fn unseal(codec: &Codec, record: Record) -> Result<Self> {
+        let (snapshot, sequence) =
+            codec.open::<Snapshot>(&record.snapshot, binding(&record, Part::Snapshot))?;
+        let corrupt =
+            |what: &'static str| Err(Error::new(ErrorKind::CorruptState, what).with_run(record.id));
+        if snapshot.format > Snapshot::FORMAT {
+            return corrupt("a newer dynamic-flow wrote this run; update this program");
+        }
+        if snapshot.run_id != record.id {
+            return corrupt("the sealed state is that of another run");
+        }
+        if snapshot.sequence != sequence {
+            return corrupt("the sealed state is out of its order");
+        }
+        let inbox = record
+            .inbox
+            .iter()
+            .map(|item| Ok(codec.open::<InboxItem>(item, binding(&record, Part::Inbox))?.0))
+            .collect::<Result<_>>()?;
+        Ok(Self { record, snapshot, inbox })
+    }
+
+    /// Holds the plain columns against the sealed truth: who can write to the database must not be
+    /// able to swap in a digest of their own.
+    pub(crate) fn verify(&self) -> Result<()> {
+        let corrupt = |what: &'static str| {
+            Err(Error::new(ErrorKind::CorruptState, what).with_run(self.record.id))
+        };
+        if self.record.flow_id != self.snapshot.flow.id {
+            return corrupt("the record names another flow than its sealed state");
+        }
+        if self.record.metadata != plain_metadata(&self.snapshot) {
+            return corrupt("the record's metadata differ from its sealed state");
+        }
+        let sealed: Vec<WaitIndex> = self.snapshot.waits.iter().map(|w| self.index(w)).collect();
+        if self.record.waits != sealed {
+            return corrupt("the record's waits and keys differ from its sealed state");
+        }
+        Ok(())
+    }
+
+    fn index(&self, wait: &Wait) -> WaitIndex {
+        let mut index = index_of(wait);
+        index.keys.extend(self.added_keys(&wait.id));
+        index
+    }
+
+    /// The keys that were added to a wait since the snapshot was written.
+    pub(crate) fn added_keys(&self, wait: &WaitId) -> impl Iterator<Item = KeyDigest> {
+        self.inbox.iter().filter_map(move |item| match &item.what {
+            Accept::Key { wait_id, digest } if wait_id == wait => Some(*digest),
+            _ => None,
+        })
+    }
+
+    /// The open wait that a key of that digest answers, as the sealed state has it.
+    pub(crate) fn wait_by_key(&self, digest: &KeyDigest) -> Option<&Wait> {
+        self.snapshot.waits.iter().find(|wait| {
+            let keys = wait.keys.iter().copied().chain(self.added_keys(&wait.id));
+            // All are compared, whether or not one has matched.
+            keys.fold(false, |found, key| key.matches(digest) | found)
+        })
+    }
+}
+
+/// What binds the sealed parts of a record to it.
+pub(crate) fn binding(record: &Record, part: Part) -> Binding<'_> {
+    Binding { run: record.id, flow: &record.flow_id, part }
+}
+
+/// The plain columns of a wait.
+pub(crate) fn index_of(wait: &Wait) -> WaitIndex {
+    WaitIndex {
+        id: wait.id.clone(),
+        tool_id: wait.tool_id.clone(),
+        keys: wait.keys.clone(),
+        created_at: wait.created_at,
+        expires_at: wait.expires_at,
+        has_default: wait.request.default.is_some(),
+    }
+}
+
+/// The plain metadata of a run: its own, and those of its open waits.
+pub(crate) fn plain_metadata(snapshot: &Snapshot) -> crate::wait::Metadata {
+    let mut metadata = snapshot.metadata.clone();
+    for wait in &snapshot.waits {
+        metadata.extend(wait.request.metadata.clone());
+    }
+    metadata
+}
+
+/// A store whose passing faults are met with further tries, and whose writes have a certain
+/// outcome: where a call failed and may have written all the same, the record tells.
+#[derive(Debug, Clone)]
+pub(crate) struct Vault {
+    store: std::sync::Arc<dyn Store>,
+    retries: ExponentialBuilder,
+}
+
+impl Vault {
+    pub(crate) fn new(store: std::sync::Arc<dyn Store>, options: &HubOptions) -> Self {
+        let retries = ExponentialBuilder::default()
+            .with_min_delay(options.retry_delay)
+            .with_max_times(options.max_retries as usize)
+            .with_jitter();
+        Self { store, retries }
+    }
+
+    pub(crate) fn store(&self) -> &dyn Store {
+        self.store.as_ref()
+    }
+
+    /// Makes a call that changes nothing, or the same however often it is made.
+    pub(crate) async fn retrying<T, F>(&self, call: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        call.retry(self.retries).when(Error::is_retryable).await
+    }
+
+    pub(crate) async fn get(&self, id: RunId) -> Result<Option<Record>> {
+        self.retrying(|| self.store.get(id)).await
+    }
+
+    /// The record of a run that must be there.
+    pub(crate) async fn require(&self, id: RunId) -> Result<Record> {
+        let found = self.get(id).await?;
+        found.ok_or_else(|| {
+            Error::new(
+                ErrorKind::RunNotFound,
+                "there is no such run in this store; it may have been removed after its retention",
+            )
+            .with_run(id)
+        })
+    }
+
+    pub(crate) async fn insert(&self, record: &Record) -> Result<()> {
+        self.retrying(|| async {
+            match self.store.insert(record.clone()).await {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                    // An earlier try may have written it before it failed.
+                    match self.store.get(record.id).await? {
+                        Some(there) if there.snapshot == record.snapshot => Ok(()),
+                        _ => Err(error),
+                    }
+                }
+                other => other,
+            }
+        })
+        .await
+    }
+
+    pub(crate) async fn update(
+        &self,
+        id: RunId,
+        expected: Revision,
+        change: Change,
+    ) -> Result<Revision> {
+        // Only where an earlier try of this call may have written can a conflict be with itself:
+        // what another task of this hub wrote in the same millisecond may look the same.
+        let may_have_written = AtomicBool::new(false);
+        self.retrying(|| async {
+            match self.store.update(id, Expect::Revision(expected), change.clone()).await {
+                Err(error) if error.is_conflict() && may_have_written.load(Ordering::Relaxed) => {
+                    match self.store.get(id).await? {
+                        Some(there) if is_result_of(&there, expected, &change) => {
+                            Ok(there.revision)
+                        }
+                        _ => Err(error),
+                    }
+                }
+                Err(error) if !error.is_conflict() => {
+                    may_have_written.store(true, Ordering::Relaxed);
+                    Err(error)
+                }
+                other => other,
+            }
+        })
+        .await
+    }
+}
+
+/// Whether a record is what this very change made of it, in an earlier try that seemed to fail.
+///
+/// Sealing takes a new nonce each time, so nobody else's write has the same sealed bytes.
+fn is_result_of(record: &Record, expected: Revision, change: &Change) -> bool {
+    let written: Option<(&Sealed, Option<&Sealed>)> =
+        match (&change.snapshot, &change.inbox_push[..]) {
+            (Some(snapshot), _) => Some((snapshot, Some(&record.snapshot))),
+            (None, [.., item]) => Some((item, record.inbox.last())),
+            (None, []) => None,
+        };
+    record.revision == expected.next()
+        && match written {
+            Some((mine, theirs)) => theirs == Some(mine),
+            // A change of plain columns alone: the same values at the next revision are as good.
+            None => {
+                change.epoch.is_none_or(|epoch| epoch == record.epoch)
+                    && change.lease.as_ref().is_none_or(|lease| *lease == record.lease)
+                    && change.updated_at == record.updated_at
+            }
+        }
+}
+
+/// When a run that a worker could not go on with is offered again.
+pub(crate) fn after_skip(now: Timestamp, attempts: u32) -> Timestamp {
+    let seconds = 1_u64 << attempts.clamp(1, 10);
+    now.after(std::time::Duration::from_secs(seconds))
+}
+
+/// The record of a run that is written for the first time.
+pub(crate) fn first_record(
+    id: RunId,
+    flow_id: FlowId,
+    snapshot: Sealed,
+    updated_at: Timestamp,
+) -> Record {
+    Record {
+        id,
+        revision: Revision::FIRST,
+        epoch: crate::id::Epoch(1),
+        flow_id,
+        queue: None,
+        status: crate::engine::RunStatus::Running,
+        waits: Vec::new(),
+        metadata: crate::wait::Metadata::new(),
+        updated_at,
+        due_at: None,
+        attempts: 0,
+        lease: None,
+        snapshot,
+        inbox: Vec::new(),
+    }
+}
+
+#[cfg(all(test, feature = "testkit"))]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use super::*;
+    use crate::{
+        ErrorKind,
+        store::{Lease, MemoryStore},
+        testkit::faults::{Faults, Moment, Operation},
+    };
+
+    const NOW: Timestamp = Timestamp::from_millis(1_795_420_800_000);
+
+    /// A vault with a record in it, and the faults that can be asked for.
+    async fn vault() -> (Vault, Faults, Record) {
+        let faults = Faults::new(MemoryStore::new());
+        let options = HubOptions { retry_delay: Duration::ZERO, ..HubOptions::default() };
+        let vault = Vault::new(Arc::new(faults.clone()), &options);
+        let id = RunId::from_bytes([9; 16]);
+        let record = first_record(id, "flow".into(), Sealed(vec![1]), NOW);
+        vault.insert(&record).await.unwrap();
+        (vault, faults, record)
+    }
+
+    fn take() -> Change {
+        let lease = Lease { owner: "this hub".into(), until: NOW.after(Duration::from_secs(30)) };
+        Change { lease: Some(Some(lease)), ..Change::at(NOW) }
+    }
+
+    fn accept() -> Change {
+        Change { inbox_push: vec![Sealed(vec![2])], ..Change::at(NOW) }
+    }
+
+    #[tokio::test]
+    async fn of_two_tasks_that_write_the_same_at_once_one_has_written_it() {
+        for change in [take(), accept()] {
+            let (vault, _, record) = vault().await;
+            vault.update(record.id, record.revision, change.clone()).await.unwrap();
+            let second = vault.update(record.id, record.revision, change).await.unwrap_err();
+            assert_eq!(second.kind(), ErrorKind::Conflict);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_write_that_seemed_to_fail_is_found_to_be_done() {
+        for change in [take(), accept()] {
+            let (vault, faults, record) = vault().await;
+            faults.fail_next(Operation::Update, Moment::After);
+            let revision = vault.update(record.id, record.revision, change).await.unwrap();
+            assert_eq!(revision, record.revision.next());
+            assert_eq!(faults.calls(Operation::Update), 2, "the second try finds the first");
+        }
+    }
+}

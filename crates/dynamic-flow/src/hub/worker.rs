@@ -1,0 +1,269 @@
+//! Workers: fire timers, take over crashed runs, remove what is kept no longer.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use tokio::task::JoinSet;
+
+use super::{
+    HubEvent, Inner, PersistenceHub,
+    drive::{self, From, Plain},
+    vault::{Opened, after_skip, binding, index_of, plain_metadata},
+};
+use crate::{
+    ErrorKind, Result,
+    clock::Timestamp,
+    codec::Part,
+    engine::{Ended, Failure, RunStatus},
+    store::{Change, Claim, Expect, Queue, Record},
+};
+
+/// What a round of work did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Worked {
+    /// How many runs were driven.
+    pub driven: usize,
+    /// How many could not be gone on with, and stay as they were.
+    pub skipped: usize,
+    /// How many ended runs were removed after their retention.
+    pub purged: usize,
+}
+
+impl Worked {
+    fn add(&mut self, other: Self) {
+        self.driven += other.driven;
+        self.skipped += other.skipped;
+        self.purged += other.purged;
+    }
+
+    fn is_nothing(self) -> bool {
+        self == Self::default()
+    }
+}
+
+impl PersistenceHub {
+    /// Works until [`PersistenceHub::shutdown`]: fires timers, takes over crashed runs, drives what
+    /// was only accepted, and removes ended runs after their retention.
+    ///
+    /// Any number of workers may share a store. Runs of flows that this hub does not know are left
+    /// alone. Faults of the store are logged and outlasted.
+    ///
+    /// # Errors
+    /// None at the moment; faults of a store that will not pass may be reported here.
+    pub async fn work(&self) -> Result<()> {
+        let hub = self.inner();
+        let mut purge_at = hub.clock.now();
+        let mut driving = JoinSet::new();
+        while !hub.is_stopping() {
+            let now = hub.clock.now();
+            let free = hub.options.concurrency - driving.len();
+            match hub.claim(hub.queues(), free).await {
+                Ok(records) => {
+                    for record in records {
+                        driving.spawn(hub.clone().drive_claimed(record));
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "the store could not be asked for due runs"),
+            }
+            if now >= purge_at {
+                purge_at = now.after(hub.options.cleanup_interval);
+                if let Err(error) = hub.purge().await {
+                    tracing::warn!(%error, "ended runs could not be removed");
+                }
+            }
+            let next = hub.clock.now().after(hub.options.poll_interval);
+            let full = driving.len() == hub.options.concurrency;
+            tokio::select! {
+                Some(_) = driving.join_next() => {}
+                () = hub.clock.sleep_until(next), if !full => {}
+                () = hub.stopped() => {}
+            }
+        }
+        while driving.join_next().await.is_some() {}
+        Ok(())
+    }
+
+    /// Does what is due now, until nothing is; for schedulers, and for tests.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn work_once(&self) -> Result<Worked> {
+        let mut all = Worked::default();
+        loop {
+            let worked = self.inner().round().await?;
+            if worked.is_nothing() {
+                return Ok(all);
+            }
+            all.add(worked);
+        }
+    }
+}
+
+impl Inner {
+    async fn round(self: &Arc<Self>) -> Result<Worked> {
+        let mut worked = Worked::default();
+        let records = self.claim(self.queues(), self.options.concurrency).await?;
+        let tasks: Vec<_> = records
+            .into_iter()
+            .map(|record| tokio::spawn(self.clone().drive_claimed(record)))
+            .collect();
+        for driven in join_all(tasks).await {
+            match driven {
+                Ok(true) => worked.driven += 1,
+                _ => worked.skipped += 1,
+            }
+        }
+        worked.purged = self.purge().await?;
+        Ok(worked)
+    }
+
+    async fn claim(&self, queues: Vec<Queue>, limit: usize) -> Result<Vec<Record>> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let claim = Claim {
+            now: self.clock.now(),
+            queues,
+            owner: self.owner.clone(),
+            lease: self.options.lease,
+            limit,
+        };
+        self.vault.retrying(|| self.vault.store().claim(claim.clone())).await
+    }
+
+    /// Removes ended runs whose retention is over; gives how many.
+    async fn purge(&self) -> Result<usize> {
+        let mut purged = 0;
+        for record in self.claim(vec![Queue::purge()], self.options.concurrency).await? {
+            match self.vault.store().delete(record.id, Expect::Revision(record.revision)).await {
+                Ok(()) => purged += 1,
+                Err(error) if error.is_conflict() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(purged)
+    }
+
+    /// The queues whose runs this hub can go on with.
+    fn queues(&self) -> Vec<Queue> {
+        let flows = self.flows.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        flows.keys().map(Queue::of_flow).chain([Queue::documents()]).collect()
+    }
+
+    /// Drives a claimed run; gives whether it could.
+    async fn drive_claimed(self: Arc<Self>, record: Record) -> bool {
+        let run_id = record.id;
+        let attempts = record.attempts;
+        let plain = record.clone();
+        let skipped = match self.prepare(record) {
+            Ok((opened, _)) if attempts > self.options.max_takeovers => {
+                let message = format!(
+                    "{} workers took the run over and none got further; see what this step does \
+                     to its process, then retry",
+                    attempts - 1
+                );
+                self.set_aside(*opened, Failure::POISONED, message).await.err()
+            }
+            Ok((opened, flow)) => {
+                match drive::drive(self.clone(), flow, From::Leased(opened)).await {
+                    Ok(_) => return true,
+                    // How a run ends is its own affair; what the store does is not.
+                    Err(error) if is_of_the_run(error.kind()) => return true,
+                    Err(error) if error.kind() == ErrorKind::RunBusy => return false,
+                    Err(error) => Some(error),
+                }
+            }
+            Err(error) => Some(error),
+        };
+        if let Some(error) = skipped {
+            tracing::warn!(run = %run_id, %error, "a due run could not be gone on with");
+            self.tell(HubEvent::RunSkipped { run_id, reason: error.to_string() });
+            self.release(&plain).await;
+        }
+        false
+    }
+
+    fn prepare(&self, record: Record) -> Result<(Box<Opened>, Arc<super::Known>)> {
+        let opened = Opened::unseal(&self.codec, record)?;
+        opened.verify()?;
+        let flow = self.known_flow(&opened.snapshot)?;
+        let flow = self.fit(&opened.snapshot, flow)?;
+        Ok((Box::new(opened), flow))
+    }
+
+    /// Gives a claimed run back as it was, to be offered again later.
+    async fn release(&self, record: &Record) {
+        let now = self.clock.now();
+        let status = match record.status {
+            status if status.is_final() => status,
+            _ if record.inbox.is_empty() => RunStatus::Waiting,
+            _ => RunStatus::Ready,
+        };
+        let change = Change {
+            status: Some(status),
+            lease: Some(None),
+            due_at: Some(Some(after_skip(now, record.attempts))),
+            ..Change::at(now)
+        };
+        // Should this fail, the lease lapses by itself.
+        let released = self.vault.update(record.id, record.revision, change).await;
+        if let Err(error) = released {
+            tracing::debug!(run = %record.id, %error, "a lease is left to lapse");
+        }
+    }
+
+    /// Fails a run where it was committed last, before it kills one worker after the other. What
+    /// was accepted for it stays, and counts again once it is retried.
+    pub(super) async fn set_aside(
+        &self,
+        mut opened: Opened,
+        code: &str,
+        message: String,
+    ) -> Result<()> {
+        let now = self.clock.now();
+        let position = opened.snapshot.positions().into_iter().next().unwrap_or_default();
+        opened.snapshot.status = RunStatus::Failed;
+        opened.snapshot.ended = Some(Ended::Failed(Failure {
+            code: code.into(),
+            message,
+            position,
+            tool_id: None,
+            retryable: false,
+        }));
+        self.rewrite(opened, now).await
+    }
+
+    /// Writes a snapshot that was changed outside of the engine, and lets the run go.
+    pub(super) async fn rewrite(&self, opened: Opened, now: Timestamp) -> Result<()> {
+        let Opened { record, mut snapshot, .. } = opened;
+        snapshot.sequence += 1;
+        let bound = binding(&record, Part::Snapshot);
+        let sealed = self.codec.seal(&snapshot, snapshot.sequence, bound)?;
+        let plain = Plain::parked(&snapshot, self.queue_of(&snapshot), now, self);
+        let change = Change {
+            status: Some(plain.status),
+            waits: Some(snapshot.waits.iter().map(index_of).collect()),
+            metadata: Some(plain_metadata(&snapshot)),
+            queue: Some(plain.queue),
+            due_at: Some(plain.due_at),
+            lease: Some(None),
+            attempts: Some(0),
+            snapshot: Some(sealed),
+            ..Change::at(now)
+        };
+        self.vault.update(record.id, record.revision, change).await?;
+        self.tell(HubEvent::RunStopped { run_id: record.id, status: snapshot.status });
+        Ok(())
+    }
+}
+
+/// Whether an error says how a run ended, and not that it could not be driven.
+fn is_of_the_run(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::RunFailed
+            | ErrorKind::RunExpired
+            | ErrorKind::RunCancelled
+            | ErrorKind::ShuttingDown
+    )
+}

@@ -1,0 +1,120 @@
+//! What does not fit, in words that quote the schema and never the value.
+
+use jsonschema::{
+    ValidationError,
+    error::{TypeKind, ValidationErrorKind as Kind},
+};
+
+use super::Violation;
+
+/// How much of a schema a message quotes, in characters.
+const MAX_QUOTED: usize = 200;
+/// How many unexpected properties a message names.
+const MAX_NAMES: usize = 10;
+
+/// Adds what an error says; where only one of several schemas can have been meant, what it says.
+pub(super) fn collect(error: &ValidationError<'_>, violations: &mut Vec<Violation>) {
+    if let Kind::AnyOf { context } | Kind::OneOfNotValid { context } = error.kind() {
+        let mut meant = context.iter().filter(|branch| may_be_meant(branch, error));
+        if let (Some(branch), None) = (meant.next(), meant.next()) {
+            branch.iter().for_each(|error| collect(error, violations));
+            return;
+        }
+    }
+    violations
+        .push(Violation { pointer: error.instance_path().as_str().to_owned(), message: of(error) });
+}
+
+/// Whether a value that fails at `whole` may have been meant for this one of its schemas: it has
+/// the right type, and the constants by which variants are told apart.
+fn may_be_meant(branch: &[ValidationError<'_>], whole: &ValidationError<'_>) -> bool {
+    !branch.iter().any(|error| match error.kind() {
+        Kind::Type { .. } | Kind::FalseSchema => error.instance_path() == whole.instance_path(),
+        Kind::Constant { .. } | Kind::Enum { .. } => true,
+        _ => false,
+    })
+}
+
+/// What is wrong with a schema itself.
+pub(super) fn of_schema(error: &ValidationError<'_>) -> String {
+    match error.kind() {
+        Kind::Format { format } if format == "regex" => {
+            "must be a regular expression without look-around and back-references".into()
+        }
+        Kind::Referencing(error) => format!("a reference can't be resolved: {error}"),
+        _ => of(error),
+    }
+}
+
+fn of(error: &ValidationError<'_>) -> String {
+    match error.kind() {
+        Kind::Type { kind: TypeKind::Single(wanted) } => format!("must be of type {wanted}"),
+        Kind::Type { kind: TypeKind::Multiple(wanted) } => {
+            let wanted: Vec<String> = wanted.iter().map(|wanted| wanted.to_string()).collect();
+            format!("must be of one of the types {}", wanted.join(", "))
+        }
+        Kind::Required { property } => format!("the property {property} is missing"),
+        Kind::AdditionalProperties { unexpected } | Kind::UnevaluatedProperties { unexpected } => {
+            format!("must not have the property {}", names(unexpected))
+        }
+        Kind::Constant { expected_value } => format!("must be {}", cut(expected_value)),
+        Kind::Enum { options } => format!("must be one of {}", cut(options)),
+        Kind::Format { format } => format!("must have the format {format}"),
+        Kind::Pattern { pattern } => format!("must match the pattern {}", cut(pattern)),
+        Kind::Maximum { limit } => format!("must be at most {limit}"),
+        Kind::Minimum { limit } => format!("must be at least {limit}"),
+        Kind::ExclusiveMaximum { limit } => format!("must be less than {limit}"),
+        Kind::ExclusiveMinimum { limit } => format!("must be greater than {limit}"),
+        Kind::MultipleOf { multiple_of } => format!("must be a multiple of {multiple_of}"),
+        Kind::MaxLength { limit } => format!("must have at most {}", many(*limit, "character")),
+        Kind::MinLength { limit } => format!("must have at least {}", many(*limit, "character")),
+        Kind::MaxItems { limit } => format!("must have at most {}", many(*limit, "item")),
+        Kind::MinItems { limit } => format!("must have at least {}", many(*limit, "item")),
+        Kind::MaxProperties { limit } => format!("must have at most {limit} properties"),
+        Kind::MinProperties { limit } => format!("must have at least {limit} properties"),
+        Kind::AdditionalItems { limit } => format!("must have at most {limit} items"),
+        Kind::UnevaluatedItems { unexpected } => {
+            format!("has {} too many", many(unexpected.len() as u64, "item"))
+        }
+        Kind::UniqueItems => "must not have the same item twice".into(),
+        Kind::Contains => "lacks an item that the schema asks for (`contains`)".into(),
+        Kind::FalseSchema => "must not be there".into(),
+        Kind::Not { schema } => format!("must not fit {}", cut(schema)),
+        Kind::PropertyNames { error } => format!("the name of a property {}", of(error)),
+        Kind::AnyOf { .. } => "fits none of the schemas of `anyOf`".into(),
+        Kind::OneOfNotValid { .. } => "fits none of the schemas of `oneOf`".into(),
+        Kind::OneOfMultipleValid { .. } => "fits more than one of the schemas of `oneOf`".into(),
+        Kind::ContentEncoding { content_encoding } => format!("must be {content_encoding} text"),
+        Kind::ContentMediaType { content_media_type } => {
+            format!("must be a text that holds {content_media_type}")
+        }
+        Kind::FromUtf8 { .. } => "must hold UTF-8 once it is decoded".into(),
+        Kind::BacktrackLimitExceeded { .. } | Kind::RegexEngineFailure { .. } => {
+            "can't be matched against its pattern".into()
+        }
+        Kind::Referencing(_) | Kind::Custom { .. } => {
+            format!("does not fit `{}` of its schema", error.kind().keyword())
+        }
+    }
+}
+
+fn many(count: u64, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
+fn names(names: &[String]) -> String {
+    let mut told: Vec<String> =
+        names.iter().take(MAX_NAMES).map(|name| cut(&format_args!("{name:?}"))).collect();
+    if names.len() > MAX_NAMES {
+        told.push("…".into());
+    }
+    told.join(", ")
+}
+
+fn cut(text: &impl ToString) -> String {
+    let text = text.to_string();
+    match text.char_indices().nth(MAX_QUOTED) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}

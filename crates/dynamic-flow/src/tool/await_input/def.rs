@@ -1,0 +1,201 @@
+//! A question as data, and the tool that asks it.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+#[cfg(doc)]
+use super::AwaitInput;
+use crate::{
+    Deadline, Error, ErrorKind, Finding, Metadata, Result, Scalar, Schema, ToolError,
+    expr::{Compute, Scope},
+    id::{ToolId, id_problem},
+    tool::{Output, Tool, ToolContext, ToolSpec},
+    wait::WaitRequest,
+};
+
+/// A question as data: what documents are read into, and what [`AwaitInput`] is at heart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AwaitInputDef {
+    /// Names the tool that asks, and the step.
+    pub id: ToolId,
+    /// What people call it.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// The question, a text; where it comes out as `null`, `Input needed: ` and the name.
+    pub prompt: Compute,
+    /// What whoever answers must see to decide.
+    pub show: Option<Compute>,
+    /// What an answer must look like.
+    pub schema: Schema,
+    /// How long it stays open.
+    pub deadline: Deadline,
+    /// What answers it after the deadline; `Some(Value::Null)` is a default, `None` is none.
+    pub default: Option<Value>,
+    /// Plain values to find it by; each must come out as a text, a number or a boolean.
+    pub metadata: BTreeMap<String, Compute>,
+}
+
+impl AwaitInputDef {
+    /// A question named after its id, open as long as the hub says, without a default.
+    pub fn new(id: impl Into<ToolId>, schema: Schema) -> Self {
+        let id = id.into();
+        Self {
+            name: id.to_string(),
+            id,
+            description: String::new(),
+            prompt: Compute::Value(Value::Null),
+            show: None,
+            schema,
+            deadline: Deadline::HubDefault,
+            default: None,
+            metadata: BTreeMap::new(),
+        }
+    }
+
+    /// The tool that asks the question.
+    ///
+    /// # Errors
+    /// `InvalidFlow` with everything that is wrong: a bad id, a default that does not fit the
+    /// schema, a timeout of nothing, a prompt that is no text, metadata that can't be filtered by.
+    pub fn into_tool(self) -> Result<Arc<dyn Tool>> {
+        let problems = self.problems();
+        if !problems.is_empty() {
+            return Err(unusable(&self.id, problems));
+        }
+        let spec = ToolSpec::new(self.id.clone())
+            .name(self.name.clone())
+            .description(self.description.clone())
+            .output(self.schema.clone())
+            .awaits_input(true);
+        Ok(Arc::new(AwaitInputTool { spec, def: self }))
+    }
+
+    /// What can be known to be wrong before anything runs.
+    fn problems(&self) -> Vec<String> {
+        let mut problems: Vec<String> = id_problem(self.id.as_str()).into_iter().collect();
+        if let Some(Err(violations)) =
+            self.default.as_ref().map(|default| self.schema.validate(default))
+        {
+            problems.extend(
+                violations
+                    .iter()
+                    .map(|violation| format!("the default does not fit the schema: {violation}")),
+            );
+        }
+        if matches!(self.deadline, Deadline::After(timeout) if timeout.as_millis() == 0) {
+            problems.push("a timeout is at least a millisecond; say `no_timeout` for none".into());
+        }
+        if let Compute::Value(prompt) = &self.prompt
+            && !(prompt.is_null() || prompt.is_string())
+        {
+            problems.push(format!("a prompt is a text, not {}", kind_of(prompt)));
+        }
+        for (name, compute) in &self.metadata {
+            if name.is_empty() || name.contains('\0') {
+                problems.push("a name in metadata is not empty and has no U+0000".into());
+            }
+            if let Compute::Value(value) = compute
+                && let Err(problem) = scalar(value.clone())
+            {
+                problems.push(format!("metadata {name:?} {problem}"));
+            }
+        }
+        problems
+    }
+}
+
+struct AwaitInputTool {
+    spec: ToolSpec,
+    def: AwaitInputDef,
+}
+
+impl AwaitInputTool {
+    fn ask(&self, scope: Scope<'_>) -> Result<WaitRequest, ToolError> {
+        let def = &self.def;
+        let prompt = match def.prompt.evaluate(scope)? {
+            Value::Null => format!("Input needed: {}", def.name),
+            Value::String(prompt) => prompt,
+            other => {
+                let problem = format!("the prompt must be a text, not {}", kind_of(&other));
+                return Err(ToolError::new(problem).code("prompt").permanent());
+            }
+        };
+        let shown = def.show.as_ref().map(|show| show.evaluate(scope)).transpose()?;
+        let mut metadata = Metadata::new();
+        for (name, compute) in &def.metadata {
+            let value = scalar(compute.evaluate(scope)?)
+                .map_err(|problem| not_metadata(format_args!("metadata {name:?} {problem}")))?;
+            metadata.insert(name.clone(), value);
+        }
+        Ok(WaitRequest {
+            prompt,
+            shown,
+            schema: def.schema.clone(),
+            deadline: def.deadline,
+            default: def.default.clone(),
+            metadata,
+            saved: None,
+        })
+    }
+}
+
+#[async_trait]
+impl Tool for AwaitInputTool {
+    fn spec(&self) -> &ToolSpec {
+        &self.spec
+    }
+
+    async fn execute(&self, input: Value, context: &ToolContext) -> Result<Output, ToolError> {
+        let request = self.ask(Scope {
+            value: &input,
+            vars: &context.variables,
+            input: &context.run_input,
+            run_id: context.run_id,
+        })?;
+        Ok(Output::Suspend(request))
+    }
+}
+
+pub(super) fn unusable(id: &ToolId, problems: Vec<String>) -> Error {
+    let message = format!("the question can't be asked: {}", problems.join("; "));
+    let findings = problems
+        .into_iter()
+        .map(|message| Finding { path: id.to_string(), message, line: None, column: None })
+        .collect();
+    Error::new(ErrorKind::InvalidFlow, message).with("tool", id).with_findings(findings)
+}
+
+pub(super) fn not_metadata(problem: fmt::Arguments<'_>) -> ToolError {
+    ToolError::new(problem).code("metadata").permanent()
+}
+
+/// JSON as a scalar, or what keeps it from being metadata.
+pub(super) fn scalar(value: Value) -> Result<Scalar, String> {
+    match value {
+        Value::Bool(value) => Ok(Scalar::Bool(value)),
+        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(whole), _) => Ok(Scalar::Int(whole)),
+            (None, Some(float)) if number.is_f64() && float.is_finite() => Ok(Scalar::Float(float)),
+            _ => Err("is a number beyond 64 bits with a sign".into()),
+        },
+        Value::String(text) if text.contains('\0') => {
+            Err("holds U+0000, which not every database can hold".into())
+        }
+        Value::String(text) => Ok(Scalar::Text(text)),
+        other => Err(format!("is a text, a number or a boolean, not {}", kind_of(&other))),
+    }
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}

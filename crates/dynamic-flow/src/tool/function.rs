@@ -1,0 +1,283 @@
+//! Tools made of functions and closures.
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::{
+    Error, Result, Schema, ToolError,
+    id::ToolId,
+    tool::{Output, Tool, ToolContext, ToolSpec, TypedTool},
+    value::{from_value, to_value},
+};
+
+/// What the function of a tool may return: a `Result` of a value, or of an [`Output`] where the
+/// tool may suspend; its error is anything that turns into a [`ToolError`].
+#[diagnostic::on_unimplemented(
+    message = "a tool can't return `{Self}`",
+    label = "not a `Result` that a tool may return",
+    note = "return `Result<T, E>` or `Result<Output<T>, E>`: `T` derives `Serialize`, `Deserialize` and `JsonSchema`, and `E` is `ToolError` or any `std::error::Error`"
+)]
+pub trait ToolReturn {
+    /// What the tool gives when it is done.
+    type Value;
+
+    /// The same, as the engine takes it.
+    ///
+    /// # Errors
+    /// What the function failed with.
+    fn into_output(self) -> Result<Output<Self::Value>, ToolError>;
+}
+
+impl<T: Serialize, E: Into<ToolError>> ToolReturn for Result<T, E> {
+    type Value = T;
+
+    fn into_output(self) -> Result<Output<T>, ToolError> {
+        self.map(Output::Value).map_err(Into::into)
+    }
+}
+
+// `Output` is not `Serialize`, so that this is never the implementation above.
+impl<T, E: Into<ToolError>> ToolReturn for Result<Output<T>, E> {
+    type Value = T;
+
+    fn into_output(self) -> Result<Output<T>, ToolError> {
+        self.map_err(Into::into)
+    }
+}
+
+/// What the function of a tool gives back at once: its work, still to be done.
+pub type ToolFuture<'a, R> = Pin<Box<dyn Future<Output = R> + Send + 'a>>;
+
+type Function<I, O> = dyn for<'a> Fn(I, &'a ToolContext) -> ToolFuture<'a, Result<Output<O>, ToolError>>
+    + Send
+    + Sync;
+
+/// A tool made of a function from `I` to `O`; what `#[tool]` and [`tool_fn`] make.
+pub struct FnTool<I, O> {
+    spec: ToolSpec,
+    function: Arc<Function<I, O>>,
+}
+
+/// Makes a tool of an async closure.
+///
+/// ```
+/// use dynamic_flow::{ToolError, TypedTool, tool::tool_fn};
+///
+/// let double = tool_fn("double", |n: u32| async move {
+///     n.checked_mul(2).ok_or_else(|| ToolError::new("too large").permanent())
+/// })
+/// .description("Doubles a number.");
+/// assert_eq!(double.into_tool()?.spec().id, "double");
+/// # Ok::<(), dynamic_flow::Error>(())
+/// ```
+pub fn tool_fn<I, R, F>(
+    id: impl Into<ToolId>,
+    function: impl Fn(I) -> F + Send + Sync + 'static,
+) -> FnTool<I, R::Value>
+where
+    R: ToolReturn,
+    F: Future<Output = R> + Send + 'static,
+{
+    FnTool {
+        spec: ToolSpec::new(id),
+        function: Arc::new(move |input, _| {
+            let work = function(input);
+            Box::pin(async move { work.await.into_output() })
+        }),
+    }
+}
+
+impl<I, O> FnTool<I, O> {
+    /// Makes a tool of a function that wants to know of the call it is in.
+    ///
+    /// ```
+    /// use dynamic_flow::{ToolContext, ToolError, tool::FnTool};
+    ///
+    /// let charge = FnTool::with_context("charge", |cents: u32, context: &ToolContext| {
+    ///     Box::pin(async move {
+    ///         // a payment provider takes `context.idempotency_key` …
+    ///         Ok::<_, ToolError>(format!("{cents} charged as {}", context.idempotency_key))
+    ///     })
+    /// })
+    /// .effect();
+    /// ```
+    pub fn with_context<R>(
+        id: impl Into<ToolId>,
+        function: impl for<'a> Fn(I, &'a ToolContext) -> ToolFuture<'a, R> + Send + Sync + 'static,
+    ) -> Self
+    where
+        R: ToolReturn<Value = O> + 'static,
+    {
+        Self {
+            spec: ToolSpec::new(id),
+            function: Arc::new(move |input, context| {
+                let work = function(input, context);
+                Box::pin(async move { work.await.into_output() })
+            }),
+        }
+    }
+
+    /// Says what people call it; its id if nothing is said.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.spec = self.spec.name(name);
+        self
+    }
+
+    /// Says what it does, for people and models.
+    #[must_use]
+    pub fn description(mut self, description: impl Into<String>) -> Self {
+        self.spec = self.spec.description(description);
+        self
+    }
+
+    /// Says that it changes the world outside: the run is committed before and after it.
+    #[must_use]
+    pub fn effect(mut self) -> Self {
+        self.spec = self.spec.effect(true);
+        self
+    }
+}
+
+impl<I, O> TypedTool for FnTool<I, O>
+where
+    I: DeserializeOwned + JsonSchema + Send + 'static,
+    O: Serialize + DeserializeOwned + JsonSchema + Send + 'static,
+{
+    type Input = I;
+    type Output = O;
+
+    fn into_tool(self) -> Result<Arc<dyn Tool>> {
+        let Self { spec, function } = self;
+        let of_tool = |error: Error| error.with("tool", &spec.id);
+        let input = Schema::of::<I>().map_err(of_tool)?;
+        let output = Schema::of::<O>().map_err(of_tool)?;
+        Ok(Arc::new(Self { spec: spec.input(input).output(output), function }))
+    }
+}
+
+#[async_trait]
+impl<I, O> Tool for FnTool<I, O>
+where
+    I: DeserializeOwned + Send + 'static,
+    O: Serialize + Send + 'static,
+{
+    fn spec(&self) -> &ToolSpec {
+        &self.spec
+    }
+
+    async fn execute(&self, input: Value, context: &ToolContext) -> Result<Output, ToolError> {
+        let input = from_value(input).map_err(|error| unfit("input", &error))?;
+        Ok(match (self.function)(input, context).await? {
+            Output::Value(output) => {
+                Output::Value(to_value(&output).map_err(|error| unfit("output", &error))?)
+            }
+            Output::Suspend(request) => Output::Suspend(request),
+        })
+    }
+}
+
+/// An input or output that fits its schema, and still does not fit its type.
+fn unfit(side: &str, error: &Error) -> ToolError {
+    ToolError::new(format_args!("the {side} does not fit its type: {}", error.message()))
+        .code(format!("{side}_invalid"))
+        .permanent()
+}
+
+/// A tool whose types are known only at run time takes and gives any JSON.
+impl TypedTool for Arc<dyn Tool> {
+    type Input = Value;
+    type Output = Value;
+
+    fn into_tool(self) -> Result<Self> {
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::wait::WaitRequest;
+
+    async fn call(tool: impl TypedTool, input: Value) -> Result<Output, ToolError> {
+        tool.into_tool().unwrap().execute(input, &ToolContext::detached()).await
+    }
+
+    #[tokio::test]
+    async fn a_closure_works_on_typed_values_and_has_their_schemas() {
+        let tool = tool_fn("add", |(a, b): (i32, i32)| async move { Ok::<_, ToolError>(a + b) })
+            .name("Add")
+            .description("Adds.");
+        let tool = tool.into_tool().unwrap();
+        let spec = tool.spec();
+        assert_eq!((spec.name.as_str(), spec.description.as_str()), ("Add", "Adds."));
+        assert!(!spec.effect);
+        assert!(spec.input.validate(&json!([1, "2"])).is_err());
+        assert!(spec.output.validate(&json!("3")).is_err());
+        let output = tool.execute(json!([1, 2]), &ToolContext::detached()).await;
+        assert_eq!(output.unwrap(), Output::Value(json!(3)));
+    }
+
+    #[tokio::test]
+    async fn any_error_becomes_a_tool_error_and_keeps_its_text() {
+        let tool = tool_fn("parse", |text: String| async move { text.parse::<i32>() });
+        let error = call(tool, json!("x")).await.unwrap_err();
+        assert_eq!(
+            (error.code.as_str(), error.message.as_str()),
+            ("tool", "invalid digit found in string")
+        );
+        let tool = tool_fn("gone", |(): ()| async {
+            Err::<(), _>(ToolError::new("gone").code("gone").permanent())
+        });
+        assert_eq!(call(tool, json!(null)).await.unwrap_err().code, "gone");
+    }
+
+    #[tokio::test]
+    async fn values_that_are_not_of_the_type_are_refused_for_good() {
+        let tool = tool_fn("double", |n: u8| async move { Ok::<_, ToolError>(n) });
+        let error = call(tool, json!("many")).await.unwrap_err();
+        assert_eq!((error.code.as_str(), error.retryable), ("input_invalid", false));
+    }
+
+    #[tokio::test]
+    async fn a_function_that_may_suspend_gives_the_type_of_its_answer() {
+        let ask = WaitRequest {
+            prompt: "How many?".into(),
+            shown: None,
+            schema: Schema::of::<u32>().unwrap(),
+            deadline: crate::Deadline::Never,
+            default: None,
+            metadata: crate::Metadata::new(),
+            saved: None,
+        };
+        let expected = ask.clone();
+        let tool: FnTool<bool, u32> = tool_fn("ask", move |known: bool| {
+            let ask = ask.clone();
+            async move {
+                Ok::<_, ToolError>(if known { Output::Value(7) } else { Output::Suspend(ask) })
+            }
+        });
+        let tool = tool.into_tool().unwrap();
+        let context = ToolContext::detached();
+        assert_eq!(tool.execute(json!(true), &context).await.unwrap(), Output::Value(json!(7)));
+        assert_eq!(tool.execute(json!(false), &context).await.unwrap(), Output::Suspend(expected));
+    }
+
+    #[tokio::test]
+    async fn a_function_may_know_of_its_call() {
+        let tool = FnTool::with_context("key", |(): (), context: &ToolContext| {
+            Box::pin(async move { Ok::<_, ToolError>(context.idempotency_key.clone()) })
+        })
+        .effect();
+        let tool = tool.into_tool().unwrap();
+        assert!(tool.spec().effect);
+        let output = tool.execute(json!(null), &ToolContext::detached()).await.unwrap();
+        assert_eq!(output, Output::Value(json!("detached")));
+    }
+}

@@ -1,0 +1,116 @@
+//! The `template` tool for documents.
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{
+    Result, Schema, ToolError,
+    expr::{Scope, Template},
+    tool::{Output, Tool, ToolContext, ToolSpec},
+};
+
+/// The tool `template`: fills a template that is only known when the flow runs.
+///
+/// In the template `value` is what the input has as `data`; `vars`, `input` and `run.id` are the
+/// run's. Where the template is known beforehand, a template in the document itself is checked
+/// before the flow runs, and needs no tool.
+#[derive(Debug)]
+pub struct TemplateTool(ToolSpec);
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Input {
+    /// The template, as in `Dear {{ value.name }}`.
+    template: String,
+    /// What the template sees as `value`.
+    #[serde(default)]
+    data: Value,
+}
+
+impl TemplateTool {
+    /// The tool.
+    ///
+    /// # Errors
+    /// None that a caller could cause.
+    pub fn new() -> Result<Self> {
+        let spec = ToolSpec::new("template")
+            .name("Template")
+            .description("Fills a template with data and gives the text.")
+            .input(Schema::of::<Input>()?)
+            .output(Schema::of::<String>()?);
+        Ok(Self(spec))
+    }
+}
+
+#[async_trait]
+impl Tool for TemplateTool {
+    fn spec(&self) -> &ToolSpec {
+        &self.0
+    }
+
+    async fn execute(&self, input: Value, context: &ToolContext) -> Result<Output, ToolError> {
+        let input: Input = serde_json::from_value(input)
+            .map_err(|_| expression("the input needs a text `template` and may have `data`"))?;
+        let template =
+            Template::compile(&input.template).map_err(|error| expression(error.message()))?;
+        let text = template.render(Scope {
+            value: &input.data,
+            vars: &context.variables,
+            input: &context.run_input,
+            run_id: context.run_id,
+        })?;
+        Ok(Output::Value(Value::String(text)))
+    }
+}
+
+fn expression(message: &str) -> ToolError {
+    ToolError::new(message).code("expression").permanent()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, sync::Arc};
+
+    use serde_json::json;
+
+    use super::*;
+
+    async fn run(input: Value) -> Result<Output, ToolError> {
+        let tool = TemplateTool::new().unwrap();
+        let mut context = ToolContext::detached();
+        context.variables = Arc::new(BTreeMap::from([("greeting".to_owned(), json!("Hi"))]));
+        context.run_input = Arc::new(json!({ "by": "Bo" }));
+        tool.spec().input.validate(&input).map_err(|_| expression("schema"))?;
+        tool.execute(input, &context).await
+    }
+
+    #[tokio::test]
+    async fn it_fills_the_template_with_data_and_what_the_run_has() {
+        let input = json!({
+            "template": "{{ vars.greeting }} {{ value.name }}, {{ input.by }} {{ run.id }}",
+            "data": { "name": "Ann" },
+        });
+        let text = "Hi Ann, Bo 00000000-0000-0000-0000-000000000000";
+        assert_eq!(run(input).await, Ok(Output::Value(json!(text))));
+        assert_eq!(run(json!({ "template": "x" })).await, Ok(Output::Value(json!("x"))));
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_with_the_template_is_the_tools_error() {
+        let message = async |input| {
+            let error = run(input).await.unwrap_err();
+            assert_eq!((error.code.as_str(), error.retryable), ("expression", false));
+            error.message
+        };
+        let at = |template: &str| json!({ "template": template, "data": {} });
+        assert_eq!(message(at("{{ value.no }}")).await, "line 1: no such key: no");
+        assert_eq!(
+            message(at("{{ foo }}")).await,
+            "the template: line 1: there is no name foo here, only value, vars, input and run"
+        );
+        assert_eq!(message(json!({ "data": 1 })).await, "schema");
+        assert_eq!(message(json!({ "template": "x", "date": 1 })).await, "schema");
+    }
+}

@@ -1,0 +1,258 @@
+//! Who may answer, what is accepted, and what everybody else hears.
+
+use dynamic_flow::{
+    Answer, ErrorKind, RunId, SuspensionKey, Timestamp, ToolError,
+    engine::RunStatus,
+    hub::Outcome,
+    tool::{AwaitInput, tool_fn},
+    wait::Closed,
+};
+use serde_json::json;
+
+use crate::support::{Counts, World, approval_flow, completed, no, order, parked, suspended, yes};
+
+#[tokio::test]
+async fn a_run_suspends_and_goes_on_exactly_after_in_another_process() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension, key) = parked(&world, &counts).await;
+    drop(hub);
+    assert_eq!(suspension.flow_id, "purchase");
+    assert_eq!(suspension.expires_at(), Some(world_time(&world, 4)));
+
+    let other = world.hub().await;
+    other.register(approval_flow(&counts)).unwrap();
+    assert_eq!(completed(other.resume(&key, yes()).await), json!("PO-17 by jane"));
+    assert_eq!((counts.before.get(), counts.after.get()), (1, 1));
+}
+
+fn world_time(world: &World, hours: u64) -> Timestamp {
+    use dynamic_flow::Clock as _;
+    world.clock.now().after(dynamic_flow::hours(hours))
+}
+
+#[tokio::test]
+async fn keys_that_are_wrong_in_any_way_hear_the_same() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension, key) = parked(&world, &counts).await;
+    let text = key.expose();
+    let malformed = ["", "df_", "df_short", &text[..text.len() - 1], &text[3..], "xx_123"];
+    let mut heard: Vec<String> = Vec::new();
+    for text in malformed {
+        heard.push(text.parse::<SuspensionKey>().unwrap_err().to_string());
+    }
+    let strangers = [
+        SuspensionKey::from_secret(suspension.run_id, [7; 32]),
+        SuspensionKey::generate(RunId::new(Timestamp::from_millis(1)).unwrap()).unwrap(),
+    ];
+    for stranger in &strangers {
+        // Not even an input that does not fit tells them that the run is there.
+        let error = hub.resume(stranger, json!("nonsense")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::SuspensionKeyNotFound);
+        heard.push(error.to_string());
+        heard.push(hub.question(stranger).await.unwrap_err().to_string());
+    }
+    heard.dedup();
+    assert_eq!(heard.len(), 1, "{heard:?}");
+    assert_eq!(completed(hub.resume(&key, yes()).await), json!("PO-17 by jane"));
+}
+
+#[tokio::test]
+async fn an_input_that_does_not_fit_is_refused_whole_and_the_wait_stays_open() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, _, key) = parked(&world, &counts).await;
+    let error = hub.resume(&key, json!({ "approved": "yes", "by": 7 })).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InputValidationError);
+    let mut pointers: Vec<_> = error.violations().iter().map(|v| v.pointer.as_str()).collect();
+    pointers.sort_unstable();
+    assert_eq!(pointers, ["/approved", "/by"]);
+    assert_eq!(counts.after.get(), 0);
+    completed(hub.resume(&key, yes()).await);
+}
+
+#[tokio::test]
+async fn a_second_answer_gets_the_receipt_of_the_first_and_changes_nothing() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, _, key) = parked(&world, &counts).await;
+    completed(hub.resume(&key, Answer::new(yes()).by("jane").request_id("r1")).await);
+    let error = hub.resume(&key, Answer::new(no()).by("joe")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyResumed);
+    let receipt = error.receipt().unwrap();
+    assert_eq!((receipt.closed, receipt.by.as_deref()), (Closed::Answered, Some("jane")));
+    let public = serde_json::to_string(receipt).unwrap();
+    assert!(!public.contains("approved"), "a receipt holds no input: {public}");
+    assert_eq!(counts.after.get(), 1);
+}
+
+#[tokio::test]
+async fn the_same_request_again_is_told_that_it_was_accepted() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, _, key) = parked(&world, &counts).await;
+    let answer = Answer::new(yes()).request_id("r1");
+    let first = hub.answer(&key, answer.clone()).await.unwrap();
+    assert_eq!((first.repeated, first.status), (false, RunStatus::Ready));
+    let again = hub.answer(&key, answer.clone()).await.unwrap();
+    assert!(again.repeated, "before the run has gone on");
+    assert_eq!(again.receipt, first.receipt);
+    completed(hub.drive(key.run_id()).await);
+    let again = hub.answer(&key, answer.clone()).await.unwrap();
+    assert_eq!((again.repeated, again.status), (true, RunStatus::Completed));
+    assert_eq!(completed(hub.resume(&key, answer).await), json!("PO-17 by jane"));
+    assert_eq!(counts.after.get(), 1);
+}
+
+#[tokio::test]
+async fn a_process_without_the_code_accepts_and_another_one_drives() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension, key) = parked(&world, &counts).await;
+    let stranger = world.hub().await;
+    let refused = stranger.resume(&key, yes()).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::FlowNotRegistered, "nothing is consumed");
+    stranger.answer(&key, yes()).await.unwrap();
+    assert_eq!(counts.after.get(), 0);
+    let worked = stranger.work_once().await.unwrap();
+    assert_eq!(worked.driven + worked.skipped, 0, "flows it does not know are left alone");
+    assert_eq!(hub.work_once().await.unwrap().driven, 1);
+    assert_eq!(hub.get(suspension.run_id).await.unwrap().output, Some(json!("PO-17 by jane")));
+}
+
+#[tokio::test]
+async fn of_many_answers_at_once_one_is_accepted_and_all_others_hold_its_receipt() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (_, _, key) = parked(&world, &counts).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..64 {
+        let (world, key, counts) = (world.clone(), key.clone(), counts.clone());
+        tasks.spawn(async move {
+            let hub = world.hub().await;
+            hub.register(approval_flow(&counts)).unwrap();
+            let input = json!({ "approved": true, "by": format!("racer {n}") });
+            (n, hub.resume(&key, Answer::new(input).by(format!("racer {n}"))).await)
+        });
+    }
+    let (mut winners, mut receipts) = (Vec::new(), Vec::new());
+    while let Some(done) = tasks.join_next().await {
+        match done.unwrap() {
+            (n, Ok(Outcome::Completed(completion))) => winners.push((n, completion.output)),
+            (_, Err(error)) if error.kind() == ErrorKind::AlreadyResumed => {
+                receipts.push(error.receipt().unwrap().by.clone().unwrap());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let [(winner, output)] = winners.as_slice() else { panic!("{winners:?}") };
+    assert_eq!(*output, json!(format!("PO-17 by racer {winner}")));
+    assert_eq!(receipts.len(), 63);
+    assert!(receipts.iter().all(|by| *by == format!("racer {winner}")));
+    assert_eq!(counts.after.get(), 1);
+}
+
+#[tokio::test]
+async fn a_no_is_a_result_and_not_a_failure() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension, key) = parked(&world, &counts).await;
+    match hub.resume(&key, no()).await.unwrap() {
+        Outcome::Rejected(rejection) => assert_eq!(rejection.step.to_string(), "approved"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(hub.get(suspension.run_id).await.unwrap().status, RunStatus::Rejected);
+    assert_eq!(counts.after.get(), 0);
+}
+
+#[tokio::test]
+async fn an_input_over_the_limit_is_refused_with_both_sizes() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (_, _, key) = parked(&world, &counts).await;
+    let mut options = dynamic_flow::hub::HubOptions::default();
+    options.max_input_size = 100;
+    let hub = world.builder().options(options).build().await.unwrap();
+    let big = json!({ "approved": true, "by": "x".repeat(200) });
+    let error = hub.answer(&key, big).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+    assert_eq!(error.context_value("limit"), Some("100"));
+}
+
+#[tokio::test]
+async fn a_reissued_key_answers_the_same_wait_and_the_first_stays_good() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension, first) = parked(&world, &counts).await;
+    let wait = &suspension.only().unwrap().id;
+    let second = hub.reissue(suspension.run_id, wait).await.unwrap();
+    assert_eq!(hub.question(&second).await.unwrap().id, *wait);
+    assert_eq!(hub.question(&first).await.unwrap().id, *wait);
+    completed(hub.resume(&second, yes()).await);
+    let error = hub.resume(&first, yes()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyResumed);
+    let closed = hub.reissue(suspension.run_id, wait).await.unwrap_err();
+    assert_eq!(closed.kind(), ErrorKind::InvalidState);
+}
+
+#[tokio::test]
+async fn a_wait_takes_a_bounded_number_of_keys() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension, _) = parked(&world, &counts).await;
+    let wait = &suspension.only().unwrap().id;
+    for _ in 1..16 {
+        hub.reissue(suspension.run_id, wait).await.unwrap();
+    }
+    let error = hub.reissue(suspension.run_id, wait).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+}
+
+#[tokio::test]
+async fn a_cancelled_run_takes_no_answer_and_says_so_to_the_holder_of_the_key() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension, key) = parked(&world, &counts).await;
+    let run = suspension.run_id;
+    // Cancelling needs no code.
+    let stranger = world.hub().await;
+    let status = stranger.cancel(run, Some("ops".into()), Some("duplicate".into())).await.unwrap();
+    assert_eq!(status, RunStatus::Cancelled);
+    assert_eq!(stranger.cancel(run, None, None).await.unwrap(), RunStatus::Cancelled);
+    let error = hub.resume(&key, yes()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyResumed);
+    assert_eq!(error.receipt().unwrap().closed, Closed::Cancelled);
+    assert_eq!(counts.after.get(), 0);
+}
+
+#[tokio::test]
+async fn an_answer_that_was_accepted_is_not_undone_by_a_cancellation() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension, key) = parked(&world, &counts).await;
+    hub.answer(&key, Answer::new(yes()).by("jane")).await.unwrap();
+    world.hub().await.cancel(suspension.run_id, None, None).await.unwrap();
+    hub.work_once().await.unwrap();
+    let view = hub.get(suspension.run_id).await.unwrap();
+    assert_eq!(view.receipts.len(), 1);
+    assert_eq!(view.receipts[0].closed, Closed::Answered, "the receipt that jane holds stays true");
+    assert_eq!(view.status, RunStatus::Cancelled);
+}
+
+#[tokio::test]
+async fn an_ended_run_can_be_neither_cancelled_nor_retried() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension, key) = parked(&world, &counts).await;
+    completed(hub.resume(&key, yes()).await);
+    let run = suspension.run_id;
+    assert_eq!(hub.cancel(run, None, None).await.unwrap_err().kind(), ErrorKind::InvalidState);
+    assert_eq!(hub.retry(run).await.unwrap_err().kind(), ErrorKind::InvalidState);
+}
+
+#[tokio::test]
+async fn each_question_of_a_run_has_a_key_of_its_own() {
+    let world = World::new();
+    let hub = world.hub().await;
+    let flow = dynamic_flow::Flow::input::<crate::support::Order>("two-questions")
+        .await_input(AwaitInput::<String>::new("first"))
+        .await_input(AwaitInput::<String>::new("second"))
+        .tool(tool_fn("shout", |text: String| async move { Ok::<_, ToolError>(text + "!") }))
+        .build()
+        .unwrap();
+    let handle = hub.register(&flow).unwrap();
+    let first = suspended(handle.run(order()).await).only().unwrap().key().unwrap().clone();
+    let parked = suspended(hub.resume(&first, json!("one")).await);
+    let second = parked.only().unwrap().key().unwrap().clone();
+    // A stale answer is not eaten by a later wait.
+    let stale = hub.resume(&first, json!("stale")).await.unwrap_err();
+    assert_eq!(stale.kind(), ErrorKind::AlreadyResumed);
+    assert_eq!(completed(hub.resume(&second, json!("two")).await), json!("two!"));
+}

@@ -1,0 +1,135 @@
+//! Removing runs: criteria mean AND, none is an error, and nothing live is touched.
+
+use dynamic_flow::{
+    ErrorKind, Flow, days,
+    engine::RunStatus,
+    hours,
+    hub::{Cleanup, PersistenceHub},
+    store::Filter,
+    tool::AwaitInput,
+};
+use serde_json::json;
+
+use crate::support::{
+    Approval, Counts, Order, World, approval_flow, approval_flow_with, completed, order, parked,
+    question, suspended, yes,
+};
+
+async fn count(hub: &PersistenceHub) -> usize {
+    hub.query(&Filter::default(), None, 1000).await.unwrap().items.len()
+}
+
+#[tokio::test]
+async fn without_criteria_nothing_is_removed_unless_all_is_said() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, ..) = parked(&world, &counts).await;
+    let error = hub.cleanup(&Cleanup::new()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert_eq!(count(&hub).await, 1);
+    let dry = hub.cleanup(&Cleanup::new().all().dry_run()).await.unwrap();
+    assert_eq!((dry.deleted_count, count(&hub).await), (1, 1));
+    assert_eq!(hub.cleanup(&Cleanup::new().all()).await.unwrap().deleted_count, 1);
+    assert_eq!(count(&hub).await, 0);
+}
+
+#[tokio::test]
+async fn criteria_must_all_hold() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, old, _) = parked(&world, &counts).await;
+    world.clock.advance(hours(5));
+    let young = suspended(hub.register(approval_flow(&counts)).unwrap().run(order()).await);
+    let border = old.suspended_at.after(hours(1));
+    let other = Filter { flow_id: Some("another".into()), ..Filter::default() };
+    let both = Cleanup::new().older_than(border).filter(other);
+    assert_eq!(hub.cleanup(&both).await.unwrap().deleted_count, 0);
+    let expired_and_young = Cleanup::new().expired_only().older_than(old.suspended_at);
+    assert_eq!(hub.cleanup(&expired_and_young).await.unwrap().deleted_count, 0);
+    let expired = hub.cleanup(&Cleanup::new().expired_only().older_than(border)).await.unwrap();
+    assert_eq!(expired.deleted, [old.run_id]);
+    assert_eq!(hub.get(young.run_id).await.unwrap().status, RunStatus::Waiting);
+}
+
+#[tokio::test]
+async fn what_is_overdue_but_has_a_default_to_come_is_not_expired() {
+    let (world, counts) = (World::new(), Counts::default());
+    let hub = world.hub().await;
+    let default = Approval { approved: true, by: "system".into() };
+    let flow = approval_flow_with(&counts, question().default_value(default));
+    let run = suspended(hub.register(&flow).unwrap().run(order()).await).run_id;
+    world.clock.advance(days(1));
+    assert_eq!(hub.cleanup(&Cleanup::new().expired_only()).await.unwrap().deleted_count, 0);
+    hub.work_once().await.unwrap();
+    assert_eq!(hub.get(run).await.unwrap().output, Some(json!("PO-17 by system")));
+}
+
+#[tokio::test]
+async fn a_run_with_an_accepted_answer_is_not_removed() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension, key) = parked(&world, &counts).await;
+    hub.answer(&key, yes()).await.unwrap();
+    assert_eq!(hub.cleanup(&Cleanup::new().all()).await.unwrap().deleted_count, 0);
+    completed(hub.drive(suspension.run_id).await);
+    assert_eq!(hub.cleanup(&Cleanup::new().all()).await.unwrap().deleted_count, 1);
+    let gone = hub.resume(&key, yes()).await.unwrap_err();
+    assert_eq!(gone.kind(), ErrorKind::SuspensionKeyNotFound);
+    assert_eq!(hub.get(suspension.run_id).await.unwrap_err().kind(), ErrorKind::RunNotFound);
+}
+
+#[tokio::test]
+async fn a_worker_removes_ended_runs_after_their_retention_and_keeps_receipts_until_then() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension, key) = parked(&world, &counts).await;
+    completed(hub.resume(&key, yes()).await);
+    world.clock.advance(days(7) - hours(1));
+    assert_eq!(hub.work_once().await.unwrap().purged, 0);
+    assert_eq!(hub.resume(&key, yes()).await.unwrap_err().kind(), ErrorKind::AlreadyResumed);
+    world.clock.advance(hours(1));
+    assert_eq!(hub.work_once().await.unwrap().purged, 1);
+    assert_eq!(hub.get(suspension.run_id).await.unwrap_err().kind(), ErrorKind::RunNotFound);
+}
+
+#[tokio::test]
+async fn runs_are_found_by_flow_tool_status_metadata_and_deadline() {
+    let world = World::new();
+    let hub = world.hub().await;
+    let flow = |id: &str, tool: &str| {
+        Flow::input::<Order>(id)
+            .await_input(
+                AwaitInput::<bool>::new(tool)
+                    .timeout(hours(2))
+                    .metadata("department", "finance")
+                    .metadata_with("total", |order: &Order| order.total),
+            )
+            .build()
+            .unwrap()
+    };
+    let a = suspended(hub.register(flow("a", "sign")).unwrap().run(order()).await);
+    world.clock.advance(hours(1));
+    let b = suspended(hub.register(flow("b", "seal")).unwrap().run(order()).await);
+    let find = async |filter: Filter| {
+        let page = hub.query(&filter, None, 10).await.unwrap();
+        page.items.iter().map(|run| run.id).collect::<Vec<_>>()
+    };
+    let (a, b) = (a.run_id, b.run_id);
+    let nothing = Filter::default;
+    assert_eq!(find(nothing()).await, [b, a], "newest first");
+    assert_eq!(find(Filter { flow_id: Some("a".into()), ..nothing() }).await, [a]);
+    assert_eq!(find(Filter { tool_id: Some("seal".into()), ..nothing() }).await, [b]);
+    let total = |value: dynamic_flow::Scalar| Filter {
+        metadata: [("total".to_owned(), value), ("department".to_owned(), "finance".into())].into(),
+        ..nothing()
+    };
+    assert_eq!(find(total(250.into())).await, [b, a]);
+    assert_eq!(find(total("250".into())).await, [], "equality is by type and value");
+    let soon = b.created_at().after(hours(2));
+    assert_eq!(find(Filter { expires_before: Some(soon), ..nothing() }).await, [a]);
+    assert_eq!(find(Filter { expires_after: Some(soon), ..nothing() }).await, [b]);
+    assert_eq!(find(Filter { created_before: Some(b.created_at()), ..nothing() }).await, [a]);
+    assert_eq!(find(Filter { created_after: Some(b.created_at()), ..nothing() }).await, [b]);
+    let done = Filter { status: [RunStatus::Completed].into(), ..nothing() };
+    assert_eq!(find(done).await, []);
+    let first = hub.query(&nothing(), None, 1).await.unwrap();
+    let second = hub.query(&nothing(), first.next, 1).await.unwrap();
+    assert_eq!((first.items[0].id, second.items[0].id, second.next), (b, a, None));
+    assert!(hub.query(&nothing(), None, 0).await.is_err());
+}

@@ -1,0 +1,244 @@
+//! Holders, takeovers, poisoned runs, and what is accepted while somebody drives.
+
+use std::{sync::Arc, time::Duration};
+
+use dynamic_flow::{
+    Answer, ErrorKind, Flow, ToolError,
+    engine::RunStatus,
+    hours,
+    hub::HubOptions,
+    minutes, seconds,
+    testkit::faults::{Moment, Operation},
+    tool::{AwaitInput, tool_fn},
+};
+use futures::FutureExt as _;
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+use crate::support::{
+    Counter, Counts, Order, World, approval_flow, completed, faulty, order, parked, suspended, yes,
+};
+
+/// A flow that asks, then works until a gate opens.
+fn gated(gate: &Arc<Semaphore>, calls: &Counter) -> Flow<Order, String> {
+    let (gate, calls) = (gate.clone(), calls.clone());
+    Flow::input::<Order>("gated")
+        .await_input(AwaitInput::<String>::new("ask").no_timeout())
+        .tool(tool_fn("work", move |text: String| {
+            let call = calls.add();
+            let gate = gate.clone();
+            async move {
+                gate.acquire().await.unwrap().forget();
+                Ok::<_, ToolError>(format!("{text} by call {call}"))
+            }
+        }))
+        .build()
+        .unwrap()
+}
+
+/// Lets tasks run until something is so.
+async fn until(what: impl Fn() -> bool) {
+    for _ in 0..10_000 {
+        if what() {
+            return;
+        }
+        tokio::task::yield_now().await;
+        std::thread::yield_now();
+    }
+    panic!("it did not come to pass");
+}
+
+#[tokio::test]
+async fn a_holder_that_sleeps_past_its_lease_changes_nothing_when_it_wakes() {
+    let world = World::new();
+    let gate = Arc::new(Semaphore::new(0));
+    let calls = Counter::default();
+    // The sleeper can't renew: its store is cut off while it sleeps.
+    let (faults, cut) = faulty(&world);
+    let sleeper = cut.hub().await;
+    sleeper.register(gated(&gate, &calls)).unwrap();
+    let handle = sleeper.register(gated(&gate, &calls)).unwrap();
+    let suspension = suspended(handle.run(order()).await);
+    let key = suspension.only().unwrap().key().unwrap().clone();
+    let sleeping = tokio::spawn({
+        let (hub, key) = (sleeper.clone(), key.clone());
+        async move { hub.resume(&key, json!("slow")).await }
+    });
+    until(|| calls.get() == 1).await;
+    faults.fail_all(Operation::Renew, Moment::Before);
+    world.clock.advance(seconds(31));
+
+    let other_gate = Arc::new(Semaphore::new(1));
+    let taker = world.hub().await;
+    taker.register(gated(&other_gate, &calls)).unwrap();
+    assert_eq!(taker.work_once().await.unwrap().driven, 1);
+    let before = world.store.get(suspension.run_id).await.unwrap();
+    assert_eq!(taker.get(suspension.run_id).await.unwrap().output, Some(json!("slow by call 2")));
+
+    gate.add_permits(1);
+    let error = sleeping.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::RunBusy);
+    assert_eq!(world.store.get(suspension.run_id).await.unwrap(), before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_tool_that_blocks_its_thread_does_not_starve_the_renewal() {
+    let world = World::new();
+    let hub = world.hub().await;
+    let (clock, store) = (world.clock.clone(), world.store.clone());
+    let flow = Flow::input::<Order>("blocks")
+        .await_input(AwaitInput::<bool>::new("ask").no_timeout())
+        .tool(tool_fn("block", move |_: bool| {
+            use dynamic_flow::store::Filter;
+            let (clock, store) = (clock.clone(), store.clone());
+            async move {
+                // The memory store answers at once: nothing is awaited from here on, and nothing
+                // else runs on the only worker thread.
+                let until = || {
+                    let page = store.query(&Filter::default(), None, 1).now_or_never().unwrap();
+                    page.unwrap().items[0].lease.clone().unwrap().until
+                };
+                let first = until();
+                for _ in 0..100_000 {
+                    clock.advance(Duration::from_millis(10));
+                    if until() > first {
+                        return Ok::<_, ToolError>(true);
+                    }
+                    std::thread::yield_now();
+                }
+                Ok(false)
+            }
+        }))
+        .build()
+        .unwrap();
+    let suspension = suspended(hub.register(&flow).unwrap().run(order()).await);
+    let key = suspension.only().unwrap().key().unwrap();
+    assert_eq!(completed(hub.resume(key, json!(true)).await), json!(true));
+}
+
+#[tokio::test]
+async fn a_run_that_kills_its_workers_is_failed_as_poisoned_and_keeps_its_answer() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (_, suspension, key) = parked(&world, &counts).await;
+    let (faults, dying) = faulty(&world);
+    world.hub().await.answer(&key, Answer::new(yes())).await.unwrap();
+    let hub = dying.builder().max_retries(0).build().await.unwrap();
+    hub.register(approval_flow(&counts)).unwrap();
+    faults.fail_all(Operation::Update, Moment::Before);
+    for _ in 0..5 {
+        hub.work_once().await.unwrap();
+        world.clock.advance(hours(1));
+    }
+    faults.heal();
+    hub.work_once().await.unwrap();
+    let view = hub.get(suspension.run_id).await.unwrap();
+    assert_eq!(view.status, RunStatus::Failed);
+    let error = hub.drive(suspension.run_id).await.unwrap_err();
+    assert_eq!(error.context_value("code"), Some("poisoned"));
+    // Once the cause is mended, the accepted answer still counts.
+    assert_eq!(completed(hub.retry(suspension.run_id).await), json!("PO-17 by jane"));
+}
+
+#[tokio::test]
+async fn a_resume_waits_for_the_hub_that_drives_the_run() {
+    let world = World::new();
+    let gate = Arc::new(Semaphore::new(0));
+    let calls = Counter::default();
+    let hub = world.hub().await;
+    let handle = hub.register(gated(&gate, &calls)).unwrap();
+    let suspension = suspended(handle.run(order()).await);
+    let key = suspension.only().unwrap().key().unwrap().clone();
+    let answer = Answer::new(json!("once")).request_id("r");
+    let both: Vec<_> = (0..2)
+        .map(|_| {
+            let (hub, key, answer) = (hub.clone(), key.clone(), answer.clone());
+            tokio::spawn(async move { hub.resume(&key, answer).await })
+        })
+        .collect();
+    until(|| calls.get() == 1).await;
+    gate.add_permits(1);
+    for resumed in both {
+        assert_eq!(completed(resumed.await.unwrap()), json!("once by call 1"));
+    }
+    assert_eq!(calls.get(), 1);
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_changes_nothing() {
+    let world = World::new();
+    let gate = Arc::new(Semaphore::new(0));
+    let calls = Counter::default();
+    let hub = world.hub().await;
+    let handle = hub.register(gated(&gate, &calls)).unwrap();
+    let suspension = suspended(handle.run(order()).await);
+    let key = suspension.only().unwrap().key().unwrap().clone();
+    let caller = tokio::spawn({
+        let hub = hub.clone();
+        async move { hub.resume(&key, json!("gone")).await }
+    });
+    until(|| calls.get() == 1).await;
+    caller.abort();
+    gate.add_permits(1);
+    assert_eq!(completed(hub.drive(suspension.run_id).await), json!("gone by call 1"));
+}
+
+#[tokio::test]
+async fn a_cancellation_reaches_a_run_that_is_being_driven_here() {
+    let world = World::new();
+    let gate = Arc::new(Semaphore::new(0));
+    let calls = Counter::default();
+    let hub = world.hub().await;
+    let handle = hub.register(gated(&gate, &calls)).unwrap();
+    let suspension = suspended(handle.run(order()).await);
+    let key = suspension.only().unwrap().key().unwrap().clone();
+    let resumed = tokio::spawn({
+        let hub = hub.clone();
+        async move { hub.resume(&key, json!("never")).await }
+    });
+    until(|| calls.get() == 1).await;
+    hub.cancel(suspension.run_id, None, None).await.unwrap();
+    assert_eq!(resumed.await.unwrap().unwrap_err().kind(), ErrorKind::RunCancelled);
+}
+
+#[tokio::test]
+async fn a_due_run_whose_flow_no_longer_fits_is_skipped_and_stays_parked() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (_, suspension, key) = parked(&world, &counts).await;
+    let hub = world.hub().await;
+    let other = Flow::input::<Order>("purchase").map("id", |o: Order| o.id).build().unwrap();
+    hub.register(&other).unwrap();
+    let refused = hub.resume(&key, yes()).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::FlowIncompatible);
+    assert!(!refused.reasons().is_empty());
+    world.clock.advance(hours(5));
+    assert_eq!(hub.work_once().await.unwrap().skipped, 1);
+    let view = hub.get(suspension.run_id).await.unwrap();
+    assert_eq!(view.status, RunStatus::Waiting);
+    // It is not offered again at once, and the old code still takes it up.
+    assert_eq!(hub.work_once().await.unwrap().skipped, 0);
+    let old = world.hub().await;
+    old.register(approval_flow(&counts)).unwrap();
+    world.clock.advance(minutes(30));
+    assert_eq!(old.work_once().await.unwrap().driven, 1);
+    assert_eq!(old.get(suspension.run_id).await.unwrap().status, RunStatus::Expired);
+}
+
+#[tokio::test]
+async fn work_drives_what_is_due_until_shutdown() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension, key) = parked(&world, &counts).await;
+    world.hub().await.answer(&key, yes()).await.unwrap();
+    let mut options = HubOptions::default();
+    options.poll_interval = seconds(1);
+    let worker = world.builder().options(options).build().await.unwrap();
+    worker.register(approval_flow(&counts)).unwrap();
+    let working = tokio::spawn({
+        let worker = worker.clone();
+        async move { worker.work().await }
+    });
+    while hub.get(suspension.run_id).await.unwrap().status != RunStatus::Completed {
+        tokio::task::yield_now().await;
+    }
+    assert!(worker.shutdown(Duration::from_secs(5)).await);
+    working.await.unwrap().unwrap();
+}

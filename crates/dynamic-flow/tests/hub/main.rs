@@ -1,0 +1,13 @@
+//! What the hub promises, tested through its public face over the memory store.
+
+mod acceptance;
+mod bodies;
+mod cleanup;
+mod keys;
+mod leases;
+mod lower_half;
+mod neighbours;
+mod shutdown;
+mod support;
+mod timers;
+mod tools;

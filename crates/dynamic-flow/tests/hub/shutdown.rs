@@ -1,0 +1,76 @@
+//! Stopping a hub: what is being done is finished and committed, the rest is let go.
+
+use std::{sync::Arc, time::Duration};
+
+use dynamic_flow::{
+    ErrorKind, Flow, ToolError,
+    engine::RunStatus,
+    tool::{AwaitInput, tool_fn},
+};
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+use crate::support::{Counter, Order, World, order, suspended};
+
+#[tokio::test]
+async fn a_shutdown_commits_at_the_next_step_and_another_hub_goes_on() {
+    let world = World::new();
+    let gate = Arc::new(Semaphore::new(0));
+    let (first, second) = (Counter::default(), Counter::default());
+    let make = || {
+        let (gate, first, second) = (gate.clone(), first.clone(), second.clone());
+        Flow::input::<Order>("two-tools")
+            .await_input(AwaitInput::<i64>::new("ask"))
+            .tool(tool_fn("first", move |n: i64| {
+                first.add();
+                let gate = gate.clone();
+                async move {
+                    gate.acquire().await.unwrap().forget();
+                    Ok::<_, ToolError>(n + 1)
+                }
+            }))
+            .tool(tool_fn("second", move |n: i64| {
+                second.add();
+                async move { Ok::<_, ToolError>(n + 1) }
+            }))
+            .build()
+            .unwrap()
+    };
+    let hub = world.hub().await;
+    let suspension = suspended(hub.register(make()).unwrap().run(order()).await);
+    let key = suspension.only().unwrap().key().unwrap().clone();
+    let resumed = tokio::spawn({
+        let hub = hub.clone();
+        async move { hub.resume(&key, json!(1)).await }
+    });
+    while first.get() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let stopping = tokio::spawn({
+        let hub = hub.clone();
+        async move { hub.shutdown(Duration::from_secs(30)).await }
+    });
+    tokio::task::yield_now().await;
+    gate.add_permits(1);
+    assert!(stopping.await.unwrap());
+    assert_eq!(resumed.await.unwrap().unwrap_err().kind(), ErrorKind::ShuttingDown);
+    assert_eq!((first.get(), second.get()), (1, 0));
+    let view = hub.get(suspension.run_id).await.unwrap();
+    assert_eq!((view.status, view.driven_by), (RunStatus::Ready, None));
+
+    let other = world.hub().await;
+    other.register(make()).unwrap();
+    assert_eq!(other.work_once().await.unwrap().driven, 1);
+    assert_eq!(other.get(suspension.run_id).await.unwrap().output, Some(json!(3)));
+    assert_eq!((first.get(), second.get()), (1, 1), "what was done is not done again");
+}
+
+#[tokio::test]
+async fn a_hub_that_has_stopped_begins_nothing() {
+    let world = World::new();
+    let hub = world.hub().await;
+    let flow = Flow::input::<Order>("late").map("id", |o: Order| o.id).build().unwrap();
+    let handle = hub.register(&flow).unwrap();
+    assert!(hub.shutdown(Duration::from_secs(1)).await);
+    assert_eq!(handle.run(order()).await.unwrap_err().kind(), ErrorKind::ShuttingDown);
+}

@@ -1,0 +1,166 @@
+//! Flows and hubs for the tests.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use dynamic_flow::{
+    Flow, Result, SuspensionKey, Timestamp, ToolError,
+    codec::{EncryptionKey, Keyring},
+    hub::{HubBuilder, Outcome, PersistenceHub, Suspension},
+    store::{MemoryStore, Store},
+    testkit::{Faults, ManualClock, faults::Operation},
+    tool::{AwaitInput, tool_fn},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Order {
+    pub(crate) id: String,
+    pub(crate) total: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Approval {
+    pub(crate) approved: bool,
+    pub(crate) by: String,
+}
+
+/// Counts how often something was done.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Counter(Arc<AtomicUsize>);
+
+impl Counter {
+    pub(crate) fn add(&self) -> usize {
+        self.0.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    pub(crate) fn get(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// How often the tools on both sides of the wait ran.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Counts {
+    pub(crate) before: Counter,
+    pub(crate) after: Counter,
+}
+
+/// A store, a clock, and hubs over them, each like a process of its own.
+#[derive(Clone)]
+pub(crate) struct World {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: ManualClock,
+    pub(crate) key: String,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self::over(Arc::new(MemoryStore::new()))
+    }
+
+    pub(crate) fn over(store: Arc<dyn Store>) -> Self {
+        let clock = ManualClock::new(at("2026-11-23T08:00:00Z"));
+        Self { store, clock, key: EncryptionKey::generate().unwrap().expose().to_string() }
+    }
+
+    pub(crate) fn builder(&self) -> HubBuilder {
+        PersistenceHub::builder(self.store.clone())
+            .keyring(Keyring::new(self.key.parse().unwrap()))
+            .clock(self.clock.clone())
+            .retry_delay(Duration::ZERO)
+    }
+
+    pub(crate) async fn hub(&self) -> PersistenceHub {
+        self.builder().build().await.unwrap()
+    }
+}
+
+/// The same world seen through a store that fails on demand.
+pub(crate) fn faulty(world: &World) -> (Faults, World) {
+    let faults = Faults::over(world.store.clone());
+    (faults.clone(), World { store: Arc::new(faults), ..world.clone() })
+}
+
+/// How many inserts and updates a store was asked for.
+pub(crate) fn writes(faults: &Faults) -> u64 {
+    faults.calls(Operation::Insert) + faults.calls(Operation::Update)
+}
+
+pub(crate) fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+pub(crate) fn order() -> Order {
+    Order { id: "PO-17".into(), total: 250 }
+}
+
+pub(crate) fn yes() -> Value {
+    json!({ "approved": true, "by": "jane" })
+}
+
+pub(crate) fn no() -> Value {
+    json!({ "approved": false, "by": "jane" })
+}
+
+pub(crate) fn question() -> AwaitInput<Approval> {
+    AwaitInput::<Approval>::new("approval").timeout(dynamic_flow::hours(4))
+}
+
+/// Two tools, a wait, a filter, and a tool that gives who approved what.
+pub(crate) fn approval_flow(counts: &Counts) -> Flow<Order, String> {
+    approval_flow_with(counts, question())
+}
+
+pub(crate) fn approval_flow_with(
+    counts: &Counts,
+    question: AwaitInput<Approval>,
+) -> Flow<Order, String> {
+    let (before, after) = (counts.before.clone(), counts.after.clone());
+    Flow::input::<Order>("purchase")
+        .tool(tool_fn("validate", move |order: Order| {
+            before.add();
+            async move { Ok::<_, ToolError>(order) }
+        }))
+        .keep(|order| order.await_input(question))
+        .filter("approved", |(_, approval)| approval.approved)
+        .tool(tool_fn("process", move |(order, approval): (Order, Approval)| {
+            after.add();
+            async move { Ok::<_, ToolError>(format!("{} by {}", order.id, approval.by)) }
+        }))
+        .build()
+        .unwrap()
+}
+
+pub(crate) fn suspended<O: std::fmt::Debug>(outcome: Result<Outcome<O>>) -> Suspension {
+    match outcome {
+        Ok(Outcome::Suspended(suspension)) => suspension,
+        other => panic!("not suspended: {other:?}"),
+    }
+}
+
+pub(crate) fn completed<O: std::fmt::Debug>(outcome: Result<Outcome<O>>) -> O {
+    match outcome {
+        Ok(Outcome::Completed(completion)) => completion.output,
+        other => panic!("not completed: {other:?}"),
+    }
+}
+
+/// Runs the approval flow up to its wait.
+pub(crate) async fn parked(
+    world: &World,
+    counts: &Counts,
+) -> (PersistenceHub, Suspension, SuspensionKey) {
+    let hub = world.hub().await;
+    let handle = hub.register(approval_flow(counts)).unwrap();
+    let suspension = suspended(handle.run(order()).await);
+    let key = suspension.only().unwrap().key().unwrap().clone();
+    (hub, suspension, key)
+}

@@ -1,0 +1,100 @@
+//! The stages of `cargo xtask test`.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use clap::ValueEnum;
+
+use crate::{command::Cargo, features, skips};
+
+/// One thing that must hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Stage {
+    /// The code is formatted.
+    Fmt,
+    /// No lint has anything to say, of any target with all features.
+    Clippy,
+    /// All tests pass, those in the docs too.
+    Tests,
+    /// The library compiles without features, with each alone, and with all.
+    Features,
+    /// A build without the feature of a driver has none of the driver's code.
+    Trees,
+}
+
+impl Stage {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Fmt => "fmt",
+            Self::Clippy => "clippy",
+            Self::Tests => "tests",
+            Self::Features => "features",
+            Self::Trees => "trees",
+        }
+    }
+
+    fn run(self, cargo: &Cargo) -> Result<()> {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        match self {
+            Self::Fmt => cargo.run(words("fmt --all --check")),
+            Self::Clippy => {
+                cargo.run(words("clippy --workspace --all-targets --all-features -- -D warnings"))
+            }
+            Self::Tests => {
+                let args = words("test --workspace --all-features");
+                let skipped = cargo.run_picking(args, skips::reason)?;
+                skips::judge(&skipped, skips::is_ci())
+            }
+            Self::Features => features::check_each(cargo),
+            Self::Trees => features::check_trees(cargo),
+        }
+    }
+}
+
+/// Runs the stages that are asked for, or all, in their order, up to the first that fails.
+pub(crate) fn run(cargo: &Cargo, only: &[Stage]) -> Result<()> {
+    let mut timings = Vec::new();
+    for stage in chosen(only) {
+        let name = stage.name();
+        eprintln!("\n== {name}");
+        let start = Instant::now();
+        let done = stage.run(cargo);
+        let took = seconds(start.elapsed());
+        done.with_context(|| {
+            format!("stage {name} failed after {took} (alone: cargo xtask test --only {name})")
+        })?;
+        eprintln!("== {name}: passed in {took}");
+        timings.push(format!("{name} {took}"));
+    }
+    eprintln!("\nxtask: passed: {}", timings.join(", "));
+    Ok(())
+}
+
+fn chosen(only: &[Stage]) -> impl Iterator<Item = Stage> {
+    let all = Stage::value_variants().iter().copied();
+    all.filter(|stage| only.is_empty() || only.contains(stage))
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_stages_run_unless_some_are_named_and_keep_their_order() {
+        assert_eq!(chosen(&[]).count(), Stage::value_variants().len());
+        let some: Vec<_> = chosen(&[Stage::Trees, Stage::Fmt, Stage::Trees]).collect();
+        assert_eq!(some, [Stage::Fmt, Stage::Trees]);
+    }
+
+    #[test]
+    fn stages_are_called_what_one_types() {
+        for stage in Stage::value_variants() {
+            let typed = stage.to_possible_value().expect("no stage is hidden");
+            assert_eq!(typed.get_name(), stage.name());
+        }
+    }
+}
