@@ -308,7 +308,7 @@ impl<'f> Turn<'f> {
             let Some(id) = &branch.step else {
                 break Progress::Done(branch.value.clone());
             };
-            let Some(index) = body.iter().position(|step| step.id == *id) else {
+            let Some(index) = branch.find(body) else {
                 break Progress::Failed(Failure {
                     code: "flow_incompatible".into(),
                     message: format!("the flow has no step `{id}` here any more"),
@@ -322,6 +322,7 @@ impl<'f> Turn<'f> {
                     self.trace(&body[index], place, Traced::Completed);
                     branch.value = value;
                     branch.step = body.get(index + 1).map(|step| step.id.clone());
+                    branch.index = index + 1;
                     branch.state = StepState::Ready;
                 }
                 other => break other,
@@ -862,5 +863,6 @@ impl<'f> Turn<'f> {
 fn begin(step: &Step, body: BodyName, iteration: u32, value: Value) -> Branch {
     let first = step.kind.body(&body).and_then(|steps| steps.first());
     let step = first.map(|step| step.id.clone());
-    Branch { body, iteration, step, value, vars: BTreeMap::new(), state: StepState::Ready }
+    let vars = BTreeMap::new();
+    Branch { body, iteration, step, index: 0, value, vars, state: StepState::Ready }
 }
