@@ -1,1 +1,122 @@
-fn main() {}
+//! `dflow`: runs flows that stop for outside input, and resumes them.
+
+mod args;
+mod ask;
+mod commands;
+mod config;
+mod context;
+mod failure;
+mod output;
+mod progress;
+mod render;
+mod terminal;
+mod tools;
+mod tree;
+mod words;
+
+use std::{ffi::OsString, io, process::ExitCode};
+
+use clap::{Parser as _, error::ErrorKind as ClapKind};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    args::Args,
+    context::Context,
+    failure::{Exit, Failure},
+    terminal::{Terminal, say},
+};
+
+fn main() -> ExitCode {
+    let typed: Vec<OsString> = std::env::args_os().collect();
+    // Errors in the command line are JSON, too, though it could not be read.
+    let json = typed.iter().take_while(|word| *word != "--").any(|word| word == "--json");
+    match Args::try_parse_from(typed) {
+        Ok(args) => run(args).into(),
+        Err(error) => refuse(&error, json).into(),
+    }
+}
+
+fn run(args: Args) -> Exit {
+    let verbose = args.global.verbose;
+    let terminal = Terminal::new(args.global.json, verbose);
+    trace(verbose, terminal);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            say(&format!("the program can't start: {error}"));
+            return Exit::State;
+        }
+    };
+    let result = runtime.block_on(async {
+        let context = Context::resolve(args.global)?;
+        commands::perform(&context, args.command).await
+    });
+    // A tool that blocks its thread must not keep a program from ending that was asked to.
+    runtime.shutdown_background();
+    match result {
+        Ok(exit) => exit,
+        Err(Failure::Told(exit)) => exit,
+        Err(Failure::Output(error)) => {
+            say(&format!("error: the result could not be written: {error}"));
+            Exit::State
+        }
+        Err(Failure::Error(error, document)) => {
+            if terminal.json {
+                say(&terminal::to_json(&failure::problem(&error)));
+            } else {
+                say(&failure::explain(&error, document.as_ref(), terminal.err));
+            }
+            failure::exit_of(&error)
+        }
+    }
+}
+
+/// What clap says, be it help that was asked for or a refusal.
+fn refuse(error: &clap::Error, json: bool) -> Exit {
+    match error.kind() {
+        ClapKind::DisplayHelp | ClapKind::DisplayVersion => {
+            error.print().ok();
+            Exit::Done
+        }
+        _ if json => {
+            let text = redacted(&error.to_string());
+            let text = text.split("\n\nUsage:").next().unwrap_or_default();
+            let text = text.trim_start_matches("error: ").trim().replace('\n', " ");
+            say(&terminal::to_json(&failure::problem(&failure::usage(text))));
+            Exit::Usage
+        }
+        _ => {
+            let text = error.to_string();
+            // It quotes what was typed, and that may have been a key.
+            match redacted(&text) {
+                redacted if redacted == text => error.print().unwrap_or_default(),
+                redacted => say(&redacted),
+            }
+            Exit::Usage
+        }
+    }
+}
+
+/// A text in which no suspension key is left.
+fn redacted(text: &str) -> String {
+    let mut parts = text.split("df_");
+    let mut redacted = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let secret = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        redacted.push_str("df_…");
+        redacted.push_str(part.trim_start_matches(secret));
+    }
+    redacted
+}
+
+/// Lets the library and this program tell what they do, on standard error. Nobody else: other
+/// libraries may log what passes through them.
+fn trace(verbose: bool, terminal: Terminal) {
+    let level = if verbose { "debug" } else { "error" };
+    let filter = EnvFilter::new(format!("off,dynamic_flow={level},dflow={level}"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(terminal.err != render::Style::plain())
+        .init();
+}

@@ -12,6 +12,7 @@ pub mod expr;
 pub mod flow;
 pub mod hub;
 pub mod id;
+pub mod metadata;
 pub mod position;
 pub mod schema;
 pub mod store;

@@ -11,6 +11,28 @@ use crate::{Error, ErrorKind, Result};
 /// How deep a value may be nested: what `serde_json` still reads back.
 pub const MAX_DEPTH: usize = 127;
 
+/// How deep the values of a run may nest: what they are nested in within the state, and
+/// [`MAX_NESTING`](crate::flow::MAX_NESTING) bodies around them, must fit [`MAX_DEPTH`] too.
+pub const MAX_VALUE_DEPTH: usize = 64;
+
+/// Refuses a value that nests deeper than [`MAX_VALUE_DEPTH`].
+pub(crate) fn check_depth(value: &Value) -> Result<()> {
+    fn fits(value: &Value, left: usize) -> bool {
+        match value {
+            Value::Array(items) => left > 0 && items.iter().all(|item| fits(item, left - 1)),
+            Value::Object(fields) => left > 0 && fields.values().all(|item| fits(item, left - 1)),
+            _ => true,
+        }
+    }
+    if fits(value, MAX_VALUE_DEPTH) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::LimitExceeded,
+        format!("the value nests deeper than {MAX_VALUE_DEPTH} levels"),
+    ))
+}
+
 /// Turns a value into JSON that reads back as the same value.
 ///
 /// # Errors
@@ -32,6 +54,45 @@ pub fn to_value<T: Serialize + ?Sized>(value: &T) -> Result<Value> {
         let at = fault.pointer();
         located(Error::new(ErrorKind::SerializationError, fault.message), Some(at))
     })
+}
+
+/// Writes as JSON what holds only values that came through [`to_value`], and numbers and texts that
+/// JSON has: without the copy that [`to_value`] makes to look at each part.
+///
+/// # Errors
+/// `SerializationError` for what nests deeper than [`MAX_DEPTH`].
+pub(crate) fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
+    let json = serde_json::to_vec(value).map_err(|error| {
+        Error::new(ErrorKind::SerializationError, "the state can't be written as JSON")
+            .with_source(error.to_string())
+    })?;
+    if depth(&json) > MAX_DEPTH {
+        let message = format!("the state nests deeper than {MAX_DEPTH} levels");
+        return Err(Error::new(ErrorKind::SerializationError, message));
+    }
+    Ok(json)
+}
+
+/// How deep JSON text nests.
+fn depth(json: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut in_text) = (0_usize, 0, false);
+    let mut bytes = json.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => in_text = !in_text,
+            // What follows is part of the text, a quotation mark too.
+            b'\\' => {
+                bytes.next();
+            }
+            b'[' | b'{' if !in_text => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 /// Reads a value from its JSON form.
@@ -165,6 +226,17 @@ mod tests {
         assert!(serde_json::from_str::<Value>(&deepest.to_string()).is_ok());
         assert!(serde_json::from_str::<Value>(&nested(MAX_DEPTH + 1).to_string()).is_err());
         assert!(refused(&nested(MAX_DEPTH + 1)).1.contains("127"));
+    }
+
+    #[test]
+    fn state_that_would_not_read_back_is_refused_by_its_text() {
+        let nested = |depth| (0..depth).fold(json!("[{\\\"[{"), |inner, _| json!([inner]));
+        let deepest = to_json(&nested(MAX_DEPTH)).unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&deepest).unwrap(), nested(MAX_DEPTH));
+        let error = to_json(&nested(MAX_DEPTH + 1)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::SerializationError);
+        let wide = json!([{ "a": [{}, {}] }, { "]": "}\\" }, [[[]]]]);
+        assert_eq!(depth(wide.to_string().as_bytes()), 4);
     }
 
     #[test]

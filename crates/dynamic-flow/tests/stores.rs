@@ -1,7 +1,5 @@
 //! The conformance suite, on every embedded store.
 
-use std::sync::Arc;
-
 use dynamic_flow::{
     conformance_tests,
     store::{FileStore, MemoryStore, SqliteStore},
@@ -14,15 +12,24 @@ async fn on_memory() -> Subject {
 }
 
 async fn on_file() -> Subject {
-    let folder = Arc::new(tempfile::tempdir().unwrap());
-    let open = move || FileStore::new(folder.path().join("flows"));
-    Subject::new(open(), open)
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("flows");
+    let store = FileStore::new(&path);
+    Subject::new(store, move || {
+        // The folder goes with the last who may open it.
+        let _ = &folder;
+        FileStore::new(&path)
+    })
 }
 
 async fn on_sqlite() -> Subject {
-    let folder = Arc::new(tempfile::tempdir().unwrap());
-    let open = move || SqliteStore::new(folder.path().join("flows.db"));
-    Subject::new(open(), open)
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("flows.db");
+    let store = SqliteStore::new(&path);
+    Subject::new(store, move || {
+        let _ = &folder;
+        SqliteStore::new(&path)
+    })
 }
 
 conformance_tests!(memory, super::on_memory);
@@ -45,5 +52,11 @@ async fn the_suite_runs_in_one_go_and_by_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_is_quick_with_many_runs() {
     let scale = conformance::scale(on_memory().await, 2_000).await;
+    assert_eq!(scale.runs, 2_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_lists_and_claims_among_many_runs() {
+    let scale = conformance::scale(on_sqlite().await, 2_000).await;
     assert_eq!(scale.runs, 2_000);
 }

@@ -2,7 +2,10 @@
 
 use std::{
     path::Path,
-    sync::{Arc, atomic::{AtomicUsize, Ordering}},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -97,10 +100,11 @@ fn on(
             floor_alone = pairs.floor();
         }
         let n = format!("{batches} × {}", per_task * concurrent);
-        let mut row = Row::new(format!("{name}: a cycle, {concurrent} at once"), time(pairs.measured()))
-            .floor(time(pairs.floor()))
-            .ratio(pairs.ratios())
-            .n(&n);
+        let mut row =
+            Row::new(format!("{name}: a cycle, {concurrent} at once"), time(pairs.measured()))
+                .floor(time(pairs.floor()))
+                .ratio(pairs.ratios())
+                .n(&n);
         if let (1, Some(most)) = (concurrent, targets.alone) {
             row = row.target(format!("at most {most} × the floor"), pairs.ratio() <= most);
         }
@@ -108,15 +112,19 @@ fn on(
         let faster = floor_alone.as_secs_f64() / pairs.measured().as_secs_f64();
         let throughput = 1.0 / pairs.measured().as_secs_f64();
         if concurrent > 1 {
-            let mut row = Row::new(format!("{name}: cycles a second, {concurrent} at once"), format!("{throughput:.0}"))
-                .floor(format!("{:.0} at 1", 1.0 / floor_alone.as_secs_f64()))
-                .ratio(format!("{faster:.2}"));
+            let mut row = Row::new(
+                format!("{name}: cycles a second, {concurrent} at once"),
+                format!("{throughput:.0}"),
+            )
+            .floor(format!("{:.0} at 1", 1.0 / floor_alone.as_secs_f64()))
+            .ratio(format!("{faster:.2}"));
             if let (64, Some(least)) = (concurrent, targets.crowd) {
                 row = row.target(format!("at least {least} × the floor at 1"), faster >= least);
             }
             table.add(row);
         }
-        let mut row = Row::new(format!("{name}: CPU of a cycle, {concurrent} at once"), time(used)).n(n);
+        let mut row =
+            Row::new(format!("{name}: CPU of a cycle, {concurrent} at once"), time(used)).n(n);
         if let (1, Some(most)) = (concurrent, targets.cpu) {
             row = row.target(format!("at most {}", time(most)), used <= most);
         }
@@ -185,8 +193,7 @@ fn floors(
     };
     let began = Instant::now();
     let times = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..concurrent).map(|task| scope.spawn(move || work(task))).collect();
+        let threads: Vec<_> = (0..concurrent).map(|task| scope.spawn(move || work(task))).collect();
         let each = threads.into_iter().map(|thread| match thread.join() {
             Ok(times) => times,
             Err(panic) => std::panic::resume_unwind(panic),

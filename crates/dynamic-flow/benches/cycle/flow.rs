@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use dynamic_flow::{
-    Flow, SuspensionKey, ToolError, hours,
+    Flow, SuspensionKey, ToolError,
     codec::{EncryptionKey, Keyring},
+    hours,
     hub::{Handle, Outcome, PersistenceHub, RunOptions},
     store::Store,
     tool::{AwaitInput, tool_fn},
@@ -164,10 +165,7 @@ impl Bench {
 }
 
 /// Runs a flow up to its wait.
-pub(crate) async fn park(
-    handle: &Handle<Order, Processed>,
-    order: Order,
-) -> Result<SuspensionKey> {
+pub(crate) async fn park(handle: &Handle<Order, Processed>, order: Order) -> Result<SuspensionKey> {
     let options = order.options();
     match handle.run_with(order, options).await? {
         Outcome::Suspended(suspension) => Ok(suspension.only()?.key()?.clone()),

@@ -75,7 +75,8 @@ fn on(
     table.add(row.target(format!("none: below {NO_MEMORY} B"), none).n(args.parked));
     let row = Row::new(format!("{name}: park, {AT_ONCE} at once"), time(each));
     table.add(row.ratio(format!("{:.0} a second", 1.0 / each.as_secs_f64())).n(args.parked));
-    let row = Row::new(format!("{name}: disk of a parked run"), used(&args.dir.join("parked"), parked)?);
+    let row =
+        Row::new(format!("{name}: disk of a parked run"), used(&args.dir.join("parked"), parked)?);
     table.add(row.n(parked));
     runtime.block_on(claims(args, name, store.as_ref(), parked, table))?;
     runtime.block_on(pages(args, name, store.as_ref(), parked, table))

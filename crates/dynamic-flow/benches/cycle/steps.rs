@@ -47,13 +47,18 @@ pub(crate) fn measure(args: &Args, runtime: &Runtime, table: &mut Table) -> Resu
         }
     }
     table.add(
-        Row::new(format!("resume after {MANY} earlier steps (after {FEW})"), time(pairs.measured()))
-            .floor(time(pairs.floor()))
-            .ratio(pairs.ratios())
-            .target(format!("flat: at most {FLAT}"), pairs.ratio() <= FLAT)
-            .n(format!("{batches} × {batch} and {}", batch.min(10))),
+        Row::new(
+            format!("resume after {MANY} earlier steps (after {FEW})"),
+            time(pairs.measured()),
+        )
+        .floor(time(pairs.floor()))
+        .ratio(pairs.ratios())
+        .target(format!("flat: at most {FLAT}"), pairs.ratio() <= FLAT)
+        .n(format!("{batches} × {batch} and {}", batch.min(10))),
     );
-    table.add(Row::new(format!("run {MANY} steps up to the wait"), time(median(&runs))).n(runs.len()));
+    table.add(
+        Row::new(format!("run {MANY} steps up to the wait"), time(median(&runs))).n(runs.len()),
+    );
     Ok(())
 }
 

@@ -41,15 +41,7 @@ impl Row {
     }
 
     fn cells(&self) -> [&str; 7] {
-        [
-            &self.what,
-            &self.measured,
-            &self.floor,
-            &self.ratio,
-            &self.target,
-            self.verdict,
-            &self.n,
-        ]
+        [&self.what, &self.measured, &self.floor, &self.ratio, &self.target, self.verdict, &self.n]
     }
 }
 
@@ -62,6 +54,11 @@ impl Table {
     pub(crate) fn add(&mut self, row: Row) {
         eprintln!("  {}: {} {} {}", row.what, row.measured, row.ratio, row.verdict);
         self.0.push(row);
+    }
+
+    /// Adds all rows of another one.
+    pub(crate) fn append(&mut self, mut other: Self) {
+        self.0.append(&mut other.0);
     }
 }
 

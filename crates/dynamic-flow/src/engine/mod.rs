@@ -1,8 +1,11 @@
 //! The engine: the persisted state of a run, the pure machine that moves it, and its async shell.
 
+mod bodies;
+mod calls;
 pub mod machine;
 pub mod runner;
 pub mod state;
+mod turn;
 
 pub use state::{
     Branch, Call, CallKind, Ended, Failure, FlowStamp, Memo, RunStatus, Snapshot, StepStamp,

@@ -25,7 +25,9 @@ use crate::{
     clock::{Clock, Timestamp},
     expr::{Compute, Scope},
     flow::ir::{FlowDef, StepKind},
+    schema::Schema,
     tool::{Output, Tool, ToolContext},
+    value::check_depth,
     wait::{Closed, Receipt},
 };
 
@@ -217,7 +219,11 @@ impl<'f> Runner<'_, 'f> {
                     Command::Call(order) => {
                         let every_step = self.options.durability == Durability::EveryStep;
                         self.turn.commit |= every_step || has_effect(&order);
-                        self.turn.start.push(order);
+                        // Where an answer overtook a timeout, the call that it led to is in the same
+                        // batch as the start of the run, which asks for all calls anew.
+                        if !self.turn.start.iter().any(|known| known.call.id == order.call.id) {
+                            self.turn.start.push(order);
+                        }
                     }
                 }
             }
@@ -358,7 +364,11 @@ fn compute(order: &Order<'_>, run_input: &Value, run_id: crate::RunId) -> Result
         }
         _ => Ok(order.input.clone()),
     };
-    std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(&panic)))
+    let value = std::panic::catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|panic| Err(panicked(panic.as_ref())))?;
+    check_depth(&value)
+        .map_err(|error| ToolError::new(error.message()).code("output_invalid").permanent())?;
+    Ok(value)
 }
 
 /// Calls a tool, and holds its input and output against their schemas.
@@ -382,20 +392,44 @@ async fn perform(
         }
     };
     let output = catch_panic(work).await?;
-    if let Output::Value(value) = &output
-        && let Err(violations) = tool.spec().output.validate(value)
-    {
-        let all: Vec<String> = violations.iter().map(ToString::to_string).collect();
-        let message = format!("the tool's output does not fit: {}", all.join("; "));
-        return Err(ToolError::new(message).code("output_invalid"));
-    }
+    check_output(&tool, &output)
+        .map_err(|message| ToolError::new(message).code("output_invalid"))?;
     Ok(output)
+}
+
+/// Says what is wrong with what a tool gave.
+fn check_output(tool: &Arc<dyn Tool>, output: &Output) -> Result<(), String> {
+    let fits = |schema: &Schema, value: &Value, what: &str| {
+        check_depth(value).map_err(|error| format!("{what}: {}", error.message()))?;
+        schema.validate(value).map_err(|violations| {
+            let all: Vec<String> = violations.iter().map(ToString::to_string).collect();
+            format!("{what} does not fit: {}", all.join("; "))
+        })
+    };
+    match output {
+        Output::Value(value) => fits(&tool.spec().output, value, "the tool's output"),
+        Output::Suspend(request) => {
+            let whole = [&request.shown, &request.saved];
+            for value in whole.into_iter().flatten() {
+                check_depth(value).map_err(|error| error.message().to_owned())?;
+            }
+            crate::metadata::check(&request.metadata)
+                .map_err(|error| error.message().to_owned())?;
+            match &request.default {
+                Some(default) => fits(&request.schema, default, "the default of the wait"),
+                None => Ok(()),
+            }
+        }
+    }
 }
 
 async fn catch_panic(
     work: impl Future<Output = Result<Output, ToolError>>,
 ) -> Result<Output, ToolError> {
-    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| Err(panicked(&panic)))
+    AssertUnwindSafe(work)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
 }
 
 /// A panic as the error of the step it happened in.
@@ -407,4 +441,93 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> ToolError {
     let message =
         text.map_or_else(|| "it panicked".to_owned(), |text| format!("it panicked: {text}"));
     ToolError::new(message).code("panic")
+}
+
+#[cfg(all(test, feature = "testkit"))]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        Answer, Flow, RunId,
+        engine::{RunStatus, state::FlowStamp},
+        hours,
+        testkit::ManualClock,
+        tool::{AwaitInput, tool_fn},
+        wait::ContentDigest,
+    };
+
+    const START: Timestamp = Timestamp::from_millis(1_795_420_800_000);
+
+    /// Takes every commit, but has something come in before the first.
+    struct Overtaken(Vec<(Event, Timestamp)>, Vec<Closed>);
+
+    #[async_trait]
+    impl Host for Overtaken {
+        async fn commit(&mut self, _: &mut Snapshot, _: Intent) -> Result<Committed> {
+            match std::mem::take(&mut self.0) {
+                overtaking if overtaking.is_empty() => Ok(Committed::Done),
+                overtaking => Ok(Committed::Merge(overtaking)),
+            }
+        }
+
+        async fn signalled(&mut self) {
+            std::future::pending().await
+        }
+
+        fn stopping(&self) -> bool {
+            false
+        }
+
+        fn trace(&mut self, _: Trace) {}
+
+        fn closed(&mut self, receipt: &Receipt) {
+            self.1.push(receipt.closed);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_overtakes_a_timeout_is_worked_in_once() {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = calls.clone();
+        let flow = Flow::input::<bool>("overtaken")
+            .await_input(AwaitInput::<bool>::new("ask").timeout(hours(1)))
+            .tool(tool_fn("count", move |yes: bool| {
+                counted.fetch_add(1, Ordering::SeqCst);
+                async move { Ok::<_, ToolError>(yes) }
+            }))
+            .build()
+            .unwrap();
+        let options = Drive {
+            durability: Durability::Suspensions,
+            linger: Duration::ZERO,
+            default_timeout: hours(24),
+        };
+        let stamp = FlowStamp {
+            id: flow.def().id.clone(),
+            fingerprint: ContentDigest(String::new()),
+            document: None,
+            steps: Vec::new(),
+        };
+        let run = RunId::new(START).unwrap();
+        let snapshot = Snapshot::start(run, stamp, &flow.def().body, json!(true));
+        let clock = ManualClock::new(START);
+        let mut host = Overtaken(Vec::new(), Vec::new());
+        let events = vec![(Event::Started, START)];
+        let parked = drive(flow.def(), snapshot, events, options, &clock, &mut host).await.unwrap();
+        assert_eq!(parked.status, RunStatus::Waiting);
+
+        clock.advance(hours(2));
+        let now = clock.now();
+        let wait = parked.waits[0].id.clone();
+        let answered = Event::Answered { wait, answer: Answer::new(json!(true)) };
+        let mut host = Overtaken(vec![(answered, START)], Vec::new());
+        let events = vec![(Event::Started, now), (Event::Tick, now)];
+        let ended = drive(flow.def(), parked, events, options, &clock, &mut host).await.unwrap();
+        assert_eq!(ended.status, RunStatus::Completed);
+        assert_eq!(host.1, [Closed::Answered], "the timeout did not happen");
+        assert_eq!(calls.load(Ordering::SeqCst), 1, "its tool was called once");
+    }
 }

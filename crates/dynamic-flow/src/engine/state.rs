@@ -158,9 +158,10 @@ impl Snapshot {
         if self.status.is_final() { None } else { deadlines.chain(self.root.timers()).min() }
     }
 
-    /// Whether it was failed from outside because its workers died of it.
-    pub fn is_poisoned(&self) -> bool {
-        matches!(&self.ended, Some(Ended::Failed(failure)) if failure.code == Failure::POISONED)
+    /// Whether it was failed from outside, and not at a step: it is as it was committed last.
+    pub fn is_set_aside(&self) -> bool {
+        let aside = [Failure::POISONED, Failure::UNCOMMITTABLE];
+        matches!(&self.ended, Some(Ended::Failed(failure)) if aside.contains(&&*failure.code))
     }
 
     /// The positions of the steps that the run stands in, leaves only.
@@ -263,7 +264,7 @@ pub enum Ended {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
     /// What to catch it by: `tool`, `panic`, `input_invalid`, `output_invalid`, `expression`,
-    /// `timeout`, `wait_timed_out`, `no_such_arm`, `poisoned`, or a tool's own.
+    /// `timeout`, `wait_timed_out`, `no_such_arm`, `poisoned`, `uncommittable`, or a tool's own.
     pub code: String,
     /// What happened.
     pub message: String,
@@ -279,6 +280,8 @@ pub struct Failure {
 impl Failure {
     /// The code of a wait whose deadline passed without a default.
     pub const WAIT_TIMED_OUT: &'static str = "wait_timed_out";
+    /// The code of a run whose state could not be committed: it is too large, or has no JSON form.
+    pub const UNCOMMITTABLE: &'static str = "uncommittable";
     /// The code of a run that was taken over again and again without getting further.
     pub const POISONED: &'static str = "poisoned";
 }

@@ -193,7 +193,7 @@ impl<'a, 'm> Run<'a, 'm> {
             Operator::Greater => order(Ordering::is_gt),
             Operator::GreaterOrEqual => order(Ordering::is_ge),
             Operator::In => match &two {
-                Val::Map(map) => Ok(Val::Bool(map.get(&one).is_some())),
+                Val::Map(map) if one.is_key() => Ok(Val::Bool(map.get(&one).is_some())),
                 Val::List(list) => {
                     for item in list.iter() {
                         if item.equals(&one, self.meter)? {

@@ -32,7 +32,7 @@ pub(super) const MAX_PATTERNS: usize = 10;
 /// Longest pattern of `matches`, in bytes.
 const MAX_PATTERN: usize = 256;
 /// Sizes that a compiled pattern may have, in bytes, and what a byte of text then costs.
-const PATTERN_COSTS: [(usize, usize); 2] = [(16 << 10, 32), (64 << 10, 128)];
+const PATTERN_COSTS: [(usize, usize); 2] = [(32 << 10, 16), (512 << 10, 64)];
 
 /// An expression that is ready to run.
 #[derive(Debug)]
@@ -445,7 +445,7 @@ impl Compiler {
         let mut problem = String::new();
         for (size, cost) in PATTERN_COSTS {
             let mut builder = RegexBuilder::new(pattern);
-            match builder.size_limit(size).dfa_size_limit(size).nest_limit(20).build() {
+            match builder.size_limit(size).nest_limit(20).build() {
                 Ok(regex) => return Ok(Pattern { regex, cost }),
                 Err(regex::Error::CompiledTooBig(_)) => {
                     problem = "a pattern of matches is too large when compiled".to_owned();

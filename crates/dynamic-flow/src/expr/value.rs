@@ -199,6 +199,11 @@ impl<'a> Val<'a> {
         }
     }
 
+    /// Whether a value of its type can be the key of a map.
+    pub(super) fn is_key(&self) -> bool {
+        matches!(self, Self::Bool(_) | Self::Text(_)) || self.as_double().is_some()
+    }
+
     pub(super) fn as_integer(&self) -> Option<i128> {
         match self {
             Self::Int(int) => Some((*int).into()),

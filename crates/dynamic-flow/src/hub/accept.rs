@@ -96,7 +96,8 @@ impl Inner {
             Err(error) if indexed => return Err(error),
             Err(_) => return Err(SuspensionKey::not_found()),
         };
-        let wait = opened.wait_by_key(&digest).cloned();
+        // With the keys that were added since: its receipt must be known to their holders, too.
+        let wait = opened.wait_by_key(&digest).map(|wait| opened.with_added_keys(wait.clone()));
         let receipt = closed_by_key(&opened, &digest);
         if wait.is_none() && receipt.is_none() && !indexed {
             return Err(SuspensionKey::not_found());
@@ -143,6 +144,7 @@ impl Inner {
                 .with("size", size)
                 .with("limit", self.options.max_input_size));
         }
+        crate::value::check_depth(&answer.input)?;
         wait.request.schema.validate(&answer.input).map_err(|violations| {
             let n = violations.len();
             let what = if n == 1 { "in one place" } else { "in several places" };
@@ -227,7 +229,7 @@ impl Inner {
         let record = &opened.record;
         let now = self.clock.now();
         let live = record.lease.as_ref().is_some_and(|lease| lease.until > now);
-        let sealed = self.codec.seal(&item, 0, binding(record, Part::Inbox))?;
+        let sealed = self.codec.seal_state(&item, 0, binding(record, Part::Inbox))?;
         let mut change = match (&flow, live) {
             (Some(_), false) if !self.is_stopping() => self.lease_change(record),
             (_, true) => Change::at(now),
@@ -290,7 +292,7 @@ impl Inner {
             let now = self.clock.now();
             let what = Accept::Key { wait_id: wait.clone(), digest: key.digest() };
             let item = InboxItem { at: now, what };
-            let sealed = self.codec.seal(&item, 0, binding(&opened.record, Part::Inbox))?;
+            let sealed = self.codec.seal_state(&item, 0, binding(&opened.record, Part::Inbox))?;
             let mut waits = opened.record.waits.clone();
             waits[index].keys.push(key.digest());
             let change = Change { waits: Some(waits), inbox_push: vec![sealed], ..Change::at(now) };

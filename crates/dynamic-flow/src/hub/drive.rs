@@ -18,7 +18,7 @@ use crate::{
     clock::Timestamp,
     codec::{Binding, Part},
     engine::{
-        RunStatus, Snapshot,
+        Failure, RunStatus, Snapshot,
         machine::{Event, Trace},
         runner::{self, Committed, Drive, Host, Intent},
     },
@@ -47,8 +47,16 @@ pub(super) async fn drive(hub: Arc<Inner>, flow: Arc<Known>, from: From) -> Resu
         }
         From::Leased(opened) => {
             let mut snapshot = flow.carry_over(opened.snapshot)?;
+            // Whatever closes a wait leaves a receipt that the holders of all its keys recognise.
+            for (id, digest) in added_keys(&opened.inbox) {
+                if let Some(wait) = snapshot.waits.iter_mut().find(|wait| wait.id == id)
+                    && !wait.keys.contains(&digest)
+                {
+                    wait.keys.push(digest);
+                }
+            }
             let mut accepted: Vec<_> = opened.inbox.iter().filter_map(InboxItem::event).collect();
-            if snapshot.is_poisoned() && accepted.iter().any(|(e, _)| *e == Event::Retried) {
+            if snapshot.is_set_aside() && accepted.iter().any(|(e, _)| *e == Event::Retried) {
                 // It did not fail at a step but was taken from its workers: all is as it was.
                 snapshot.status = RunStatus::Running;
                 snapshot.ended = None;
@@ -99,8 +107,17 @@ async fn run(
         runner::drive(&flow.def, snapshot, events, options, hub.clock.as_ref(), &mut driver).await;
     let stopped = driver.active.is_stopping();
     let keys = std::mem::take(&mut driver.fresh);
+    let epoch = driver.at.map(|_| driver.epoch);
     drop(driver);
-    let snapshot = driven?;
+    let snapshot = match driven {
+        Ok(snapshot) => snapshot,
+        Err(error) => {
+            if let Some(epoch) = epoch.filter(|_| is_uncommittable(error.kind())) {
+                hub.set_uncommittable_aside(run_id, epoch, &error).await?;
+            }
+            return Err(error.with_run(run_id));
+        }
+    };
     hub.tell(HubEvent::RunStopped { run_id, status: snapshot.status });
     if stopped && snapshot.status == RunStatus::Running {
         return Err(Error::new(
@@ -110,6 +127,29 @@ async fn run(
         .with_run(run_id));
     }
     outcome_of(&snapshot, hub.clock.now(), keys)
+}
+
+/// Whether every further try to commit the state would fail in the same way.
+fn is_uncommittable(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::StateTooLarge | ErrorKind::SerializationError | ErrorKind::InvalidArgument
+    )
+}
+
+impl Inner {
+    /// Fails a run whose state can't be committed, if this holder still has it.
+    async fn set_uncommittable_aside(&self, run: RunId, epoch: Epoch, error: &Error) -> Result<()> {
+        let opened = Opened::unseal(&self.codec, self.vault.require(run).await?)?;
+        if opened.record.epoch != epoch {
+            return Ok(());
+        }
+        match self.set_aside(opened, Failure::UNCOMMITTABLE, error.to_string()).await {
+            // Something was accepted at that very moment; the next worker sets it aside.
+            Err(error) if error.is_conflict() => Ok(()),
+            other => other,
+        }
+    }
 }
 
 fn added_keys(inbox: &[InboxItem]) -> Vec<(WaitId, KeyDigest)> {
@@ -212,7 +252,7 @@ impl Driver {
         snapshot.sequence += 1;
         snapshot.flow = known.stamp(snapshot)?;
         let binding = Binding { run: self.run, flow: &known.def.id, part: Part::Snapshot };
-        let sealed = self.hub.codec.seal(snapshot, snapshot.sequence, binding)?;
+        let sealed = self.hub.codec.seal_state(snapshot, snapshot.sequence, binding)?;
         let plain = match intent {
             Intent::Progress => Plain::running(known.queue(), now, &self.hub),
             Intent::Park => Plain::parked(snapshot, known.queue(), now, &self.hub),

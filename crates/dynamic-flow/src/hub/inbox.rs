@@ -21,6 +21,7 @@ pub(crate) struct InboxItem {
 /// What was accepted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "nearly every item is an answer")]
 pub(crate) enum Accept {
     /// An answer.
     Answer {

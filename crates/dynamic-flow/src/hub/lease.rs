@@ -53,10 +53,13 @@ impl Active {
     }
 }
 
+/// The runs whose leases are kept, each with the epoch under which it is held.
+type Held = Mutex<HashMap<RunId, (Epoch, Arc<Active>)>>;
+
 /// The leases of a hub.
 #[derive(Debug)]
 pub(crate) struct Keeper {
-    held: Arc<Mutex<HashMap<RunId, (Epoch, Arc<Active>)>>>,
+    held: Arc<Held>,
     store: Arc<dyn Store>,
     lease: Duration,
     started: AtomicBool,
@@ -103,12 +106,7 @@ impl Keeper {
 }
 
 /// Renews each lease three times in its length, until nobody has the hub any more.
-async fn renew_all(
-    held: Weak<Mutex<HashMap<RunId, (Epoch, Arc<Active>)>>>,
-    store: &dyn Store,
-    clock: &dyn Clock,
-    lease: Duration,
-) {
+async fn renew_all(held: Weak<Held>, store: &dyn Store, clock: &dyn Clock, lease: Duration) {
     loop {
         clock.sleep_until(clock.now().after(lease / 3)).await;
         let Some(map) = held.upgrade() else { return };
@@ -136,7 +134,7 @@ async fn renew_all(
 /// A lease that is being kept.
 #[derive(Debug)]
 pub(crate) struct Hold {
-    held: Weak<Mutex<HashMap<RunId, (Epoch, Arc<Active>)>>>,
+    held: Weak<Held>,
     run: RunId,
     epoch: Epoch,
 }

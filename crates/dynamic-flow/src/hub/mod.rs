@@ -420,6 +420,7 @@ impl<I: Serialize, O: DeserializeOwned> Handle<I, O> {
         let flow = self.known.clone();
         let input = to_value(&input)?;
         hub.check_run_input(&flow, &input)?;
+        crate::metadata::check(&options.metadata)?;
         if hub.is_stopping() {
             return Err(Error::new(ErrorKind::ShuttingDown, "the hub is shutting down"));
         }
@@ -454,6 +455,7 @@ impl Inner {
                 .with("size", size)
                 .with("limit", self.options.max_input_size));
         }
+        crate::value::check_depth(input)?;
         flow.def.input.validate(input).map_err(|violations| {
             Error::new(ErrorKind::InputValidationError, "the input does not fit the flow's schema")
                 .with("flow", &flow.def.id)

@@ -266,11 +266,12 @@ impl PersistenceHub {
             let record = &opened.record;
             let binding = |part| super::vault::binding(record, part);
             let sequence = opened.snapshot.sequence;
-            let snapshot = hub.codec.seal(&opened.snapshot, sequence, binding(Part::Snapshot))?;
+            let snapshot =
+                hub.codec.seal_state(&opened.snapshot, sequence, binding(Part::Snapshot))?;
             let inbox = opened
                 .inbox
                 .iter()
-                .map(|item| hub.codec.seal(item, 0, binding(Part::Inbox)))
+                .map(|item| hub.codec.seal_state(item, 0, binding(Part::Inbox)))
                 .collect::<Result<Vec<_>>>()?;
             let change = Change { snapshot: Some(snapshot), inbox: Some(inbox), ..Change::at(now) };
             match hub.vault.update(record.id, record.revision, change).await {

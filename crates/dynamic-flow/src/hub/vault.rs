@@ -2,7 +2,10 @@
 //! makes writes whose outcome is certain.
 
 use backon::{ExponentialBuilder, Retryable as _};
-use std::future::Future;
+use std::{
+    future::Future,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use super::{
     HubOptions,
@@ -81,6 +84,13 @@ impl Opened {
             Accept::Key { wait_id, digest } if wait_id == wait => Some(*digest),
             _ => None,
         })
+    }
+
+    /// A wait with all keys that answer it.
+    pub(crate) fn with_added_keys(&self, mut wait: Wait) -> Wait {
+        let added: Vec<KeyDigest> = self.added_keys(&wait.id).collect();
+        wait.keys.extend(added);
+        wait
     }
 
     /// The open wait that a key of that digest answers, as the sealed state has it.
@@ -186,12 +196,23 @@ impl Vault {
         expected: Revision,
         change: Change,
     ) -> Result<Revision> {
+        // Only where an earlier try of this call may have written can a conflict be with itself:
+        // what another task of this hub wrote in the same millisecond may look the same.
+        let may_have_written = AtomicBool::new(false);
         self.retrying(|| async {
             match self.store.update(id, Expect::Revision(expected), change.clone()).await {
-                Err(error) if error.is_conflict() => match self.store.get(id).await? {
-                    Some(there) if is_result_of(&there, expected, &change) => Ok(there.revision),
-                    _ => Err(error),
-                },
+                Err(error) if error.is_conflict() && may_have_written.load(Ordering::Relaxed) => {
+                    match self.store.get(id).await? {
+                        Some(there) if is_result_of(&there, expected, &change) => {
+                            Ok(there.revision)
+                        }
+                        _ => Err(error),
+                    }
+                }
+                Err(error) if !error.is_conflict() => {
+                    may_have_written.store(true, Ordering::Relaxed);
+                    Err(error)
+                }
                 other => other,
             }
         })
@@ -249,5 +270,60 @@ pub(crate) fn first_record(
         lease: None,
         snapshot,
         inbox: Vec::new(),
+    }
+}
+
+#[cfg(all(test, feature = "testkit"))]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use super::*;
+    use crate::{
+        ErrorKind,
+        store::{Lease, MemoryStore},
+        testkit::faults::{Faults, Moment, Operation},
+    };
+
+    const NOW: Timestamp = Timestamp::from_millis(1_795_420_800_000);
+
+    /// A vault with a record in it, and the faults that can be asked for.
+    async fn vault() -> (Vault, Faults, Record) {
+        let faults = Faults::new(MemoryStore::new());
+        let options = HubOptions { retry_delay: Duration::ZERO, ..HubOptions::default() };
+        let vault = Vault::new(Arc::new(faults.clone()), &options);
+        let id = RunId::from_bytes([9; 16]);
+        let record = first_record(id, "flow".into(), Sealed(vec![1]), NOW);
+        vault.insert(&record).await.unwrap();
+        (vault, faults, record)
+    }
+
+    fn take() -> Change {
+        let lease = Lease { owner: "this hub".into(), until: NOW.after(Duration::from_secs(30)) };
+        Change { lease: Some(Some(lease)), ..Change::at(NOW) }
+    }
+
+    fn accept() -> Change {
+        Change { inbox_push: vec![Sealed(vec![2])], ..Change::at(NOW) }
+    }
+
+    #[tokio::test]
+    async fn of_two_tasks_that_write_the_same_at_once_one_has_written_it() {
+        for change in [take(), accept()] {
+            let (vault, _, record) = vault().await;
+            vault.update(record.id, record.revision, change.clone()).await.unwrap();
+            let second = vault.update(record.id, record.revision, change).await.unwrap_err();
+            assert_eq!(second.kind(), ErrorKind::Conflict);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_write_that_seemed_to_fail_is_found_to_be_done() {
+        for change in [take(), accept()] {
+            let (vault, faults, record) = vault().await;
+            faults.fail_next(Operation::Update, Moment::After);
+            let revision = vault.update(record.id, record.revision, change).await.unwrap();
+            assert_eq!(revision, record.revision.next());
+            assert_eq!(faults.calls(Operation::Update), 2, "the second try finds the first");
+        }
     }
 }

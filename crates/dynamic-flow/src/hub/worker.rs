@@ -157,7 +157,12 @@ impl Inner {
         let plain = record.clone();
         let skipped = match self.prepare(record) {
             Ok((opened, _)) if attempts > self.options.max_takeovers => {
-                self.poison(*opened).await.err()
+                let message = format!(
+                    "{} workers took the run over and none got further; see what this step does \
+                     to its process, then retry",
+                    attempts - 1
+                );
+                self.set_aside(*opened, Failure::POISONED, message).await.err()
             }
             Ok((opened, flow)) => {
                 match drive::drive(self.clone(), flow, From::Leased(opened)).await {
@@ -207,19 +212,20 @@ impl Inner {
         }
     }
 
-    /// Fails a run that was taken over again and again without making progress, before it kills
-    /// one worker after the other.
-    async fn poison(&self, mut opened: Opened) -> Result<()> {
+    /// Fails a run where it was committed last, before it kills one worker after the other. What
+    /// was accepted for it stays, and counts again once it is retried.
+    pub(super) async fn set_aside(
+        &self,
+        mut opened: Opened,
+        code: &str,
+        message: String,
+    ) -> Result<()> {
         let now = self.clock.now();
         let position = opened.snapshot.positions().into_iter().next().unwrap_or_default();
-        let attempts = opened.record.attempts - 1;
         opened.snapshot.status = RunStatus::Failed;
         opened.snapshot.ended = Some(Ended::Failed(Failure {
-            code: Failure::POISONED.into(),
-            message: format!(
-                "{attempts} workers took the run over and none got further; see what this step \
-                 does to its process, then retry"
-            ),
+            code: code.into(),
+            message,
             position,
             tool_id: None,
             retryable: false,
@@ -232,7 +238,7 @@ impl Inner {
         let Opened { record, mut snapshot, .. } = opened;
         snapshot.sequence += 1;
         let bound = binding(&record, Part::Snapshot);
-        let sealed = self.codec.seal(&snapshot, snapshot.sequence, bound)?;
+        let sealed = self.codec.seal_state(&snapshot, snapshot.sequence, bound)?;
         let plain = Plain::parked(&snapshot, self.queue_of(&snapshot), now, self);
         let change = Change {
             status: Some(plain.status),

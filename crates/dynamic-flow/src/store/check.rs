@@ -2,16 +2,10 @@
 
 use crate::{
     Error, ErrorKind, Result,
+    metadata::check as metadata,
     store::{Change, Claim, Filter, Lease, Queue, Record, WaitIndex},
-    wait::{Metadata, Scalar},
 };
 
-/// The longest name of a metadata entry, in bytes.
-pub const MAX_METADATA_NAME_BYTES: usize = 128;
-/// The longest text in a metadata entry, in bytes.
-pub const MAX_METADATA_TEXT_BYTES: usize = 4096;
-/// The most entries that a record's metadata may have.
-pub const MAX_METADATA_ENTRIES: usize = 64;
 /// The highest revision and epoch: what a signed 64-bit column holds.
 pub const MAX_COUNTER: u64 = i64::MAX as u64;
 
@@ -93,41 +87,6 @@ fn waits(waits: &[WaitIndex]) -> Result<()> {
     })
 }
 
-fn metadata(metadata: &Metadata) -> Result<()> {
-    if metadata.len() > MAX_METADATA_ENTRIES {
-        return Err(refuse(format!(
-            "metadata has at most {MAX_METADATA_ENTRIES} entries, not {}",
-            metadata.len()
-        )));
-    }
-    for (name, value) in metadata {
-        plain("metadata name", name)?;
-        if name.len() > MAX_METADATA_NAME_BYTES {
-            return Err(refuse(format!(
-                "a metadata name has at most {MAX_METADATA_NAME_BYTES} bytes, not {}",
-                name.len()
-            )));
-        }
-        match value {
-            Scalar::Float(number) if !number.is_finite() => {
-                return Err(refuse(format!("the metadata entry {name:?} is not a finite number")));
-            }
-            Scalar::Text(text) => {
-                plain("metadata text", text)?;
-                if text.len() > MAX_METADATA_TEXT_BYTES {
-                    return Err(refuse(format!(
-                        "a metadata text has at most {MAX_METADATA_TEXT_BYTES} bytes, {name:?} has \
-                         {}; keep what is longer in the flow's value",
-                        text.len()
-                    )));
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
 fn counter(what: &str, value: u64) -> Result<()> {
     if value > MAX_COUNTER {
         return Err(refuse(format!("a {what} is at most {MAX_COUNTER}")));
@@ -149,29 +108,6 @@ fn refuse(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn entry(name: &str, value: impl Into<Scalar>) -> Metadata {
-        Metadata::from([(name.to_owned(), value.into())])
-    }
-
-    #[test]
-    fn metadata_at_its_bounds_is_taken_and_over_them_refused() {
-        assert!(metadata(&entry(&"n".repeat(128), "t".repeat(4096))).is_ok());
-        for over in [
-            entry(&"n".repeat(129), 1),
-            entry("n", "t".repeat(4097)),
-            entry("n\0", 1),
-            entry("n", "\0"),
-            entry("n", f64::NAN),
-            entry("n", f64::INFINITY),
-        ] {
-            let error = metadata(&over).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::InvalidArgument);
-        }
-        let many = |n: i64| (0..n).map(|i| (i.to_string(), Scalar::Int(i))).collect::<Metadata>();
-        assert!(metadata(&many(64)).is_ok());
-        assert!(metadata(&many(65)).is_err());
-    }
 
     #[test]
     fn a_page_has_at_least_one_row() {

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    ops::Bound,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -178,11 +179,12 @@ impl Store for MemoryStore {
     async fn query(&self, filter: &Filter, after: Option<Cursor>, limit: usize) -> Result<Page> {
         filter.check(limit)?;
         let state = self.lock();
-        let newest_first = match after {
-            Some(Cursor(id)) => state.records.range(..id).rev(),
-            None => state.records.range(..).rev(),
-        };
-        let found = newest_first.map(|(_, record)| record).filter(|record| filter.matches(record));
+        let end = after.map_or(Bound::Unbounded, |Cursor(id)| Bound::Excluded(id));
+        let newest_first = state.records.range((Bound::Unbounded, end)).rev();
+        let found = newest_first
+            .map(|(_, record)| record)
+            .take_while(|record| filter.created_after.is_none_or(|at| record.id.created_at() >= at))
+            .filter(|record| filter.matches(record));
         Ok(page_of(found.map(Summary::from), limit))
     }
 

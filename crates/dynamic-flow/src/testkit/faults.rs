@@ -211,8 +211,8 @@ impl Faults {
     async fn at(&self, call: Call) -> Result<()> {
         let (hook, pause, failure, offline) = {
             let mut plan = self.lock();
-            let failure = plan.failures.remove(&call)
-                | plan.broken.contains(&(call.operation, call.moment));
+            let failure =
+                plan.failures.remove(&call) | plan.broken.contains(&(call.operation, call.moment));
             (plan.hook.clone(), plan.pauses.remove(&call), failure, plan.offline)
         };
         if let Some(hook) = hook {

@@ -23,6 +23,8 @@ use crate::{
     wait::WaitRequest,
 };
 
+#[cfg(feature = "http")]
+pub use self::http::{HostRule, HttpPolicy, HttpTool, Secret};
 pub use self::{
     await_input::{About, AnyInput, AwaitInput, AwaitInputDef, FitsPipe},
     function::{FnTool, ToolFuture, ToolReturn, tool_fn},
@@ -31,8 +33,6 @@ pub use self::{
         HumanInTheLoop, NumberInput, Preset, ReviewDecision, TextInput,
     },
 };
-#[cfg(feature = "http")]
-pub use self::http::{HostRule, HttpPolicy, HttpTool, Secret};
 pub use self::{set::SetTool, template::TemplateTool};
 
 /// What a tool is, without how it works.

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::Path,
     process::Command,
 };
@@ -290,9 +290,7 @@ async fn deleted_lock_files_let_nobody_in() {
     held.lock().unwrap();
     let store = place.store.clone();
     let waiting = tokio::spawn(async move { store.delete(record.id, Expect::Any).await });
-    let waits = format!(":{} ", held.metadata().unwrap().ino());
-    let is_waiting = |line: &str| line.contains("-> FLOCK") && line.contains(&waits);
-    while !fs::read_to_string("/proc/locks").unwrap().lines().any(is_waiting) {
+    while !is_waited_for(&held) {
         std::thread::yield_now();
     }
     // It waits for a file that is deleted now: what it gets then is worth nothing.
@@ -300,11 +298,7 @@ async fn deleted_lock_files_let_nobody_in() {
     let again = fs::File::create(&path).unwrap();
     again.lock().unwrap();
     drop(held);
-    let waits = format!(":{} ", again.metadata().unwrap().ino());
-    let is_waiting = |line: &str| line.contains("-> FLOCK") && line.contains(&waits);
-    while !waiting.is_finished()
-        && !fs::read_to_string("/proc/locks").unwrap().lines().any(is_waiting)
-    {
+    while !waiting.is_finished() && !is_waited_for(&again) {
         std::thread::yield_now();
     }
     assert!(place.store.get(record.id).await.unwrap().is_some());

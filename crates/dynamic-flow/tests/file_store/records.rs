@@ -157,6 +157,30 @@ async fn a_claim_gives_due_runs_once_those_due_for_longest_first() {
 }
 
 #[tokio::test]
+async fn a_claim_passes_by_a_run_that_is_being_written_and_comes_back_if_it_must() {
+    let place = Place::new().await;
+    let mut busy = parked();
+    busy.due_at = Some(at(-2));
+    let mut free = parked();
+    free.due_at = Some(at(-1));
+    while free.id.as_bytes()[15] % 64 == busy.id.as_bytes()[15] % 64 {
+        free.id = RunId::new(NOW).unwrap();
+    }
+    place.store.insert(busy.clone()).await.unwrap();
+    place.store.insert(free.clone()).await.unwrap();
+    let lock = place.lock(busy.id);
+    lock.lock().unwrap();
+    assert_eq!(place.claimed(at(0), 1).await, [free.id]);
+    let store = place.store.clone();
+    let waiting = tokio::spawn(async move { store.claim(claim(at(0), 1)).await });
+    while !waiting.is_finished() && !is_waited_for(&lock) {
+        tokio::task::yield_now().await;
+    }
+    drop(lock);
+    assert_eq!(waiting.await.unwrap().unwrap()[0].id, busy.id);
+}
+
+#[tokio::test]
 async fn a_claim_is_only_about_its_queues_and_leaves_a_final_status() {
     let place = Place::new().await;
     let mut other = parked();

@@ -1,6 +1,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -46,6 +47,12 @@ impl Place {
         files(&self.path).into_iter().find(|path| path.ends_with(&name)).unwrap()
     }
 
+    /// The file that is locked while a run's record is written.
+    pub(crate) fn lock(&self, id: RunId) -> fs::File {
+        let path = self.path.join("locks").join(format!("{:02x}", id.as_bytes()[15] % 64));
+        fs::OpenOptions::new().write(true).create(true).truncate(false).open(path).unwrap()
+    }
+
     /// Where a run's record is written before it gets its name.
     pub(crate) fn temp(&self, id: RunId) -> PathBuf {
         let folder = format!("{:x}", id.as_bytes()[15] % 16);
@@ -71,6 +78,13 @@ impl Place {
         let records = self.store.claim(claim(now, limit)).await.unwrap();
         records.into_iter().map(|record| record.id).collect()
     }
+}
+
+/// Whether somebody waits for a file to be unlocked.
+pub(crate) fn is_waited_for(lock: &fs::File) -> bool {
+    let inode = format!(":{} ", lock.metadata().unwrap().ino());
+    let locks = fs::read_to_string("/proc/locks").unwrap();
+    locks.lines().any(|line| line.contains("-> FLOCK") && line.contains(&inode))
 }
 
 pub(crate) fn name(path: &Path) -> &str {

@@ -19,11 +19,11 @@ fn ask() -> AwaitInput<i64> {
 async fn through(flow: impl Fn() -> Flow<Order, Value>) -> Value {
     let world = World::new();
     let first = world.hub().await;
-    let suspension = suspended(first.register(&flow()).unwrap().run(order()).await);
+    let suspension = suspended(first.register(flow()).unwrap().run(order()).await);
     let key = suspension.only().unwrap().key().unwrap().clone();
     drop(first);
     let second = world.hub().await;
-    second.register(&flow()).unwrap();
+    second.register(flow()).unwrap();
     completed(second.resume(&key, json!(7)).await)
 }
 

@@ -103,9 +103,9 @@ async fn runs_are_found_by_flow_tool_status_metadata_and_deadline() {
             .build()
             .unwrap()
     };
-    let a = suspended(hub.register(&flow("a", "sign")).unwrap().run(order()).await);
+    let a = suspended(hub.register(flow("a", "sign")).unwrap().run(order()).await);
     world.clock.advance(hours(1));
-    let b = suspended(hub.register(&flow("b", "seal")).unwrap().run(order()).await);
+    let b = suspended(hub.register(flow("b", "seal")).unwrap().run(order()).await);
     let find = async |filter: Filter| {
         let page = hub.query(&filter, None, 10).await.unwrap();
         page.items.iter().map(|run| run.id).collect::<Vec<_>>()

@@ -56,8 +56,8 @@ async fn a_holder_that_sleeps_past_its_lease_changes_nothing_when_it_wakes() {
     // The sleeper can't renew: its store is cut off while it sleeps.
     let (faults, cut) = faulty(&world);
     let sleeper = cut.hub().await;
-    sleeper.register(&gated(&gate, &calls)).unwrap();
-    let handle = sleeper.register(&gated(&gate, &calls)).unwrap();
+    sleeper.register(gated(&gate, &calls)).unwrap();
+    let handle = sleeper.register(gated(&gate, &calls)).unwrap();
     let suspension = suspended(handle.run(order()).await);
     let key = suspension.only().unwrap().key().unwrap().clone();
     let sleeping = tokio::spawn({
@@ -70,7 +70,7 @@ async fn a_holder_that_sleeps_past_its_lease_changes_nothing_when_it_wakes() {
 
     let other_gate = Arc::new(Semaphore::new(1));
     let taker = world.hub().await;
-    taker.register(&gated(&other_gate, &calls)).unwrap();
+    taker.register(gated(&other_gate, &calls)).unwrap();
     assert_eq!(taker.work_once().await.unwrap().driven, 1);
     let before = world.store.get(suspension.run_id).await.unwrap();
     assert_eq!(taker.get(suspension.run_id).await.unwrap().output, Some(json!("slow by call 2")));
@@ -145,7 +145,7 @@ async fn a_resume_waits_for_the_hub_that_drives_the_run() {
     let gate = Arc::new(Semaphore::new(0));
     let calls = Counter::default();
     let hub = world.hub().await;
-    let handle = hub.register(&gated(&gate, &calls)).unwrap();
+    let handle = hub.register(gated(&gate, &calls)).unwrap();
     let suspension = suspended(handle.run(order()).await);
     let key = suspension.only().unwrap().key().unwrap().clone();
     let answer = Answer::new(json!("once")).request_id("r");
@@ -169,7 +169,7 @@ async fn a_caller_that_goes_away_changes_nothing() {
     let gate = Arc::new(Semaphore::new(0));
     let calls = Counter::default();
     let hub = world.hub().await;
-    let handle = hub.register(&gated(&gate, &calls)).unwrap();
+    let handle = hub.register(gated(&gate, &calls)).unwrap();
     let suspension = suspended(handle.run(order()).await);
     let key = suspension.only().unwrap().key().unwrap().clone();
     let caller = tokio::spawn({
@@ -188,7 +188,7 @@ async fn a_cancellation_reaches_a_run_that_is_being_driven_here() {
     let gate = Arc::new(Semaphore::new(0));
     let calls = Counter::default();
     let hub = world.hub().await;
-    let handle = hub.register(&gated(&gate, &calls)).unwrap();
+    let handle = hub.register(gated(&gate, &calls)).unwrap();
     let suspension = suspended(handle.run(order()).await);
     let key = suspension.only().unwrap().key().unwrap().clone();
     let resumed = tokio::spawn({

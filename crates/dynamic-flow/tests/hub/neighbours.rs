@@ -15,8 +15,8 @@ use dynamic_flow::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    Approval, Counter, Counts, Order, World, approval_flow, approval_flow_with, completed, faulty, order,
-    parked, question, suspended, yes,
+    Approval, Counter, Counts, Order, World, approval_flow, approval_flow_with, completed, faulty,
+    order, parked, question, suspended, yes,
 };
 
 #[tokio::test]

@@ -11,7 +11,9 @@ use dynamic_flow::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Counter, Counts, Order, World, completed, faulty, order, parked, suspended, writes, yes};
+use crate::support::{
+    Counter, Counts, Order, World, completed, faulty, order, parked, suspended, writes, yes,
+};
 
 #[tokio::test]
 async fn a_panic_in_a_tool_is_that_tools_error() {
@@ -166,7 +168,7 @@ async fn events_tell_of_steps_and_waits_and_hold_no_secrets() {
     let (world, counts) = (World::new(), Counts::default());
     let hub = world.hub().await;
     let mut events = hub.events();
-    let handle = hub.register(&crate::support::approval_flow(&counts)).unwrap();
+    let handle = hub.register(crate::support::approval_flow(&counts)).unwrap();
     let suspension = suspended(handle.run(order()).await);
     let key = suspension.only().unwrap().key().unwrap().clone();
     completed(hub.resume(&key, yes()).await);

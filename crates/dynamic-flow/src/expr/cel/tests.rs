@@ -1,6 +1,9 @@
 use std::collections::BTreeMap;
 
-use proptest::prelude::*;
+use proptest::{
+    prelude::*,
+    test_runner::{RngAlgorithm, TestRng, TestRunner},
+};
 use serde_json::{Value, json};
 
 use super::{BUDGET, Cel, Meter};
@@ -137,6 +140,10 @@ fn texts() {
     fails("'a' + 1", "+ does not work for string and int");
     fails("'a' < 1", "< does not work for string and int");
     fails("size(1)", "size does not work for int");
+    gives(
+        r"'ann.b@c-d.example'.matches('^\\w+([.-]\\w+)*@\\w+([.-]\\w+)*\\.\\w{2,}$')",
+        json!(true),
+    );
     refused("'a'.matches(value.name)", "must be written out");
     refused("'a'.matches('(')", "no regular expression");
 }
@@ -287,6 +294,81 @@ fn what_runs_away_is_stopped_within_its_budget() {
 }
 
 #[test]
+fn what_can_not_be_paid_for_is_not_begun() {
+    let text = json!("a".repeat(60_000));
+    let list: Value = (0..150_000).collect();
+    for (source, value) in [
+        ("value.replace('a', value)", &text),
+        ("value.replace('', value)", &text),
+        ("value.split('').join(value)", &text),
+        ("value.split('')", &text),
+        ("value + value", &list),
+        ("size(value.map(x, x))", &list),
+        ("value.map(x, string(x)).join()", &list),
+        ("value", &list.as_array().map(|items| json!([items, items])).unwrap()),
+    ] {
+        let error = evaluate(source, value).expect_err(source);
+        assert!(error.message.contains("units of work"), "{source}: {error}");
+    }
+    assert_eq!(evaluate("size(value + value)", &json!([1])), Ok(json!(2)));
+    let meter = Meter::new(BUDGET);
+    let (vars, run_id) = (BTreeMap::new(), RunId::from_bytes([0; 16]));
+    let scope = Scope { value: &list, vars: &vars, input: &list, run_id };
+    Cel::compile("size(value)").unwrap().evaluate_within(&meter, scope).unwrap();
+    assert!(meter.left() > BUDGET - 10, "what is only looked at costs nothing");
+}
+
+/// Each in units, so that no work is ever left out of the bill unnoticed.
+#[test]
+fn each_kind_of_work_has_its_price() {
+    let value = json!({ "list": vec![1; 100], "text": "a".repeat(800), "map": { "k": 1, "l": 2 } });
+    let cost = |source: &str| {
+        let meter = Meter::new(BUDGET);
+        let (vars, run_id) = (BTreeMap::new(), RunId::from_bytes([0; 16]));
+        let scope = Scope { value: &value, vars: &vars, input: &value, run_id };
+        Cel::compile(source).unwrap().evaluate_within(&meter, scope).expect(source);
+        BUDGET - meter.left()
+    };
+    for (source, units) in [
+        ("1", 3),
+        ("1 + 1", 5),
+        ("value.text", 104),
+        ("size(value.text)", 105),
+        ("size(value.list)", 5),
+        ("size(value.list + value.list)", 408),
+        ("size(value.text + value.text)", 408),
+        ("size(b'0123456789abcdef' + b'0123456789abcdef')", 14),
+        ("size([1, 2, 3])", 13),
+        ("size({'k': 1, 'l': 2})", 20),
+        ("value.list == value.list", 108),
+        ("value.text == value.text", 108),
+        ("value.text < value.text", 107),
+        ("value.map == value.map", 12),
+        ("2 in value.list", 106),
+        ("size(value.list.map(x, x))", 406),
+        ("size(value.list.filter(x, false))", 406),
+        ("value.list.all(x, true)", 205),
+        ("value.list.exists_one(x, true)", 205),
+        ("size(value.map.map(k, k))", 18),
+        ("value.map", 20),
+        ("value.text.contains('b')", 206),
+        ("size(value.text.lowerAscii())", 306),
+        ("size(value.text.replace('a', 'bc'))", 1008),
+        ("size(value.text.split('a'))", 5013),
+        ("size(['ab', 'cd'].join('0123456789abcdef'))", 26),
+        ("value.text.matches('b')", 12805),
+        ("size(bytes(value.text))", 106),
+        ("size(value.text.substring(1))", 406),
+        ("size(string(1.5))", 69),
+        ("math.greatest(value.list)", 205),
+        ("size(value.list.reverse())", 206),
+        ("timestamp(0).getHours('+01:00')", 226),
+    ] {
+        assert_eq!(cost(source), units, "{source}");
+    }
+}
+
+#[test]
 fn what_people_write_costs_a_small_part_of_the_budget() {
     let items: Vec<_> = (0..1_000).map(|n| json!({ "price": n, "sku": "ab-123456" })).collect();
     let value = json!({ "items": items });
@@ -418,7 +500,7 @@ fn no_source_panics() {
     on_a_small_stack(|| {
         let words = prop::collection::vec(prop::sample::select(WORDS.as_slice()), 0..30);
         let sources = prop_oneof![words.prop_map(|words| words.join(" ")), any::<String>()];
-        let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+        let mut runner = TestRunner::new(ProptestConfig {
             failure_persistence: None,
             ..ProptestConfig::with_cases(4_000)
         });
@@ -463,4 +545,95 @@ fn it_is_data() {
     assert!(serde_json::from_str::<Cel>("\"value.\"").is_err());
     fn shared<T: Send + Sync + Clone + 'static>() {}
     shared::<Cel>();
+}
+
+/// Expressions where the crate's own evaluation is a second opinion: without numbers of different
+/// types, which it refuses, and maps of several keys, whose order it leaves to chance.
+fn expressions() -> impl Strategy<Value = String> {
+    let leaf = prop::sample::select(vec![
+        "0",
+        "1",
+        "2",
+        "-3",
+        "9223372036854775807",
+        "'a'",
+        "'bcé'",
+        "''",
+        "true",
+        "false",
+        "null",
+        "[1, 2]",
+        "[]",
+        "['a', 1]",
+        "{'a': 1}",
+        "{1: 'a'}",
+        "value.n",
+        "value.t",
+        "value.l",
+        "value.m",
+        "value.no",
+    ]);
+    leaf.prop_map(str::to_owned).prop_recursive(4, 24, 3, |inner| {
+        let two = (inner.clone(), inner.clone());
+        let operator = prop::sample::select(vec![
+            "+", "-", "*", "/", "%", "==", "!=", "<", "<=", ">", ">=", "&&", "||", "in",
+        ]);
+        prop_oneof![
+            4 => (two.clone(), operator).prop_map(|((a, b), op)| format!("({a} {op} {b})")),
+            1 => (inner.clone(), two.clone()).prop_map(|(c, (a, b))| format!("({c} ? {a} : {b})")),
+            1 => two.clone().prop_map(|(a, b)| format!("{a}[{b}]")),
+            1 => two.clone().prop_map(|(a, b)| format!("[{a}, {b}]")),
+            1 => two.clone().prop_map(|(a, b)| format!("{{{a}: {b}}}")),
+            1 => inner.clone().prop_map(|a| format!("size({a})")),
+            1 => inner.clone().prop_map(|a| format!("!{a}")),
+            1 => (two.clone(), prop::sample::select(vec!["map", "filter", "all", "exists", "exists_one"]))
+                .prop_map(|((a, b), name)| format!("{a}.{name}(x, [x] == {b} || {b})")),
+            1 => two.prop_map(|(a, b)| format!("{a}.map(x, [x, {b}])")),
+            1 => inner.prop_map(|a| format!("has({{'a': {a}}}.a)")),
+        ]
+    })
+}
+
+fn second_opinion(source: &str, value: &Value) -> Result<Value, String> {
+    fn json(value: &cel::Value) -> Value {
+        match value {
+            cel::Value::List(items) => items.iter().map(json).collect(),
+            cel::Value::Map(map) => {
+                map.map.iter().map(|(key, item)| (key.to_string(), json(item))).collect()
+            }
+            cel::Value::Int(int) => (*int).into(),
+            cel::Value::UInt(uint) => (*uint).into(),
+            cel::Value::Float(double) => (*double).into(),
+            cel::Value::String(text) => text.as_str().into(),
+            cel::Value::Bool(bool) => (*bool).into(),
+            _ => Value::Null,
+        }
+    }
+    let program = cel::Program::compile(source).map_err(|error| error.to_string())?;
+    let mut context = cel::Context::default();
+    context.add_variable("value", value).map_err(|error| error.to_string())?;
+    program.execute(&context).map(|value| json(&value)).map_err(|error| error.to_string())
+}
+
+#[test]
+fn it_agrees_with_the_crates_own_evaluation() {
+    let value = json!({ "n": -5, "t": "text", "l": [-3, "x", null], "m": { "a": { "b": -1 } } });
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1_500) };
+    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut runner = TestRunner::new_with_rng(config, rng);
+    let run = runner.run(&expressions(), |source| {
+        // It lets maps be added to lists.
+        if source.contains('+') && (source.contains('{') || source.contains("value.m")) {
+            return Ok(());
+        }
+        let ours = evaluate(&source, &value);
+        let theirs = second_opinion(&source, &value);
+        match (&ours, &theirs) {
+            (Ok(ours), Ok(theirs)) => prop_assert_eq!(ours, theirs, "{}", source),
+            (Err(_), Err(_)) => {}
+            _ => prop_assert!(false, "{source}: {ours:?} {theirs:?}"),
+        }
+        Ok(())
+    });
+    run.unwrap();
 }

@@ -260,7 +260,11 @@ fn a_catch_gives_the_error_and_the_value_to_its_handler() {
             |order| order.tool(ValidateOrder).map("id", |order| order.id),
             |caught| caught.map("excuse", |error| format!("{}: {}", error.value.id, error.code)),
         )
-        .catch("sure", |id| id.map("trim", |id| id), |caught| caught.map("same", |error| error.value))
+        .catch(
+            "sure",
+            |id| id.map("trim", |id| id),
+            |caught| caught.map("same", |error| error.value),
+        )
         .build()
         .unwrap();
     let StepKind::Catch { codes, handler, .. } = &flow.def().body[0].kind else { panic!() };

@@ -24,7 +24,7 @@ use crate::{
 /// The most steps of a flow, those of the flows inside it included.
 pub const MAX_STEPS: usize = 10_000;
 /// How deep steps may nest.
-pub const MAX_NESTING: usize = 64;
+pub const MAX_NESTING: usize = 16;
 
 /// Where a step stands, by number: a path of bodies and places in them.
 pub(crate) type Address = Vec<(BodyName, usize)>;

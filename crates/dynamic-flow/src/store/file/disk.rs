@@ -318,3 +318,34 @@ mod journal {
 pub(super) fn take_notes() -> Vec<(&'static str, std::path::PathBuf)> {
     journal::NOTES.take()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_has_all_the_names_it_may_have_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let seed = folder.path().join("seed");
+        // Some more than ext4 allows; where there is no limit, nothing is to be seen.
+        for n in 0..65_100 {
+            let hint = folder.path().join(n.to_string());
+            assert!(Mode::PRIVATE.place_hint(&hint, 0, &seed).unwrap());
+        }
+        let first = folder.path().join("0");
+        assert!(!Mode::PRIVATE.place_hint(&first, 0, &seed).unwrap());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 65_101);
+    }
+
+    #[test]
+    fn where_a_file_has_one_name_a_hint_is_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        // A folder has one name everywhere.
+        let seed = folder.path().join("seed");
+        fs::create_dir(&seed).unwrap();
+        let hint = folder.path().join("hint");
+        assert!(Mode::PRIVATE.place_hint(&hint, 0, &seed).unwrap());
+        assert!(!Mode::PRIVATE.place_hint(&hint, 0, &seed).unwrap());
+        assert!(hint.is_file());
+    }
+}

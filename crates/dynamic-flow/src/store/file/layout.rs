@@ -84,7 +84,7 @@ impl Layout {
 
     /// The folder of the records created in the same 4.7 hours.
     pub(super) fn bucket(&self, id: RunId) -> PathBuf {
-        self.runs().join(bucket_name(id))
+        self.runs().join(bucket_name(bucket_of(id)))
     }
 
     pub(super) fn record(&self, id: RunId) -> PathBuf {
@@ -133,8 +133,8 @@ pub(super) fn bucket_of(id: RunId) -> u32 {
     u32::from_be_bytes([0, a, b, c])
 }
 
-pub(super) fn bucket_name(id: RunId) -> String {
-    format!("{:06x}", bucket_of(id))
+pub(super) fn bucket_name(bucket: u32) -> String {
+    format!("{bucket:06x}")
 }
 
 /// What [`bucket_name`] wrote.

@@ -236,11 +236,10 @@ impl Folder {
 
     fn rebuild_bucket(&self, bucket: &Path, rebuilt: &mut Rebuilt) -> Result<()> {
         let mut records: Vec<RunId> = Vec::new();
-        let mut others: Vec<(RunId, String)> = Vec::new();
-        disk::names(bucket, |name| match parse_name(name) {
-            Some((id, Name::Record)) => records.push(id),
-            Some((id, _)) => others.push((id, name.to_owned())),
-            None => {}
+        disk::names(bucket, |name| {
+            if let Some((id, Name::Record)) = parse_name(name) {
+                records.push(id);
+            }
         })
         .at("list records", bucket)?;
         records.sort_unstable();
@@ -256,12 +255,18 @@ impl Folder {
                 Err(error) => return Err(error),
             }
         }
-        for (id, name) in others {
-            if records.binary_search(&id).is_err() {
-                let _lock = self.lock(id)?;
-                let gone = !self.layout.record(id).try_exists().at("look for a record", bucket)?;
-                rebuilt.removed += usize::from(gone && fs::remove_file(bucket.join(name)).is_ok());
+        let mut orphans = Vec::new();
+        disk::names(bucket, |name| match parse_name(name) {
+            Some((id, what)) if what != Name::Record && records.binary_search(&id).is_err() => {
+                orphans.push((id, bucket.join(name)));
             }
+            _ => {}
+        })
+        .at("list records", bucket)?;
+        for (id, orphan) in orphans {
+            let _lock = self.lock(id)?;
+            let gone = !self.layout.record(id).try_exists().at("look for a record", bucket)?;
+            rebuilt.removed += usize::from(gone && disk::remove(&orphan).is_ok());
         }
         Ok(())
     }

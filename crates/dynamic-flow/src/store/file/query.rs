@@ -1,6 +1,6 @@
 //! Pages of runs: names are listed, and only the records that may match are read.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, collections::BTreeSet};
 
 use super::{
     disk::{self, At as _},
@@ -14,16 +14,17 @@ use crate::{
     store::{Cursor, Filter, Page, Summary},
 };
 
-/// Something in a folder of records.
+/// Something in a folder of records: small, for there may be very many.
 struct Found {
     id: RunId,
     what: What,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum What {
     Record,
-    /// A hint that the record matches, by its name.
-    Match(Box<str>),
+    /// A hint that the record matches.
+    Match,
     /// A hint that it does not.
     NoMatch,
 }
@@ -38,18 +39,26 @@ impl Folder {
         let wanted = Wanted::new(filter);
         let range = Range::new(filter, after);
         let mut items = Vec::new();
+        let mut next = None;
         for bucket in self.buckets(&range)? {
             let found = self.found(bucket, &range, &wanted)?;
+            let mut suspects = BTreeSet::new();
             for of_one_run in found.chunk_by(|a, b| a.id == b.id) {
-                let Some(summary) = self.candidate(filter, of_one_run)? else { continue };
+                let Some(summary) = self.candidate(filter, of_one_run, &mut suspects)? else {
+                    continue;
+                };
                 if items.len() == limit {
-                    let next = items.last().map(|last: &Summary| Cursor(last.id));
-                    return Ok(Page { items, next });
+                    next = items.last().map(|last: &Summary| Cursor(last.id));
+                    break;
                 }
                 items.push(summary);
             }
+            self.mend(bucket, &suspects);
+            if next.is_some() {
+                break;
+            }
         }
-        Ok(Page { items, next: None })
+        Ok(Page { items, next })
     }
 
     /// The buckets in which there may be something, newest first.
@@ -65,7 +74,7 @@ impl Folder {
 
     /// What there is in a bucket, newest run first.
     fn found(&self, bucket: u32, range: &Range, wanted: &Wanted) -> Result<Vec<Found>> {
-        let folder = self.layout.runs().join(format!("{bucket:06x}"));
+        let folder = self.layout.runs().join(bucket_name(bucket));
         let mut found = Vec::new();
         let each = |name: &str| {
             let Some((id, kind)) = parse_name(name).filter(|(id, _)| range.contains(*id)) else {
@@ -74,7 +83,7 @@ impl Folder {
             let what = match kind {
                 Name::Lease => return,
                 Name::Record => What::Record,
-                Name::Columns(hint) if wanted.may_match(&hint) => What::Match(name.into()),
+                Name::Columns(hint) if wanted.may_match(&hint) => What::Match,
                 Name::Columns(_) => What::NoMatch,
             };
             found.push(Found { id, what });
@@ -89,42 +98,58 @@ impl Folder {
     /// It is passed over only if there are hints and all say that it does not match. One who
     /// lists a folder while names in it change may miss some of them, but not the record and its
     /// hint both, and while a record changes the hints of before and after are there.
-    fn candidate(&self, filter: &Filter, found: &[Found]) -> Result<Option<Summary>> {
+    fn candidate(
+        &self,
+        filter: &Filter,
+        found: &[Found],
+        suspects: &mut BTreeSet<RunId>,
+    ) -> Result<Option<Summary>> {
         let id = found[0].id;
-        let has_hints = found.iter().any(|found| !matches!(found.what, What::Record));
-        let may_match = found.iter().any(|found| matches!(found.what, What::Match(_)));
-        if has_hints && !may_match {
+        let count = |what| found.iter().filter(|found| found.what == what).count();
+        let (matches, others) = (count(What::Match), count(What::NoMatch));
+        if matches == 0 && others > 0 {
             return Ok(None);
         }
-        let stored = self.load(id)?;
-        let right = stored.as_ref().map(|stored| self.layout.columns_hint(&stored.record));
-        let right = right.as_deref().and_then(|path| path.file_name()).and_then(|n| n.to_str());
-        let wrong = |found: &Found| match &found.what {
-            What::Match(name) => Some(&**name) != right,
-            _ => false,
-        };
-        if !has_hints || found.iter().any(wrong) {
-            self.mend(id, found)?;
+        let record = self.load(id)?.map(|stored| stored.record);
+        let record = record.filter(|record| filter.matches(record));
+        // A filter on metadata is not in the hints: they may be right without the record matching.
+        let is_plain = filter.metadata.is_empty();
+        let is_odd = matches + others != 1 || (record.is_none() && is_plain);
+        // Whoever writes it at this moment is a good reason to look odd.
+        if is_odd && self.try_lock(id).is_ok_and(|lock| lock.is_some()) {
+            suspects.insert(id);
         }
-        let summary = stored.map(|stored| stored.record).filter(|record| filter.matches(record));
-        Ok(summary.as_ref().map(Summary::from))
+        Ok(record.as_ref().map(Summary::from))
     }
 
-    /// Removes hints that are not right, and makes those that are missing.
-    fn mend(&self, id: RunId, found: &[Found]) -> Result<()> {
-        let Some(lock) = self.try_lock(id)? else { return Ok(()) };
-        let folder = self.layout.runs().join(bucket_name(id));
-        let mended = self.heal(&lock, id).and_then(|_| {
-            found.iter().try_for_each(|found| match &found.what {
-                What::Match(name) => self.drop_columns_hint(&lock, id, &folder.join(&**name)),
-                _ => Ok(()),
-            })
+    /// Removes hints of those runs that are not right, and makes those that are missing.
+    fn mend(&self, bucket: u32, suspects: &BTreeSet<RunId>) {
+        if suspects.is_empty() {
+            return;
+        }
+        let folder = self.layout.runs().join(bucket_name(bucket));
+        let mut hints = Vec::new();
+        let listed = disk::names(&folder, |name| {
+            if let Some((id, Name::Columns(_))) = parse_name(name)
+                && suspects.contains(&id)
+            {
+                hints.push((id, folder.join(name)));
+            }
+        });
+        let mended = listed.at("list records", &folder).and_then(|()| {
+            for id in suspects {
+                let Some(lock) = self.try_lock(*id)? else { continue };
+                self.heal(&lock, *id)?;
+                for (_, hint) in hints.iter().filter(|(of, _)| of == id) {
+                    self.drop_columns_hint(&lock, *id, hint)?;
+                }
+            }
+            Ok(())
         });
         // Who may read the folder but not write it gets an answer all the same.
         if let Err(error) = mended {
-            tracing::debug!(%error, "a hint of the index can't be mended");
+            tracing::debug!(%error, "hints of the index can't be mended");
         }
-        Ok(())
     }
 }
 

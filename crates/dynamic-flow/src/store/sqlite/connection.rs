@@ -48,9 +48,12 @@ fn prepare(path: &Path) -> Result<Connection, Trouble> {
     let mut connection = open(path)?;
     be_patient(&mut connection)?;
     let current = (APPLICATION_ID, MIGRATIONS.len() as i64);
-    let found = identity(&connection)?;
-    // Nothing is changed in a file before it is known to be ours or empty.
-    refuse_foreign(&connection, found)?;
+    // Nothing is changed in a file before it is known to be ours or empty. All is read at once:
+    // somebody else may be making the tables at this moment.
+    let at_once = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
+    let found = identity(&at_once)?;
+    refuse_foreign(&at_once, found)?;
+    at_once.finish()?;
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "fullfsync", true)?;

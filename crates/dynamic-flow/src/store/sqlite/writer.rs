@@ -1,6 +1,10 @@
 //! The one thread that writes: what waits for it is committed together.
 
-use std::{path::PathBuf, sync::mpsc, thread};
+use std::{
+    path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
+};
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -31,7 +35,7 @@ impl Writer {
         let (sender, receiver) = mpsc::channel();
         thread::Builder::new()
             .name("dynamic-flow-sqlite".into())
-            .spawn(move || work(path, &receiver))?;
+            .spawn(move || work(&path, &receiver))?;
         Ok(Self { jobs: sender })
     }
 
@@ -42,17 +46,12 @@ impl Writer {
     }
 }
 
-fn work(path: PathBuf, jobs: &mpsc::Receiver<Job>) {
+fn work(path: &Path, jobs: &mpsc::Receiver<Job>) {
     let mut opened = None;
     while let Ok(first) = jobs.recv() {
         let mut group = vec![first];
         group.extend(jobs.try_iter().take(GROUP - 1));
-        // Whoever has gone away before it began wants it no more; a claim would be for nobody.
-        group.retain(|job| !job.reply.is_closed());
-        if group.is_empty() {
-            continue;
-        }
-        let connection = match opened.take().map_or_else(|| open_to_write(&path), Ok) {
+        let connection = match opened.take().map_or_else(|| open_to_write(path), Ok) {
             Ok(connection) => connection,
             Err(trouble) => {
                 answer(group, &trouble);
@@ -68,7 +67,12 @@ fn work(path: PathBuf, jobs: &mpsc::Receiver<Job>) {
 }
 
 /// Makes all calls in one transaction. If one of them breaks it, each is made in its own.
-fn commit_together(connection: &Connection, group: Vec<Job>) {
+fn commit_together(connection: &Connection, mut group: Vec<Job>) {
+    // Whoever has gone away before it began wants it no more; a claim would be for nobody.
+    group.retain(|job| !job.reply.is_closed());
+    if group.is_empty() {
+        return;
+    }
     match transact(connection, &group) {
         Ok(results) => {
             for (job, result) in group.into_iter().zip(results) {
@@ -115,5 +119,40 @@ fn transact(connection: &Connection, group: &[Job]) -> Result<Vec<Result<Done, T
 fn answer(group: Vec<Job>, trouble: &Trouble) {
     for job in group {
         let _ = job.reply.send(Err(trouble.clone()));
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    type Answer = oneshot::Receiver<Result<Done, Trouble>>;
+
+    fn jobs(operations: Vec<Operation>) -> (Vec<Job>, Vec<Answer>) {
+        let jobs = operations.into_iter().map(|operation| {
+            let (reply, answer) = oneshot::channel();
+            (Job { operation, reply }, answer)
+        });
+        jobs.unzip()
+    }
+
+    /// Makes the calls as one group, and gives their results.
+    pub(in super::super) fn commit(
+        connection: &Connection,
+        operations: Vec<Operation>,
+    ) -> Vec<Result<Done, Trouble>> {
+        let (group, mut answers) = jobs(operations);
+        commit_together(connection, group);
+        answers.iter_mut().map(|answer| answer.try_recv().expect("an answer")).collect()
+    }
+
+    /// The same, but whoever made the last call has gone away.
+    pub(in super::super) fn commit_all_but_the_last(
+        connection: &Connection,
+        operations: Vec<Operation>,
+    ) {
+        let (group, mut answers) = jobs(operations);
+        answers.pop();
+        commit_together(connection, group);
     }
 }

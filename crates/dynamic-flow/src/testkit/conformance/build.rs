@@ -150,11 +150,13 @@ pub(super) async fn pages(store: &dyn Store, filter: &Filter, limit: usize) -> V
     loop {
         let page = store.query(filter, after, limit).await.expect("query");
         assert!(page.items.len() <= limit, "{} items on a page of {limit}", page.items.len());
+        let after_nothing = after.is_some() && page.items.is_empty();
+        assert!(!after_nothing, "a cursor was given though there was nothing more");
         found.extend(page.items);
         let Some(next) = page.next else { return found };
         assert_eq!(found.len() % limit, 0, "a page that is not the last one is full");
         assert_eq!(Some(next.0), found.last().map(|last| last.id), "the cursor is the last item");
-        assert_ne!(Some(next), after, "the pages go on");
+        assert!(after.is_none_or(|before| next.0 < before.0), "each page is older than the last");
         after = Some(next);
     }
 }

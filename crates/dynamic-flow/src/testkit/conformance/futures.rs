@@ -30,6 +30,8 @@ pub async fn a_dropped_write_is_whole_or_nothing(subject: Subject) {
         let before = full(id(times));
         let record = || before.clone();
         let inserted = polled(store.insert(record()), times as usize).await;
+        let seen = store.get(before.id).await.expect("get");
+        assert!(seen.is_none_or(|seen| seen == before), "half an insert");
         // Whether the dropped insert has happened is not known, nor whether it still will: a
         // second insert settles it.
         let second = store.insert(record()).await;
@@ -46,6 +48,8 @@ pub async fn a_dropped_write_is_whole_or_nothing(subject: Subject) {
         change.clone().apply(&mut after);
         let expect = Expect::Revision(before.revision);
         let updated = polled(store.update(before.id, expect, change.clone()), times as usize).await;
+        let seen = read(&*store, before.id).await;
+        assert!(seen == before || seen == after, "half an update: {seen:?}");
         let second = store.update(before.id, expect, change).await;
         assert!(!updated || second.is_err(), "an update that succeeded was lost");
         assert_eq!(read(&*store, before.id).await, after);

@@ -28,7 +28,7 @@ mod renewals;
 mod scale;
 mod updates;
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use crate::store::Store;
 
@@ -111,12 +111,16 @@ pub async fn check(name: &str, subject: Subject) {
     check(subject).await;
 }
 
+/// How long a check may take: very long, so that only one that hangs is stopped.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 /// Runs a test to its end on several threads: what [`conformance_tests!`](crate::conformance_tests)
 /// puts around each check.
 ///
 /// # Panics
-/// With the test, and if no runtime can be started.
+/// With the test, if it hangs, and if no runtime can be started.
 pub fn block_on<T>(test: impl Future<Output = T>) -> T {
+    let test = async { tokio::time::timeout(PATIENCE, test).await.expect("the check hangs") };
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(4)
         .enable_all()

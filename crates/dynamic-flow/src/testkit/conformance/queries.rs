@@ -427,6 +427,7 @@ pub async fn writes_between_pages_disturb_nothing(subject: Subject) {
         let Some(next) = page.next else { break };
         after = Some(next);
         turn += 1;
+        assert!(turn < 50, "the pages do not end");
         // One newer than all, one that was listed, and one that is still to come.
         other.insert(plain(id_at(100 + turn, 0))).await.expect("insert");
         other.delete(next.0, Expect::Any).await.expect("delete");

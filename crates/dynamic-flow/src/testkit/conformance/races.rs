@@ -1,6 +1,14 @@
 //! Many at once, over two handles: nothing is lost, nothing is given twice.
 
-use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{sync::Barrier, task::JoinSet};
 
@@ -156,6 +164,7 @@ pub async fn two_claimers_never_share_a_run(subject: Subject) {
                 return given;
             }
             given.extend(more);
+            assert!(given.len() <= 50, "runs are given again and again");
         }
     })
     .await;
@@ -173,6 +182,11 @@ pub async fn two_claimers_never_share_a_run(subject: Subject) {
     assert_eq!(holders.len(), 50, "every run was given to somebody");
 }
 
+/// Which part a task plays: those that start first, and on which handle, change from round to round.
+fn who_first(task: usize, round: u64, parts: usize) -> usize {
+    (task * 5 + round as usize) % parts
+}
+
 /// A claim makes an update of what was read before fail, or the other way round.
 pub async fn a_claim_and_an_update_exclude_each_other(subject: Subject) {
     let stores = subject.pair().await;
@@ -181,7 +195,7 @@ pub async fn a_claim_and_an_update_exclude_each_other(subject: Subject) {
         stores[0].insert(before.clone()).await.expect("insert");
         let expect = Expect::Revision(before.revision);
         let results = at_once(&stores, 4, |store, n| async move {
-            if n < 2 {
+            if who_first(n, round, 4) < 2 {
                 let answer = Change {
                     inbox_push: vec![sealed("answer")],
                     due_at: Some(None),
@@ -196,7 +210,7 @@ pub async fn a_claim_and_an_update_exclude_each_other(subject: Subject) {
         assert_eq!(winners, 1, "exactly one of two claims and two updates: {results:?}");
         let after = read(&*stores[0], id(round)).await;
         assert_eq!(after.revision, before.revision.next());
-        let updated = results[0] || results[1];
+        let updated = (0..4).any(|n| results[n] && who_first(n, round, 4) < 2);
         assert_eq!(after.inbox.len(), usize::from(updated));
         assert_eq!(after.lease.is_some(), !updated);
         assert_eq!(after.due_at.is_some(), !updated);
@@ -211,7 +225,7 @@ pub async fn a_delete_and_an_update_exclude_each_other(subject: Subject) {
         stores[0].insert(before.clone()).await.expect("insert");
         let expect = Expect::Revision(before.revision);
         let results = at_once(&stores, 6, |store, n| async move {
-            match n {
+            match who_first(n, round, 6) {
                 0 | 1 => store.delete(id(round), expect).await.is_ok(),
                 2 | 3 => {
                     let change = Change {
@@ -228,7 +242,8 @@ pub async fn a_delete_and_an_update_exclude_each_other(subject: Subject) {
         let winners = results.iter().filter(|won| **won).count();
         assert_eq!(winners, 1, "deletes, updates and claims of one revision: {results:?}");
         let after = stores[1].get(id(round)).await.expect("get");
-        assert_eq!(after.is_none(), results[0] || results[1]);
+        let deleted = (0..6).any(|n| results[n] && who_first(n, round, 6) < 2);
+        assert_eq!(after.is_none(), deleted);
         if after.is_some() {
             stores[0].delete(id(round), Expect::Any).await.expect("delete");
         }
@@ -242,29 +257,42 @@ pub async fn renewals_and_updates_do_not_undo_each_other(subject: Subject) {
     let stores = subject.pair().await;
     let before = full(id(1));
     stores[0].insert(before.clone()).await.expect("insert");
-    at_once(&stores, 4, |store, n| {
-        let before = before.clone();
+    let renewed = Arc::new(AtomicBool::new(false));
+    let updates = at_once(&stores, 4, |store, n| {
+        let (epoch, renewed) = (before.epoch, renewed.clone());
         async move {
-            for step in 0..25 {
-                if n == 0 {
-                    let until = at(10_000 + step);
-                    store.renew(id(1), before.epoch, until).await.expect("renew");
-                } else {
-                    let change = Change {
-                        inbox_push: vec![sealed(&format!("{n}/{step}"))],
-                        snapshot: (n == 1).then(|| sealed(&format!("snapshot {step}"))),
-                        ..Change::at(at(1))
-                    };
-                    store.update(id(1), Expect::Any, change).await.expect("update");
+            if n == 0 {
+                for step in 0..25 {
+                    store.renew(id(1), epoch, at(10_000 + step)).await.expect("renew");
+                    tokio::task::yield_now().await;
                 }
+                renewed.store(true, Ordering::SeqCst);
+                return 0;
             }
+            // Updates go on for as long as renewals do, so that some of them overlap.
+            let mut count = 0;
+            while !renewed.load(Ordering::SeqCst) || count < 5 {
+                let change = Change {
+                    attempts: Some(count),
+                    snapshot: (n == 1).then(|| sealed(&format!("snapshot {count}"))),
+                    ..Change::at(at(1))
+                };
+                store.update(id(1), Expect::Any, change).await.expect("update");
+                count += 1;
+                tokio::task::yield_now().await;
+            }
+            count
         }
     })
     .await;
     let after = read(&*stores[1], id(1)).await;
-    assert_eq!(after.revision.0, before.revision.0 + 75, "renewals count no revision");
-    assert_eq!(after.inbox.len(), 2 + 75);
-    assert_eq!(after.snapshot, sealed("snapshot 24"));
+    let counted = after.revision.0 - before.revision.0;
+    assert_eq!(
+        counted,
+        updates.iter().copied().map(u64::from).sum::<u64>(),
+        "updates, no renewals"
+    );
+    assert_eq!(after.snapshot, sealed(&format!("snapshot {}", updates[1] - 1)));
     assert_eq!(after.lease.expect("a lease").until, at(10_024), "the last renewal holds");
     assert_eq!(after.due_at, Some(at(10_024)));
     let queues = vec![queue("purchase-approval")];

@@ -1,0 +1,283 @@
+//! Interviews with somebody whose answers are written down.
+
+use std::collections::VecDeque;
+
+use serde_json::json;
+
+use super::*;
+
+/// What somebody answers to a question of that label.
+enum Reply {
+    Yes(bool),
+    Pick(usize),
+    Picks(Vec<usize>),
+    Line(&'static str),
+    Skip,
+    Stop,
+}
+use Reply::{Line, Pick, Picks, Skip, Stop, Yes};
+
+#[derive(Default)]
+struct Script {
+    replies: VecDeque<(&'static str, Reply)>,
+    complaints: Vec<String>,
+    usual: Vec<String>,
+}
+
+impl Script {
+    fn new(replies: impl IntoIterator<Item = (&'static str, Reply)>) -> Self {
+        Self { replies: replies.into_iter().collect(), ..Self::default() }
+    }
+
+    fn next(&mut self, question: &Question<'_>) -> Reply {
+        let (label, reply) = self.replies.pop_front().expect("no further question");
+        assert_eq!(question.label, label);
+        reply
+    }
+}
+
+impl Prompt for Script {
+    fn confirm(&mut self, question: Question<'_>, usual: Option<bool>) -> Asked<bool> {
+        self.usual.push(format!("{usual:?}"));
+        match self.next(&question) {
+            Yes(yes) => Ok(Some(yes)),
+            Skip => Ok(None),
+            Stop => Err(Stopped),
+            _ => panic!("{} asks for yes or no", question.label),
+        }
+    }
+
+    fn choose(&mut self, question: Question<'_>, _: &[String], _: Option<usize>) -> Asked<usize> {
+        match self.next(&question) {
+            Pick(index) => Ok(Some(index)),
+            Skip => Ok(None),
+            Stop => Err(Stopped),
+            _ => panic!("{} asks for a choice", question.label),
+        }
+    }
+
+    fn choose_several(
+        &mut self,
+        question: Question<'_>,
+        _: &[String],
+        _: &[usize],
+    ) -> Asked<Vec<usize>> {
+        match self.next(&question) {
+            Picks(indexes) => Ok(Some(indexes)),
+            Skip => Ok(None),
+            Stop => Err(Stopped),
+            _ => panic!("{} asks for choices", question.label),
+        }
+    }
+
+    fn line(&mut self, question: Question<'_>, usual: &str) -> Asked<String> {
+        self.usual.push(usual.to_owned());
+        match self.next(&question) {
+            Line(line) => Ok(Some(line.to_owned())),
+            Skip => Ok(None),
+            Stop => Err(Stopped),
+            _ => panic!("{} asks for a line", question.label),
+        }
+    }
+
+    fn complain(&mut self, message: &str) {
+        self.complaints.push(message.to_owned());
+    }
+}
+
+/// Holds an interview that must use up its script.
+fn held(schema: Value, script: &mut Script) -> Result<Value, Stopped> {
+    let value = interview(script, &Schema::new(schema).unwrap());
+    assert!(script.replies.is_empty(), "{} questions were not asked", script.replies.len());
+    value
+}
+
+fn approval() -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            "approved": { "type": "boolean" },
+            "approved_by": { "type": "string", "minLength": 1 },
+            "comments": { "type": ["string", "null"] },
+        },
+        "required": ["approved", "approved_by"],
+        "additionalProperties": false,
+    })
+}
+
+#[test]
+fn an_approval_is_asked_for_field_by_field() {
+    let mut script = Script::new([
+        ("approved", Yes(true)),
+        ("approved_by", Line("Jane")),
+        ("comments", Line("")),
+    ]);
+    let value = held(approval(), &mut script).unwrap();
+    assert_eq!(value, json!({ "approved": true, "approved_by": "Jane" }));
+    assert!(script.complaints.is_empty());
+}
+
+#[test]
+fn a_field_that_does_not_fit_is_asked_for_at_once() {
+    let mut script = Script::new([
+        ("approved", Skip),
+        ("approved", Yes(false)),
+        ("approved_by", Line("")),
+        ("approved_by", Line("Jane")),
+        ("comments", Line("too dear")),
+    ]);
+    let value = held(approval(), &mut script).unwrap();
+    assert_eq!(value["comments"], "too dear");
+    assert_eq!(script.complaints.len(), 2);
+    assert!(script.complaints[1].contains("at least 1 character"), "{:?}", script.complaints);
+}
+
+#[test]
+fn numbers_are_checked_and_offered_again() {
+    let schema = json!({
+        "type": "object",
+        "properties": { "count": { "type": "integer", "minimum": 1 }, "price": { "type": "number" } },
+        "required": ["count", "price"],
+    });
+    let mut script = Script::new([
+        ("count", Line("two")),
+        ("count", Line("2.5")),
+        ("count", Line("0")),
+        ("count", Line(" 2 ")),
+        ("price", Line("true")),
+        ("price", Line("12.5")),
+    ]);
+    let value = held(schema, &mut script).unwrap();
+    assert_eq!(value, json!({ "count": 2, "price": 12.5 }));
+    assert_eq!(script.usual, ["", "two", "2.5", "0", "", "true"]);
+    assert_eq!(script.complaints.len(), 4);
+}
+
+#[test]
+fn what_only_the_whole_can_tell_is_asked_for_again_where_it_is() {
+    // Whoever refuses must say why: no single field can know.
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "approved": { "type": "boolean" },
+            "by": { "type": "string" },
+            "why": { "type": "string" },
+        },
+        "required": ["approved", "by"],
+        "if": { "properties": { "approved": { "const": false } } },
+        "then": { "properties": { "why": { "minLength": 10 } } },
+    });
+    let mut script = Script::new([
+        ("approved", Yes(false)),
+        ("by", Line("Jane")),
+        ("why", Line("no")),
+        // Only this one again, with what was given.
+        ("why", Line("it is far too dear")),
+    ]);
+    let value = held(schema, &mut script).unwrap();
+    assert_eq!(value, json!({ "approved": false, "by": "Jane", "why": "it is far too dear" }));
+    assert_eq!(script.complaints, ["/why: must have at least 10 characters"]);
+    assert_eq!(script.usual.last().unwrap(), "no");
+}
+
+#[test]
+fn what_is_wrong_between_fields_asks_for_all_of_them_again() {
+    let schema = json!({
+        "type": "object",
+        "properties": { "a": { "type": "string" }, "b": { "type": "string" } },
+        "minProperties": 1,
+    });
+    let mut script = Script::new([("a", Line("")), ("b", Skip), ("a", Line("x")), ("b", Line(""))]);
+    assert_eq!(held(schema, &mut script).unwrap(), json!({ "a": "x" }));
+}
+
+#[test]
+fn nested_objects_and_lists_are_asked_for_item_by_item() {
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "address": {
+                "type": "object",
+                "properties": { "city": { "type": "string" }, "zip": { "type": "string" } },
+                "required": ["city"],
+            },
+            "remarks": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": { "text": { "type": "string" } },
+                    "required": ["text"],
+                },
+            },
+            "tags": { "type": "array", "items": { "type": "string" }, "minItems": 1, "maxItems": 3 },
+        },
+        "required": ["address", "tags"],
+    });
+    let mut script = Script::new([
+        ("address.city", Line("Ghent")),
+        ("address.zip", Line("")),
+        ("tags[1]", Line("urgent")),
+        ("tags[2]", Line("")),
+        ("remarks: give it?", Yes(true)),
+        ("remarks[1]: give it?", Yes(true)),
+        ("remarks[1].text", Line("good")),
+        ("remarks[2]: give it?", Yes(false)),
+    ]);
+    assert_eq!(
+        held(schema, &mut script).unwrap(),
+        json!({
+            "address": { "city": "Ghent" },
+            "remarks": [{ "text": "good" }],
+            "tags": ["urgent"],
+        })
+    );
+}
+
+#[test]
+fn choices_give_their_values() {
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "decision": { "enum": ["approved", "rejected"] },
+            "level": { "oneOf": [{ "const": 1 }, { "const": 2 }] },
+            "colours": { "type": "array", "items": { "enum": ["red", "green"] }, "uniqueItems": true },
+            "kind": { "const": "review" },
+            "extra": { "enum": ["x"] },
+        },
+        "required": ["colours", "decision", "kind", "level"],
+    });
+    let mut script = Script::new([
+        ("colours", Picks(vec![1])),
+        ("decision", Pick(1)),
+        ("level", Pick(0)),
+        ("extra", Skip),
+    ]);
+    assert_eq!(
+        held(schema, &mut script).unwrap(),
+        json!({ "colours": ["green"], "decision": "rejected", "kind": "review", "level": 1 })
+    );
+}
+
+#[test]
+fn a_value_that_may_be_null_is_null_when_it_is_skipped() {
+    let schema = json!({
+        "type": "object",
+        "properties": { "until": { "type": ["string", "null"] } },
+        "required": ["until"],
+    });
+    let mut script = Script::new([("until", Line(""))]);
+    assert_eq!(held(schema, &mut script).unwrap(), json!({ "until": null }));
+}
+
+#[test]
+fn anything_else_is_typed_as_json() {
+    let mut script = Script::new([("answer", Line("{nonsense")), ("answer", Line("{\"a\": [1]}"))]);
+    assert_eq!(held(json!(true), &mut script).unwrap(), json!({ "a": [1] }));
+    assert_eq!(script.usual[1], "{nonsense");
+}
+
+#[test]
+fn enough_is_enough() {
+    let mut script = Script::new([("approved", Yes(true)), ("approved_by", Stop)]);
+    assert_eq!(held(approval(), &mut script), Err(Stopped));
+}

@@ -1,0 +1,116 @@
+//! `doctor`: how the store is, and whether everything is set up well.
+
+use std::collections::BTreeMap;
+
+use dynamic_flow::{
+    Result,
+    hub::PersistenceHub,
+    store::{Filter, Summary, compiled_in},
+};
+
+use crate::{
+    context::Context,
+    failure::{Exit, Failure},
+    output::{Newest, Report},
+    render::{Style, clean_line},
+};
+
+/// How many runs are read at once.
+const PAGE: usize = 1_000;
+
+pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
+    let keyring = context.keyring()?;
+    let hub = context.hub().await?;
+    let health = hub.health().await?;
+    let (runs, newest) = count(&hub).await?;
+    let newest = match newest {
+        Some(newest) => Some(open(&hub, &newest).await),
+        None => None,
+    };
+    let mut warnings = health.warnings;
+    if keyring.is_none() {
+        warnings.push(
+            "Runs are stored unsealed: whoever reads the store reads them. Set \
+             FLOW_ENCRYPTION_KEY; `dflow keygen` makes a key."
+                .into(),
+        );
+    }
+    let report = Report {
+        healthy: newest.as_ref().is_none_or(|newest| newest.opens),
+        backend: health.backend,
+        location: health.location,
+        latency_ms: health.latency.as_secs_f64() * 1e3,
+        durable: health.durable,
+        encrypted: keyring.is_some(),
+        key_ids: keyring.iter().flat_map(|it| it.key_ids()).map(|id| id.to_string()).collect(),
+        runs,
+        newest,
+        backends: compiled_in().iter().map(ToString::to_string).collect(),
+        warnings,
+    };
+    context.terminal.result(&report, |style| describe(&report, style))?;
+    Ok(if report.healthy { Exit::Done } else { Exit::State })
+}
+
+/// Counts the runs by status; gives the newest, too.
+async fn count(hub: &PersistenceHub) -> Result<(BTreeMap<String, usize>, Option<Summary>)> {
+    let mut counts = BTreeMap::new();
+    let mut newest = None;
+    let mut after = None;
+    loop {
+        let page = hub.query(&Filter::default(), after, PAGE).await?;
+        for run in page.items {
+            *counts.entry(run.status.to_string()).or_default() += 1;
+            newest.get_or_insert(run);
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok((counts, newest));
+        }
+    }
+}
+
+async fn open(hub: &PersistenceHub, run: &Summary) -> Newest {
+    let problem = hub.get(run.id).await.err().map(|error| error.to_string());
+    Newest { run_id: run.id.into(), opens: problem.is_none(), problem }
+}
+
+fn describe(report: &Report, style: Style) -> String {
+    let good = style.green("✓");
+    let bad = style.red("✗");
+    let warning = style.yellow("!");
+    let mut text = String::new();
+    let mut line =
+        |mark: &str, what: &str| text.push_str(&format!("{mark} {}\n", clean_line(what)));
+    line(
+        &good,
+        &format!(
+            "The {} store at {} answers within {:.1} ms.",
+            report.backend, report.location, report.latency_ms
+        ),
+    );
+    match report.durable {
+        true => line(&good, "What is acknowledged survives a power failure."),
+        false => line(&warning, "What is acknowledged may not survive a power failure."),
+    }
+    if report.encrypted {
+        let ids = report.key_ids.join(", ");
+        line(&good, &format!("Runs are sealed with AES-256-GCM; keys at hand: {ids}."));
+    }
+    let counts: Vec<String> =
+        report.runs.iter().map(|(status, count)| format!("{count} {status}")).collect();
+    match counts.is_empty() {
+        true => line(&good, "There are no runs."),
+        false => line(&good, &format!("Runs: {}.", counts.join(", "))),
+    }
+    match report.newest.as_ref().map(|newest| &newest.problem) {
+        Some(Some(problem)) => line(&bad, &format!("The newest run does not open: {problem}")),
+        Some(None) => line(&good, "The newest run opens."),
+        None => {}
+    }
+    for it in &report.warnings {
+        line(&warning, it);
+    }
+    line(&good, &format!("This build has the backends {}.", report.backends.join(", ")));
+    text
+}

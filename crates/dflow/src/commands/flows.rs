@@ -1,0 +1,243 @@
+//! What is about flows and not runs: `check`, `upgrade`, `diagram`, `tools`, `schema`,
+//! `completions`.
+
+use std::collections::BTreeSet;
+
+use clap::CommandFactory as _;
+use dynamic_flow::{
+    Error, ErrorKind, Flow, RunId,
+    engine::RunStatus,
+    flow::{compare_defs, document_schema, dot, mermaid},
+    hub::PersistenceHub,
+    store::Filter,
+};
+use serde_json::Value;
+
+use crate::{
+    args::{self, DiagramFormat, SchemaOf},
+    context::Context,
+    failure::{Exit, Failure, usage},
+    output::{self, Refused},
+    render::{Style, clean, clean_line, many},
+};
+
+/// How many runs are read at once.
+const PAGE: usize = 200;
+
+pub(super) async fn check(context: &Context, args: &args::FlowFile) -> Result<Exit, Failure> {
+    let flow = context.flow(&args.flow)?;
+    let hub = context.hub().await?;
+    let report = hub.check(&flow).await?;
+    let shown = output::Checked {
+        flow_id: flow.def().id.to_string(),
+        runs: report.runs,
+        same: report.same,
+        compatible: report.compatible,
+        stranded: report
+            .stranded
+            .iter()
+            .map(|run| Refused { run_id: run.run_id.into(), reasons: run.reasons.clone() })
+            .collect(),
+    };
+    context.terminal.result(&shown, |style| {
+        let mut text = format!(
+            "{}  {} not ended: {} of this very flow, {} that can go on with it, {}\n",
+            style.bold(&clean_line(&shown.flow_id)),
+            many(report.runs, "run"),
+            report.same,
+            report.compatible,
+            match report.stranded.len() {
+                0 => style.green("none stranded"),
+                n => style.red(&format!("{n} stranded")),
+            },
+        );
+        for run in &report.stranded {
+            text.push_str(&refusal(run.run_id, &run.reasons, style));
+        }
+        text
+    })?;
+    Ok(if report.stranded.is_empty() { Exit::Done } else { Exit::Failed })
+}
+
+fn refusal(run: RunId, reasons: &[String], style: Style) -> String {
+    let mut text = format!("\n  {}\n", style.bold(&run.to_string()));
+    reasons.iter().for_each(|reason| text.push_str(&format!("    {}\n", clean(reason))));
+    text
+}
+
+pub(super) async fn upgrade(context: &Context, args: args::Upgrade) -> Result<Exit, Failure> {
+    let flow = context.flow(&args.flow)?;
+    let hub = context.hub().await?;
+    let runs = match args.all {
+        true => parked_runs(&hub, &flow).await?,
+        false => args.runs,
+    };
+    let mut shown = output::Upgraded {
+        flow_id: flow.def().id.to_string(),
+        dry_run: args.dry_run,
+        differences: Vec::new(),
+        upgraded: Vec::new(),
+        unchanged: Vec::new(),
+        refused: Vec::new(),
+    };
+    let stranded = hub.check(&flow).await?.stranded;
+    let mut differences = BTreeSet::new();
+    let mut refusals: Vec<(RunId, Vec<String>)> = Vec::new();
+    for run in runs {
+        let view = hub.get(run).await?;
+        if view.flow_id != flow.def().id {
+            refusals.push((run, vec![format!("It is a run of the flow `{}`.", view.flow_id)]));
+            continue;
+        }
+        if view.document.as_deref() == flow.def().document.as_deref() {
+            shown.unchanged.push(run.into());
+            continue;
+        }
+        if let Some(document) = &view.document
+            && let Ok(old) = Flow::from_document(document, hub.tools())
+        {
+            differences.extend(compare_defs(old.def(), flow.def()));
+        }
+        let known = stranded.iter().find(|stranded| stranded.run_id == run);
+        let refused = match known {
+            Some(stranded) => Some(stranded.reasons.clone()),
+            None if view.status != RunStatus::Waiting => {
+                Some(vec![format!("It is {}, not parked.", view.status)])
+            }
+            None if args.dry_run => None,
+            None => refused(hub.upgrade(run, &flow).await)?,
+        };
+        match refused {
+            Some(reasons) => refusals.push((run, reasons)),
+            None => shown.upgraded.push(run.into()),
+        }
+    }
+    shown.differences = differences.into_iter().collect();
+    shown.refused = refusals
+        .iter()
+        .map(|(run, reasons)| Refused { run_id: (*run).into(), reasons: reasons.clone() })
+        .collect();
+    context.terminal.result(&shown, |style| {
+        let mut text = String::new();
+        for difference in &shown.differences {
+            text.push_str(&format!("  {}\n", clean(difference)));
+        }
+        let what = if args.dry_run { "would be upgraded" } else { "upgraded" };
+        text.push_str(&format!(
+            "{} {what}; {} with this very document already, {} refused\n",
+            many(shown.upgraded.len(), "run"),
+            shown.unchanged.len(),
+            refusals.len()
+        ));
+        for (run, reasons) in &refusals {
+            text.push_str(&refusal(*run, reasons, style));
+        }
+        text
+    })?;
+    Ok(if refusals.is_empty() { Exit::Done } else { Exit::Failed })
+}
+
+/// Why a run was not moved, where that is its own affair.
+fn refused(moved: dynamic_flow::Result<()>) -> Result<Option<Vec<String>>, Error> {
+    match moved {
+        Ok(()) => Ok(None),
+        Err(error) if error.kind() == ErrorKind::FlowIncompatible => {
+            Ok(Some(error.reasons().to_vec()))
+        }
+        Err(error) if error.kind() == ErrorKind::RunBusy => {
+            Ok(Some(vec![error.message().to_owned()]))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn parked_runs(hub: &PersistenceHub, flow: &Flow) -> Result<Vec<RunId>, Error> {
+    let filter = Filter {
+        flow_id: Some(flow.def().id.clone()),
+        status: RunStatus::ALL.into_iter().filter(|status| !status.is_final()).collect(),
+        ..Filter::default()
+    };
+    let mut runs = Vec::new();
+    let mut after = None;
+    loop {
+        let page = hub.query(&filter, after, PAGE).await?;
+        runs.extend(page.items.iter().map(|run| run.id));
+        after = page.next;
+        if after.is_none() {
+            return Ok(runs);
+        }
+    }
+}
+
+pub(super) fn diagram(context: &Context, args: &args::Diagram) -> Result<Exit, Failure> {
+    let flow = context.flow(&args.flow)?;
+    let (format, text) = match args.format {
+        DiagramFormat::Mermaid => ("mermaid", mermaid(flow.def(), &[])),
+        DiagramFormat::Dot => ("dot", dot(flow.def(), &[])),
+    };
+    let shown = output::Diagram { flow_id: flow.def().id.to_string(), format: format.into(), text };
+    context.terminal.result(&shown, |_| shown.text.clone())?;
+    Ok(Exit::Done)
+}
+
+pub(super) fn tools(context: &Context, args: &args::Tools) -> Result<Exit, Failure> {
+    let registry = context.tools()?;
+    let shown = output::Tools {
+        tools: registry
+            .specs()
+            .filter(|spec| args.tool.as_ref().is_none_or(|id| spec.id == id.as_str()))
+            .map(|spec| output::Tool {
+                id: spec.id.to_string(),
+                name: spec.name.clone(),
+                description: spec.description.clone(),
+                input: spec.input.as_value().clone(),
+                output: spec.output.as_value().clone(),
+                effect: spec.effect,
+                awaits_input: spec.awaits_input,
+            })
+            .collect(),
+    };
+    if let (Some(id), []) = (&args.tool, shown.tools.as_slice()) {
+        return Err(usage("there is no such tool; `dflow tools` lists those there are")
+            .with("tool", id)
+            .into());
+    }
+    let detailed = args.tool.is_some();
+    context.terminal.result(&shown, |style| {
+        let mut text = String::new();
+        for tool in &shown.tools {
+            text.push_str(&format!("{}\n  {}\n", style.bold(&tool.id), tool.description));
+            if detailed {
+                for (name, schema) in [("input", &tool.input), ("output", &tool.output)] {
+                    text.push_str(&format!("\n{}\n{}\n", style.dim(name), pretty(schema)));
+                }
+            }
+        }
+        text
+    })?;
+    Ok(Exit::Done)
+}
+
+fn pretty(value: &Value) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default()
+}
+
+pub(super) fn schema(context: &Context, args: &args::Schema) -> Result<Exit, Failure> {
+    let schema = match args.of {
+        SchemaOf::Document => document_schema(),
+        SchemaOf::Output => output::schema(),
+    };
+    context.terminal.result(&schema, |_| pretty(&schema))?;
+    Ok(Exit::Done)
+}
+
+pub(super) fn completions(context: &Context, args: &args::Completions) -> Result<Exit, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut args::Args::command(), "dflow", &mut script);
+    let shown = output::Script {
+        shell: args.shell.to_string(),
+        script: String::from_utf8_lossy(&script).into_owned(),
+    };
+    context.terminal.result(&shown, |_| shown.script.clone())?;
+    Ok(Exit::Done)
+}

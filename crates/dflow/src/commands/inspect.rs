@@ -1,0 +1,178 @@
+//! `list` and `show`: what looks at runs and changes nothing.
+
+use comfy_table::{ContentArrangement, Table, presets::NOTHING};
+use dynamic_flow::{
+    Flow, Timestamp,
+    flow::{dot, mermaid},
+    hub::RunView,
+    store::{Cursor, Summary},
+};
+
+use crate::{
+    args::{List, Show, ShowFormat},
+    context::{Context, now},
+    failure::{Exit, Failure},
+    output::{self, ListItem},
+    render::{Style, clean, clean_line, outline, receipt, relative},
+    tree::tree,
+    words,
+};
+
+pub(super) async fn list(context: &Context, args: List) -> Result<Exit, Failure> {
+    let hub = context.hub().await?;
+    let filter = args.filter.resolve();
+    let page = hub.query(&filter, args.cursor.map(Cursor), args.limit.into()).await?;
+    let next_cursor = page.next.map(|cursor| cursor.0.to_string());
+    let shown = output::List {
+        items: page.items.iter().map(ListItem::from).collect(),
+        next_cursor: next_cursor.clone(),
+    };
+    context.terminal.result(&shown, |_| match page.items.is_empty() {
+        true => String::new(),
+        false => table(&page.items),
+    })?;
+    if page.items.is_empty() {
+        context.terminal.note("No runs.");
+    }
+    if let Some(cursor) = next_cursor {
+        context.terminal.note(&format!("There are more: --cursor {cursor}"));
+    }
+    Ok(Exit::Done)
+}
+
+fn table(runs: &[Summary]) -> String {
+    let now = now();
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(["RUN", "FLOW", "STATUS", "WAITS FOR", "EXPIRES", "CREATED", "METADATA"]);
+    for run in runs {
+        let waits: Vec<String> =
+            run.waits.iter().map(|wait| clean_line(wait.tool_id.as_str())).collect();
+        let expires: Option<Timestamp> = run.waits.iter().filter_map(|wait| wait.expires_at).min();
+        let metadata: Vec<String> = run
+            .metadata
+            .iter()
+            .map(|(name, value)| clean_line(&format!("{name}={}", words::spell(value))))
+            .collect();
+        table.add_row([
+            run.id.to_string(),
+            clean_line(run.flow_id.as_str()),
+            run.status.to_string(),
+            waits.join(", "),
+            expires.map(|at| relative(now, at)).unwrap_or_default(),
+            relative(now, run.id.created_at()),
+            metadata.join(" "),
+        ]);
+    }
+    // A last column that is empty leaves blanks at the ends of lines.
+    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+pub(super) async fn show(context: &Context, args: Show) -> Result<Exit, Failure> {
+    let hub = context.hub().await?;
+    let view = hub.get(args.run).await?;
+    let flow = match &view.document {
+        // A document that this version can't read any more is shown without its diagram.
+        Some(document) => Flow::from_document(document, hub.tools()).ok(),
+        None => None,
+    };
+    let drawn = |flow: &Flow| match args.format {
+        ShowFormat::Dot => dot(flow.def(), &view.positions),
+        ShowFormat::Tree | ShowFormat::Mermaid => mermaid(flow.def(), &view.positions),
+    };
+    let shown = output::Show::new(&view, flow.as_ref().map(drawn));
+    context.terminal.result(&shown, |style| match (args.format, &flow) {
+        (ShowFormat::Tree, _) => describe(&view, flow.as_ref(), style),
+        (_, Some(flow)) => drawn(flow),
+        (_, None) => String::new(),
+    })?;
+    if args.format != ShowFormat::Tree && flow.is_none() {
+        context.terminal.note("The flow is Rust code: there is no diagram of it here.");
+    }
+    Ok(Exit::Done)
+}
+
+fn describe(view: &RunView, flow: Option<&Flow>, style: Style) -> String {
+    let now = now();
+    let mut text = format!(
+        "{}  {}  {}\n\n",
+        style.status(view.status),
+        style.bold(&clean_line(view.flow_id.as_str())),
+        style.dim(&view.run_id.to_string()),
+    );
+    let at = |at: Timestamp| format!("{at} ({})", relative(now, at));
+    let mut row = |name: &str, value: &str| {
+        text.push_str(&format!("  {}  {value}\n", style.dim(&format!("{name:9}"))));
+    };
+    row("created", &at(view.created_at));
+    row("updated", &at(view.updated_at));
+    if let Some(due) = view.due_at.filter(|_| !view.status.is_final()) {
+        row("due", &at(due));
+    }
+    if let Some(owner) = &view.driven_by {
+        row("driven by", &clean_line(owner));
+    }
+    for (name, value) in &view.metadata {
+        row("metadata", &clean_line(&format!("{name}={}", words::spell(value))));
+    }
+    match flow {
+        Some(flow) => {
+            let drawn = tree(flow.def(), &view.positions, view.status, style);
+            section(&mut text, "flow", &drawn, style);
+        }
+        None if !view.positions.is_empty() => {
+            let positions: Vec<String> =
+                view.positions.iter().map(|it| clean_line(&it.to_string())).collect();
+            section(&mut text, "stands at", &positions.join("\n"), style);
+        }
+        None => {}
+    }
+    for wait in &view.waits {
+        let title = format!("open wait {}", clean_line(wait.id.as_str()));
+        let mut body = format!("{}\n", clean(&wait.prompt));
+        if let Some(shown) = &wait.shown {
+            body.push_str(&outline(shown, 2));
+        }
+        body.push_str(&match wait.expires_at {
+            Some(end) => format!("expires {}\n", at(end)),
+            None => "never expires\n".to_owned(),
+        });
+        section(&mut text, &title, &body, style);
+    }
+    if !view.receipts.is_empty() {
+        let mut lines: Vec<String> = view.receipts.iter().map(receipt).collect();
+        if view.earlier_receipts > 0 {
+            lines.insert(0, format!("({} earlier ones)", view.earlier_receipts));
+        }
+        section(&mut text, "receipts", &lines.join("\n"), style);
+    }
+    if let Some(ended) = &view.ended {
+        section(&mut text, "ended", &why(ended), style);
+    }
+    if let Some(output) = &view.output {
+        section(&mut text, "output", &outline(output, 0), style);
+    }
+    text
+}
+
+fn section(text: &mut String, title: &str, body: &str, style: Style) {
+    text.push_str(&format!("\n  {}\n", style.dim(title)));
+    for line in body.lines() {
+        text.push_str(&format!("    {line}\n"));
+    }
+}
+
+fn why(ended: &dynamic_flow::engine::Ended) -> String {
+    use dynamic_flow::engine::Ended;
+    match ended {
+        Ended::Rejected { position, .. } => format!("{position} said no"),
+        Ended::Failed(failure) => {
+            clean_line(&format!("{}: {} ({})", failure.position, failure.message, failure.code))
+        }
+        Ended::Cancelled { by, reason } => {
+            let by = by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+            let reason = reason.as_ref().map(|it| format!(": {it}")).unwrap_or_default();
+            clean_line(&format!("cancelled{by}{reason}"))
+        }
+    }
+}

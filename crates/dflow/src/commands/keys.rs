@@ -1,0 +1,95 @@
+//! `keygen` and `rotate-keys`.
+
+use dynamic_flow::{Error, ErrorKind, codec::EncryptionKey, store::Cursor};
+
+use crate::{
+    args::RotateKeys,
+    context::Context,
+    failure::{Exit, Failure},
+    output,
+    progress::{EndSignals, spinner},
+    render::many,
+};
+
+pub(super) fn keygen(context: &Context) -> Result<Exit, Failure> {
+    let key = EncryptionKey::generate()?;
+    let shown = output::NewKey { key: key.expose().to_string(), key_id: key.id().to_string() };
+    context.terminal.result(&shown, |_| shown.key.clone())?;
+    if context.terminal.watched {
+        context.terminal.note(&format!(
+            "key {}: set it as FLOW_ENCRYPTION_KEY, and keep it: without it nothing opens again",
+            shown.key_id
+        ));
+    }
+    Ok(Exit::Done)
+}
+
+pub(super) async fn rotate(context: &Context, args: &RotateKeys) -> Result<Exit, Failure> {
+    if context.keyring()?.is_none() {
+        return Err(Error::new(
+            ErrorKind::InvalidConfig,
+            "there is no key to seal with: set FLOW_ENCRYPTION_KEY=NEW,OLD",
+        )
+        .into());
+    }
+    let hub = context.hub().await?;
+    let mut shown = output::Rotated::default();
+    let mut after = args.cursor.map(Cursor);
+    let bar = spinner(&context.terminal, "sealing anew");
+    let mut signals = EndSignals::catch();
+    let result = loop {
+        let page = tokio::select! {
+            page = hub.reseal(after, args.page.into()) => page,
+            () = signals.next() => break Ok(Exit::Interrupted),
+        };
+        let page = match page {
+            Ok(page) => page,
+            Err(error) => break Err(error),
+        };
+        shown.runs += page.runs;
+        shown.resealed += page.resealed;
+        shown.busy += page.busy;
+        shown.failed += page.failed;
+        let looked_at = many(shown.runs, "run");
+        bar.set_message(format!("{looked_at} looked at, {} sealed anew", shown.resealed));
+        after = page.next;
+        if after.is_none() {
+            break Ok(if shown.failed > 0 { Exit::State } else { Exit::Done });
+        }
+    };
+    bar.finish_and_clear();
+    shown.next_cursor = after.map(|cursor| cursor.0.to_string());
+    let go_on = || {
+        let cursor = shown.next_cursor.as_deref()?;
+        Some(context.command(&["rotate-keys", "--cursor", cursor]))
+    };
+    let exit = match result {
+        Ok(exit) => exit,
+        Err(error) => {
+            if let Some(command) = go_on() {
+                context.terminal.note(&format!("To go on where it stopped:  {command}"));
+            }
+            return Err(error.into());
+        }
+    };
+    context.terminal.result(&shown, |style| {
+        let mut text = format!("{}, {} sealed anew\n", many(shown.runs, "run"), shown.resealed);
+        if shown.busy > 0 {
+            text.push_str(&format!(
+                "{} being driven: they are sealed anew at their next commit; run this again\n",
+                shown.busy
+            ));
+        }
+        if shown.failed > 0 {
+            let what = style.red(&format!("{} opened with no key at hand", shown.failed));
+            text.push_str(&format!(
+                "{what}: add the key they were sealed with; --verbose names them\n"
+            ));
+        }
+        if let Some(command) = go_on() {
+            text.push_str(&format!("stopped; to go on:  {command}\n"));
+        }
+        text
+    })?;
+    Ok(exit)
+}

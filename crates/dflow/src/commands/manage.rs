@@ -1,0 +1,191 @@
+//! `reissue`, `cancel`, `cleanup` and `work`: what looks after runs.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use dynamic_flow::{
+    Error, ErrorKind, WaitId,
+    hub::{Cleaned, Cleanup, HubEvent},
+};
+use inquire::Confirm;
+
+use crate::{
+    args,
+    context::{Context, GRACE, now},
+    failure::{Exit, Failure},
+    output,
+    progress::{self, EndSignals},
+    render::{clean_line, many, outline},
+};
+
+pub(super) async fn reissue(context: &Context, args: args::Reissue) -> Result<Exit, Failure> {
+    let hub = context.hub().await?;
+    let wait: WaitId = match args.wait {
+        Some(wait) => wait.as_str().into(),
+        None => {
+            let view = hub.get(args.run).await?;
+            match view.waits.as_slice() {
+                [wait] => wait.id.clone(),
+                [] => {
+                    let message = format!("the run has no open wait: it is {}", view.status);
+                    return Err(Error::new(ErrorKind::InvalidState, message)
+                        .with_run(args.run)
+                        .into());
+                }
+                several => {
+                    let ids: Vec<_> = several.iter().map(|wait| wait.id.as_str()).collect();
+                    return Err(Error::new(
+                        ErrorKind::InvalidArgument,
+                        format!("the run has several open waits; name one of: {}", ids.join(", ")),
+                    )
+                    .with_run(args.run)
+                    .into());
+                }
+            }
+        }
+    };
+    let key = hub.reissue(args.run, &wait).await?.expose();
+    let shown =
+        output::Reissued { run_id: args.run.into(), wait_id: wait.to_string(), key: key.clone() };
+    context.terminal.result(&shown, |style| {
+        let next = style.cyan(&context.command(&["resume", &key]));
+        let (name, then) = (style.dim("key "), style.dim("next"));
+        format!("  {name}  {key}\n  {then}  {next}\n")
+    })?;
+    Ok(Exit::Done)
+}
+
+pub(super) async fn cancel(context: &Context, args: args::Cancel) -> Result<Exit, Failure> {
+    let hub = context.hub().await?;
+    let status = hub.cancel(args.run, args.by, args.reason).await?;
+    let shown = output::Cancelled { run_id: args.run.into(), status: status.to_string() };
+    context.terminal.result(&shown, |style| {
+        let note = match status.is_final() {
+            true => "",
+            false => "  (its holder was told, and ends it)",
+        };
+        format!("{}  {}{note}\n", style.status(status), args.run)
+    })?;
+    Ok(Exit::Done)
+}
+
+pub(super) async fn cleanup(context: &Context, args: args::Cleanup) -> Result<Exit, Failure> {
+    let hub = context.hub().await?;
+    let mut which = Cleanup::new().filter(args.filter.resolve());
+    which.expired_only = args.expired;
+    which.older_than = args.older_than.map(|moment| moment.ago(now()));
+    which.all = args.all;
+    if context.terminal.interactive && !args.yes && !args.dry_run {
+        let found = hub.cleanup(&which.clone().dry_run()).await?.deleted_count;
+        if found == 0 {
+            context.terminal.note("Nothing to remove.");
+            return Ok(Exit::Done);
+        }
+        let question = format!("Remove {} for ever?", many(found, "run"));
+        let asked = tokio::task::spawn_blocking(move || {
+            Confirm::new(&question).with_default(false).prompt_skippable()
+        });
+        if !matches!(asked.await, Ok(Ok(Some(true)))) {
+            context.terminal.note("Nothing was removed.");
+            return Err(Failure::Told(Exit::Interrupted));
+        }
+    }
+    which.dry_run = args.dry_run;
+    let Cleaned { deleted_count, deleted, errors } = hub.cleanup(&which).await?;
+    let failed = !errors.is_empty();
+    let shown = output::Cleaned {
+        dry_run: args.dry_run,
+        deleted_count,
+        deleted: deleted.iter().copied().map(Into::into).collect(),
+        errors: errors
+            .iter()
+            .map(|error| output::CleanupError {
+                run_id: error.run_id.into(),
+                message: error.message.clone(),
+            })
+            .collect(),
+    };
+    context.terminal.result(&shown, |style| {
+        let mut text = String::new();
+        if args.dry_run {
+            deleted.iter().for_each(|run| text.push_str(&format!("{run}\n")));
+        }
+        let what = if args.dry_run { "would be removed" } else { "removed" };
+        text.push_str(&format!("{} {what}\n", many(deleted_count, "run")));
+        for error in &errors {
+            let message = clean_line(&error.message);
+            text.push_str(&format!("{}  {}  {message}\n", style.red("failed"), error.run_id));
+        }
+        text
+    })?;
+    Ok(if failed { Exit::State } else { Exit::Done })
+}
+
+pub(super) async fn work(context: &Context, args: &args::Work) -> Result<Exit, Failure> {
+    let hub = context.hub().await?;
+    let (driven, skipped) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let count = {
+        let (driven, skipped) = (driven.clone(), skipped.clone());
+        move |event: &HubEvent| match event {
+            HubEvent::RunStopped { .. } => {
+                driven.fetch_add(1, Ordering::Relaxed);
+            }
+            HubEvent::RunSkipped { .. } => {
+                skipped.fetch_add(1, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+    };
+    let reporter = tokio::spawn(progress::report(context.terminal, hub.events(), count));
+    let mut signals = EndSignals::catch();
+    if !args.once {
+        context.terminal.note("Working; Ctrl-C ends it.");
+    }
+    let working = async {
+        match args.once {
+            true => hub.work_once().await.map(Some),
+            false => hub.work().await.map(|()| None),
+        }
+    };
+    let mut working = std::pin::pin!(working);
+    let worked = tokio::select! {
+        worked = &mut working => worked,
+        () = signals.next() => {
+            context.terminal.note("Stopping after the steps at hand; Ctrl-C again to stop at once.");
+            let ended = async {
+                let (_, worked) = tokio::join!(hub.shutdown(GRACE), &mut working);
+                worked
+            };
+            tokio::select! {
+                worked = ended => worked,
+                () = tokio::time::sleep(GRACE) => Ok(None),
+                () = signals.next() => Ok(None),
+            }
+        }
+    };
+    // What was told up to now is counted before the result is printed.
+    tokio::task::yield_now().await;
+    reporter.abort();
+    let shown = match worked? {
+        Some(worked) => output::Worked {
+            driven: worked.driven,
+            skipped: worked.skipped,
+            purged: Some(worked.purged),
+        },
+        None => output::Worked {
+            driven: driven.load(Ordering::Relaxed),
+            skipped: skipped.load(Ordering::Relaxed),
+            purged: None,
+        },
+    };
+    context.terminal.result(&shown, |_| {
+        let value = serde_json::to_value(&shown).unwrap_or_default();
+        match args.once {
+            true => outline(&value, 0),
+            false => String::new(),
+        }
+    })?;
+    Ok(Exit::Done)
+}

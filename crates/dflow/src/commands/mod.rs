@@ -1,0 +1,77 @@
+//! What each subcommand does.
+
+mod doctor;
+mod flows;
+mod inspect;
+mod keys;
+mod manage;
+mod run;
+
+use std::{
+    fs,
+    io::{self, Read as _},
+};
+
+use dynamic_flow::{Error, ErrorKind, Result};
+use serde_json::Value;
+
+use crate::{
+    args::Command,
+    context::Context,
+    failure::{Exit, Failure, usage},
+};
+
+/// Does what was asked for.
+pub(crate) async fn perform(context: &Context, command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Run(args) => run::run(context, args).await,
+        Command::Resume(args) => run::resume(context, args.given).await,
+        Command::Answer(args) => run::answer(context, args.given).await,
+        Command::Retry(args) => run::retry(context, args.run).await,
+        Command::List(args) => inspect::list(context, args).await,
+        Command::Show(args) => inspect::show(context, args).await,
+        Command::Reissue(args) => manage::reissue(context, args).await,
+        Command::Cancel(args) => manage::cancel(context, args).await,
+        Command::Cleanup(args) => manage::cleanup(context, args).await,
+        Command::Work(args) => manage::work(context, &args).await,
+        Command::Keygen(_) => keys::keygen(context),
+        Command::RotateKeys(args) => keys::rotate(context, &args).await,
+        Command::Check(args) => flows::check(context, &args).await,
+        Command::Upgrade(args) => flows::upgrade(context, args).await,
+        Command::Diagram(args) => flows::diagram(context, &args),
+        Command::Tools(args) => flows::tools(context, &args),
+        Command::Schema(args) => flows::schema(context, &args),
+        Command::Completions(args) => flows::completions(context, &args),
+        Command::Doctor(_) => doctor::doctor(context).await,
+    }
+}
+
+/// Reads JSON as it was given: itself, `@FILE`, or `-` for standard input.
+fn read_json(given: &str) -> Result<Value> {
+    let (text, from) = match given {
+        "-" => (read_stdin()?, "standard input".to_owned()),
+        given => match given.strip_prefix('@') {
+            Some(path) => {
+                let text = fs::read_to_string(path).map_err(|error| {
+                    usage(format!("the input can't be read: {error}")).with("path", path)
+                })?;
+                (text, path.to_owned())
+            }
+            None => (given.to_owned(), "--input".to_owned()),
+        },
+    };
+    serde_json::from_str(&text).map_err(|error| {
+        Error::new(ErrorKind::InputValidationError, "the input is no JSON")
+            .with("in", from)
+            .with("at", format!("{}:{}", error.line(), error.column()))
+    })
+}
+
+fn read_stdin() -> Result<String> {
+    let mut text = String::new();
+    io::stdin()
+        .lock()
+        .read_to_string(&mut text)
+        .map_err(|error| usage(format!("standard input can't be read: {error}")))?;
+    Ok(text)
+}

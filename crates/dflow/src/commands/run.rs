@@ -1,0 +1,348 @@
+//! `run`, `resume`, `answer` and `retry`: what drives runs or answers them.
+
+use std::env;
+
+use dynamic_flow::{
+    Answer, Error, ErrorKind, RunId, Schema, SuspensionKey,
+    hub::{Outcome, PersistenceHub, RunOptions, SuspendedWait, Suspension},
+    store::Filter,
+};
+use serde_json::Value;
+
+use super::{read_json, read_stdin};
+use crate::{
+    args::{Given, Run},
+    ask::{self, InTerminal},
+    context::{Context, now},
+    failure::{Exit, Failure, problem, usage},
+    output::{self, RunError, RunResult},
+    progress::{self, Driven},
+    render::{Style, clean, clean_line, outline, receipt, relative},
+    terminal::{say, to_json},
+};
+
+type Result<T = Exit, E = Failure> = std::result::Result<T, E>;
+
+pub(super) async fn run(context: &Context, args: Run) -> Result {
+    let flow = context.flow(&args.flow)?;
+    let input = match args.input.input {
+        Some(given) => read_json(&given)?,
+        None if context.terminal.interactive && !takes_null(&flow.def().input) => {
+            let def = flow.def();
+            let name = if def.name.is_empty() { def.id.as_str() } else { &def.name };
+            let heading = context.terminal.err.bold(&clean_line(name));
+            say(&format!("\n{heading}\n{}", clean(&def.description)));
+            ask_for(context, def.input.clone()).await?
+        }
+        None => Value::Null,
+    };
+    let hub = context.hub().await?;
+    let is_first = context.keyring()?.is_none() && is_empty(&hub).await?;
+    let mut options = RunOptions::new();
+    for (name, value) in args.metadata {
+        options = options.metadata(name, value);
+    }
+    let handle = hub.register(&flow)?;
+    let driven = progress::drive(&context.terminal, &hub, handle.run_with(input, options)).await;
+    if is_first && stores(&driven) {
+        warn_of_plaintext(context);
+    }
+    match driven {
+        Driven::Ended(result) => finish(context, result),
+        Driven::Interrupted(run) => {
+            let kept = match run {
+                Some(run) => hub.get(run).await.is_ok(),
+                None => false,
+            };
+            let run = run.filter(|_| kept);
+            let message = match kept {
+                true => "interrupted; the run is kept and goes on with the next worker",
+                false => "interrupted before anything was kept; run it again",
+            };
+            Ok(interrupted(context, message, run))
+        }
+    }
+}
+
+pub(super) async fn resume(context: &Context, args: Given) -> Result {
+    let (hub, key, answer) = prepare(context, args).await?;
+    let run = key.run_id();
+    let work = hub.resume(&key, answer);
+    match progress::drive(&context.terminal, &hub, work).await {
+        Driven::Ended(result) => finish(context, result),
+        Driven::Interrupted(_) => {
+            let message = "interrupted; if the answer was accepted it is kept, and the run goes on \
+                           with the next worker";
+            Ok(interrupted(context, message, Some(run)))
+        }
+    }
+}
+
+pub(super) async fn answer(context: &Context, args: Given) -> Result {
+    let (hub, key, answer) = prepare(context, args).await?;
+    let accepted = hub.answer(&key, answer).await?;
+    let shown = output::Accepted {
+        status: "accepted",
+        run_id: accepted.run_id.into(),
+        run_status: accepted.status.to_string(),
+        repeated: accepted.repeated,
+        receipt: (&accepted.receipt).into(),
+    };
+    context.terminal.result(&shown, |style| {
+        let what = if accepted.repeated { "accepted before" } else { "accepted" };
+        format!(
+            "{}  {}\n  {}\n  run {} is {}\n",
+            style.green("✓"),
+            style.bold(what),
+            receipt(&accepted.receipt),
+            accepted.run_id,
+            style.status(accepted.status),
+        )
+    })?;
+    if !accepted.repeated {
+        let next = context.command(&["work", "--once"]);
+        context.terminal.note(&format!("A worker goes on with it; or now:  {next}"));
+    }
+    Ok(Exit::Done)
+}
+
+pub(super) async fn retry(context: &Context, run: RunId) -> Result {
+    let hub = context.hub().await?;
+    match progress::drive(&context.terminal, &hub, hub.retry(run)).await {
+        Driven::Ended(result) => finish(context, result),
+        Driven::Interrupted(_) => {
+            let message = "interrupted; the run is kept and goes on with the next worker";
+            Ok(interrupted(context, message, Some(run)))
+        }
+    }
+}
+
+/// Brings together what answers a wait: asks for what was not given.
+async fn prepare(
+    context: &Context,
+    args: Given,
+) -> Result<(PersistenceHub, SuspensionKey, Answer)> {
+    let from_stdin = args.key.as_deref() == Some("-");
+    if from_stdin && args.input.input.as_deref() == Some("-") {
+        return Err(usage("key and input can't both come from standard input").into());
+    }
+    let key = match args.key {
+        Some(_) if from_stdin => read_stdin()?,
+        Some(key) => key,
+        None => env::var("DFLOW_KEY").map_err(|_| {
+            usage("no key is given: as an argument, as - on standard input, or in DFLOW_KEY")
+        })?,
+    };
+    let key: SuspensionKey = key.parse().map_err(Failure::from)?;
+    let input = args.input.input.as_deref().map(read_json).transpose()?;
+    let hub = context.hub().await?;
+    let input = match input {
+        Some(input) => input,
+        None if context.terminal.interactive => {
+            let wait = hub.question(&key).await?;
+            show_question(&wait, context.terminal.err);
+            ask_for(context, wait.schema).await?
+        }
+        None => {
+            // Whoever has a wrong key hears that first.
+            hub.question(&key).await?;
+            return Err(usage(
+                "no input is given, and there is no terminal to ask in: use --input",
+            )
+            .into());
+        }
+    };
+    let answer = Answer { input, by: args.by, request_id: args.request_id };
+    Ok((hub, key, answer))
+}
+
+fn takes_null(schema: &Schema) -> bool {
+    schema.validate(&Value::Null).is_ok()
+}
+
+/// Asks for a value in the terminal, on a thread that may block.
+async fn ask_for(context: &Context, schema: Schema) -> Result<Value> {
+    let style = context.terminal.err;
+    let asked =
+        tokio::task::spawn_blocking(move || ask::interview(&mut InTerminal::new(style), &schema));
+    match asked.await {
+        Ok(Ok(value)) => {
+            say("");
+            Ok(value)
+        }
+        Ok(Err(ask::Stopped)) => {
+            context.terminal.note("Nothing was sent; everything is as it was.");
+            Err(Failure::Told(Exit::Interrupted))
+        }
+        Err(error) => Err(usage(format!("the questions could not be asked: {error}")).into()),
+    }
+}
+
+fn show_question(wait: &SuspendedWait, style: Style) {
+    let mut text = format!("\n{}\n", style.bold(&clean(&wait.prompt)));
+    if let Some(shown) = &wait.shown {
+        text.push_str(&format!("\n{}", outline(shown, 2)));
+    }
+    if let Some(at) = wait.expires_at {
+        let expires = format!("expires {} ({at})", relative(now(), at));
+        text.push_str(&format!("\n{}\n", style.dim(&expires)));
+    }
+    say(&text);
+    say("");
+}
+
+async fn is_empty(hub: &PersistenceHub) -> Result<bool> {
+    Ok(hub.query(&Filter::default(), None, 1).await?.items.is_empty())
+}
+
+/// Whether a run left something in the store.
+fn stores(driven: &Driven<Outcome>) -> bool {
+    match driven {
+        Driven::Ended(Ok(_)) | Driven::Interrupted(_) => true,
+        Driven::Ended(Err(error)) => is_of_the_run(error),
+    }
+}
+
+/// Said once for each store: with its first run.
+fn warn_of_plaintext(context: &Context) {
+    let message = "runs are stored unsealed: whoever reads the store reads them; to seal new \
+                   stores, set FLOW_ENCRYPTION_KEY (`dflow keygen` makes a key)";
+    if context.terminal.json {
+        let notice = output::NoticeText { kind: "Plaintext", message: message.into() };
+        say(&to_json(&output::Notice { notice }));
+    } else {
+        say(&format!("{} {message}\n", context.terminal.err.yellow("note:")));
+    }
+}
+
+fn interrupted(context: &Context, message: &'static str, run: Option<RunId>) -> Exit {
+    if context.terminal.json {
+        let mut error = Error::new(ErrorKind::ShuttingDown, message);
+        if let Some(run) = run {
+            error = error.with_run(run);
+        }
+        say(&to_json(&problem(&error)));
+        return Exit::Interrupted;
+    }
+    say(&context.terminal.err.yellow(message));
+    if let Some(run) = run {
+        say(&format!("  run   {run}\n  next  {}", context.command(&["work", "--once"])));
+    }
+    Exit::Interrupted
+}
+
+/// Whether an error says how a run ended, and not that something could not be done.
+fn is_of_the_run(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::RunFailed | ErrorKind::RunExpired | ErrorKind::RunCancelled)
+}
+
+/// Prints what a run came to.
+fn finish(context: &Context, result: dynamic_flow::Result<Outcome>) -> Result {
+    let outcome = match result {
+        Ok(outcome) => outcome,
+        Err(error) => return failed(context, error),
+    };
+    let printed = context.terminal.result(&RunResult::from(&outcome), |style| match &outcome {
+        Outcome::Completed(done) => {
+            let head =
+                format!("{}  {}", style.green("✓ completed"), style.dim(&done.run_id.to_string()));
+            format!("{head}\n\n{}", outline(&done.output, 2))
+        }
+        Outcome::Rejected(rejection) => format!(
+            "{}  {}\n\n  {} said no.\n",
+            style.yellow("✗ rejected"),
+            style.dim(&rejection.run_id.to_string()),
+            clean_line(&rejection.step.to_string()),
+        ),
+        Outcome::Suspended(parked) => suspended(context, parked, style),
+    });
+    match (printed, &outcome) {
+        (Err(Failure::Output(error)), Outcome::Suspended(parked)) => {
+            // The key is gone, the run is not.
+            say(&format!("error: the result could not be written: {error}"));
+            say(&format!(
+                "  a new key:  {}",
+                context.command(&["reissue", &parked.run_id.to_string()])
+            ));
+            Err(Failure::Told(Exit::State))
+        }
+        (Err(failure), _) => Err(failure),
+        (Ok(()), Outcome::Completed(_)) => Ok(Exit::Done),
+        (Ok(()), Outcome::Suspended(_)) => Ok(Exit::Suspended),
+        (Ok(()), Outcome::Rejected(_)) => Ok(Exit::Rejected),
+    }
+}
+
+fn suspended(context: &Context, parked: &Suspension, style: Style) -> String {
+    let now = now();
+    let mut text = format!(
+        "{}  {}  {}\n",
+        style.yellow("⏸ suspended"),
+        style.bold(&clean_line(parked.flow_id.as_str())),
+        style.dim(&parked.run_id.to_string()),
+    );
+    for wait in &parked.waits {
+        text.push_str(&format!("\n  {}\n", style.bold(&clean(&wait.prompt).replace('\n', "\n  "))));
+        if let Some(shown) = &wait.shown {
+            text.push_str(&format!("\n{}", outline(shown, 4)));
+        }
+        text.push('\n');
+        let mut row = |name: &str, value: &str| {
+            text.push_str(&format!("  {}  {value}\n", style.dim(&format!("{name:7}"))));
+        };
+        if let Some(at) = wait.expires_at {
+            row("expires", &format!("{} ({at})", relative(now, at)));
+        }
+        match &wait.key {
+            Some(key) => {
+                let key = key.expose();
+                row("key", &key);
+                row("next", &style.cyan(&context.command(&["resume", &key])));
+            }
+            None => {
+                let (run, wait) = (parked.run_id.to_string(), wait.id.as_str());
+                row("wait", &clean_line(wait));
+                row("new key", &style.cyan(&context.command(&["reissue", &run, wait])));
+            }
+        }
+    }
+    if let (true, Some(at)) = (parked.waits.is_empty(), parked.resumes_at) {
+        let next = style.cyan(&context.command(&["work"]));
+        text.push_str(&format!("\n  It sleeps and goes on {} ({at}).\n", relative(now, at)));
+        text.push_str(&format!("  {}  {next}\n", style.dim("next   ")));
+    }
+    text
+}
+
+/// Prints that a run failed; any other error is the command's own.
+fn failed(context: &Context, error: Error) -> Result {
+    let (true, Some(run)) = (is_of_the_run(&error), error.run_id()) else {
+        return Err(error.into());
+    };
+    let step = error.context_value("step").map(str::to_owned);
+    let shown = RunResult::Failed {
+        run_id: run.into(),
+        error: RunError {
+            kind: error.kind().to_string(),
+            message: error.message().to_owned(),
+            step: step.clone(),
+            code: error.context_value("code").map(str::to_owned),
+        },
+    };
+    context.terminal.result(&shown, |style| {
+        let what = match error.kind() {
+            ErrorKind::RunExpired => "✗ expired",
+            ErrorKind::RunCancelled => "✗ cancelled",
+            _ => "✗ failed",
+        };
+        let mut text = format!("{}  {}\n\n", style.red(what), style.dim(&run.to_string()));
+        let at = step.map(|step| format!("{}: ", clean_line(&step))).unwrap_or_default();
+        text.push_str(&format!("  {at}{}\n", clean_line(error.message())));
+        if error.kind() != ErrorKind::RunCancelled {
+            let next = context.command(&["retry", &run.to_string()]);
+            text.push_str(&format!("\n  {}  {}\n", style.dim("again"), style.cyan(&next)));
+        }
+        text
+    })?;
+    Ok(Exit::Failed)
+}

@@ -1,0 +1,265 @@
+//! `dflow.toml`: the settings of the process that runs flows. Powers (hosts, secrets, keys) come
+//! from here, never from a document or a store.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use dynamic_flow::{
+    Error, ErrorKind, Result, codec::Compression, engine::runner::Durability, hub::HubOptions,
+    tool::HostRule,
+};
+use serde::{Deserialize, Deserializer, de};
+
+use crate::words;
+
+/// The file that is read where it is there and no other is named.
+pub(crate) const DEFAULT_PATH: &str = "dflow.toml";
+
+/// All settings, as they stand in the file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) store: StoreSection,
+    pub(crate) hub: HubSection,
+    pub(crate) http: HttpSection,
+    pub(crate) keys: KeysSection,
+}
+
+/// `[store]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct StoreSection {
+    /// Where runs are kept, unless `--store` or `DFLOW_STORE` says another place.
+    pub(crate) url: Option<String>,
+}
+
+/// `[hub]`: what is not said is as in the library.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct HubSection {
+    default_timeout: Option<Time>,
+    cleanup_interval: Option<Time>,
+    retry_delay: Option<Time>,
+    retention: Option<Retention>,
+    lease: Option<Time>,
+    linger: Option<Time>,
+    poll_interval: Option<Time>,
+    max_retries: Option<u32>,
+    max_takeovers: Option<u32>,
+    max_input_size: Option<usize>,
+    concurrency: Option<usize>,
+    durability: Option<Durability>,
+    /// The largest state, in bytes of JSON.
+    pub(crate) max_state_size: Option<usize>,
+    compression: Option<CompressionName>,
+}
+
+/// `[http]`: what the `http` tool of documents may do. Nothing, unless it is said here.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct HttpSection {
+    /// The hosts that may be reached: `"api.example.com"`, `"*.example.com"`, or
+    /// `{ host = "localhost:8080", private = true }`.
+    pub(crate) allowed_hosts: Vec<HostRule>,
+    /// Whether all of them may have addresses of this machine and its networks.
+    pub(crate) allow_private: bool,
+    /// The largest body of a response, in bytes.
+    pub(crate) max_body: Option<usize>,
+    /// Names under which documents may use secrets, and the environment variables that hold them.
+    pub(crate) secrets: BTreeMap<String, String>,
+}
+
+/// `[keys]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct KeysSection {
+    /// A file with the keyring, where `FLOW_ENCRYPTION_KEY` is not set.
+    pub(crate) file: Option<PathBuf>,
+    /// Whether nothing works without a key.
+    pub(crate) required: bool,
+}
+
+/// A duration as people write it.
+#[derive(Debug, Clone, Copy)]
+struct Time(Duration);
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        words::duration(&text).map(Self).map_err(de::Error::custom)
+    }
+}
+
+/// How long ended runs are kept.
+#[derive(Debug, Clone, Copy)]
+struct Retention(Option<Duration>);
+
+impl<'de> Deserialize<'de> for Retention {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == "forever" {
+            return Ok(Self(None));
+        }
+        words::duration(&text)
+            .map(|duration| Self(Some(duration)))
+            .map_err(|problem| de::Error::custom(format!("{problem}, or `forever`")))
+    }
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum CompressionName {
+    None,
+    Gzip,
+    Zstd,
+}
+
+impl Config {
+    /// Reads the file that is named, or the default one if it is there.
+    ///
+    /// # Errors
+    /// `InvalidConfig`, with line and column where the file is wrong.
+    pub(crate) fn read(named: Option<&Path>) -> Result<Self> {
+        let path = named.unwrap_or(Path::new(DEFAULT_PATH));
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => {
+                return Ok(Self::default());
+            }
+            Err(error) => {
+                return Err(Error::new(
+                    ErrorKind::InvalidConfig,
+                    format!("the settings can't be read: {error}"),
+                )
+                .with("path", path.display()));
+            }
+        };
+        Self::parse(&text).map_err(|error| error.with("path", path.display()))
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        toml::from_str(text).map_err(|error| {
+            let place = error.span().map(|span| {
+                let before = text.get(..span.start).unwrap_or(text);
+                let line = before.matches('\n').count() + 1;
+                let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+                format!("{line}:{column}")
+            });
+            let message = format!("the settings are wrong: {}", error.message().replace('\n', " "));
+            let error = Error::new(ErrorKind::InvalidConfig, message);
+            match place {
+                Some(place) => error.with("at", place),
+                None => error,
+            }
+        })
+    }
+}
+
+impl HubSection {
+    pub(crate) fn options(&self) -> HubOptions {
+        let mut options = HubOptions::default();
+        let durations = [
+            (&mut options.default_timeout, self.default_timeout),
+            (&mut options.cleanup_interval, self.cleanup_interval),
+            (&mut options.retry_delay, self.retry_delay),
+            (&mut options.lease, self.lease),
+            (&mut options.linger, self.linger),
+            (&mut options.poll_interval, self.poll_interval),
+        ];
+        for (option, said) in durations {
+            if let Some(Time(duration)) = said {
+                *option = duration;
+            }
+        }
+        if let Some(Retention(retention)) = self.retention {
+            options.retention = retention;
+        }
+        options.max_retries = self.max_retries.unwrap_or(options.max_retries);
+        options.max_takeovers = self.max_takeovers.unwrap_or(options.max_takeovers);
+        options.max_input_size = self.max_input_size.unwrap_or(options.max_input_size);
+        options.concurrency = self.concurrency.unwrap_or(options.concurrency);
+        options.durability = self.durability.unwrap_or(options.durability);
+        options
+    }
+
+    pub(crate) fn compression(&self) -> Option<Compression> {
+        self.compression.map(|name| match name {
+            CompressionName::None => Compression::None,
+            CompressionName::Gzip => Compression::Gzip,
+            CompressionName::Zstd => Compression::Zstd,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dynamic_flow::{codec::Codec, days, hours, minutes};
+
+    use super::*;
+
+    #[test]
+    fn settings_are_read_as_people_write_them() {
+        let config = Config::parse(
+            r#"
+            [store]
+            url = "sqlite:flows.db"
+            [hub]
+            default_timeout = "4h"
+            retention = "forever"
+            lease = "1m"
+            durability = "every_step"
+            max_input_size = 1000
+            compression = "zstd"
+            [http]
+            allowed_hosts = ["api.example.com", { host = "localhost:8080", private = true }]
+            secrets = { token = "API_TOKEN" }
+            [keys]
+            required = true
+            "#,
+        )
+        .unwrap();
+        assert_eq!(config.store.url.as_deref(), Some("sqlite:flows.db"));
+        let options = config.hub.options();
+        assert_eq!(options.default_timeout, hours(4));
+        assert_eq!(options.retention, None);
+        assert_eq!(options.lease, minutes(1));
+        assert_eq!(options.durability, Durability::EveryStep);
+        assert_eq!(options.max_input_size, 1000);
+        assert_eq!(options.cleanup_interval, HubOptions::default().cleanup_interval);
+        assert_eq!(config.http.secrets["token"], "API_TOKEN");
+        assert_eq!(config.http.allowed_hosts[1].to_string(), "localhost:8080");
+        assert!(config.keys.required);
+        let kept = Config::parse("[hub]\nretention = \"30d\"").unwrap();
+        assert_eq!(kept.hub.options().retention, Some(days(30)));
+    }
+
+    #[test]
+    fn the_settings_in_the_readme_are_settings() {
+        let readme = include_str!("../README.md");
+        let (_, rest) = readme.split_once("```toml\n").unwrap();
+        let (settings, _) = rest.split_once("```").unwrap();
+        let config = Config::parse(settings).unwrap();
+        // They are those that hold where nothing is said.
+        assert_eq!(config.hub.options(), HubOptions::default());
+        assert_eq!(config.hub.max_state_size, Some(Codec::DEFAULT_MAX_STATE_SIZE));
+        assert_eq!(config.hub.compression(), Some(Compression::default()));
+    }
+
+    #[test]
+    fn wrong_settings_are_refused_with_their_place() {
+        for (text, place) in [
+            ("[hub]\nlease = \"soon\"", "2:9"),
+            ("[hub]\nlaese = \"1m\"", "2:1"),
+            ("[hub]\n\nlease 1", "3:7"),
+            ("[hub]\nretention = \"-1d\"", "2:13"),
+        ] {
+            let error = Config::parse(text).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+            assert_eq!(error.context_value("at"), Some(place), "{error}");
+        }
+    }
+}

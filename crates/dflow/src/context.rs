@@ -1,0 +1,164 @@
+//! What is meant by the command line, the environment and the settings together.
+
+use std::{env, fs, path::Path, time::Duration};
+
+use dynamic_flow::{
+    Error, ErrorKind, Flow, Result, Timestamp,
+    clock::Clock,
+    codec::Keyring,
+    hub::PersistenceHub,
+    store::{self, DEFAULT_STORE, Filter, STORE_VARIABLE},
+    tool::ToolRegistry,
+};
+
+use crate::{
+    args::{Global, RunFilter},
+    config::Config,
+    failure::{Failure, usage},
+    terminal::Terminal,
+    tools,
+};
+
+/// How long a run that is being driven gets to come to its next step when the program shall end.
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
+
+/// Everything that commands share.
+pub(crate) struct Context {
+    pub(crate) terminal: Terminal,
+    pub(crate) config: Config,
+    store_url: String,
+    /// What must be typed again, because it was typed or set for this call.
+    repeated: Vec<String>,
+}
+
+impl Context {
+    /// Brings together what was said on the command line, in the environment and in the settings,
+    /// in this order.
+    pub(crate) fn resolve(global: Global) -> Result<Self> {
+        let config = Config::read(global.config.as_deref())?;
+        let said =
+            global.store.or_else(|| env::var(STORE_VARIABLE).ok().filter(|it| !it.is_empty()));
+        let mut repeated = Vec::new();
+        if let Some(path) = &global.config {
+            repeated.extend(["--config".to_owned(), path.display().to_string()]);
+        }
+        if let Some(url) = said.as_ref().filter(|url| *url != DEFAULT_STORE) {
+            repeated.extend(["--store".to_owned(), url.clone()]);
+        }
+        let store_url =
+            said.or_else(|| config.store.url.clone()).unwrap_or_else(|| DEFAULT_STORE.to_owned());
+        Ok(Self {
+            terminal: Terminal::new(global.json, global.verbose),
+            config,
+            store_url,
+            repeated,
+        })
+    }
+
+    /// The keys: of the environment, or of the file that the settings name.
+    pub(crate) fn keyring(&self) -> Result<Option<Keyring>> {
+        if let Some(keyring) = Keyring::from_env()? {
+            return Ok(Some(keyring));
+        }
+        let Some(path) = &self.config.keys.file else { return Ok(None) };
+        let at = |error: Error| error.with("path", path.display());
+        let text = fs::read_to_string(path).map_err(|error| {
+            at(Error::new(ErrorKind::InvalidConfig, format!("the keys can't be read: {error}")))
+        })?;
+        text.parse().map(Some).map_err(at)
+    }
+
+    /// Opens the store, and makes a hub over it.
+    pub(crate) async fn hub(&self) -> Result<PersistenceHub> {
+        let keyring = self.keyring()?;
+        let store = store::open(&self.store_url)?;
+        let mut builder =
+            PersistenceHub::builder(store).options(self.config.hub.options()).tools(self.tools()?);
+        if let Some(bytes) = self.config.hub.max_state_size {
+            builder = builder.max_state_size(bytes);
+        }
+        if let Some(compression) = self.config.hub.compression() {
+            builder = builder.compression(compression);
+        }
+        builder = match keyring {
+            Some(keyring) => builder.keyring(keyring),
+            // Left unsaid, the hub refuses with what to do.
+            None if self.config.keys.required => builder,
+            None => builder.plaintext(),
+        };
+        builder.build().await
+    }
+
+    /// The tools that documents may call.
+    pub(crate) fn tools(&self) -> Result<ToolRegistry> {
+        tools::registry(&self.config)
+    }
+
+    /// Reads a flow from its document.
+    pub(crate) fn flow(&self, path: &Path) -> Result<Flow, Failure> {
+        let text = fs::read_to_string(path).map_err(|error| {
+            usage(format!("the flow can't be read: {error}")).with("path", path.display())
+        })?;
+        let flow = Flow::from_document(&text, &self.tools()?);
+        flow.map_err(|error| Failure::Error(error, Some(path.to_owned())))
+    }
+
+    /// A command to type next, complete with what leads to the same store.
+    pub(crate) fn command(&self, words: &[&str]) -> String {
+        // The way this program was called finds it again, also where it is not installed.
+        let program = env::args_os().next().unwrap_or_else(|| "dflow".into());
+        let words = words.iter().map(|word| (*word).to_owned());
+        std::iter::once(program.to_string_lossy().into_owned())
+            .chain(words)
+            .chain(self.repeated.iter().cloned())
+            .map(|word| quoted(&word))
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@=,+%…".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// The time now.
+pub(crate) fn now() -> Timestamp {
+    dynamic_flow::SystemClock.now()
+}
+
+impl RunFilter {
+    /// The filter that was typed, as of now.
+    pub(crate) fn resolve(&self) -> Filter {
+        use dynamic_flow::engine::RunStatus;
+        let now = now();
+        Filter {
+            status: self.status.iter().filter_map(|name| RunStatus::from_name(name)).collect(),
+            flow_id: self.flow_id.as_ref().map(Into::into),
+            tool_id: self.tool.as_ref().map(Into::into),
+            metadata: self.meta.iter().cloned().collect(),
+            created_after: self.created_after.map(|moment| moment.ago(now)),
+            created_before: self.created_before.map(|moment| moment.ago(now)),
+            expires_after: self.expires_after.map(|moment| moment.ahead(now)),
+            expires_before: self.expires_before.map(|moment| moment.ahead(now)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_can_be_typed_as_it_is_shown() {
+        assert_eq!(quoted("df_Ab-9"), "df_Ab-9");
+        assert_eq!(quoted("sqlite:my flows.db"), "'sqlite:my flows.db'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted("a;b"), "'a;b'");
+        assert_eq!(quoted(""), "''");
+    }
+}

@@ -1,0 +1,75 @@
+//! What is printed on standard error.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::Receipt;
+
+/// What is printed on standard error when a command fails. Exit codes 2 to 5, and 1.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Failed {
+    pub(crate) error: Problem,
+}
+
+/// What went wrong.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Problem {
+    /// A name that stays: `SuspensionKeyNotFound`, `InputValidationError`, `InvalidFlow`, …
+    pub(crate) kind: String,
+    pub(crate) message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) run_id: Option<String>,
+    /// The things it happened to, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) context: BTreeMap<String, String>,
+    /// Everything in which an input does not fit its schema.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) violations: Vec<Violation>,
+    /// Everything that is wrong with a document.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) findings: Vec<Finding>,
+    /// Why a flow does not fit a parked run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) reasons: Vec<String>,
+    /// The receipt of what came first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) receipt: Option<Receipt>,
+}
+
+/// One way in which an input does not fit its schema.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Violation {
+    /// JSON pointer to the offending part; empty for the whole.
+    pub(crate) pointer: String,
+    pub(crate) message: String,
+}
+
+/// Something that is wrong with a document.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Finding {
+    /// The path of step ids.
+    pub(crate) path: String,
+    pub(crate) message: String,
+    /// From 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) line: Option<usize>,
+    /// From 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) column: Option<usize>,
+}
+
+/// What is worth knowing beside a result, on standard error.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Notice {
+    pub(crate) notice: NoticeText,
+}
+
+/// The text of a notice.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct NoticeText {
+    /// `Plaintext`: the store holds readable state, because there is no key.
+    pub(crate) kind: &'static str,
+    pub(crate) message: String,
+}

@@ -1,0 +1,188 @@
+//! What the commands print that look after runs, flows, keys and the store.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::Run;
+
+/// What `reissue` prints.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Reissued {
+    pub(crate) run_id: Run,
+    pub(crate) wait_id: String,
+    /// The new suspension key.
+    pub(crate) key: String,
+}
+
+/// What `cancel` prints.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Cancelled {
+    pub(crate) run_id: Run,
+    /// `cancelled`, or what the run is doing where its holder, who was told, is still at work.
+    pub(crate) status: String,
+}
+
+/// What `cleanup` prints.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Cleaned {
+    /// Whether it is only told what would be removed.
+    pub(crate) dry_run: bool,
+    pub(crate) deleted_count: usize,
+    pub(crate) deleted: Vec<Run>,
+    /// Those that could not be removed, and why.
+    pub(crate) errors: Vec<CleanupError>,
+}
+
+/// A run that could not be removed.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct CleanupError {
+    pub(crate) run_id: Run,
+    pub(crate) message: String,
+}
+
+/// What `work` prints when it ends.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+pub(crate) struct Worked {
+    /// How many runs were driven.
+    pub(crate) driven: usize,
+    /// How many could not be gone on with, and stay as they were.
+    pub(crate) skipped: usize,
+    /// How many ended runs were removed after their retention; null without `--once`.
+    pub(crate) purged: Option<usize>,
+}
+
+/// What `keygen` prints.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct NewKey {
+    /// 32 bytes in base64.
+    pub(crate) key: String,
+    /// Names the key without telling anything of it.
+    pub(crate) key_id: String,
+}
+
+/// What `rotate-keys` prints.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+pub(crate) struct Rotated {
+    /// How many runs were looked at.
+    pub(crate) runs: usize,
+    /// How many were sealed anew.
+    pub(crate) resealed: usize,
+    /// How many were being driven, and are sealed with the active key at their next commit.
+    pub(crate) busy: usize,
+    /// How many no key at hand opens.
+    pub(crate) failed: usize,
+    /// For `--cursor`; null when all were looked at.
+    pub(crate) next_cursor: Option<String>,
+}
+
+/// What `check` prints.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Checked {
+    pub(crate) flow_id: String,
+    /// How many runs of the flow have not ended.
+    pub(crate) runs: usize,
+    /// How many of them are runs of this very flow.
+    pub(crate) same: usize,
+    /// How many others can go on with it.
+    pub(crate) compatible: usize,
+    /// Those that can't.
+    pub(crate) stranded: Vec<Refused>,
+}
+
+/// A run that can't go on with a flow.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Refused {
+    pub(crate) run_id: Run,
+    pub(crate) reasons: Vec<String>,
+}
+
+/// What `upgrade` prints.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Upgraded {
+    pub(crate) flow_id: String,
+    pub(crate) dry_run: bool,
+    /// In what the newer flow differs, over all documents that the runs carry.
+    pub(crate) differences: Vec<String>,
+    /// What was moved, or would be.
+    pub(crate) upgraded: Vec<Run>,
+    /// What carries this very document already.
+    pub(crate) unchanged: Vec<Run>,
+    /// What can't be moved, and why.
+    pub(crate) refused: Vec<Refused>,
+}
+
+/// What `diagram` prints.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Diagram {
+    pub(crate) flow_id: String,
+    /// `mermaid` or `dot`.
+    pub(crate) format: String,
+    pub(crate) text: String,
+}
+
+/// What `tools` prints.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Tools {
+    pub(crate) tools: Vec<Tool>,
+}
+
+/// A tool that documents may call.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Tool {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) description: String,
+    /// What it takes: a JSON Schema.
+    pub(crate) input: Value,
+    /// What it gives: a JSON Schema.
+    pub(crate) output: Value,
+    /// Whether it changes the world outside.
+    pub(crate) effect: bool,
+    /// Whether it always suspends its run.
+    pub(crate) awaits_input: bool,
+}
+
+/// What `doctor` prints.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Report {
+    /// Whether nothing is broken; warnings do not count.
+    pub(crate) healthy: bool,
+    pub(crate) backend: String,
+    /// Without credentials.
+    pub(crate) location: String,
+    pub(crate) latency_ms: f64,
+    /// Whether what was acknowledged survives a power failure.
+    pub(crate) durable: bool,
+    /// Whether state is sealed.
+    pub(crate) encrypted: bool,
+    /// The ids of the keys at hand, the active one first.
+    pub(crate) key_ids: Vec<String>,
+    /// How many runs there are, by status.
+    pub(crate) runs: BTreeMap<String, usize>,
+    /// Whether the newest run can be opened; null where there is none.
+    pub(crate) newest: Option<Newest>,
+    /// The backends that this build has.
+    pub(crate) backends: Vec<String>,
+    /// What an operator should mend or know.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Whether the newest run can be opened.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Newest {
+    pub(crate) run_id: Run,
+    pub(crate) opens: bool,
+    /// Why it does not open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) problem: Option<String>,
+}
+
+/// What `completions` prints.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Script {
+    pub(crate) shell: String,
+    pub(crate) script: String,
+}

@@ -1,0 +1,236 @@
+//! Text for people: colours, times, values, receipts.
+
+use std::fmt::Write as _;
+
+use dynamic_flow::{Receipt, Timestamp, engine::RunStatus, wait::Closed};
+use serde_json::Value;
+
+/// Whether and how text is coloured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Style {
+    coloured: bool,
+}
+
+impl Style {
+    pub(crate) fn new(coloured: bool) -> Self {
+        Self { coloured }
+    }
+
+    pub(crate) fn plain() -> Self {
+        Self::new(false)
+    }
+
+    fn paint(self, code: &str, text: &str) -> String {
+        if self.coloured { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    pub(crate) fn bold(self, text: &str) -> String {
+        self.paint("1", text)
+    }
+
+    pub(crate) fn dim(self, text: &str) -> String {
+        self.paint("2", text)
+    }
+
+    pub(crate) fn red(self, text: &str) -> String {
+        self.paint("1;31", text)
+    }
+
+    pub(crate) fn green(self, text: &str) -> String {
+        self.paint("1;32", text)
+    }
+
+    pub(crate) fn yellow(self, text: &str) -> String {
+        self.paint("1;33", text)
+    }
+
+    pub(crate) fn cyan(self, text: &str) -> String {
+        self.paint("36", text)
+    }
+
+    pub(crate) fn status(self, status: RunStatus) -> String {
+        let text = status.as_str();
+        match status {
+            RunStatus::Waiting => self.yellow(text),
+            RunStatus::Ready | RunStatus::Running => self.cyan(text),
+            RunStatus::Completed => self.green(text),
+            RunStatus::Failed | RunStatus::Expired => self.red(text),
+            _ => self.dim(text),
+        }
+    }
+}
+
+/// Text that comes from a flow or a store, made harmless for a terminal: what would move the
+/// cursor, change colours or turn the writing direction is spelt out.
+pub(crate) fn clean(text: &str) -> String {
+    let harmful = |c: char| {
+        (c.is_control() && c != '\n' && c != '\t')
+            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(harmful) {
+        return text.to_owned();
+    }
+    text.chars().fold(String::with_capacity(text.len()), |mut cleaned, c| {
+        if harmful(c) {
+            cleaned.extend(c.escape_unicode());
+        } else {
+            cleaned.push(c);
+        }
+        cleaned
+    })
+}
+
+/// `clean`, on one line.
+pub(crate) fn clean_line(text: &str) -> String {
+    clean(text).replace(['\n', '\t'], " ")
+}
+
+/// How far away a time is: `in 4 h`, `3 d ago`.
+pub(crate) fn relative(now: Timestamp, at: Timestamp) -> String {
+    let (ahead, behind) = (now.until(at), at.until(now));
+    let text = |seconds: u64| match seconds {
+        0..=89 => format!("{seconds} s"),
+        90..=5_399 => format!("{} min", (seconds + 30) / 60),
+        5_400..=129_599 => format!("{} h", (seconds + 1_800) / 3_600),
+        _ => format!("{} d", (seconds + 43_200) / 86_400),
+    };
+    if ahead.is_zero() {
+        format!("{} ago", text(behind.as_secs()))
+    } else {
+        // Rounded up: what was set to four hours a millisecond ago is in four hours.
+        format!("in {}", text(ahead.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)))
+    }
+}
+
+/// A value as an outline, each line indented by so many spaces.
+pub(crate) fn outline(value: &Value, indent: usize) -> String {
+    let mut text = String::new();
+    write_outline(value, indent, &mut text);
+    text
+}
+
+fn write_outline(value: &Value, indent: usize, text: &mut String) {
+    let pad = " ".repeat(indent);
+    match value {
+        Value::Object(fields) if !fields.is_empty() => {
+            let width = fields.iter().filter(|(_, value)| inline(value).is_some());
+            let width = width.map(|(name, _)| name.chars().count()).max().unwrap_or(0).min(24);
+            for (name, value) in fields {
+                let name = clean_line(name);
+                match inline(value) {
+                    Some(value) => writeln!(text, "{pad}{name:width$}  {value}").ok(),
+                    None => {
+                        writeln!(text, "{pad}{name}").ok();
+                        write_outline(value, indent + 2, text);
+                        None
+                    }
+                };
+            }
+        }
+        Value::Array(items) if !items.is_empty() && inline(value).is_none() => {
+            for item in items {
+                match inline(item) {
+                    Some(item) => writeln!(text, "{pad}- {item}").ok(),
+                    None => {
+                        let mut inner = String::new();
+                        write_outline(item, indent + 2, &mut inner);
+                        // The first line of the item stands beside its dash.
+                        writeln!(text, "{pad}- {}", inner.trim()).ok()
+                    }
+                };
+            }
+        }
+        Value::String(long) if long.contains('\n') => {
+            for line in clean(long).lines() {
+                writeln!(text, "{pad}{line}").ok();
+            }
+        }
+        value => {
+            writeln!(text, "{pad}{}", inline(value).unwrap_or_default()).ok();
+        }
+    }
+}
+
+/// A value on one line, where it fits there.
+fn inline(value: &Value) -> Option<String> {
+    match value {
+        Value::Object(fields) => fields.is_empty().then(|| "{}".into()),
+        Value::String(text) if text.contains('\n') => None,
+        Value::String(text) => Some(clean_line(text)),
+        Value::Array(items) => {
+            let simple = items.iter().all(|item| !item.is_object() && !item.is_array());
+            let items = simple.then(|| items.iter().map(inline).collect::<Option<Vec<_>>>());
+            let line = items.flatten()?.join(", ");
+            (line.chars().count() <= 60).then(|| if line.is_empty() { "[]".into() } else { line })
+        }
+        other => Some(other.to_string()),
+    }
+}
+
+/// So many things.
+pub(crate) fn many(count: usize, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
+/// A receipt in a sentence.
+pub(crate) fn receipt(receipt: &Receipt) -> String {
+    let what = match receipt.closed {
+        Closed::Answered => "answered",
+        Closed::Defaulted => "took its default",
+        Closed::TimedOut => "timed out",
+        Closed::Cancelled => "was cancelled",
+        Closed::Superseded => "was passed over by the flow",
+    };
+    let by = receipt.by.as_ref().map(|by| format!(" by {}", clean_line(by))).unwrap_or_default();
+    let request = receipt.request_id.as_ref();
+    let request = request.map(|id| format!(" (request {})", clean_line(id))).unwrap_or_default();
+    format!("{} {what}{by} at {}{request}", clean_line(receipt.wait_id.as_str()), receipt.at)
+}
+
+#[cfg(test)]
+mod tests {
+    use dynamic_flow::{days, hours, minutes, seconds};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn nothing_from_a_flow_reaches_the_terminal_as_a_command() {
+        assert_eq!(clean("plain\nétude\t1"), "plain\nétude\t1");
+        assert_eq!(clean("\x1b[2J\u{202e}\u{7}"), "\\u{1b}[2J\\u{202e}\\u{7}");
+        let shown = outline(&json!({ "a\x1b[1m": "b\x1b[1m", "c": ["\x1b[1m"] }), 2);
+        assert!(!shown.contains('\x1b'), "{shown}");
+    }
+
+    #[test]
+    fn times_are_told_as_distances() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        assert_eq!(relative(now, now.after(hours(4))), "in 4 h");
+        assert_eq!(relative(now, now.after(hours(4)).before(seconds(1))), "in 4 h");
+        assert_eq!(relative(now, now.after(minutes(5))), "in 5 min");
+        assert_eq!(relative(now, now.before(days(3))), "3 d ago");
+        assert_eq!(relative(now, now), "0 s ago");
+    }
+
+    #[test]
+    fn a_value_is_an_outline() {
+        let value = json!({
+            "id": "PO-2048",
+            "items": [{ "name": "Probe", "quantity": 2 }, { "name": "Holder", "quantity": 4 }],
+            "note": "one\ntwo",
+            "tags": ["a", "b"],
+        });
+        assert_eq!(
+            outline(&value, 2),
+            "  id    PO-2048\n  items\n    - name      Probe\n      quantity  2\n    - name      Holder\n      quantity  4\n  note\n    one\n    two\n  tags  a, b\n"
+        );
+        assert_eq!(outline(&json!("text"), 0), "text\n");
+        assert_eq!(outline(&json!([]), 0), "[]\n");
+    }
+
+    #[test]
+    fn colours_are_left_out_where_they_are_not_wanted() {
+        assert_eq!(Style::plain().red("x"), "x");
+        assert_eq!(Style::new(true).red("x"), "\x1b[1;31mx\x1b[0m");
+    }
+}

@@ -1,0 +1,83 @@
+//! The two ways out: results on standard output, everything else on standard error.
+
+use std::{
+    env,
+    io::{self, IsTerminal as _, Write as _},
+};
+
+use serde::Serialize;
+
+use crate::{failure::Failure, render::Style};
+
+/// What standard output and standard error are, and how they are written to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terminal {
+    /// Whether results and errors are JSON.
+    pub(crate) json: bool,
+    /// Whether somebody can be asked.
+    pub(crate) interactive: bool,
+    /// Whether somebody watches standard error, where nothing else is written meanwhile.
+    pub(crate) watched: bool,
+    /// How results are coloured.
+    pub(crate) out: Style,
+    /// How everything else is coloured.
+    pub(crate) err: Style,
+}
+
+impl Terminal {
+    pub(crate) fn new(json: bool, verbose: bool) -> Self {
+        let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+        let dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let coloured = !json && !dumb && !set("NO_COLOR");
+        let (out, err) = (io::stdout().is_terminal(), io::stderr().is_terminal());
+        Self {
+            json,
+            interactive: !json && err && io::stdin().is_terminal(),
+            watched: !json && !verbose && err,
+            out: Style::new(coloured && out),
+            err: Style::new(coloured && err),
+        }
+    }
+
+    /// Prints a result: as JSON, or as text for people.
+    pub(crate) fn result<T: Serialize>(
+        &self,
+        value: &T,
+        text: impl FnOnce(Style) -> String,
+    ) -> Result<(), Failure> {
+        let mut text = if self.json { to_json(value) } else { text(self.out) };
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        self.print(&text)
+    }
+
+    /// Prints a result as it is.
+    pub(crate) fn print(&self, text: &str) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            // Whoever reads has seen enough; what was done is done.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            result => result.map_err(Failure::Output),
+        }
+    }
+
+    /// Says something to whoever watches; nothing where results are JSON.
+    pub(crate) fn note(&self, text: &str) {
+        if !self.json {
+            say(text);
+        }
+    }
+}
+
+/// Writes a line to standard error; where that is closed there is nobody to tell.
+pub(crate) fn say(text: &str) {
+    let mut err = io::stderr().lock();
+    writeln!(err, "{}", text.trim_end()).ok();
+}
+
+/// A value of the contract as one line of JSON.
+pub(crate) fn to_json<T: Serialize>(value: &T) -> String {
+    // The types of the contract have no maps with other keys than texts, and nothing else can fail.
+    serde_json::to_string(value).unwrap_or_default()
+}

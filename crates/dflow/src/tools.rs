@@ -1,0 +1,35 @@
+//! The tools that documents may call, with the powers that the settings give them.
+
+use std::{env, sync::Arc};
+
+use dynamic_flow::{
+    Error, ErrorKind, Result,
+    tool::{HttpPolicy, HttpTool, Secret, SetTool, TemplateTool, ToolRegistry},
+};
+
+use crate::config::{Config, HttpSection};
+
+/// The tools of this program.
+pub(crate) fn registry(config: &Config) -> Result<ToolRegistry> {
+    let mut registry = ToolRegistry::new();
+    registry.add(Arc::new(HttpTool::new(policy(&config.http)?)?))?;
+    registry.add(Arc::new(SetTool::new()))?;
+    registry.add(Arc::new(TemplateTool::new()?))?;
+    Ok(registry)
+}
+
+fn policy(section: &HttpSection) -> Result<HttpPolicy> {
+    let mut policy = HttpPolicy::default();
+    policy.allowed_hosts.clone_from(&section.allowed_hosts);
+    policy.allow_private = section.allow_private;
+    policy.max_body = section.max_body.unwrap_or(policy.max_body);
+    for (name, variable) in &section.secrets {
+        let value = env::var(variable).map_err(|_| {
+            Error::new(ErrorKind::InvalidConfig, "the environment variable of a secret is not set")
+                .with("secret", name)
+                .with("variable", variable)
+        })?;
+        policy.secrets.insert(name.clone(), Secret::new(value));
+    }
+    Ok(policy)
+}

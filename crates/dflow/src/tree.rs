@@ -1,0 +1,133 @@
+//! A flow as an indented tree, with the steps at which a run stands marked.
+
+use std::fmt::Write as _;
+
+use dynamic_flow::{
+    Position,
+    engine::RunStatus,
+    flow::{Body, BodyName, FlowDef, Step},
+};
+
+use crate::render::{Style, clean_line};
+
+/// Draws a flow; `positions` are marked by what the run is doing there.
+pub(crate) fn tree(
+    def: &FlowDef,
+    positions: &[Position],
+    status: RunStatus,
+    style: Style,
+) -> String {
+    let mark = match status {
+        RunStatus::Waiting => style.yellow("◀ waits here"),
+        RunStatus::Ready | RunStatus::Running => style.cyan("◀ is here"),
+        RunStatus::Rejected => style.yellow("◀ said no"),
+        RunStatus::Failed | RunStatus::Expired => style.red("◀ failed here"),
+        _ => style.dim("◀ ended here"),
+    };
+    let marked = positions.iter().map(Position::steps).collect();
+    let mut drawer = Drawer { marked, mark, style, text: String::new() };
+    let id = clean_line(def.id.as_str());
+    writeln!(drawer.text, "{}", style.bold(&id)).ok();
+    drawer.body(&def.body, "", "");
+    drawer.text
+}
+
+struct Drawer {
+    marked: Vec<String>,
+    mark: String,
+    style: Style,
+    text: String,
+}
+
+impl Drawer {
+    fn body(&mut self, body: &Body, path: &str, indent: &str) {
+        for (index, step) in body.iter().enumerate() {
+            self.step(step, path, indent, index + 1 == body.len());
+        }
+    }
+
+    fn step(&mut self, step: &Step, parent: &str, indent: &str, last: bool) {
+        let (branch, below) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+        let path = match parent {
+            "" => step.id.to_string(),
+            parent => format!("{parent}/{}", step.id),
+        };
+        let kind = match step.kind.tool() {
+            Some(tool) if tool.id != step.id.as_str() => {
+                format!("{} {}", step.kind.name(), tool.id)
+            }
+            _ => step.kind.name().to_owned(),
+        };
+        let kind = self.style.dim(&format!("({})", clean_line(&kind)));
+        let id = clean_line(step.id.as_str());
+        let mark = match self.marked.contains(&path) {
+            true => format!("  {}", self.mark),
+            false => String::new(),
+        };
+        writeln!(self.text, "{indent}{branch}{id} {kind}{mark}").ok();
+        let indent = format!("{indent}{below}");
+        let bodies = step.kind.bodies();
+        let count = bodies.len();
+        for (index, (name, body)) in bodies.into_iter().enumerate() {
+            let title = match name {
+                BodyName::Main => None,
+                BodyName::Handler => Some("on error".to_owned()),
+                BodyName::Arm(arm) => Some(format!("case {}", clean_line(&arm))),
+                BodyName::Otherwise => Some("otherwise".to_owned()),
+            };
+            let Some(title) = title else {
+                self.body(body, &path, &indent);
+                continue;
+            };
+            let last = index + 1 == count;
+            let (branch, below) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+            writeln!(self.text, "{indent}{branch}{}", self.style.dim(&title)).ok();
+            self.body(body, &path, &format!("{indent}{below}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dynamic_flow::{Flow, tool::ToolRegistry};
+
+    use super::*;
+
+    #[test]
+    fn the_step_at_which_a_run_stands_is_marked() {
+        let document = "
+flow: review
+steps:
+  - id: first
+    succeed: 1
+  - id: route
+    switch:
+      on: \"${ value > 0 ? 'yes' : 'no' }\"
+      cases:
+        yes:
+          - id: ask
+            await_input: { preset: confirmation, prompt: Sure? }
+        no:
+          - id: stop
+            succeed: null
+  - id: last
+    succeed: 2
+";
+        let flow = Flow::from_document(document, &ToolRegistry::new()).unwrap();
+        let at = Position::default().join("route".into(), 1).join("ask".into(), 1);
+        let drawn = tree(flow.def(), &[at], RunStatus::Waiting, Style::plain());
+        assert_eq!(
+            drawn,
+            "\
+review
+├─ first (succeed)
+├─ route (switch)
+│  ├─ case no
+│  │  └─ stop (succeed)
+│  └─ case yes
+│     └─ ask (await_input)  ◀ waits here
+└─ last (succeed)
+"
+        );
+    }
+}

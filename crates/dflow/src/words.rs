@@ -1,0 +1,153 @@
+//! Words on the command line and in the settings: times, durations, metadata.
+
+use std::time::Duration;
+
+use dynamic_flow::{Scalar, Timestamp};
+use jiff::{Span, SpanRelativeTo};
+
+/// A name with a value, as in `--meta department=radiology`.
+pub(crate) type Pair = (String, Scalar);
+
+/// A point in time, or one relative to now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    At(Timestamp),
+    Relative(Duration),
+}
+
+impl Moment {
+    /// The point in time, where a duration means so long ago.
+    pub(crate) fn ago(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(at) => at,
+            Self::Relative(duration) => now.before(duration),
+        }
+    }
+
+    /// The point in time, where a duration means so long from now.
+    pub(crate) fn ahead(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(at) => at,
+            Self::Relative(duration) => now.after(duration),
+        }
+    }
+}
+
+pub(crate) fn moment(text: &str) -> Result<Moment, String> {
+    if let Ok(at) = text.parse() {
+        return Ok(Moment::At(at));
+    }
+    duration(text).map(Moment::Relative).map_err(|_| {
+        "neither an RFC 3339 time (2026-11-23T08:00:00Z) nor a duration (90s, 2h, 3d)".into()
+    })
+}
+
+/// Reads a duration such as `90s`, `1h 30m`, `3d` or `PT4H`; a day is 24 hours.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let unreadable = || format!("{text:?} is no duration; one is 90s, 4h, 7d or PT4H");
+    let span: Span = text.trim().parse().map_err(|_| unreadable())?;
+    let duration =
+        span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| unreadable())?;
+    Duration::try_from(duration).map_err(|_| format!("{text:?} is negative; a duration is not"))
+}
+
+/// Reads `NAME=VALUE`: `true`, `1` and `1.5` are typed, everything else is a text; so is what
+/// stands in double quotes.
+pub(crate) fn pair(text: &str) -> Result<Pair, String> {
+    let (name, value) = text
+        .split_once('=')
+        .filter(|(name, _)| !name.is_empty())
+        .ok_or("write it as NAME=VALUE, such as department=radiology")?;
+    Ok((name.into(), scalar(value)))
+}
+
+fn scalar(text: &str) -> Scalar {
+    let quoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    if let Some(quoted) = quoted {
+        return Scalar::Text(quoted.into());
+    }
+    if let Ok(value) = text.parse() {
+        return Scalar::Bool(value);
+    }
+    if let Ok(value) = text.parse() {
+        return Scalar::Int(value);
+    }
+    // `inf`, `nan` and `infinity` are words.
+    let looks_like_number = text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c))
+        && text.contains(|c: char| c.is_ascii_digit());
+    match text.parse::<f64>() {
+        Ok(value) if looks_like_number && value.is_finite() => Scalar::Float(value),
+        _ => Scalar::Text(text.into()),
+    }
+}
+
+/// Spells a value so that it can be typed as it is shown: of another type it would be another value.
+pub(crate) fn spell(value: &Scalar) -> String {
+    match value {
+        Scalar::Float(number) => format!("{number:?}"),
+        Scalar::Text(text) if scalar(text) != *value => format!("\"{text}\""),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dynamic_flow::{days, hours, minutes, seconds};
+
+    use super::*;
+
+    #[test]
+    fn metadata_is_typed_as_it_looks() {
+        for (text, value) in [
+            ("a=true", Scalar::Bool(true)),
+            ("a=1", Scalar::Int(1)),
+            ("a=-7", Scalar::Int(-7)),
+            ("a=1.5", Scalar::Float(1.5)),
+            ("a=1e3", Scalar::Float(1000.0)),
+            ("a=True", Scalar::Text("True".into())),
+            ("a=", Scalar::Text(String::new())),
+            ("a=\"1\"", Scalar::Text("1".into())),
+            ("a=x=y", Scalar::Text("x=y".into())),
+            ("a=inf", Scalar::Text("inf".into())),
+            ("a=-infinity", Scalar::Text("-infinity".into())),
+            ("a=1e999", Scalar::Text("1e999".into())),
+            ("a=2026-11-23", Scalar::Text("2026-11-23".into())),
+        ] {
+            assert_eq!(pair(text).unwrap(), ("a".to_owned(), value), "{text}");
+        }
+        assert!(pair("department").is_err());
+        assert!(pair("=x").is_err());
+    }
+
+    #[test]
+    fn metadata_is_shown_as_it_is_typed() {
+        for text in ["true", "\"true\"", "1", "1.0", "\"1\"", "6301.5", "radiology", ""] {
+            assert_eq!(spell(&scalar(text)), text);
+        }
+    }
+
+    #[test]
+    fn a_moment_is_a_time_or_a_duration() {
+        let now = Timestamp::from_millis(1_000_000_000_000);
+        assert_eq!(moment("2h").unwrap().ago(now), now.before(hours(2)));
+        assert_eq!(moment("2h").unwrap().ahead(now), now.after(hours(2)));
+        let at: Timestamp = "2026-11-23T08:00:00Z".parse().unwrap();
+        assert_eq!(moment("2026-11-23T08:00:00Z").unwrap().ahead(now), at);
+        assert_eq!(moment("2026-11-23T09:00:00+01:00").unwrap().ago(now), at);
+        for wrong in ["", "soon", "2", "-2h", "2026-11-23", "3 parsecs"] {
+            assert!(moment(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        assert_eq!(duration("90s").unwrap(), seconds(90));
+        assert_eq!(duration("1h 30m").unwrap(), minutes(90));
+        assert_eq!(duration("1h30m").unwrap(), minutes(90));
+        assert_eq!(duration("3d").unwrap(), days(3));
+        assert_eq!(duration("PT4H").unwrap(), hours(4));
+        assert_eq!(duration("250ms").unwrap(), Duration::from_millis(250));
+        assert!(duration("1 month").is_err());
+        assert!(duration("-1s").unwrap_err().contains("negative"));
+    }
+}

@@ -1,0 +1,161 @@
+//! `check`, `upgrade`, `diagram`, `tools`, `schema` and `completions`.
+
+use dynamic_flow::Schema;
+use serde_json::{Value, json};
+
+use crate::support::{Place, examples, on_each_store, text};
+
+const OLD: &str = "
+flow: greet
+steps:
+  - id: ask
+    await_input: { preset: text, prompt: Name? }
+  - id: greet
+    set: 'Hello {{ value.text }}'
+";
+/// A step more, after the wait.
+const LONGER: &str = "
+flow: greet
+steps:
+  - id: ask
+    await_input: { preset: text, prompt: Name? }
+  - id: greet
+    set: 'Hello {{ value.text }}'
+  - id: shout
+    set: '{{ value | upper }}'
+";
+/// Without the step at which runs wait.
+const OTHER: &str = "
+flow: greet
+steps:
+  - id: greet
+    set: Hello
+";
+
+#[test]
+fn a_check_tells_whom_a_deploy_would_strand() {
+    on_each_store(|place| {
+        let run = text(&place.run(10, OLD)["run_id"]);
+        let check =
+            |document: &str, code| place.json(code, &["check", place.write("new.yaml", document)]);
+        let same = check(OLD, 0);
+        assert_eq!((&same["runs"], &same["same"]), (&json!(1), &json!(1)));
+        let longer = check(LONGER, 0);
+        assert_eq!((&longer["compatible"], &longer["stranded"]), (&json!(1), &json!([])));
+        let other = check(OTHER, 1);
+        assert_eq!(other["stranded"][0]["run_id"], json!(run));
+        assert!(text(&other["stranded"][0]["reasons"][0]).contains("ask"), "{other}");
+        let told = place.call(&["check", "new.yaml"]);
+        assert_eq!(told.code, 1);
+        assert!(told.out.contains(&run) && told.out.contains("1 stranded"), "{told:?}");
+        assert_eq!(
+            place.error(2, &["check", place.write("bad.yaml", "flow: x")])["kind"],
+            "InvalidFlow"
+        );
+    });
+}
+
+#[test]
+fn an_upgrade_compares_first_and_moves_what_can_be_moved() {
+    on_each_store(|place| {
+        let parked = place.run(10, OLD);
+        let (run, key) = (text(&parked["run_id"]), text(&parked["waits"][0]["key"]));
+        place.write("longer.yaml", LONGER);
+        place.write("other.yaml", OTHER);
+
+        let refused = place.json(1, &["upgrade", "other.yaml", "--all"]);
+        assert_eq!(refused["refused"][0]["run_id"], json!(run));
+        let dry = place.json(0, &["upgrade", "longer.yaml", &run, "--dry-run"]);
+        assert_eq!(dry["upgraded"], json!([run]));
+        assert!(dry["differences"].to_string().contains("shout"), "{dry}");
+        let again = place.json(0, &["upgrade", "longer.yaml", &run, "--dry-run"]);
+        assert_eq!(again["upgraded"], json!([run]), "a dry run moves nothing");
+
+        let moved = place.json(0, &["upgrade", "longer.yaml", "--all"]);
+        assert_eq!(moved["upgraded"], json!([run]));
+        let done = place.json(0, &["upgrade", "longer.yaml", "--all"]);
+        assert_eq!((&done["upgraded"], &done["unchanged"]), (&json!([]), &json!([run])));
+        let resumed = place.json(0, &["resume", &key, "--input", r#"{"text": "Ada"}"#]);
+        assert_eq!(resumed["output"], "HELLO ADA");
+    });
+}
+
+#[test]
+fn an_upgrade_names_its_runs() {
+    let place = Place::file();
+    let flow = place.write("flow.yaml", OLD);
+    assert_eq!(place.error(2, &["upgrade", flow])["kind"], "InvalidArgument");
+    let (purchase, _) = place.park();
+    let refused = place.json(1, &["upgrade", flow, &purchase]);
+    assert!(
+        refused["refused"][0]["reasons"].to_string().contains("purchase-approval"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_flow_is_drawn() {
+    let place = Place::file();
+    let flow = examples().join("purchase-approval.yaml");
+    let flow = flow.to_str().unwrap();
+    let drawn = place.json(0, &["diagram", flow]);
+    assert_eq!(
+        (&drawn["flow_id"], &drawn["format"]),
+        (&json!("purchase-approval"), &json!("mermaid"))
+    );
+    assert!(text(&drawn["text"]).contains("manager-approval"));
+    assert!(place.call(&["diagram", flow, "--format", "dot"]).out.starts_with("digraph"));
+    assert!(!place.folder.path().join("flows").exists(), "no store is made for a drawing");
+}
+
+#[test]
+fn the_tools_of_documents_are_told_with_their_schemas() {
+    let place = Place::file();
+    let tools = place.json(0, &["tools"]);
+    let ids: Vec<&Value> = tools["tools"].as_array().unwrap().iter().map(|it| &it["id"]).collect();
+    assert_eq!(ids, ["http", "set", "template"]);
+    for tool in tools["tools"].as_array().unwrap() {
+        Schema::new(tool["input"].clone()).unwrap();
+        Schema::new(tool["output"].clone()).unwrap();
+        assert!(!text(&tool["description"]).is_empty());
+    }
+    let told = place.call(&["tools", "http"]);
+    assert!(told.out.contains("\"properties\"") && !told.out.contains("template"), "{told:?}");
+    assert_eq!(place.error(2, &["tools", "carrier-pigeon"])["kind"], "InvalidArgument");
+}
+
+#[test]
+fn what_http_may_do_comes_from_the_settings_alone() {
+    let place = Place::file();
+    let document =
+        "flow: f\nsteps:\n  - id: call\n    call: http\n    with: { url: 'http://127.0.0.1:9/' }\n";
+    let refused = place.run(1, document);
+    assert_eq!(refused["error"]["code"], "http_refused");
+    place.write("dflow.toml", "[http]\nsecrets = { token = \"API_TOKEN\" }\n");
+    let error = place.error(2, &["list"]);
+    assert_eq!(error["context"]["variable"], "API_TOKEN");
+    place.write("dflow.toml", "[http]\nallowed_hosts = [\"a b\"]\n");
+    assert_eq!(place.error(2, &["list"])["kind"], "InvalidConfig");
+}
+
+#[test]
+fn the_schemas_are_schemas() {
+    let place = Place::file();
+    for of in ["document", "output"] {
+        let called = place.call(&["schema", of]);
+        assert_eq!(called.code, 0);
+        Schema::new(serde_json::from_str(&called.out).unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn shells_complete_every_subcommand() {
+    let place = Place::file();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let called = place.call(&["completions", shell]);
+        assert_eq!(called.code, 0);
+        assert!(called.out.contains("rotate-keys"), "{shell}");
+    }
+    place.json(0, &["completions", "bash"]);
+    assert_eq!(place.call(&["completions", "cmd"]).code, 2);
+}

@@ -1,0 +1,160 @@
+//! `list`, `show` and `doctor`.
+
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::support::{Place, YES, on_each_store, text};
+
+fn ids(list: &Value) -> Vec<String> {
+    list["items"].as_array().unwrap().iter().map(|item| text(&item["run_id"])).collect()
+}
+
+#[test]
+fn runs_are_listed_newest_first_and_page_by_page() {
+    on_each_store(|place| {
+        let mut runs: Vec<String> = (0..3).map(|_| place.park().0).collect();
+        runs.reverse();
+        assert_eq!(ids(&place.json(0, &["list"])), runs);
+        let first = place.json(0, &["list", "--limit", "2"]);
+        assert_eq!(ids(&first), runs[..2]);
+        let cursor = text(&first["next_cursor"]);
+        let second = place.json(0, &["list", "--limit", "2", "--cursor", &cursor]);
+        assert_eq!(ids(&second), runs[2..]);
+        assert_eq!(second["next_cursor"], Value::Null);
+        let told = place.call(&["list", "--limit", "2"]);
+        assert!(told.err.contains(&format!("--cursor {cursor}")), "{told:?}");
+        assert_eq!(told.out.lines().count(), 3);
+    });
+}
+
+#[test]
+fn every_filter_narrows_the_list() {
+    on_each_store(|place| {
+        let (waiting, _) = place.park();
+        let (done, key) = place.park();
+        place.json(0, &["resume", &key, "--input", YES]);
+        let asleep = text(&place.run(10, "flow: nap\nsteps:\n  - id: s\n    wait: 2h\n")["run_id"]);
+        let cases: [(&[&str], &[&str]); 15] = [
+            (&["--status", "completed"], &[&done]),
+            (&["--status", "completed,waiting"], &[&asleep, &done, &waiting]),
+            (&["--status", "failed"], &[]),
+            (&["--flow", "nap"], &[&asleep]),
+            (&["--tool", "manager-approval"], &[&waiting]),
+            (&["--tool", "nobody"], &[]),
+            // What the wait says of itself goes with it.
+            (&["--meta", "department=radiology"], &[&waiting]),
+            (&["--meta", "department=surgery"], &[]),
+            (&["--created-after", "1h"], &[&asleep, &done, &waiting]),
+            (&["--created-before", "1h"], &[]),
+            (&["--created-after", "2999-01-01T00:00:00Z"], &[]),
+            (&["--expires-before", "5h"], &[&waiting]),
+            (&["--expires-before", "3h"], &[]),
+            (&["--expires-after", "3h"], &[&waiting]),
+            (&["--flow", "purchase-approval", "--status", "waiting"], &[&waiting]),
+        ];
+        for (filter, expected) in cases {
+            let list = place.json(0, &[&["list"], filter].concat());
+            assert_eq!(ids(&list), expected, "{filter:?}");
+        }
+    });
+}
+
+#[test]
+fn what_is_no_filter_is_a_usage_error() {
+    let place = Place::file();
+    for args in [
+        &["list", "--status", "sleeping"][..],
+        &["list", "--created-after", "soon"],
+        &["list", "--meta", "department"],
+        &["list", "--limit", "0"],
+        &["list", "--cursor", "nonsense"],
+        &["show", "nonsense"],
+    ] {
+        assert_eq!(place.error(2, args)["kind"], "InvalidArgument", "{args:?}");
+    }
+}
+
+#[test]
+fn an_empty_list_is_empty() {
+    let place = Place::file();
+    assert_eq!(place.json(0, &["list"]), json!({ "items": [], "next_cursor": null }));
+    let told = place.call(&["list"]);
+    assert_eq!((told.out.as_str(), told.err.as_str()), ("", "No runs.\n"));
+}
+
+#[test]
+fn whoever_has_seen_enough_of_a_list_does_no_harm() {
+    let place = Place::file();
+    place.park();
+    let mut child = Command::new(assert_cmd::cargo::cargo_bin!("dflow"))
+        .args(["list", "--json"])
+        .current_dir(place.folder.path())
+        .envs(&place.environment)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn a_parked_run_is_shown_with_its_place_and_question() {
+    on_each_store(|place| {
+        let (run, key) = place.park();
+        let shown = place.json(0, &["show", &run]);
+        assert_eq!(shown["status"], "waiting");
+        assert_eq!(shown["positions"], json!(["manager-approval"]));
+        assert_eq!(shown["waits"][0]["shown"]["id"], "PO-2048");
+        assert!(shown["waits"][0].get("key").is_none(), "nobody has the key any more");
+        assert!(text(&shown["diagram"]).starts_with("flowchart"));
+        assert!(!shown.to_string().contains(&key));
+        let told = place.call(&["show", &run]);
+        let marked: Vec<&str> =
+            told.out.lines().filter(|line| line.contains("waits here")).collect();
+        assert_eq!(marked.len(), 1);
+        assert!(marked[0].contains("manager-approval"), "{told:?}");
+        let dot = place.call(&["show", &run, "--format", "dot"]);
+        assert!(dot.out.starts_with("digraph"), "{dot:?}");
+    });
+}
+
+#[test]
+fn an_ended_run_is_shown_with_receipts_and_output() {
+    on_each_store(|place| {
+        let (run, key) = place.park();
+        place.json(0, &["resume", &key, "--input", YES, "--by", "jane"]);
+        let shown = place.json(0, &["show", &run]);
+        assert_eq!(shown["output"]["approved_by"], "Jane");
+        assert_eq!(shown["receipts"][0]["by"], "jane");
+        assert_eq!(shown["waits"], json!([]));
+        let told = place.call(&["show", &run]);
+        assert!(told.out.contains("answered by jane"), "{told:?}");
+    });
+}
+
+#[test]
+fn a_run_that_is_not_there_is_told() {
+    on_each_store(|place| {
+        let error = place.error(5, &["show", "01900000-0000-7000-8000-000000000000"]);
+        assert_eq!(error["kind"], "RunNotFound");
+    });
+}
+
+#[test]
+fn the_doctor_says_how_the_store_is() {
+    on_each_store(|place| {
+        let (run, _) = place.park();
+        let report = place.json(0, &["doctor"]);
+        assert_eq!(report["healthy"], true);
+        assert_eq!(report["encrypted"], false);
+        assert_eq!(report["runs"], json!({ "waiting": 1 }));
+        assert_eq!(report["newest"], json!({ "run_id": run, "opens": true }));
+        let backends = report["backends"].as_array().unwrap();
+        assert!(backends.contains(&json!("sqlite")) && backends.contains(&json!("file")));
+        assert!(report["warnings"].to_string().contains("unsealed"));
+    });
+}

@@ -1,0 +1,93 @@
+//! Ctrl-C: what was begun is kept, and goes on.
+#![cfg(unix)]
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpListener,
+    process::{Child, ChildStderr, Command, Stdio},
+};
+
+use crate::support::{Place, text};
+
+fn spawn(place: &Place, args: &[&str]) -> (Child, BufReader<ChildStderr>) {
+    let mut child = Command::new(assert_cmd::cargo::cargo_bin!("dflow"))
+        .args(args)
+        .current_dir(place.folder.path())
+        .env_remove("FLOW_ENCRYPTION_KEY")
+        .envs(&place.environment)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    (child, stderr)
+}
+
+/// What Ctrl-C sends.
+fn interrupt(child: &Child) {
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+/// Reads lines until one has that word.
+fn read_until(lines: &mut BufReader<ChildStderr>, word: &str) {
+    let mut line = String::new();
+    while !line.contains(word) {
+        line.clear();
+        assert_ne!(lines.read_line(&mut line).unwrap(), 0, "it ended without saying {word:?}");
+    }
+}
+
+#[test]
+fn a_run_that_is_interrupted_is_kept_and_goes_on_with_a_worker() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap();
+    let place = Place::file();
+    place.write(
+        "dflow.toml",
+        &format!(
+            "[hub]\ndurability = \"every_step\"\n\
+             [http]\nallowed_hosts = [{{ host = \"{host}\", private = true }}]\n"
+        ),
+    );
+    let flow = place.write(
+        "flow.yaml",
+        &format!(
+            "flow: f\nsteps:\n  - id: call\n    call: http\n    with: {{ url: 'http://{host}/' }}\n  \
+             - id: ask\n    await_input: {{ preset: confirmation, prompt: Sure? }}\n"
+        ),
+    );
+    let (child, mut stderr) = spawn(&place, &["run", flow]);
+    let (mut connection, _) = listener.accept().unwrap();
+    interrupt(&child);
+    read_until(&mut stderr, "stopping after the step at hand");
+    // The step at hand ends in its own time.
+    let response = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\
+                    Connection: close\r\n\r\n{}";
+    connection.write_all(response.as_bytes()).unwrap();
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{rest}");
+    assert!(output.stdout.is_empty());
+    assert!(rest.contains("the run is kept") && rest.contains(" work --once"), "{rest}");
+
+    let run = text(&place.json(0, &["list"])["items"][0]["run_id"]);
+    assert!(rest.contains(&run), "{rest}");
+    assert_eq!(place.status(&run), "ready");
+    // Nobody listens any more: were the call made again, it would fail.
+    drop((connection, listener));
+    assert_eq!(place.json(0, &["work", "--once"])["driven"], 1);
+    assert_eq!(place.status(&run), "waiting");
+}
+
+#[test]
+fn a_worker_that_is_interrupted_ends_well() {
+    let place = Place::file();
+    let (child, mut stderr) = spawn(&place, &["work"]);
+    read_until(&mut stderr, "Working");
+    interrupt(&child);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+}

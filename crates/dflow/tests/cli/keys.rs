@@ -1,0 +1,122 @@
+//! Encryption: `keygen`, `rotate-keys`, and stores with the wrong key or none.
+
+use serde_json::json;
+
+use crate::support::{Place, YES, on_each_store, text};
+
+fn key() -> String {
+    text(&Place::file().json(0, &["keygen"])["key"])
+}
+
+#[test]
+fn a_generated_key_is_printed_alone() {
+    let told = Place::file().call(&["keygen"]);
+    assert_eq!(told.out.trim().len(), 44, "{told:?}");
+    assert_eq!(told.err, "");
+    assert_ne!(told.out, Place::file().call(&["keygen"]).out);
+}
+
+#[test]
+fn a_key_that_is_not_32_bytes_is_refused() {
+    let mut place = Place::file();
+    for wrong in ["", "hunter2", "aHVudGVyMg==", &"ab".repeat(31)] {
+        place.set("FLOW_ENCRYPTION_KEY", wrong);
+        for args in [&["list"][..], &["doctor"], &["rotate-keys"]] {
+            let error = place.error(2, args);
+            assert_eq!(error["kind"], "InvalidConfig", "{wrong}");
+            assert!(text(&error["message"]).contains("32 bytes"), "{error}");
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_store_can_be_made_to_need_a_key() {
+    let mut place = Place::file();
+    place.write("dflow.toml", "[keys]\nrequired = true\n");
+    assert_eq!(place.error(2, &["list"])["kind"], "InvalidConfig");
+    place.write("key", &key());
+    place.write("dflow.toml", "[keys]\nrequired = true\nfile = \"key\"\n");
+    place.json(0, &["list"]);
+    assert_eq!(place.json(0, &["doctor"])["encrypted"], true);
+    place.set("FLOW_ENCRYPTION_KEY", "short");
+    assert_eq!(place.error(2, &["list"])["kind"], "InvalidConfig");
+}
+
+#[test]
+fn what_is_sealed_opens_with_its_key_alone() {
+    for store in ["file:flows", "sqlite:flows.db"] {
+        let mut place = Place::new(store);
+        let right = key();
+        place.set("FLOW_ENCRYPTION_KEY", &right);
+        let (run, suspension) = place.park();
+        let resume = ["resume", &suspension, "--input", YES];
+
+        place.unset("FLOW_ENCRYPTION_KEY");
+        let error = place.error(5, &resume);
+        assert_eq!((&error["kind"], &error["run_id"]), (&json!("EncryptionError"), &json!(run)));
+        let report = place.json(5, &["doctor"]);
+        assert_eq!(
+            (&report["healthy"], &report["newest"]["opens"]),
+            (&json!(false), &json!(false))
+        );
+
+        place.set("FLOW_ENCRYPTION_KEY", key());
+        let error = place.error(5, &resume);
+        assert_eq!((&error["kind"], &error["run_id"]), (&json!("EncryptionError"), &json!(run)));
+        assert_eq!(place.error(5, &["show", &run])["kind"], "EncryptionError");
+
+        place.set("FLOW_ENCRYPTION_KEY", right);
+        place.json(0, &resume);
+    }
+}
+
+#[test]
+fn a_hub_with_a_key_takes_no_plaintext() {
+    for store in ["file:flows", "sqlite:flows.db"] {
+        let mut place = Place::new(store);
+        let (run, suspension) = place.park();
+        place.set("FLOW_ENCRYPTION_KEY", key());
+        let error = place.error(5, &["resume", &suspension, "--input", YES]);
+        assert_eq!((&error["kind"], &error["run_id"]), (&json!("EncryptionError"), &json!(run)));
+        let rotated = place.json(5, &["rotate-keys"]);
+        assert_eq!((&rotated["runs"], &rotated["failed"]), (&json!(1), &json!(1)));
+        place.unset("FLOW_ENCRYPTION_KEY");
+        assert_eq!(place.status(&run), "waiting");
+    }
+}
+
+#[test]
+fn rotated_runs_open_with_the_new_key_alone() {
+    for store in ["file:flows", "sqlite:flows.db"] {
+        let mut place = Place::new(store);
+        let (old, new) = (key(), key());
+        place.set("FLOW_ENCRYPTION_KEY", &old);
+        let (_, first) = place.park();
+        place.park();
+        place.park();
+
+        place.set("FLOW_ENCRYPTION_KEY", format!("{new},{old}"));
+        let rotated = place.json(0, &["rotate-keys", "--page", "2"]);
+        assert_eq!(
+            rotated,
+            json!({ "runs": 3, "resealed": 3, "busy": 0, "failed": 0, "next_cursor": null })
+        );
+        let again = place.json(0, &["rotate-keys"]);
+        assert_eq!((&again["runs"], &again["resealed"]), (&json!(3), &json!(0)));
+        let cursor = text(&place.json(0, &["list"])["items"][1]["run_id"]);
+        let rest = place.json(0, &["rotate-keys", "--cursor", &cursor]);
+        assert_eq!(rest["runs"], 1, "it goes on after the cursor");
+
+        place.set("FLOW_ENCRYPTION_KEY", new);
+        place.json(0, &["resume", &first, "--input", YES]);
+    }
+}
+
+#[test]
+fn there_is_nothing_to_rotate_to_without_a_key() {
+    on_each_store(|place| {
+        let error = place.error(2, &["rotate-keys"]);
+        assert!(text(&error["message"]).contains("FLOW_ENCRYPTION_KEY"), "{error}");
+    });
+}

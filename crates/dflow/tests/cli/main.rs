@@ -1,0 +1,11 @@
+//! The program as its users run it: every call is a process of its own.
+
+mod answers;
+mod flows;
+mod inspect;
+mod interrupt;
+mod keys;
+mod manage;
+mod runs;
+mod support;
+mod usage;

@@ -1,0 +1,236 @@
+//! `run` and `retry`: inputs, outcomes, exit codes.
+
+use serde_json::json;
+
+use crate::support::{NO, Place, YES, examples, on_each_store, text};
+
+#[test]
+fn an_order_is_approved_by_another_process() {
+    on_each_store(|place| {
+        let (run, key) = place.park();
+        let done = place.json(0, &["resume", &key, "--input", YES]);
+        assert_eq!(done["status"], "completed");
+        assert_eq!(done["run_id"], json!(run));
+        assert_eq!(done["output"]["approved_by"], "Jane");
+    });
+}
+
+#[test]
+fn a_suspended_run_is_told_with_everything_an_answer_needs() {
+    on_each_store(|place| {
+        let flow = examples().join("purchase-approval.yaml");
+        let order = format!("@{}", examples().join("order.json").display());
+        let parked = place.json(10, &["run", flow.to_str().unwrap(), "--input", &order]);
+        assert_eq!(parked["status"], "suspended");
+        assert_eq!(parked["flow_id"], "purchase-approval");
+        let wait = &parked["waits"][0];
+        assert!(text(&wait["key"]).starts_with("df_"));
+        assert_eq!(wait["tool_id"], "manager-approval");
+        assert!(text(&wait["prompt"]).contains("PO-2048"));
+        assert_eq!(wait["shown"]["id"], "PO-2048");
+        assert_eq!(wait["schema"]["properties"]["approved"]["type"], "boolean");
+        assert_eq!(wait["metadata"]["department"], "radiology");
+        assert!(parked.get("resumes_at").is_none());
+    });
+}
+
+#[test]
+fn a_no_is_a_result_and_not_a_failure() {
+    on_each_store(|place| {
+        let (run, key) = place.park();
+        let rejected = place.json(11, &["resume", &key, "--input", NO]);
+        assert_eq!(rejected, json!({ "status": "rejected", "run_id": run, "step": "approved" }));
+        assert_eq!(place.status(&run), "rejected");
+    });
+}
+
+#[test]
+fn people_get_the_key_and_the_next_command() {
+    let place = Place::file();
+    let flow = examples().join("purchase-approval.yaml");
+    let order = format!("@{}", examples().join("order.json").display());
+    let called = place.call(&["run", flow.to_str().unwrap(), "--input", &order]);
+    assert_eq!(called.code, 10, "{called:?}");
+    assert!(called.out.contains("suspended"), "{called:?}");
+    assert!(!called.out.contains('\x1b'), "no colours where there is no terminal");
+    let next = called.out.lines().find(|line| line.contains(" resume df_")).unwrap();
+    let words: Vec<&str> = next.split_whitespace().collect();
+    let at = words.iter().position(|word| *word == "resume").unwrap();
+    assert_eq!(words[at + 2..], ["--store", "file:flows"], "the store is not the default one");
+    let done = place.call(&[&words[at..], &["--input", YES]].concat());
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(done.out.contains("completed") && done.out.contains("PO-2048"), "{done:?}");
+}
+
+#[test]
+fn a_failed_run_keeps_its_state_for_retry() {
+    on_each_store(|place| {
+        let document =
+            "flow: f\nsteps:\n  - id: stop\n    fail: { code: boom, message: It broke }\n";
+        let failed = place.run(1, document);
+        assert_eq!(failed["status"], "failed");
+        assert_eq!(
+            failed["error"],
+            json!({ "kind": "RunFailed", "message": "It broke", "step": "stop", "code": "boom" })
+        );
+        let run = text(&failed["run_id"]);
+        assert_eq!(place.status(&run), "failed");
+        assert_eq!(place.json(1, &["retry", &run])["error"]["code"], "boom");
+        let told = place.call(&["retry", &run]);
+        assert_eq!(told.code, 1);
+        assert!(told.out.contains("It broke") && told.out.contains(" retry "), "{told:?}");
+    });
+}
+
+#[test]
+fn only_what_failed_can_be_retried() {
+    let place = Place::file();
+    let (run, _) = place.park();
+    let error = place.error(5, &["retry", &run]);
+    assert_eq!((text(&error["kind"]), text(&error["run_id"])), ("InvalidState".into(), run));
+}
+
+#[test]
+fn a_run_that_sleeps_says_until_when() {
+    on_each_store(|place| {
+        let parked = place.run(10, "flow: f\nsteps:\n  - id: nap\n    wait: 2h\n");
+        assert_eq!(parked["waits"], json!([]));
+        assert!(parked["resumes_at"].is_string());
+    });
+}
+
+#[test]
+fn the_input_comes_from_the_line_a_file_or_standard_input() {
+    let place = Place::file();
+    let flow =
+        place.write("flow.yaml", "flow: f\nsteps:\n  - id: s\n    set: '${ value.n + 1 }'\n");
+    assert_eq!(place.json(0, &["run", flow, "--input", r#"{"n": 1}"#])["output"], 2);
+    place.write("in.json", r#"{ "n": 2 }"#);
+    assert_eq!(place.json(0, &["run", flow, "--input", "@in.json"])["output"], 3);
+    let called = place.call_with(&["run", flow, "--json", "--input", "-"], "{\"n\": 3}\n");
+    assert_eq!(crate::support::result(&called, 0, "run")["output"], 4);
+}
+
+#[test]
+fn an_input_that_is_no_json_is_refused_without_being_quoted() {
+    let place = Place::file();
+    let flow = place.write("flow.yaml", "flow: f\nsteps:\n  - id: s\n    succeed: 1\n");
+    let error = place.error(4, &["run", flow, "--input", "{\"pin\": hunter2}"]);
+    assert_eq!(error["kind"], "InputValidationError");
+    assert_eq!(error["context"]["at"], "1:9");
+    assert!(!error.to_string().contains("hunter2"), "{error}");
+    let missing = place.error(2, &["run", flow, "--input", "@missing.json"]);
+    assert_eq!(missing["kind"], "InvalidArgument");
+    assert_eq!(missing["context"]["path"], "missing.json");
+}
+
+#[test]
+fn an_input_that_does_not_fit_is_refused_with_every_violation() {
+    let place = Place::file();
+    let flow = examples().join("purchase-approval.yaml");
+    let flow = flow.to_str().unwrap();
+    let input = r#"{"id": "x", "supplier": "", "item": "i", "quantity": 0, "price": 1}"#;
+    let error = place.error(4, &["run", flow, "--input", input]);
+    assert_eq!(error["kind"], "InputValidationError");
+    let pointers: Vec<_> =
+        error["violations"].as_array().unwrap().iter().map(|it| text(&it["pointer"])).collect();
+    assert_eq!(pointers, ["/id", "/quantity", "/supplier"]);
+    // No terminal to ask in: nothing is the input, and it does not fit.
+    assert_eq!(place.error(4, &["run", flow])["kind"], "InputValidationError");
+    let told = place.call(&["run", flow, "--input", input]);
+    assert_eq!((told.code, told.out.as_str()), (4, ""));
+    assert!(told.err.contains("/quantity: must be at least 1"), "{told:?}");
+}
+
+#[test]
+fn an_input_that_is_too_large_is_invalid() {
+    let place = Place::file();
+    place.write("dflow.toml", "[hub]\nmax_input_size = 10\n");
+    let flow = place.write("flow.yaml", "flow: f\nsteps:\n  - id: s\n    succeed: 1\n");
+    let error = place.error(4, &["run", flow, "--input", "\"0123456789\""]);
+    assert_eq!(error["kind"], "LimitExceeded");
+    assert_eq!(error["context"]["limit"], "10");
+}
+
+#[test]
+fn state_that_is_too_large_is_refused_with_both_sizes() {
+    on_each_store(|place| {
+        place.write("dflow.toml", "[hub]\nmax_state_size = 2000\n");
+        let flow = place.write(
+            "flow.yaml",
+            "flow: f\nsteps:\n  - id: ask\n    await_input: { preset: confirmation, prompt: Sure? }\n",
+        );
+        let input = format!("\"{}\"", "x".repeat(3000));
+        let error = place.error(5, &["run", flow, "--input", &input]);
+        assert_eq!(error["kind"], "StateTooLarge");
+        assert_eq!(error["context"]["limit"], "2000");
+        assert!(text(&error["context"]["size"]).parse::<usize>().unwrap() > 3000);
+        assert_eq!(place.json(0, &["list"])["items"], json!([]));
+    });
+}
+
+#[test]
+fn a_malformed_document_is_told_with_lines_and_columns() {
+    let place = Place::file();
+    let flow = place.write(
+        "flow.yaml",
+        "flow: f\nsteps:\n  - id: a\n    set: '${ value. }'\n  - id: a\n    get: nothing\n",
+    );
+    let error = place.error(2, &["run", flow]);
+    assert_eq!(error["kind"], "InvalidFlow");
+    let findings = error["findings"].as_array().unwrap();
+    assert!(findings.len() >= 2, "{findings:?}");
+    assert!(findings.iter().all(|it| it["line"].is_u64() && it["column"].is_u64()), "{findings:?}");
+    let told = place.call(&["run", flow]);
+    assert_eq!(told.code, 2);
+    assert!(told.err.contains("flow.yaml:4:"), "{told:?}");
+    assert_eq!(place.error(2, &["run", "missing.yaml"])["context"]["path"], "missing.yaml");
+}
+
+#[test]
+fn an_expression_that_would_run_away_is_stopped() {
+    let place = Place::file();
+    let list = vec!["1"; 40].join(",");
+    let document = format!(
+        "flow: f\nsteps:\n  - id: s\n    set: '${{ [{list}].all(a, [{list}].all(b, [{list}].all(c, \
+         [{list}].all(d, true)))) }}'\n"
+    );
+    let called = place.call(&["run", place.write("flow.yaml", &document), "--json"]);
+    assert!(called.code == 1 || called.code == 2, "{called:?}");
+}
+
+#[test]
+fn plaintext_is_told_once_for_each_store() {
+    on_each_store(|place| {
+        let flow = place.write("flow.yaml", "flow: f\nsteps:\n  - id: s\n    wait: 2h\n");
+        let first = place.call(&["run", flow]);
+        assert!(first.err.contains("unsealed"), "{first:?}");
+        let second = place.call(&["run", flow]);
+        assert_eq!(second.err, "");
+        let doctor = place.call(&["doctor"]);
+        assert!(doctor.out.contains("unsealed"), "{doctor:?}");
+    });
+    let mut sealed = Place::file();
+    let key = text(&sealed.json(0, &["keygen"])["key"]);
+    sealed.set("FLOW_ENCRYPTION_KEY", key);
+    let flow = sealed.write("flow.yaml", "flow: f\nsteps:\n  - id: s\n    wait: 2h\n");
+    assert_eq!(sealed.call(&["run", flow]).err, "");
+}
+
+#[test]
+fn metadata_is_typed_and_found_again() {
+    on_each_store(|place| {
+        let (run, _) = place.park_with(&["--metadata", "urgent=true", "--metadata", "level=1.5"]);
+        place.park();
+        let found = |filter: &str| place.json(0, &["list", "--meta", filter])["items"].clone();
+        for filter in ["urgent=true", "level=1.5"] {
+            let found = found(filter);
+            assert_eq!(found.as_array().unwrap().len(), 1, "{filter}");
+            assert_eq!(found[0]["run_id"], json!(run));
+        }
+        for filter in ["urgent=\"true\"", "level=1", "level=\"1.5\""] {
+            assert_eq!(found(filter), json!([]), "{filter}");
+        }
+        assert_eq!(place.call(&["run", "x.yaml", "--metadata", "urgent"]).code, 2);
+    });
+}

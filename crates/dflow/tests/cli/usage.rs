@@ -1,0 +1,163 @@
+//! The command line itself, settings, and stores that make trouble.
+
+use serde_json::json;
+
+use crate::support::{Place, YES, error_of, on_each_store, text};
+
+const COMMANDS: [&str; 19] = [
+    "run",
+    "resume",
+    "list",
+    "show",
+    "answer",
+    "reissue",
+    "cancel",
+    "retry",
+    "cleanup",
+    "work",
+    "keygen",
+    "rotate-keys",
+    "check",
+    "upgrade",
+    "diagram",
+    "tools",
+    "schema",
+    "doctor",
+    "completions",
+];
+
+#[test]
+fn every_subcommand_has_help_with_examples() {
+    let place = Place::file();
+    let all = place.call(&["--help"]);
+    for command in COMMANDS {
+        assert!(all.out.contains(&format!("\n  {command} ")), "{command}");
+        let help = place.call(&[command, "--help"]);
+        assert_eq!((help.code, help.err.as_str()), (0, ""));
+        assert!(help.out.contains("Example") && help.out.contains("dflow "), "{command}");
+    }
+    assert!(all.out.contains("10 suspended"));
+}
+
+#[test]
+fn usage_errors_end_with_2_and_are_json_where_it_is_asked_for() {
+    let place = Place::file();
+    for args in [&["walk"][..], &[], &["run"], &["list", "--colour"], &["run", "x.yaml", "--input"]]
+    {
+        let called = place.call(args);
+        assert_eq!((called.code, called.out.as_str()), (2, ""), "{args:?}");
+        let error = place.error(2, args);
+        assert_eq!(error["kind"], "InvalidArgument", "{args:?}");
+        assert!(!text(&error["message"]).is_empty());
+    }
+}
+
+#[test]
+fn a_key_that_was_typed_in_the_wrong_place_is_not_quoted() {
+    let place = Place::file();
+    let (_, key) = place.park();
+    for args in [&["resume", "df_1", &key][..], &["resume", &format!("--{key}")], &[&key]] {
+        let told = place.call(args);
+        assert_eq!(told.code, 2);
+        assert!(told.err.contains("df_…") && !told.err.contains(&key[3..]), "{told:?}");
+        assert!(!place.error(2, args).to_string().contains(&key[3..]));
+    }
+}
+
+#[test]
+fn the_store_comes_from_the_line_the_environment_or_the_settings() {
+    let mut place = Place::file();
+    place.write("dflow.toml", "[store]\nurl = \"sqlite:settings.db\"\n");
+    let location = |place: &Place, args: &[&str]| {
+        text(&place.json(0, &[&["doctor"], args].concat())["location"])
+    };
+    assert!(location(&place, &["--store", "file:typed"]).ends_with("typed"));
+    assert!(location(&place, &[]).ends_with("flows"));
+    place.set("DFLOW_STORE", "");
+    assert!(location(&place, &[]).ends_with("settings.db"));
+    place.write("other.toml", "");
+    assert!(location(&place, &["--config", "other.toml"]).ends_with(".suspended-flows"));
+}
+
+#[test]
+fn wrong_settings_are_told_with_their_place() {
+    let place = Place::file();
+    place.write("dflow.toml", "[hub]\nlease = \"soon\"\n");
+    let error = place.error(2, &["list"]);
+    assert_eq!(error["kind"], "InvalidConfig");
+    assert_eq!(error["context"], json!({ "path": "dflow.toml", "at": "2:9" }));
+    assert_eq!(place.error(2, &["list", "--config", "no.toml"])["kind"], "InvalidConfig");
+}
+
+#[test]
+fn a_store_that_nobody_knows_is_a_usage_error_without_its_password() {
+    let place = Place::file();
+    for url in ["mysql://root:hunter2@host/db", "hunter2", "file:"] {
+        let error = place.error(2, &["list", "--store", url]);
+        assert_eq!(error["kind"], "InvalidConfig");
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
+fn a_store_that_can_not_be_used_says_which_path() {
+    let place = Place::file();
+    place.write("file", "not a folder");
+    for url in ["file:file", "sqlite:file/flows.db", "sqlite:file"] {
+        let called = place.call(&["list", "--store", url, "--json"]);
+        let error = error_of(&called, 5);
+        assert_eq!(error["kind"], "StorageError", "{url}");
+        assert!(error.to_string().contains("file"), "{error}");
+    }
+}
+
+#[test]
+fn a_flipped_byte_is_told_and_the_record_left_as_it_is() {
+    let mut place = Place::file();
+    place.set("FLOW_ENCRYPTION_KEY", text(&place.json(0, &["keygen"])["key"]));
+    let (run, key) = place.park();
+    let record = find(place.folder.path(), &run);
+    let good = std::fs::read_to_string(&record).unwrap();
+    let mut document: serde_json::Value = serde_json::from_str(&good).unwrap();
+    let sealed = text(&document["snapshot"]);
+    let middle = sealed.len() / 2;
+    let flipped = if sealed.as_bytes()[middle] == b'A' { "B" } else { "A" };
+    document["snapshot"] =
+        json!(format!("{}{flipped}{}", &sealed[..middle], &sealed[middle + 1..]));
+    let bad = document.to_string();
+    std::fs::write(&record, &bad).unwrap();
+    let error = place.error(5, &["resume", &key, "--input", YES]);
+    let kind = text(&error["kind"]);
+    assert!(kind == "EncryptionError" || kind == "CorruptState", "{error}");
+    assert_eq!(error["run_id"], json!(run));
+    assert_eq!(std::fs::read_to_string(&record).unwrap(), bad);
+    std::fs::write(&record, good).unwrap();
+    place.json(0, &["resume", &key, "--input", YES]);
+}
+
+/// The file of a run, somewhere in the folder of a store.
+fn find(folder: &std::path::Path, run: &str) -> std::path::PathBuf {
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            let name = entry.file_name().into_string().unwrap();
+            if path.is_dir() {
+                folders.push(path);
+            } else if name.contains(run) && name.ends_with(".json") {
+                return path;
+            }
+        }
+    }
+    panic!("no file of the run {run}")
+}
+
+#[test]
+fn nothing_is_written_where_only_words_are_printed() {
+    on_each_store(|place| {
+        for args in [&["keygen"][..], &["tools"], &["schema", "output"], &["--version"]] {
+            assert_eq!(place.call(args).code, 0);
+        }
+        assert_eq!(std::fs::read_dir(place.folder.path()).unwrap().count(), 0);
+    });
+}

@@ -1,0 +1,183 @@
+//! Steps with bodies: how a turn goes into them, and what it makes of how they end.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{
+    machine::Event,
+    state::{Branch, Failure, Memo, StepState},
+    turn::{Env, Place, Progress, Turn, describe},
+};
+use crate::{
+    ToolError,
+    flow::ir::{BodyName, Step, StepKind},
+    wait::Closed,
+};
+
+impl<'f> Turn<'f> {
+    /// Goes into a body of a step, for the first time.
+    pub(super) fn enter(
+        &mut self,
+        step: &'f Step,
+        branch: &mut Branch,
+        place: &Place,
+        env: Env<'_>,
+        body: BodyName,
+        memo: Memo,
+    ) -> Progress {
+        let inner = begin(step, body, 1, branch.value.clone());
+        self.poll_inside(step, branch, place, env, vec![inner], memo)
+    }
+
+    pub(super) fn poll_inside(
+        &mut self,
+        step: &'f Step,
+        branch: &mut Branch,
+        place: &Place,
+        env: Env<'_>,
+        mut branches: Vec<Branch>,
+        mut memo: Memo,
+    ) -> Progress {
+        let retried = matches!(self.event, Some(Event::Retried));
+        let mut env = env;
+        match (&step.kind, &mut memo) {
+            (StepKind::Timeout { after, .. }, Memo::Timeout { deadline }) => {
+                if retried {
+                    *deadline = self.now.after(*after);
+                }
+                if *deadline <= self.now {
+                    for inner in &mut branches {
+                        self.abandon(inner, Closed::Superseded);
+                    }
+                    let error = ToolError::new(format!("not done within {after:?}"));
+                    return self.fail(step, place, error.code("timeout"));
+                }
+                env.deadline = Some(env.deadline.map_or(*deadline, |end| end.min(*deadline)));
+            }
+            (StepKind::Retry { .. }, Memo::Retry { failed, until }) => {
+                if retried {
+                    *failed = 0;
+                }
+                match *until {
+                    Some(at) if at > self.now => {
+                        branch.state = StepState::Inside { branches, memo };
+                        return Progress::Pending;
+                    }
+                    Some(_) => {
+                        let last = branches.pop().map_or(0, |inner| inner.iteration);
+                        branches =
+                            vec![begin(step, BodyName::Main, last + 1, branch.value.clone())];
+                        *until = None;
+                    }
+                    None => {}
+                }
+                env.attempt = *failed + 1;
+            }
+            _ => {}
+        }
+        let Some(inner) = branches.first_mut() else {
+            return Progress::Done(branch.value.clone());
+        };
+        let place_inside = place.join(step, inner.iteration);
+        // A sub-flow is a definition of its own: it sees none of the variables around it.
+        let none = BTreeMap::new();
+        let env_inside = match &step.kind {
+            StepKind::SubFlow { .. } => Env { vars: &none, outer: None, ..env },
+            _ => env,
+        };
+        let progress = match step.kind.body(&inner.body) {
+            Some(body) => self.poll_body(body, inner, &place_inside, env_inside),
+            None => Progress::Failed(Failure {
+                code: "flow_incompatible".into(),
+                message: format!("the step has no body {:?} any more", inner.body),
+                position: place_inside.full,
+                tool_id: None,
+                retryable: false,
+            }),
+        };
+        match progress {
+            Progress::Done(value) => match &step.kind {
+                StepKind::Keep { .. } => {
+                    Progress::Done(Value::Array(vec![branch.value.clone(), value]))
+                }
+                StepKind::Tap { .. } => Progress::Done(branch.value.clone()),
+                StepKind::SubFlow { flow } => match flow.output.validate(&value) {
+                    Ok(()) => Progress::Done(value),
+                    Err(violations) => self.fail(
+                        step,
+                        place,
+                        ToolError::new(describe("the flow's output does not fit", &violations))
+                            .code("output_invalid")
+                            .permanent(),
+                    ),
+                },
+                _ => Progress::Done(value),
+            },
+            Progress::Failed(failure) => {
+                self.handle(step, branch, place, env, branches, memo, failure)
+            }
+            other => {
+                branch.state = StepState::Inside { branches, memo };
+                other
+            }
+        }
+    }
+
+    /// Lets a `retry` or `catch` deal with a failure inside it; every other step passes it on.
+    #[expect(clippy::too_many_arguments, reason = "the parts of a branch that is being polled")]
+    pub(super) fn handle(
+        &mut self,
+        step: &'f Step,
+        branch: &mut Branch,
+        place: &Place,
+        env: Env<'_>,
+        mut branches: Vec<Branch>,
+        memo: Memo,
+        failure: Failure,
+    ) -> Progress {
+        match (&step.kind, memo) {
+            (StepKind::Retry { attempts, backoff, .. }, Memo::Retry { failed, .. })
+                if failure.retryable && failed + 1 < *attempts =>
+            {
+                for inner in &mut branches {
+                    self.abandon(inner, Closed::Superseded);
+                }
+                let failed = failed + 1;
+                let memo =
+                    Memo::Retry { failed, until: Some(self.now.after(backoff.pause(failed))) };
+                // Polled again at once: a pause of nothing is over already.
+                self.poll_inside(step, branch, place, env, branches, memo)
+            }
+            (StepKind::Catch { codes, .. }, memo)
+                if branches.first().is_some_and(|inner| inner.body == BodyName::Main)
+                    && (codes.is_empty() || codes.contains(&failure.code)) =>
+            {
+                for inner in &mut branches {
+                    self.abandon(inner, Closed::Superseded);
+                }
+                let caught = serde_json::json!({
+                    "code": failure.code,
+                    "message": failure.message,
+                    "step": failure.position,
+                    "tool_id": failure.tool_id,
+                    "value": branch.value,
+                });
+                let handler = begin(step, BodyName::Handler, 1, caught);
+                self.poll_inside(step, branch, place, env, vec![handler], memo)
+            }
+            (_, memo) => {
+                branch.state = StepState::Inside { branches, memo };
+                Progress::Failed(failure)
+            }
+        }
+    }
+}
+
+/// A branch at the first step of a body.
+fn begin(step: &Step, body: BodyName, iteration: u32, value: Value) -> Branch {
+    let first = step.kind.body(&body).and_then(|steps| steps.first());
+    let step = first.map(|step| step.id.clone());
+    let vars = BTreeMap::new();
+    Branch { body, iteration, step, index: 0, value, vars, state: StepState::Ready }
+}

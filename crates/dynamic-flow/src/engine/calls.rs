@@ -1,0 +1,188 @@
+//! Calls and questions: what a turn makes of what comes back.
+
+use serde_json::Value;
+
+use super::{
+    machine::{Command, Event},
+    state::{Branch, Call, CallKind, Failure, Memo, StepState},
+    turn::{Env, Place, Progress, Turn},
+};
+use crate::{
+    ToolError,
+    flow::ir::{BodyName, Step, StepKind},
+    id::{ToolId, WaitId},
+    tool::Output,
+    wait::{Closed, ContentDigest, Deadline, Wait, WaitRequest},
+};
+
+impl<'f> Turn<'f> {
+    pub(super) fn poll_call(
+        &mut self,
+        step: &'f Step,
+        branch: &mut Branch,
+        place: &Place,
+        env: Env<'_>,
+        call: Call,
+    ) -> Progress {
+        let result = match self.event.take() {
+            Some(Event::Returned { call: id, result }) if id == call.id => result,
+            event => {
+                if matches!(event, Some(Event::Started)) {
+                    let order = self.order(step, branch, place, env, call.clone());
+                    self.commands.push(Command::Call(order));
+                }
+                self.event = event;
+                branch.state = StepState::Calling { call };
+                return Progress::Pending;
+            }
+        };
+        let output = match result {
+            Ok(output) => output,
+            Err(error) => return self.fail(step, place, error),
+        };
+        let value = match output {
+            Output::Value(value) => value,
+            Output::Suspend(request) => return self.open(step, branch, place, env, request),
+        };
+        match (&step.kind, call.kind) {
+            (StepKind::Tool { .. }, CallKind::Compute) => {
+                self.call(step, branch, place, env, CallKind::Tool { input: Some(value) })
+            }
+            (StepKind::Filter { .. }, _) => match value {
+                Value::Bool(true) => Progress::Done(branch.value.clone()),
+                Value::Bool(false) => {
+                    Progress::Rejected(place.join(step, 1).full, branch.value.clone())
+                }
+                _ => self.fail(
+                    step,
+                    place,
+                    ToolError::new("a filter gives true or false, and this one gave neither")
+                        .code("expression")
+                        .permanent(),
+                ),
+            },
+            (StepKind::Fail { code, .. }, _) => {
+                let message = match value {
+                    Value::String(message) => message,
+                    other => other.to_string(),
+                };
+                self.fail(step, place, ToolError::new(message).code(code.clone()).permanent())
+            }
+            (StepKind::Switch { arms, otherwise, .. }, _) => {
+                let name = match value {
+                    Value::String(name) => name,
+                    other => other.to_string(),
+                };
+                let body = match (arms.contains_key(&name), otherwise) {
+                    (true, _) => BodyName::Arm(name),
+                    (false, Some(_)) => BodyName::Otherwise,
+                    (false, None) => {
+                        let error = ToolError::new(format!("no arm is named `{name}`"));
+                        return self.fail(step, place, error.code("no_such_arm").permanent());
+                    }
+                };
+                self.enter(step, branch, place, env, body, Memo::None)
+            }
+            _ => Progress::Done(value),
+        }
+    }
+
+    pub(super) fn poll_wait(
+        &mut self,
+        step: &'f Step,
+        branch: &mut Branch,
+        place: &Place,
+        env: Env<'_>,
+        id: WaitId,
+    ) -> Progress {
+        let Some(index) = self.waits.iter().position(|wait| wait.id == id) else {
+            // It was closed when the run failed elsewhere; the run was retried since: ask again.
+            return self.start(step, branch, place, env);
+        };
+        let answer = match self.event.take() {
+            Some(Event::Answered { wait, answer }) if wait == id => answer,
+            event => {
+                self.event = event;
+                let wait = &self.waits[index];
+                if wait.expires_at.is_none_or(|end| end > self.now) {
+                    branch.state = StepState::Waiting { wait: id };
+                    return Progress::Pending;
+                }
+                let wait = self.waits.remove(index);
+                let Some(default) = wait.request.default.clone() else {
+                    self.commands
+                        .push(Command::CloseWait(wait.receipt(Closed::TimedOut, self.now)));
+                    let error = ToolError::new("nobody answered in time");
+                    return self.fail(step, place, error.code(Failure::WAIT_TIMED_OUT));
+                };
+                let mut receipt = wait.receipt(Closed::Defaulted, self.now);
+                receipt.input = Some(ContentDigest::of_value(&default));
+                self.commands.push(Command::CloseWait(receipt));
+                return self.take_answer(step, branch, place, env, wait, default);
+            }
+        };
+        let wait = self.waits.remove(index);
+        let receipt = wait.answered(&answer, self.now);
+        self.commands.push(Command::CloseWait(receipt));
+        self.take_answer(step, branch, place, env, wait, answer.input)
+    }
+
+    /// Goes on with an answer: it is the output of a step that only asks; a tool that suspended in
+    /// mid-work gets it back.
+    pub(super) fn take_answer(
+        &mut self,
+        step: &'f Step,
+        branch: &mut Branch,
+        place: &Place,
+        env: Env<'_>,
+        wait: Wait,
+        answer: Value,
+    ) -> Progress {
+        match &step.kind {
+            StepKind::AwaitInput { .. } => Progress::Done(answer),
+            _ => {
+                let kind = CallKind::OnResume { answer, saved: wait.request.saved };
+                self.call(step, branch, place, env, kind)
+            }
+        }
+    }
+
+    pub(super) fn open(
+        &mut self,
+        step: &'f Step,
+        branch: &mut Branch,
+        place: &Place,
+        env: Env<'_>,
+        request: WaitRequest,
+    ) -> Progress {
+        self.opened_waits += 1;
+        let position = place.join(step, 1).full;
+        let id = WaitId::from(format!("{position}#{}", self.opened_waits));
+        let own_end = match request.deadline {
+            Deadline::HubDefault => Some(self.now.after(self.default_timeout)),
+            Deadline::After(duration) => Some(self.now.after(duration)),
+            Deadline::Never => None,
+        };
+        // A timeout around the wait ends it too; nobody may be told that an answer was accepted
+        // which the timeout would throw away.
+        let expires_at = [own_end, env.deadline].into_iter().flatten().min();
+        let tool_id =
+            step.kind.tool().map_or_else(|| ToolId::from(step.id.as_str()), |t| t.id.clone());
+        let question = Wait::question_digest(self.run_id, &id, &tool_id, &request);
+        self.waits.push(Wait {
+            version: Wait::VERSION,
+            id: id.clone(),
+            tool_id,
+            position,
+            request,
+            created_at: self.now,
+            expires_at,
+            keys: Vec::new(),
+            question,
+            notified: false,
+        });
+        self.commands.push(Command::OpenWait(id.clone()));
+        branch.state = StepState::Waiting { wait: id };
+        Progress::Pending
+    }
+}

@@ -1,0 +1,329 @@
+//! One application of an event: the tree is polled from the root down.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    machine::{Command, Event, Order, Trace, Traced},
+    state::{Branch, Call, CallKind, Failure, Memo, StepState},
+};
+use crate::{
+    ToolError,
+    clock::Timestamp,
+    flow::ir::{Body, BodyName, Step, StepKind},
+    id::RunId,
+    position::Position,
+    wait::{Closed, Wait},
+};
+
+/// How far a body or a step came.
+pub(super) enum Progress {
+    /// It waits for something.
+    Pending,
+    /// It is through, with that value.
+    Done(Value),
+    /// It failed.
+    Failed(Failure),
+    /// A filter said no.
+    Rejected(Position, Value),
+}
+
+/// What the bodies around a step give to it.
+#[derive(Clone, Copy)]
+pub(super) struct Env<'e> {
+    /// The variables of the innermost body.
+    pub(super) vars: &'e BTreeMap<String, Value>,
+    /// The environment of the body around it, unless it is a flow of its own.
+    pub(super) outer: Option<&'e Env<'e>>,
+    /// Counts the attempts of the innermost retry.
+    pub(super) attempt: u32,
+    /// The earliest end of the timeouts around it.
+    pub(super) deadline: Option<Timestamp>,
+}
+
+impl Env<'_> {
+    pub(super) fn get(&self, name: &str) -> Option<&Value> {
+        self.vars.get(name).or_else(|| self.outer?.get(name))
+    }
+
+    pub(super) fn flatten(&self) -> BTreeMap<String, Value> {
+        let mut all = self.outer.map(Self::flatten).unwrap_or_default();
+        all.extend(self.vars.iter().map(|(name, value)| (name.clone(), value.clone())));
+        all
+    }
+}
+
+/// Where a step is: with all iterations, and with those of retries left out, which stays the same
+/// from attempt to attempt.
+#[derive(Clone, Default)]
+pub(super) struct Place {
+    pub(super) full: Position,
+    pub(super) stable: Position,
+}
+
+impl Place {
+    pub(super) fn join(&self, step: &Step, iteration: u32) -> Self {
+        let stable = if matches!(step.kind, StepKind::Retry { .. }) { 1 } else { iteration };
+        Self {
+            full: self.full.join(step.id.clone(), iteration),
+            stable: self.stable.join(step.id.clone(), stable),
+        }
+    }
+}
+
+/// One application of an event.
+pub(super) struct Turn<'f> {
+    pub(super) run_id: RunId,
+    pub(super) now: Timestamp,
+    pub(super) default_timeout: Duration,
+    /// Taken by the leaf that it is for.
+    pub(super) event: Option<Event>,
+    pub(super) calls: u64,
+    pub(super) opened_waits: u64,
+    pub(super) waits: Vec<Wait>,
+    pub(super) commands: Vec<Command<'f>>,
+}
+pub(super) fn describe(what: &str, violations: &[crate::schema::Violation]) -> String {
+    let all: Vec<String> = violations.iter().map(ToString::to_string).collect();
+    format!("{what}: {}", all.join("; "))
+}
+impl<'f> Turn<'f> {
+    pub(super) fn poll_body(
+        &mut self,
+        body: &'f Body,
+        branch: &mut Branch,
+        place: &Place,
+        env: Env<'_>,
+    ) -> Progress {
+        // The variables are out of the branch while it is polled, so that steps can read them
+        // while they change the branch.
+        let mut vars = std::mem::take(&mut branch.vars);
+        let progress = loop {
+            let Some(id) = &branch.step else {
+                break Progress::Done(branch.value.clone());
+            };
+            let Some(index) = branch.find(body) else {
+                break Progress::Failed(Failure {
+                    code: "flow_incompatible".into(),
+                    message: format!("the flow has no step `{id}` here any more"),
+                    position: place.full.join(id.clone(), 1),
+                    tool_id: None,
+                    retryable: false,
+                });
+            };
+            match self.poll_step(&body[index], branch, place, &mut vars, env) {
+                Progress::Done(value) => {
+                    self.trace(&body[index], place, Traced::Completed);
+                    branch.value = value;
+                    branch.step = body.get(index + 1).map(|step| step.id.clone());
+                    branch.index = index + 1;
+                    branch.state = StepState::Ready;
+                }
+                other => break other,
+            }
+        };
+        branch.vars = vars;
+        progress
+    }
+
+    pub(super) fn poll_step(
+        &mut self,
+        step: &'f Step,
+        branch: &mut Branch,
+        place: &Place,
+        vars: &mut BTreeMap<String, Value>,
+        outer: Env<'_>,
+    ) -> Progress {
+        if matches!(branch.state, StepState::Failed) && matches!(self.event, Some(Event::Retried)) {
+            self.event = None;
+            branch.state = StepState::Ready;
+        }
+        let env = Env { vars, outer: Some(&outer), ..outer };
+        let progress = match std::mem::replace(&mut branch.state, StepState::Ready) {
+            StepState::Ready => self.start(step, branch, place, env),
+            StepState::Calling { call } => self.poll_call(step, branch, place, env, call),
+            StepState::Waiting { wait } => self.poll_wait(step, branch, place, env, wait),
+            StepState::Sleeping { until } if until <= self.now => {
+                Progress::Done(branch.value.clone())
+            }
+            StepState::Inside { branches, memo } => {
+                self.poll_inside(step, branch, place, env, branches, memo)
+            }
+            state @ (StepState::Sleeping { .. } | StepState::Failed) => {
+                branch.state = state;
+                Progress::Pending
+            }
+        };
+        match progress {
+            // The result of a `set` step's computation is its variables.
+            Progress::Done(Value::Object(set)) if matches!(step.kind, StepKind::Set { .. }) => {
+                vars.extend(set);
+                Progress::Done(branch.value.clone())
+            }
+            Progress::Failed(failure) => {
+                // A step with live bodies keeps them, so that `retry` finds the step that failed.
+                if matches!(branch.state, StepState::Ready) {
+                    branch.state = StepState::Failed;
+                }
+                self.trace(step, place, Traced::Failed(failure.code.clone()));
+                Progress::Failed(failure)
+            }
+            other => other,
+        }
+    }
+
+    pub(super) fn start(
+        &mut self,
+        step: &'f Step,
+        branch: &mut Branch,
+        place: &Place,
+        env: Env<'_>,
+    ) -> Progress {
+        self.trace(step, place, Traced::Started);
+        match &step.kind {
+            StepKind::Input { schema } => match schema.validate(&branch.value) {
+                Ok(()) => Progress::Done(branch.value.clone()),
+                Err(violations) => self.fail(
+                    step,
+                    place,
+                    ToolError::new(describe("the value does not fit", &violations))
+                        .code("input_invalid")
+                        .permanent(),
+                ),
+            },
+            StepKind::Succeed { value } => Progress::Done(value.clone()),
+            StepKind::Get { variable } => match env.get(variable) {
+                Some(value) => Progress::Done(value.clone()),
+                None => self.fail(
+                    step,
+                    place,
+                    ToolError::new(format!("the variable `{variable}` is not set"))
+                        .code("expression")
+                        .permanent(),
+                ),
+            },
+            StepKind::Sleep { duration } => {
+                branch.state = StepState::Sleeping { until: self.now.after(*duration) };
+                Progress::Pending
+            }
+            StepKind::Tool { with: None, .. } | StepKind::AwaitInput { .. } => {
+                self.call(step, branch, place, env, CallKind::Tool { input: None })
+            }
+            StepKind::Tool { with: Some(_), .. }
+            | StepKind::Map { .. }
+            | StepKind::Filter { .. }
+            | StepKind::Set { .. }
+            | StepKind::Fail { .. }
+            | StepKind::Switch { .. } => self.call(step, branch, place, env, CallKind::Compute),
+            StepKind::SubFlow { flow } => match flow.input.validate(&branch.value) {
+                Ok(()) => self.enter(step, branch, place, env, BodyName::Main, Memo::None),
+                Err(violations) => self.fail(
+                    step,
+                    place,
+                    ToolError::new(describe(
+                        "the value does not fit the flow's input",
+                        &violations,
+                    ))
+                    .code("input_invalid")
+                    .permanent(),
+                ),
+            },
+            StepKind::Tap { .. } | StepKind::Keep { .. } | StepKind::Catch { .. } => {
+                self.enter(step, branch, place, env, BodyName::Main, Memo::None)
+            }
+            StepKind::Retry { .. } => {
+                let memo = Memo::Retry { failed: 0, until: None };
+                self.enter(step, branch, place, env, BodyName::Main, memo)
+            }
+            StepKind::Timeout { after, .. } => {
+                let memo = Memo::Timeout { deadline: self.now.after(*after) };
+                self.enter(step, branch, place, env, BodyName::Main, memo)
+            }
+        }
+    }
+
+    pub(super) fn call(
+        &mut self,
+        step: &'f Step,
+        branch: &mut Branch,
+        place: &Place,
+        env: Env<'_>,
+        kind: CallKind,
+    ) -> Progress {
+        self.calls += 1;
+        let call = Call { id: self.calls, kind, attempt: env.attempt };
+        let order = self.order(step, branch, place, env, call.clone());
+        self.commands.push(Command::Call(order));
+        branch.state = StepState::Calling { call };
+        Progress::Pending
+    }
+
+    pub(super) fn order(
+        &self,
+        step: &'f Step,
+        branch: &Branch,
+        place: &Place,
+        env: Env<'_>,
+        call: Call,
+    ) -> Order<'f> {
+        let stage = match &call.kind {
+            CallKind::Compute => "compute".to_owned(),
+            CallKind::Tool { .. } => "execute".to_owned(),
+            CallKind::OnResume { .. } => format!("resume {}", self.opened_waits),
+        };
+        let input = match &call.kind {
+            CallKind::Tool { input: Some(input) } => input.clone(),
+            _ => branch.value.clone(),
+        };
+        let stable = place.join(step, 1).stable;
+        let digest = Sha256::digest(format!("{} {stable} {stage}", self.run_id));
+        Order {
+            call,
+            step,
+            position: place.join(step, 1).full,
+            input,
+            vars: Arc::new(env.flatten()),
+            idempotency_key: hex::encode(&digest[..16]),
+        }
+    }
+
+    /// Drops all that is live in a branch: its calls are of no interest, its waits are closed.
+    pub(super) fn abandon(&mut self, branch: &mut Branch, closed: Closed) {
+        match &mut branch.state {
+            StepState::Calling { call } => self.commands.push(Command::Abort { call: call.id }),
+            StepState::Waiting { wait } => {
+                if let Some(index) = self.waits.iter().position(|open| open.id == *wait) {
+                    let receipt = self.waits.remove(index).receipt(closed, self.now);
+                    self.commands.push(Command::CloseWait(receipt));
+                }
+            }
+            StepState::Inside { branches, .. } => {
+                for inner in branches {
+                    self.abandon(inner, closed);
+                }
+            }
+            StepState::Ready | StepState::Sleeping { .. } | StepState::Failed => {}
+        }
+    }
+
+    pub(super) fn fail(&self, step: &Step, place: &Place, error: ToolError) -> Progress {
+        Progress::Failed(Failure {
+            code: error.code,
+            message: error.message,
+            position: place.join(step, 1).full,
+            tool_id: step.kind.tool().map(|tool| tool.id.clone()),
+            retryable: error.retryable,
+        })
+    }
+
+    pub(super) fn trace(&mut self, step: &Step, place: &Place, what: Traced) {
+        self.commands.push(Command::Trace(Trace {
+            position: place.join(step, 1).full,
+            kind: step.kind.name(),
+            tool_id: step.kind.tool().map(|tool| tool.id.clone()),
+            what,
+        }));
+    }
+}

@@ -1,0 +1,149 @@
+//! Several workers on one store, one of which is killed in the middle of its work.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use dynamic_flow::{
+    Flow, RunId, ToolContext, ToolError,
+    engine::RunStatus,
+    hours,
+    hub::{HubOptions, Outcome},
+    seconds,
+    store::Filter,
+    tool::FnTool,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::support::{
+    Place, Process, WrongBy, append, hub, note, on_each_store, say, setting, store, told, until,
+};
+
+on_each_store!(each_due_run_is_driven_once_and_those_of_a_dead_worker_once_more);
+
+const WORKERS: usize = 3;
+const RUNS: usize = 200;
+/// Of each worker, at once.
+const CONCURRENCY: usize = 8;
+/// At which of its runs the first worker dies.
+const LAST: usize = 20;
+
+/// A tool was called.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Called {
+    run: RunId,
+    key: String,
+    worker: usize,
+}
+
+fn options() -> HubOptions {
+    let mut options = HubOptions::default();
+    options.retry_delay = Duration::from_millis(1);
+    options.poll_interval = Duration::from_millis(20);
+    options.concurrency = CONCURRENCY;
+    // Long enough for a busy machine to renew it in time.
+    options.lease = seconds(5);
+    options
+}
+
+fn flow(work: impl Fn(&ToolContext) + Clone + Send + Sync + 'static) -> Flow<u64, u64> {
+    Flow::input::<u64>("worked-at")
+        .sleep("nap", hours(1))
+        .tool(FnTool::with_context("work", move |n: u64, context: &ToolContext| {
+            let work = work.clone();
+            Box::pin(async move {
+                work(context);
+                Ok::<_, ToolError>(n)
+            })
+        }))
+        .build()
+        .unwrap()
+}
+
+/// A worker for which all that was parked within the last hour is due.
+pub(crate) async fn worker() {
+    let number = setting("NUMBER").unwrap();
+    let hub = hub(store()).options(options()).clock(WrongBy(hours(2))).build().await.unwrap();
+    let (log, calls) = (Arc::new(append("calls")), AtomicUsize::new(0));
+    let calls = Arc::new(calls);
+    hub.register(flow(move |context| {
+        let (run, key) = (context.run_id, context.idempotency_key.clone());
+        note(&log, &Called { run, key, worker: number });
+        if number == 0 && calls.fetch_add(1, Ordering::SeqCst) + 1 == LAST {
+            say("at work");
+            loop {
+                thread::park();
+            }
+        }
+    }))
+    .unwrap();
+    let working = tokio::spawn({
+        let hub = hub.clone();
+        async move { hub.work().await }
+    });
+    tokio::task::spawn_blocking(told).await.unwrap();
+    assert!(hub.shutdown(seconds(30)).await);
+    working.await.unwrap().unwrap();
+}
+
+fn each_due_run_is_driven_once_and_those_of_a_dead_worker_once_more(store: &'static str) {
+    let place = Place::new(store);
+    tokio::runtime::Runtime::new().unwrap().block_on(work_off(&place));
+}
+
+async fn work_off(place: &Place) {
+    let store = place.store();
+    let hub = hub(store.clone()).options(options()).build().await.unwrap();
+    let handle = hub.register(flow(|_| panic!("nobody works here"))).unwrap();
+    let mut runs = BTreeSet::new();
+    for n in 0..RUNS {
+        match handle.run(n as u64).await {
+            Ok(Outcome::Suspended(parked)) => runs.insert(parked.run_id),
+            other => panic!("{other:?}"),
+        };
+    }
+
+    let mut workers: Vec<_> = (0..WORKERS)
+        .map(|number| Process::start("worker", place, &[("NUMBER", number.to_string())]))
+        .collect();
+    assert_eq!(workers[0].hear().as_deref(), Some("at work"));
+    workers[0].kill();
+    until("all runs are completed", async || {
+        let status = BTreeSet::from([RunStatus::Completed]);
+        let filter = Filter { status, ..Filter::default() };
+        store.query(&filter, None, RUNS + 1).await.unwrap().items.len() == RUNS
+    })
+    .await;
+    for worker in &mut workers[1..] {
+        worker.end();
+    }
+
+    let mut calls: BTreeMap<RunId, Vec<Called>> = BTreeMap::new();
+    for call in place.lines::<Called>("calls") {
+        calls.entry(call.run).or_default().push(call);
+    }
+    assert_eq!(calls.keys().copied().collect::<BTreeSet<_>>(), runs, "none is lost");
+    let mut again = 0;
+    for calls in calls.values() {
+        match &calls[..] {
+            [_] => {}
+            [dead, after] => {
+                again += 1;
+                assert_eq!(dead.worker, 0, "only what a dead worker left is done again: {calls:?}");
+                assert_ne!(after.worker, 0, "{calls:?}");
+                assert_eq!(dead.key, after.key, "as the same call");
+            }
+            _ => panic!("{calls:?}"),
+        }
+    }
+    assert!(
+        (1..=CONCURRENCY).contains(&again),
+        "{again} runs were in the hands of the dead worker"
+    );
+}
