@@ -56,6 +56,45 @@ pub fn to_value<T: Serialize + ?Sized>(value: &T) -> Result<Value> {
     })
 }
 
+/// Writes as JSON what holds only values that came through [`to_value`], and numbers and texts that
+/// JSON has: without the copy that [`to_value`] makes to look at each part.
+///
+/// # Errors
+/// `SerializationError` for what nests deeper than [`MAX_DEPTH`].
+pub(crate) fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
+    let json = serde_json::to_vec(value).map_err(|error| {
+        Error::new(ErrorKind::SerializationError, "the state can't be written as JSON")
+            .with_source(error.to_string())
+    })?;
+    if depth(&json) > MAX_DEPTH {
+        let message = format!("the state nests deeper than {MAX_DEPTH} levels");
+        return Err(Error::new(ErrorKind::SerializationError, message));
+    }
+    Ok(json)
+}
+
+/// How deep JSON text nests.
+fn depth(json: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut in_text) = (0_usize, 0, false);
+    let mut bytes = json.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => in_text = !in_text,
+            // What follows is part of the text, a quotation mark too.
+            b'\\' => {
+                bytes.next();
+            }
+            b'[' | b'{' if !in_text => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
 /// Reads a value from its JSON form.
 ///
 /// # Errors
@@ -187,6 +226,17 @@ mod tests {
         assert!(serde_json::from_str::<Value>(&deepest.to_string()).is_ok());
         assert!(serde_json::from_str::<Value>(&nested(MAX_DEPTH + 1).to_string()).is_err());
         assert!(refused(&nested(MAX_DEPTH + 1)).1.contains("127"));
+    }
+
+    #[test]
+    fn state_that_would_not_read_back_is_refused_by_its_text() {
+        let nested = |depth| (0..depth).fold(json!("[{\\\"[{"), |inner, _| json!([inner]));
+        let deepest = to_json(&nested(MAX_DEPTH)).unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&deepest).unwrap(), nested(MAX_DEPTH));
+        let error = to_json(&nested(MAX_DEPTH + 1)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::SerializationError);
+        let wide = json!([{ "a": [{}, {}] }, { "]": "}\\" }, [[[]]]]);
+        assert_eq!(depth(wide.to_string().as_bytes()), 4);
     }
 
     #[test]

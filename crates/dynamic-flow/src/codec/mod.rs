@@ -158,7 +158,29 @@ impl Codec {
         sequence: u64,
         binding: Binding<'_>,
     ) -> Result<Sealed> {
-        self.seal_value(value, sequence, binding).map_err(|error| at(error, "seal", binding))
+        self.write(value)
+            .and_then(|written| self.seal_written(written, sequence, binding))
+            .map_err(|error| at(error, "seal", binding))
+    }
+
+    /// Seals state of the hub's own making. What JSON would change was refused where it came in, so
+    /// that all is written as it is, and only its depth is looked at again.
+    ///
+    /// # Errors
+    /// `SerializationError` for what nests too deep to be read back, `StateTooLarge`.
+    pub(crate) fn seal_state<T: Serialize>(
+        &self,
+        state: &T,
+        sequence: u64,
+        binding: Binding<'_>,
+    ) -> Result<Sealed> {
+        let written = match self.serializer {
+            Some(_) => self.write(state),
+            None => value::to_json(state).map(|raw| (Encoding::Json, raw)),
+        };
+        written
+            .and_then(|written| self.seal_written(written, sequence, binding))
+            .map_err(|error| at(error, "seal", binding))
     }
 
     /// Opens what [`Codec::seal`] made; gives the value and its sequence.
@@ -211,17 +233,20 @@ impl Codec {
         })
     }
 
-    fn seal_value<T: Serialize>(
+    fn write<T: Serialize>(&self, value: &T) -> Result<(Encoding, Vec<u8>)> {
+        let value = value::to_value(value)?;
+        Ok(match &self.serializer {
+            Some(serializer) => (Encoding::Custom, serializer.serialize(&value)?),
+            None => (Encoding::Json, serde_json::to_vec(&value).map_err(unwritable)?),
+        })
+    }
+
+    fn seal_written(
         &self,
-        value: &T,
+        (encoding, raw): (Encoding, Vec<u8>),
         sequence: u64,
         binding: Binding<'_>,
     ) -> Result<Sealed> {
-        let value = value::to_value(value)?;
-        let (encoding, raw) = match &self.serializer {
-            Some(serializer) => (Encoding::Custom, serializer.serialize(&value)?),
-            None => (Encoding::Json, serde_json::to_vec(&value).map_err(unwritable)?),
-        };
         if raw.len() > self.max_state_size {
             return Err(Error::new(
                 ErrorKind::StateTooLarge,

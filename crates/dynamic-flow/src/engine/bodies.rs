@@ -184,5 +184,6 @@ impl<'f> Turn<'f> {
 fn begin(step: &Step, body: BodyName, iteration: u32, value: Value) -> Branch {
     let first = step.kind.body(&body).and_then(|steps| steps.first());
     let step = first.map(|step| step.id.clone());
-    Branch { body, iteration, step, value, vars: BTreeMap::new(), state: StepState::Ready }
+    let vars = BTreeMap::new();
+    Branch { body, iteration, step, index: 0, value, vars, state: StepState::Ready }
 }

@@ -137,6 +137,7 @@ impl Snapshot {
                 body: BodyName::Main,
                 iteration: 1,
                 step: body.first().map(|step| step.id.clone()),
+                index: 0,
                 value: input,
                 vars: BTreeMap::new(),
                 state: StepState::Ready,
@@ -198,6 +199,15 @@ impl Snapshot {
 }
 
 impl Branch {
+    /// Finds the current step in its body.
+    pub(crate) fn find(&self, body: &Body) -> Option<usize> {
+        let id = self.step.as_ref()?;
+        match body.get(self.index) {
+            Some(step) if step.id == *id => Some(self.index),
+            _ => body.iter().position(|step| step.id == *id),
+        }
+    }
+
     /// Whether nothing in it can go on without an answer or a timer.
     pub fn is_parked(&self) -> bool {
         match &self.state {
@@ -310,6 +320,10 @@ pub struct Branch {
     /// The current step; none once the body is through.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<StepId>,
+    /// Where that step stood in the body when it was begun: a hint that finds it at once in a long
+    /// body. The id decides.
+    #[serde(default)]
+    pub index: usize,
     /// The value that the current step works on, or the body's result once it is through.
     pub value: Value,
     /// The variables set in this body; those of the bodies around it are in scope too.

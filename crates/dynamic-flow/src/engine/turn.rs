@@ -109,7 +109,7 @@ impl<'f> Turn<'f> {
             let Some(id) = &branch.step else {
                 break Progress::Done(branch.value.clone());
             };
-            let Some(index) = body.iter().position(|step| step.id == *id) else {
+            let Some(index) = branch.find(body) else {
                 break Progress::Failed(Failure {
                     code: "flow_incompatible".into(),
                     message: format!("the flow has no step `{id}` here any more"),
@@ -123,6 +123,7 @@ impl<'f> Turn<'f> {
                     self.trace(&body[index], place, Traced::Completed);
                     branch.value = value;
                     branch.step = body.get(index + 1).map(|step| step.id.clone());
+                    branch.index = index + 1;
                     branch.state = StepState::Ready;
                 }
                 other => break other,

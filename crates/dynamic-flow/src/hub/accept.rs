@@ -245,7 +245,7 @@ impl Inner {
         // A lease on a run that has ended is that of a worker about to remove it: it is too late.
         let live = !record.status.is_final()
             && record.lease.as_ref().is_some_and(|lease| lease.until > now);
-        let sealed = self.codec.seal(&item, 0, binding(record, Part::Inbox))?;
+        let sealed = self.codec.seal_state(&item, 0, binding(record, Part::Inbox))?;
         let mut change = match (&flow, live) {
             (Some(_), false) if !self.is_stopping() => self.lease_change(record),
             (_, true) => Change::at(now),
@@ -308,7 +308,7 @@ impl Inner {
             let now = self.clock.now();
             let what = Accept::Key { wait_id: wait.clone(), digest: key.digest() };
             let item = InboxItem { at: now, what };
-            let sealed = self.codec.seal(&item, 0, binding(&opened.record, Part::Inbox))?;
+            let sealed = self.codec.seal_state(&item, 0, binding(&opened.record, Part::Inbox))?;
             let mut waits = opened.record.waits.clone();
             waits[index].keys.push(key.digest());
             let change = Change { waits: Some(waits), inbox_push: vec![sealed], ..Change::at(now) };

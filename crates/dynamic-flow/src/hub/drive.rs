@@ -250,7 +250,7 @@ impl Driver {
         snapshot.sequence += 1;
         snapshot.flow = known.stamp(snapshot)?;
         let binding = Binding { run: self.run, flow: &known.def.id, part: Part::Snapshot };
-        let sealed = self.hub.codec.seal(snapshot, snapshot.sequence, binding)?;
+        let sealed = self.hub.codec.seal_state(snapshot, snapshot.sequence, binding)?;
         let plain = match intent {
             Intent::Progress => Plain::running(known.queue(), now, &self.hub),
             Intent::Park => Plain::parked(snapshot, known.queue(), now, &self.hub),

@@ -235,7 +235,7 @@ impl PersistenceHub {
         let change = Change {
             waits: Some(snapshot.waits.iter().map(|wait| opened.index(wait)).collect()),
             metadata: Some(super::vault::plain_metadata(&snapshot)),
-            snapshot: Some(hub.codec.seal(&snapshot, snapshot.sequence, bound)?),
+            snapshot: Some(hub.codec.seal_state(&snapshot, snapshot.sequence, bound)?),
             ..Change::at(now)
         };
         match hub.vault.update(run, record.revision, change).await {

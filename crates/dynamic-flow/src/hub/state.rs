@@ -158,7 +158,7 @@ impl PersistenceHub {
         let key = self.ask(&mut snapshot, to_value(state)?, request, now)?;
         snapshot.sequence = 1;
         let bound = Binding { run, flow: &flow, part: Part::Snapshot };
-        let sealed = hub.codec.seal(&snapshot, snapshot.sequence, bound)?;
+        let sealed = hub.codec.seal_state(&snapshot, snapshot.sequence, bound)?;
         let mut record = first_record(run, flow.clone(), sealed, now);
         record.status = RunStatus::Waiting;
         record.queue = Some(Queue::states());
@@ -391,7 +391,8 @@ impl PersistenceHub {
             ..Change::at(now)
         };
         if let Some(item) = &item {
-            change.inbox_push = vec![hub.codec.seal(item, 0, binding(record, Part::Inbox))?];
+            change.inbox_push =
+                vec![hub.codec.seal_state(item, 0, binding(record, Part::Inbox))?];
         }
         let revision = hub.vault.update(record.id, record.revision, change.clone()).await?;
         change.apply(&mut opened.record);
@@ -460,7 +461,7 @@ impl Inner {
             status: Some(RunStatus::Ready),
             lease: Some(None),
             due_at: Some(Some(now)),
-            inbox_push: vec![self.codec.seal(&item, 0, binding(record, Part::Inbox))?],
+            inbox_push: vec![self.codec.seal_state(&item, 0, binding(record, Part::Inbox))?],
             ..Change::at(now)
         };
         self.vault.update(record.id, record.revision, change).await?;
@@ -566,7 +567,7 @@ async fn write_back(hub: &PersistenceHub, mut opened: Opened, receipt: Receipt) 
     opened.snapshot.keep(receipt);
     opened.snapshot.sequence += 1;
     let now = hub.clock.now();
-    let sealed = hub.codec.seal(
+    let sealed = hub.codec.seal_state(
         &opened.snapshot,
         opened.snapshot.sequence,
         binding(&opened.record, Part::Snapshot),

@@ -249,7 +249,7 @@ impl Inner {
         let Opened { record, mut snapshot, .. } = opened;
         snapshot.sequence += 1;
         let bound = binding(&record, Part::Snapshot);
-        let sealed = self.codec.seal(&snapshot, snapshot.sequence, bound)?;
+        let sealed = self.codec.seal_state(&snapshot, snapshot.sequence, bound)?;
         let plain = Plain::parked(&snapshot, self.queue_of(&snapshot), now, self);
         let change = Change {
             status: Some(plain.status),

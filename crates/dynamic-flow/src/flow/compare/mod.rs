@@ -85,8 +85,7 @@ fn stamp(body: &Body, branch: &Branch, parent: &str, steps: &mut Vec<StepStamp>)
 }
 
 fn current<'f>(body: &'f Body, branch: &Branch) -> Option<&'f Step> {
-    let id = branch.step.as_ref()?;
-    body.iter().find(|step| step.id == *id)
+    branch.find(body).map(|index| &body[index])
 }
 
 fn join(parent: &str, step: &Step) -> String {
@@ -138,7 +137,7 @@ impl Walk<'_> {
         let Some(id) = &branch.step else { return };
         let mut vars = around.clone();
         vars.extend(branch.vars.keys().cloned());
-        let Some(at) = body.iter().position(|step| step.id == *id) else {
+        let Some(at) = branch.find(body) else {
             let path = if parent.is_empty() { id.to_string() } else { format!("{parent}/{id}") };
             self.reasons.push(format!("The run stands at the step `{path}`, which is gone."));
             return;

@@ -1,0 +1,66 @@
+//! One cycle of run, wait, answer and resume, against what the storage alone would cost, and the
+//! other numbers that the project promises. `cargo xtask bench -- --help` tells more.
+
+#![expect(clippy::print_stdout, reason = "the table is what it is for")]
+
+mod args;
+mod codec;
+mod cycles;
+mod floor;
+mod flow;
+mod parked;
+mod program;
+mod sample;
+mod steps;
+mod table;
+
+use std::process::ExitCode;
+
+use self::{args::Args, table::Table};
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+type Result<T> = std::result::Result<T, Failure>;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let Some(args) = Args::read(std::env::args().skip(1))? else { return Ok(()) };
+    cycles::clear(&args.dir)?;
+    let machine = sample::machine(&args.dir)?;
+    eprintln!("{machine}");
+    let runtime = tokio::runtime::Runtime::new()?;
+    // First, so that what is weighed does not hide in memory that others have used and given back.
+    let mut parked = Table::default();
+    if args.wants("parked") {
+        parked::measure(&args, &runtime, &mut parked)?;
+    }
+    let mut table = Table::default();
+    cycles::measure(&args, &runtime, &mut table)?;
+    if args.wants("codec") {
+        codec::measure(&args, &runtime, &mut table)?;
+    }
+    if args.wants("steps") {
+        steps::measure(&args, &runtime, &mut table)?;
+    }
+    table.append(parked);
+    if args.wants("program") {
+        program::measure(&args, &mut table)?;
+    }
+    println!("{machine}\n");
+    print!("{table}");
+    println!(
+        "\nA ratio is that of the medians; in parentheses the lowest and the highest of all batches. \
+         Floor and cycle take turns, batch by batch.\nCPU is user and system time of all threads of \
+         the process (/proc/self/stat). gzip and AES-256-GCM are on everywhere."
+    );
+    std::fs::remove_dir_all(&args.dir)?;
+    Ok(())
+}
