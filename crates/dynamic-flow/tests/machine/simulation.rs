@@ -336,7 +336,8 @@ impl<'f> Simulation<'f> {
             .map(|wait| Event::Answered { wait: wait.clone(), answer: Answer::new(json!("late")) });
         for event in late.chain(answers).chain([Event::Tick]) {
             let mut snapshot = self.state.snapshot.clone();
-            let commands = self.machine.apply(&mut snapshot, event.clone(), self.state.now, self.state.now);
+            let commands =
+                self.machine.apply(&mut snapshot, event.clone(), self.state.now, self.state.now);
             assert!(commands.is_empty(), "{event:?} came too late and led to {commands:?}");
             assert_eq!(snapshot, self.state.snapshot, "{event:?} came too late");
         }
