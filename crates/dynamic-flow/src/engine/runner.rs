@@ -271,13 +271,10 @@ impl<'f> Runner<'_, 'f> {
         before: Option<Before<'f>>,
     ) -> VecDeque<(Event, Timestamp)> {
         let mut events = VecDeque::from(merged);
-        match before.filter(|_| self.turn.undo) {
-            Some(before) => {
-                self.snapshot = before.snapshot;
-                self.turn = before.turn;
-                events.extend(before.events);
-            }
-            None => {}
+        if let Some(before) = before.filter(|_| self.turn.undo) {
+            self.snapshot = before.snapshot;
+            self.turn = before.turn;
+            events.extend(before.events);
         }
         self.turn.commit = true;
         events
@@ -506,7 +503,7 @@ mod tests {
         }
 
         async fn signalled(&mut self) {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
 
         fn stopping(&self) -> bool {

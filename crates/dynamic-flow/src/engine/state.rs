@@ -167,11 +167,11 @@ impl Snapshot {
     pub(crate) fn close_orphans(&mut self, now: Timestamp) {
         let mut waited_for = Vec::new();
         self.root.collect_waits(&mut waited_for);
-        let (kept, orphans) = std::mem::take(&mut self.waits)
-            .into_iter()
-            .partition(|wait: &Wait| waited_for.contains(&wait.id));
+        let waits = std::mem::take(&mut self.waits).into_iter();
+        let (kept, orphans): (Vec<_>, Vec<_>) =
+            waits.partition(|wait| waited_for.contains(&wait.id));
         self.waits = kept;
-        for wait in Vec::<Wait>::from(orphans) {
+        for wait in orphans {
             self.keep(wait.receipt(Closed::Superseded, now));
         }
     }

@@ -109,7 +109,7 @@ async fn runs_that_are_skipped_are_not_poisoned() {
     world.hub().await.answer(&key, yes()).await.unwrap();
     let wrong = world.hub().await;
     wrong
-        .register(&Flow::input::<Order>("purchase").map("id", |o: Order| o.id).build().unwrap())
+        .register(Flow::input::<Order>("purchase").map("id", |o: Order| o.id).build().unwrap())
         .unwrap();
     for _ in 0..6 {
         assert_eq!(wrong.work_once().await.unwrap().skipped, 1);
