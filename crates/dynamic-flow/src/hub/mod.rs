@@ -321,8 +321,8 @@ impl PersistenceHub {
 
     /// Ends a run: its waits take no answers any more. Cancelling a cancelled run is no error.
     ///
-    /// Gives the run's status: `Cancelled`, or what it is doing where its holder, who was told, is
-    /// still at work.
+    /// Gives the run's status: `Cancelled`, or what it is doing where somebody drives it. A holder in
+    /// this process stops at once, one elsewhere at its next commit.
     ///
     /// # Errors
     /// `RunNotFound`; `InvalidState` when it has ended already.

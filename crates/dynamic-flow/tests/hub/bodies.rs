@@ -254,3 +254,32 @@ async fn the_step_before_the_wait_ran_once_whatever_body_it_is_in() {
     completed(other.resume(suspension.only().unwrap().key().unwrap(), json!(1)).await);
     assert_eq!(calls.get(), 1);
 }
+
+#[tokio::test]
+async fn a_sub_flow_has_an_input_of_its_own() {
+    let text = "
+flow: outer
+steps:
+  - id: make
+    set: { n: 1 }
+  - id: inner
+    flow:
+      flow: inner
+      steps:
+        - id: ask
+          await_input: { prompt: 'Add to {{ input.n }}?', schema: { type: integer } }
+        - id: add
+          set: '${ input.n + value }'
+  - id: out
+    set: { inner: '${ value }', outer: '${ input.n }' }
+";
+    let world = World::new();
+    let hub = world.hub().await;
+    let flow = Flow::from_document(text, hub.tools()).unwrap();
+    let suspension = suspended(hub.register(flow).unwrap().run(json!({ "n": 5 })).await);
+    let wait = suspension.only().unwrap();
+    assert_eq!(wait.prompt, "Add to 1?");
+    // Any hub goes on: the document travels with the run.
+    let output = completed(world.hub().await.resume(wait.key().unwrap(), json!(2)).await);
+    assert_eq!(output, json!({ "inner": 3, "outer": 5 }));
+}
