@@ -1,4 +1,80 @@
 //! Flows that stop for outside input and go on exactly after it.
+//!
+//! A flow runs until it needs something from outside: an approval, a verdict, an answer. Then it
+//! stops completely: its state goes into a store, and the caller gets a *suspension key*. Hours or
+//! months later, in any process, somebody presents the key and an input, which is checked against
+//! the schema that the wait declared, and the flow continues right after the wait.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use dynamic_flow::{
+//!     Flow, ToolError, hours, tool,
+//!     codec::{EncryptionKey, Keyring},
+//!     hub::{Outcome, PersistenceHub},
+//!     store::MemoryStore,
+//!     tool::{Approval, HumanInTheLoop},
+//! };
+//!
+//! /// Orders that many probes.
+//! #[tool(effect)]
+//! async fn purchase((probes, approval): (u32, Approval)) -> Result<String, ToolError> {
+//!     Ok(format!("{probes} probes, approved by {}", approval.approved_by))
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> dynamic_flow::Result<()> {
+//! let question = HumanInTheLoop::approval("manager-approval")
+//!     .prompt_with(|probes: &u32| format!("Buy {probes} probes?"))
+//!     .timeout(hours(4));
+//! let flow = Flow::input::<u32>("purchase-approval")
+//!     .keep(|probes| probes.await_input(question)) // (u32, Approval): both go on
+//!     .filter("approved", |(_, approval)| approval.approved) // a "no" is a result, too
+//!     .tool(Purchase)
+//!     .build()?;
+//!
+//! let keyring = Keyring::new(EncryptionKey::generate()?);
+//! let hub = PersistenceHub::builder(Arc::new(MemoryStore::new())).keyring(keyring).build().await?;
+//! let purchases = hub.register(&flow)?;
+//!
+//! let Outcome::Suspended(parked) = purchases.run(2).await? else { panic!("it asks first") };
+//! let wait = parked.only()?;
+//! assert_eq!(wait.prompt, "Buy 2 probes?");
+//!
+//! let answer = serde_json::json!({ "approved": true, "approved_by": "Jane" });
+//! let Outcome::Completed(done) = purchases.resume(wait.key()?, answer).await? else {
+//!     panic!("nothing else is asked")
+//! };
+//! assert_eq!(done.output, "2 probes, approved by Jane");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! In the order in which a value walks: [`flow`] (built by [`Flow::input`], read by
+//! [`Flow::from_document`], with computations of [`expr`]), [`mod@tool`] and [`wait`] (the units of
+//! work and the open questions), [`engine`] (moves a run), [`codec`] (seals its state), [`store`]
+//! (keeps it), and [`hub`], which is where everything starts. [`schema`] checks what comes in,
+//! [`value`] what JSON would change.
+//!
+//! | feature | what it adds |
+//! | --- | --- |
+//! | `file` (default) | the filesystem store, `file:./.suspended-flows` |
+//! | `sqlite` | the SQLite store, `sqlite:flows.db` |
+//! | `gzip` (default), `zstd` | compression of stored state, before it is sealed |
+//! | `http` | the HTTP tool for documents |
+//! | `testkit` | the conformance suite for stores, faults on demand, a manual clock |
+//!
+//! | store | URL | durable | good for |
+//! | --- | --- | --- | --- |
+//! | [`store::MemoryStore`] | `memory:` | no | tests |
+#![cfg_attr(feature = "file", doc = "| [`store::FileStore`] | `file:PATH` | yes | one machine |")]
+#![cfg_attr(
+    feature = "sqlite",
+    doc = "| [`store::SqliteStore`] | `sqlite:PATH` | yes | one machine, many runs |"
+)]
+//!
+//! Any number of hubs, in any number of processes, may share a store. For one of your own,
+//! implement [`store::Store`].
 
 // So that what `#[tool]` makes compiles inside this crate too.
 #[cfg(test)]
@@ -32,3 +108,7 @@ pub use position::Position;
 pub use schema::{Schema, Violation};
 pub use tool::{Tool, ToolContext, TypedTool};
 pub use wait::{Answer, Deadline, Metadata, Receipt, Scalar};
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

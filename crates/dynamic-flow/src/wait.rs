@@ -86,6 +86,9 @@ pub struct Wait {
     /// Whether a notifier was told of it.
     #[serde(default)]
     pub notified: bool,
+    /// How often a notifier failed to pass it on.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failed_notices: u32,
 }
 
 impl Wait {
@@ -297,6 +300,11 @@ pub struct Receipt {
     /// Digests of the keys that could have answered it.
     #[serde(default)]
     pub keys: Vec<KeyDigest>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives it so")]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 /// `Option<Value>` in which a `null` that is there stays `Some(Value::Null)`.

@@ -166,7 +166,7 @@ fn why(ended: &dynamic_flow::engine::Ended) -> String {
     use dynamic_flow::engine::Ended;
     match ended {
         Ended::Rejected { position, .. } => format!("{position} said no"),
-        Ended::Failed(failure) => {
+        Ended::Failed(failure) | Ended::SetAside(failure) => {
             clean_line(&format!("{}: {} ({})", failure.position, failure.message, failure.code))
         }
         Ended::Cancelled { by, reason } => {

@@ -290,7 +290,7 @@ impl From<&LibraryEnded> for Ended {
             LibraryEnded::Rejected { position, .. } => {
                 Self::Rejected { step: position.to_string() }
             }
-            LibraryEnded::Failed(failure) => Self::Failed {
+            LibraryEnded::Failed(failure) | LibraryEnded::SetAside(failure) => Self::Failed {
                 step: failure.position.to_string(),
                 code: failure.code.clone(),
                 message: failure.message.clone(),

@@ -45,6 +45,7 @@ pub(crate) fn measure(args: &Args, runtime: &Runtime, table: &mut Table) -> Resu
     on(args, runtime, "filesystem", file, table)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the callers have different kinds of stores")]
 fn on(
     args: &Args,
     runtime: &Runtime,

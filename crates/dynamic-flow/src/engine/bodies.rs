@@ -46,7 +46,7 @@ impl<'f> Turn<'f> {
                 if retried {
                     *deadline = self.now.after(*after);
                 }
-                if *deadline <= self.now {
+                if *deadline <= self.at {
                     for inner in &mut branches {
                         self.abandon(inner, Closed::Superseded);
                     }
@@ -60,7 +60,7 @@ impl<'f> Turn<'f> {
                     *failed = 0;
                 }
                 match *until {
-                    Some(at) if at > self.now => {
+                    Some(until_then) if until_then > self.at => {
                         branch.state = StepState::Inside { branches, memo };
                         return Progress::Pending;
                     }
@@ -82,8 +82,14 @@ impl<'f> Turn<'f> {
         let place_inside = place.join(step, inner.iteration);
         // A sub-flow is a definition of its own: it sees none of the variables around it.
         let none = BTreeMap::new();
+        let entered = match &step.kind {
+            StepKind::SubFlow { .. } => branch.value.clone(),
+            _ => Value::Null,
+        };
         let env_inside = match &step.kind {
-            StepKind::SubFlow { .. } => Env { vars: &none, outer: None, ..env },
+            StepKind::SubFlow { .. } => {
+                Env { vars: &none, outer: None, input: Some(&entered), ..env }
+            }
             _ => env,
         };
         let progress = match step.kind.body(&inner.body) {

@@ -104,25 +104,24 @@ impl<'f> Turn<'f> {
             event => {
                 self.event = event;
                 let wait = &self.waits[index];
-                if wait.expires_at.is_none_or(|end| end > self.now) {
+                if wait.expires_at.is_none_or(|end| end > self.at) {
                     branch.state = StepState::Waiting { wait: id };
                     return Progress::Pending;
                 }
                 let wait = self.waits.remove(index);
                 let Some(default) = wait.request.default.clone() else {
-                    self.commands
-                        .push(Command::CloseWait(wait.receipt(Closed::TimedOut, self.now)));
+                    self.commands.push(Command::CloseWait(wait.receipt(Closed::TimedOut, self.at)));
                     let error = ToolError::new("nobody answered in time");
                     return self.fail(step, place, error.code(Failure::WAIT_TIMED_OUT));
                 };
-                let mut receipt = wait.receipt(Closed::Defaulted, self.now);
+                let mut receipt = wait.receipt(Closed::Defaulted, self.at);
                 receipt.input = Some(ContentDigest::of_value(&default));
                 self.commands.push(Command::CloseWait(receipt));
                 return self.take_answer(step, branch, place, env, wait, default);
             }
         };
         let wait = self.waits.remove(index);
-        let receipt = wait.answered(&answer, self.now);
+        let receipt = wait.answered(&answer, self.at);
         self.commands.push(Command::CloseWait(receipt));
         self.take_answer(step, branch, place, env, wait, answer.input)
     }
@@ -180,6 +179,7 @@ impl<'f> Turn<'f> {
             keys: Vec::new(),
             question,
             notified: false,
+            failed_notices: 0,
         });
         self.commands.push(Command::OpenWait(id.clone()));
         branch.state = StepState::Waiting { wait: id };

@@ -16,7 +16,7 @@ use crate::{
     ToolError,
     clock::Timestamp,
     flow::ir::{FlowDef, Step},
-    id::{ToolId, WaitId},
+    id::{KeyDigest, ToolId, WaitId},
     position::Position,
     tool::Output,
     wait::{Answer, Closed, Receipt},
@@ -40,6 +40,13 @@ pub enum Event {
         wait: WaitId,
         /// The answer.
         answer: Answer,
+    },
+    /// One more key answers a wait.
+    KeyAdded {
+        /// The wait.
+        wait: WaitId,
+        /// The digest of the key's secret.
+        digest: KeyDigest,
     },
     /// Time passed.
     Tick,
@@ -85,6 +92,8 @@ pub struct Order<'f> {
     pub input: Value,
     /// The variables in scope.
     pub vars: Arc<BTreeMap<String, Value>>,
+    /// The input of the sub-flow that it is in, where that is not the run's.
+    pub flow_input: Option<Arc<Value>>,
     /// The same whenever this very call is made again.
     pub idempotency_key: String,
 }
@@ -127,13 +136,27 @@ impl<'f> Machine<'f> {
         Self { flow, default_timeout }
     }
 
-    /// Works an event in, at that time.
+    /// Works an event in that happened at `at`, while it is `now`.
     ///
-    /// Timers that are due at `now` fire in the same turn: a timeout around a step before the event
-    /// reaches the step, a wait's own deadline only if the event is not its answer. An event for a
-    /// call or wait that is not there any more changes nothing.
-    pub fn apply(&self, snapshot: &mut Snapshot, event: Event, now: Timestamp) -> Vec<Command<'f>> {
+    /// Timers that are due by `at` fire in the same turn: a timeout around a step before the event
+    /// reaches the step, a wait's own deadline only if the event is not its answer. What begins
+    /// begins `now`: an answer may be worked in long after it was accepted. An event for a call or
+    /// wait that is not there any more changes nothing.
+    pub fn apply(
+        &self,
+        snapshot: &mut Snapshot,
+        event: Event,
+        at: Timestamp,
+        now: Timestamp,
+    ) -> Vec<Command<'f>> {
         match &event {
+            Event::KeyAdded { wait, digest } => {
+                let wait = snapshot.waits.iter_mut().find(|open| open.id == *wait);
+                if let Some(wait) = wait.filter(|wait| !wait.keys.contains(digest)) {
+                    wait.keys.push(*digest);
+                }
+                return Vec::new();
+            }
             Event::Retried if matches!(snapshot.status, RunStatus::Failed | RunStatus::Expired) => {
                 snapshot.status = RunStatus::Running;
                 snapshot.ended = None;
@@ -143,6 +166,7 @@ impl<'f> Machine<'f> {
         }
         let mut turn = Turn {
             run_id: snapshot.run_id,
+            at,
             now,
             default_timeout: self.default_timeout,
             event: Some(event),
@@ -157,7 +181,7 @@ impl<'f> Machine<'f> {
             end(snapshot, RunStatus::Cancelled, ended);
         } else {
             let vars = BTreeMap::new();
-            let env = Env { vars: &vars, outer: None, attempt: 1, deadline: None };
+            let env = Env { vars: &vars, outer: None, attempt: 1, deadline: None, input: None };
             let progress =
                 turn.poll_body(&self.flow.body, &mut snapshot.root, &Place::default(), env);
             self.conclude(snapshot, &mut turn, progress);

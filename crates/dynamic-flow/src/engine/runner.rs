@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use futures::FutureExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tracing::Instrument as _;
 
 use super::{
@@ -58,6 +58,8 @@ pub enum Committed {
     Done,
     /// Nothing was written: these were accepted in the meantime and must be worked in first.
     Merge(Vec<(Event, Timestamp)>),
+    /// The snapshot is durable, and these were accepted behind it; the run goes on with them.
+    Behind(Vec<(Event, Timestamp)>),
 }
 
 /// Where a run is committed, and who watches it: the hub.
@@ -124,7 +126,7 @@ pub async fn drive(
 }
 
 /// What a batch of events asked for, and is done once the batch is committed.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Pending<'f> {
     start: Vec<Order<'f>>,
     abort: Vec<u64>,
@@ -134,6 +136,13 @@ struct Pending<'f> {
     /// A wait was closed by something else than its answer: if one was accepted meanwhile, the
     /// batch did not happen.
     undo: bool,
+}
+
+/// How everything was before a batch, in case that it did not happen.
+struct Before<'f> {
+    snapshot: Snapshot,
+    turn: Pending<'f>,
+    events: VecDeque<(Event, Timestamp)>,
 }
 
 struct Runner<'a, 'f> {
@@ -149,10 +158,23 @@ struct Runner<'a, 'f> {
 }
 
 impl<'f> Runner<'_, 'f> {
+    /// What is made of a call whose task ended without a result. Tools catch their panics; what is
+    /// around them should not panic, but must not leave the run waiting for ever if it does.
+    fn lost_call(&mut self, lost: &JoinError) -> Event {
+        let call = self.live.iter().find(|(_, (task, _))| task.id() == lost.id());
+        let Some(call) = call.map(|(call, _)| *call) else { return Event::Tick };
+        self.live.remove(&call);
+        let error = ToolError::new("the call ended without a result").code("panic");
+        Event::Returned { call, result: Err(error) }
+    }
+
     async fn run(mut self, mut events: VecDeque<(Event, Timestamp)>) -> Result<Snapshot> {
         loop {
-            let before = (!self.snapshot.waits.is_empty()).then(|| self.snapshot.clone());
-            let batch = before.is_some().then(|| events.clone());
+            let before = (!self.snapshot.waits.is_empty()).then(|| Before {
+                snapshot: self.snapshot.clone(),
+                turn: self.turn.clone(),
+                events: events.clone(),
+            });
             self.work_in(events);
             if self.stopped() {
                 match self.host.commit(&mut self.snapshot, Intent::Park).await? {
@@ -161,7 +183,12 @@ impl<'f> Runner<'_, 'f> {
                         return Ok(self.snapshot);
                     }
                     Committed::Merge(merged) => {
-                        events = self.merge(merged, before, batch);
+                        events = self.merge(merged, before);
+                        continue;
+                    }
+                    Committed::Behind(merged) => {
+                        self.announce();
+                        events = merged.into();
                         continue;
                     }
                 }
@@ -170,7 +197,12 @@ impl<'f> Runner<'_, 'f> {
                 match self.host.commit(&mut self.snapshot, Intent::Progress).await? {
                     Committed::Done => {}
                     Committed::Merge(merged) => {
-                        events = self.merge(merged, before, batch);
+                        events = self.merge(merged, before);
+                        continue;
+                    }
+                    Committed::Behind(merged) => {
+                        self.announce();
+                        events = merged.into();
                         continue;
                     }
                 }
@@ -195,7 +227,8 @@ impl<'f> Runner<'_, 'f> {
     /// Works events in, with all that follows from them without anything from outside.
     fn work_in(&mut self, mut events: VecDeque<(Event, Timestamp)>) {
         while let Some((event, at)) = events.pop_front() {
-            for command in self.machine.apply(&mut self.snapshot, event, at) {
+            let now = self.clock.now();
+            for command in self.machine.apply(&mut self.snapshot, event, at, now) {
                 match command {
                     Command::Trace(trace) => self.host.trace(trace),
                     Command::OpenWait(_) => self.turn.commit = true,
@@ -235,19 +268,15 @@ impl<'f> Runner<'_, 'f> {
     fn merge(
         &mut self,
         merged: Vec<(Event, Timestamp)>,
-        before: Option<Snapshot>,
-        batch: Option<VecDeque<(Event, Timestamp)>>,
+        before: Option<Before<'f>>,
     ) -> VecDeque<(Event, Timestamp)> {
         let mut events = VecDeque::from(merged);
-        if self.turn.undo
-            && let (Some(before), Some(batch)) = (before, batch)
-        {
-            self.snapshot = before;
-            self.turn = Pending { commit: true, ..Pending::default() };
-            events.extend(batch);
-        } else {
-            self.turn.commit = true;
+        if let Some(before) = before.filter(|_| self.turn.undo) {
+            self.snapshot = before.snapshot;
+            self.turn = before.turn;
+            events.extend(before.events);
         }
+        self.turn.commit = true;
         events
     }
 
@@ -289,7 +318,7 @@ impl<'f> Runner<'_, 'f> {
             idempotency_key: order.idempotency_key,
             attempt: order.call.attempt,
             variables: order.vars,
-            run_input: self.run_input.clone(),
+            run_input: order.flow_input.unwrap_or_else(|| self.run_input.clone()),
         };
         let effect = tool.spec().effect;
         let span = tracing::info_span!(
@@ -324,8 +353,7 @@ impl<'f> Runner<'_, 'f> {
                         None => Event::Tick,
                     }
                 }
-                // Calls catch their panics, and an aborted one is of no interest.
-                Err(_) => Event::Tick,
+                Err(lost) => self.lost_call(&lost),
             },
             () = timer => Event::Tick,
             () = self.host.signalled() => {
@@ -348,6 +376,7 @@ fn has_effect(order: &Order<'_>) -> bool {
 
 /// Works out what a step computes.
 fn compute(order: &Order<'_>, run_input: &Value, run_id: crate::RunId) -> Result<Value, ToolError> {
+    let run_input = order.flow_input.as_deref().unwrap_or(run_input);
     let scope = Scope { value: &order.input, vars: &order.vars, input: run_input, run_id };
     let work = || match &order.step.kind {
         StepKind::Map { compute: it }
@@ -474,7 +503,7 @@ mod tests {
         }
 
         async fn signalled(&mut self) {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
 
         fn stopping(&self) -> bool {

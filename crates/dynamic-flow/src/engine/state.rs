@@ -10,7 +10,7 @@ use crate::{
     flow::ir::{Body, BodyName},
     id::{FlowId, RunId, StepId, ToolId, WaitId},
     position::Position,
-    wait::{ContentDigest, Metadata, Receipt, Wait, present},
+    wait::{Closed, ContentDigest, Metadata, Receipt, Wait, present},
 };
 
 /// What a run is doing.
@@ -160,8 +160,20 @@ impl Snapshot {
 
     /// Whether it was failed from outside, and not at a step: it is as it was committed last.
     pub fn is_set_aside(&self) -> bool {
-        let aside = [Failure::POISONED, Failure::UNCOMMITTABLE];
-        matches!(&self.ended, Some(Ended::Failed(failure)) if aside.contains(&&*failure.code))
+        matches!(self.ended, Some(Ended::SetAside(_)))
+    }
+
+    /// Closes the waits that no branch stands in any more, after an upgrade moved it on.
+    pub(crate) fn close_orphans(&mut self, now: Timestamp) {
+        let mut waited_for = Vec::new();
+        self.root.collect_waits(&mut waited_for);
+        let waits = std::mem::take(&mut self.waits).into_iter();
+        let (kept, orphans): (Vec<_>, Vec<_>) =
+            waits.partition(|wait| waited_for.contains(&wait.id));
+        self.waits = kept;
+        for wait in orphans {
+            self.keep(wait.receipt(Closed::Superseded, now));
+        }
     }
 
     /// The positions of the steps that the run stands in, leaves only.
@@ -225,6 +237,16 @@ impl Branch {
         }
     }
 
+    fn collect_waits(&self, waits: &mut Vec<WaitId>) {
+        match &self.state {
+            StepState::Waiting { wait } => waits.push(wait.clone()),
+            StepState::Inside { branches, .. } => {
+                branches.iter().for_each(|branch| branch.collect_waits(waits));
+            }
+            _ => {}
+        }
+    }
+
     fn collect_leaves(&self, at: &Position, leaves: &mut Vec<Position>) {
         let Some(step) = &self.step else { return };
         match &self.state {
@@ -251,6 +273,8 @@ pub enum Ended {
     },
     /// A step failed and nothing caught it.
     Failed(Failure),
+    /// The run was failed from outside, where it was committed last.
+    SetAside(Failure),
     /// Somebody cancelled it.
     Cancelled {
         /// Who, as far as the caller said.

@@ -39,6 +39,8 @@ pub(super) struct Env<'e> {
     pub(super) outer: Option<&'e Env<'e>>,
     /// Counts the attempts of the innermost retry.
     pub(super) attempt: u32,
+    /// What the innermost sub-flow began with, if it is in one.
+    pub(super) input: Option<&'e Value>,
     /// The earliest end of the timeouts around it.
     pub(super) deadline: Option<Timestamp>,
 }
@@ -76,6 +78,9 @@ impl Place {
 /// One application of an event.
 pub(super) struct Turn<'f> {
     pub(super) run_id: RunId,
+    /// When the event happened: the timers that are due by then fire.
+    pub(super) at: Timestamp,
+    /// When what begins begins.
     pub(super) now: Timestamp,
     pub(super) default_timeout: Duration,
     /// Taken by the leaf that it is for.
@@ -145,7 +150,7 @@ impl<'f> Turn<'f> {
             StepState::Ready => self.start(step, branch, place, env),
             StepState::Calling { call } => self.poll_call(step, branch, place, env, call),
             StepState::Waiting { wait } => self.poll_wait(step, branch, place, env, wait),
-            StepState::Sleeping { until } if until <= self.now => {
+            StepState::Sleeping { until } if until <= self.at => {
                 Progress::Done(branch.value.clone())
             }
             StepState::Inside { branches, memo } => {
@@ -285,6 +290,7 @@ impl<'f> Turn<'f> {
             position: place.join(step, 1).full,
             input,
             vars: Arc::new(env.flatten()),
+            flow_input: env.input.cloned().map(Arc::new),
             idempotency_key: hex::encode(&digest[..16]),
         }
     }
@@ -295,7 +301,7 @@ impl<'f> Turn<'f> {
             StepState::Calling { call } => self.commands.push(Command::Abort { call: call.id }),
             StepState::Waiting { wait } => {
                 if let Some(index) = self.waits.iter().position(|open| open.id == *wait) {
-                    let receipt = self.waits.remove(index).receipt(closed, self.now);
+                    let receipt = self.waits.remove(index).receipt(closed, self.at);
                     self.commands.push(Command::CloseWait(receipt));
                 }
             }

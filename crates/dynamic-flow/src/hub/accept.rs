@@ -53,7 +53,7 @@ impl Inner {
                 .with_run(run_id));
             }
             if wait.expires_at.is_some_and(|end| end <= now) {
-                self.time_out(*opened, &wait).await?;
+                self.time_out(*opened, &wait, drive).await?;
                 continue;
             }
             let flow = match (self.known_flow(&opened.snapshot), drive) {
@@ -61,6 +61,15 @@ impl Inner {
                 (Err(error), true) => return Err(error.with_run(run_id)),
                 (Err(_), false) => None,
             };
+            if let Some(flow) = &flow
+                && flow.drops(&opened.snapshot, &wait.id)?
+            {
+                let reason = "the upgrade of this flow has no use for the wait".to_owned();
+                return Err(Error::new(ErrorKind::FlowIncompatible, reason.clone())
+                    .with_run(run_id)
+                    .with("wait", &wait.id)
+                    .with_reasons(vec![reason]));
+            }
             self.check_input(&wait, answer).map_err(|error| error.with_run(run_id))?;
             let receipt = wait.answered(answer, now);
             let what = Accept::Answer {
@@ -159,7 +168,7 @@ impl Inner {
     }
 
     /// Lets the deadline of a wait do what it does, so that the caller can be told.
-    async fn time_out(self: &Arc<Self>, opened: Opened, wait: &Wait) -> Result<()> {
+    async fn time_out(self: &Arc<Self>, opened: Opened, wait: &Wait, drive: bool) -> Result<()> {
         let run_id = opened.record.id;
         let expired = || {
             let message = match wait.request.default {
@@ -170,6 +179,9 @@ impl Inner {
                 .with_run(run_id)
                 .with("wait", &wait.id)
         };
+        if !drive {
+            return Err(expired());
+        }
         let flow = self.known_flow(&opened.snapshot).map_err(|_| expired())?;
         let flow = self.fit(&opened.snapshot, flow).map_err(|_| expired())?;
         match self.take(opened.record).await {
@@ -194,7 +206,7 @@ impl Inner {
         if record.lease.as_ref().is_some_and(|lease| lease.until > now) || self.is_stopping() {
             return Ok(None);
         }
-        let change = Change { ..self.lease_change(&record) };
+        let change = self.lease_change(&record);
         record.revision = self.vault.update(record.id, record.revision, change.clone()).await?;
         let revision = record.revision;
         change.apply(&mut record);
@@ -208,6 +220,8 @@ impl Inner {
         let until = now.after(self.options.lease);
         Change {
             epoch: Some(record.epoch.next()),
+            // Whoever held it before is gone and left it as it was.
+            attempts: record.lease.as_ref().map(|_| record.attempts + 1),
             status: Some(RunStatus::Running),
             due_at: Some(Some(until)),
             lease: Some(Some(Lease { owner: self.owner.clone(), until })),
@@ -228,7 +242,9 @@ impl Inner {
     ) -> Result<(RunStatus, Submitted)> {
         let record = &opened.record;
         let now = self.clock.now();
-        let live = record.lease.as_ref().is_some_and(|lease| lease.until > now);
+        // A lease on a run that has ended is that of a worker about to remove it: it is too late.
+        let live = !record.status.is_final()
+            && record.lease.as_ref().is_some_and(|lease| lease.until > now);
         let sealed = self.codec.seal_state(&item, 0, binding(record, Part::Inbox))?;
         let mut change = match (&flow, live) {
             (Some(_), false) if !self.is_stopping() => self.lease_change(record),
@@ -327,7 +343,9 @@ impl Inner {
             }
             let flow = match self.known_flow(&opened.snapshot) {
                 Ok(flow) => Some(flow),
-                Err(_) if opened.inbox.iter().all(|item| item.event().is_none()) => {
+                Err(_)
+                    if opened.inbox.iter().all(|item| matches!(item.what, Accept::Key { .. })) =>
+                {
                     Some(Arc::new(Known::nothing(&opened.snapshot)))
                 }
                 // An answer comes first, and only who has the code can work it in.
@@ -344,7 +362,10 @@ impl Inner {
                             Ok(RunStatus::Cancelled)
                         }
                         Err(error) => Err(error),
-                        Ok(_) => Ok(RunStatus::Running),
+                        // What was accepted before the cancellation ended the run first.
+                        Ok(Outcome::Completed(_)) => Ok(RunStatus::Completed),
+                        Ok(Outcome::Rejected(_)) => Ok(RunStatus::Rejected),
+                        Ok(Outcome::Suspended(_)) => Ok(RunStatus::Waiting),
                     };
                 }
                 Ok((status, Submitted::Left)) => return Ok(status),
@@ -415,7 +436,7 @@ fn closed_by_key(opened: &Opened, digest: &crate::id::KeyDigest) -> Option<Recei
     opened.snapshot.receipts.iter().rev().find(matches).cloned()
 }
 
-fn is_cancelled(opened: &Opened) -> bool {
+pub(super) fn is_cancelled(opened: &Opened) -> bool {
     opened.inbox.iter().any(|item| matches!(item.what, Accept::Cancel { .. }))
 }
 

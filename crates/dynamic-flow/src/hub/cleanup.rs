@@ -1,13 +1,19 @@
 //! Removing runs.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
-use super::PersistenceHub;
+use super::{
+    Inner, PersistenceHub,
+    drive::{self, From},
+    vault::Opened,
+};
 use crate::{
     Error, ErrorKind, Result,
     clock::Timestamp,
     engine::RunStatus,
-    id::RunId,
+    id::{Revision, RunId},
     store::{Expect, Filter, Summary},
 };
 
@@ -18,8 +24,8 @@ const PAGE: usize = 200;
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Cleanup {
-    /// Expired runs, and parked ones all of whose deadlines have passed without a default that
-    /// would still have to be applied.
+    /// Expired runs. The deadlines that have passed by now do first what they do: a default is
+    /// applied, a `catch` goes on, and only what then has expired is removed.
     pub expired_only: bool,
     /// Written last before that time.
     pub older_than: Option<Timestamp>,
@@ -74,24 +80,14 @@ impl Cleanup {
 
     fn matches(&self, run: &Summary, now: Timestamp) -> bool {
         self.older_than.is_none_or(|at| run.updated_at < at)
-            && (!self.expired_only || is_expired(run, now))
+            && (!self.expired_only || run.status == RunStatus::Expired || is_overdue(run, now))
     }
 }
 
-/// Whether a run has expired, or nobody can answer it in time any more and no default is due.
-fn is_expired(run: &Summary, now: Timestamp) -> bool {
-    let overdue = |end: Option<Timestamp>, has_default: bool| {
-        !has_default && end.is_some_and(|end| end <= now)
-    };
-    match run.status {
-        RunStatus::Expired => true,
-        RunStatus::Waiting => {
-            run.inbox_len == 0
-                && !run.waits.is_empty()
-                && run.waits.iter().all(|wait| overdue(wait.expires_at, wait.has_default))
-        }
-        _ => false,
-    }
+/// Whether a run is parked beyond the deadline of one of its waits.
+fn is_overdue(run: &Summary, now: Timestamp) -> bool {
+    let overdue = |end: Option<Timestamp>| end.is_some_and(|end| end <= now);
+    run.status == RunStatus::Waiting && run.waits.iter().any(|wait| overdue(wait.expires_at))
 }
 
 /// What a cleanup did.
@@ -137,15 +133,24 @@ impl PersistenceHub {
             let page = self.query(&which.filter, after, PAGE).await?;
             for run in &page.items {
                 let now = hub.clock.now();
-                let live = run.lease.as_ref().is_some_and(|lease| lease.until > now);
-                if live || run.status == RunStatus::Ready || !which.matches(run, now) {
+                let live = run.lease.as_ref().is_some_and(|lease| lease.until > now)
+                    || matches!(run.status, RunStatus::Ready | RunStatus::Running);
+                if live || !which.matches(run, now) {
                     continue;
                 }
+                let revision = match which.expired_only && run.status != RunStatus::Expired {
+                    true if which.dry_run => continue,
+                    true => match hub.expire_now(run.id).await {
+                        Some(revision) => revision,
+                        None => continue,
+                    },
+                    false => run.revision,
+                };
                 if which.dry_run {
                     cleaned.deleted.push(run.id);
                     continue;
                 }
-                match hub.vault.store().delete(run.id, Expect::Revision(run.revision)).await {
+                match hub.vault.store().delete(run.id, Expect::Revision(revision)).await {
                     Ok(()) => cleaned.deleted.push(run.id),
                     // It was answered, claimed or removed since the page was read.
                     Err(error) if error.is_conflict() => {}
@@ -160,5 +165,24 @@ impl PersistenceHub {
                 return Ok(cleaned);
             }
         }
+    }
+}
+
+impl Inner {
+    /// Lets the deadlines of a run do what they do; gives its revision if it has expired then.
+    async fn expire_now(self: &Arc<Self>, run: RunId) -> Option<Revision> {
+        let opened = self.open_verified(run).await.ok()?;
+        if opened.record.flow_id == super::state::STATE_FLOW {
+            let wait = opened.snapshot.waits.first().cloned()?;
+            self.expire_state(opened, &wait, self.clock.now()).await.err()?;
+        } else {
+            let flow = self.known_flow(&opened.snapshot).ok()?;
+            let flow = self.fit(&opened.snapshot, flow).ok()?;
+            let record = self.take(opened.record).await.ok()??;
+            let opened = Opened::unseal(&self.codec, record).ok()?;
+            drive::drive(self.clone(), flow, From::Leased(Box::new(opened))).await.err()?;
+        }
+        let record = self.vault.get(run).await.ok()??;
+        (record.status == RunStatus::Expired).then_some(record.revision)
     }
 }

@@ -1,20 +1,20 @@
 //! Drives a run under a lease: commits what the engine asks for, merges what was accepted
 //! meanwhile, and stops where somebody else holds the run.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tracing::Instrument as _;
 
 use super::{
     HubEvent, Inner, Known,
-    inbox::{Accept, InboxItem},
+    inbox::InboxItem,
     lease::{Active, Hold, lock},
     outcome::{Outcome, SuspendedWait, outcome_of},
     vault::{Opened, first_record, index_of, plain_metadata},
 };
 use crate::{
-    Error, ErrorKind, Result,
+    Error, ErrorKind, Result, ToolError,
     clock::Timestamp,
     codec::{Binding, Part},
     engine::{
@@ -22,7 +22,7 @@ use crate::{
         machine::{Event, Trace},
         runner::{self, Committed, Drive, Host, Intent},
     },
-    id::{Epoch, KeyDigest, Revision, RunId, SuspensionKey, WaitId},
+    id::{Epoch, Revision, RunId, SuspensionKey, WaitId},
     store::{Change, Lease, Queue},
     wait::Receipt,
 };
@@ -47,25 +47,18 @@ pub(super) async fn drive(hub: Arc<Inner>, flow: Arc<Known>, from: From) -> Resu
         }
         From::Leased(opened) => {
             let mut snapshot = flow.carry_over(opened.snapshot)?;
-            // Whatever closes a wait leaves a receipt that the holders of all its keys recognise.
-            for (id, digest) in added_keys(&opened.inbox) {
-                if let Some(wait) = snapshot.waits.iter_mut().find(|wait| wait.id == id)
-                    && !wait.keys.contains(&digest)
-                {
-                    wait.keys.push(digest);
-                }
-            }
-            let mut accepted: Vec<_> = opened.inbox.iter().filter_map(InboxItem::event).collect();
+            snapshot.close_orphans(now);
+            let accepted: Vec<_> = opened.inbox.iter().map(InboxItem::event).collect();
             if snapshot.is_set_aside() && accepted.iter().any(|(e, _)| *e == Event::Retried) {
-                // It did not fail at a step but was taken from its workers: all is as it was.
+                // All is as it was committed last, whatever it was doing then.
                 snapshot.status = RunStatus::Running;
                 snapshot.ended = None;
-                accepted.retain(|(event, _)| *event != Event::Retried);
             }
             // What was accepted counts from when it was accepted: no timer that was due later may
             // come first. Calls are not made anew only to be dropped by a cancellation.
             let from = accepted.first().map_or(now, |(_, at)| *at);
-            let cancelled = matches!(accepted.as_slice(), [(Event::Cancelled { .. }, _)]);
+            let cancelled = accepted.iter().any(|(e, _)| matches!(e, Event::Cancelled { .. }))
+                && !accepted.iter().any(|(e, _)| matches!(e, Event::Answered { .. }));
             let mut events: Vec<_> =
                 (!cancelled).then_some((Event::Started, from)).into_iter().collect();
             events.extend(accepted);
@@ -78,7 +71,7 @@ pub(super) async fn drive(hub: Arc<Inner>, flow: Arc<Known>, from: From) -> Resu
                 record.epoch,
                 record.inbox.len(),
             );
-            driver.added = added_keys(&opened.inbox);
+            driver.mark = Some(Mark::of(&snapshot));
             driver.hold();
             (snapshot, events, driver)
         }
@@ -152,14 +145,24 @@ impl Inner {
     }
 }
 
-fn added_keys(inbox: &[InboxItem]) -> Vec<(WaitId, KeyDigest)> {
-    inbox
-        .iter()
-        .filter_map(|item| match &item.what {
-            Accept::Key { wait_id, digest } => Some((wait_id.clone(), *digest)),
-            _ => None,
-        })
-        .collect()
+/// How far a run has come; the same again is no progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    calls: u64,
+    waits: u64,
+    receipts: u64,
+    status: RunStatus,
+}
+
+impl Mark {
+    fn of(snapshot: &Snapshot) -> Self {
+        Self {
+            calls: snapshot.calls,
+            waits: snapshot.opened_waits,
+            receipts: snapshot.earlier_receipts + snapshot.receipts.len() as u64,
+            status: snapshot.status,
+        }
+    }
 }
 
 /// A run that is being driven, as the engine sees the hub.
@@ -172,8 +175,8 @@ struct Driver {
     epoch: Epoch,
     /// How many items of the inbox, as of `at`, are worked in.
     applied: usize,
-    /// Keys that were added to waits since the snapshot was written.
-    added: Vec<(WaitId, KeyDigest)>,
+    /// How far the run had come when this holder took it.
+    mark: Option<Mark>,
     /// The keys of the waits that were opened here.
     fresh: Vec<(WaitId, SuspensionKey)>,
     /// The waits that were opened since the last commit.
@@ -203,7 +206,7 @@ impl Driver {
             at,
             epoch,
             applied,
-            added: Vec::new(),
+            mark: None,
             fresh: Vec::new(),
             opened: Vec::new(),
             active,
@@ -218,14 +221,9 @@ impl Driver {
         }
     }
 
-    /// Gives keys to the waits that have none, and those that were added elsewhere.
+    /// Gives keys to the waits that have none.
     fn hand_out_keys(&mut self, snapshot: &mut Snapshot) -> Result<()> {
         for wait in &mut snapshot.waits {
-            for (_, digest) in self.added.iter().filter(|(id, _)| *id == wait.id) {
-                if !wait.keys.contains(digest) {
-                    wait.keys.push(*digest);
-                }
-            }
             if wait.keys.is_empty() {
                 let fresh = self.fresh.iter().find(|(id, _)| *id == wait.id);
                 let digest = match fresh {
@@ -275,7 +273,9 @@ impl Driver {
                     waits: Some(snapshot.waits.iter().map(index_of).collect()),
                     metadata: Some(plain_metadata(snapshot)),
                     due_at: Some(plain.due_at),
-                    attempts: Some(0),
+                    // Making the calls again that a dead holder made is no progress.
+                    attempts: (intent == Intent::Park || self.mark != Some(Mark::of(snapshot)))
+                        .then_some(0),
                     lease: Some(plain.lease),
                     snapshot: Some(sealed),
                     inbox_drop: self.applied,
@@ -288,7 +288,6 @@ impl Driver {
             Ok(revision) => {
                 self.at = Some(revision);
                 self.applied = 0;
-                self.added.clear();
                 self.tell_of_opened(snapshot);
                 match intent {
                     Intent::Progress => self.hold(),
@@ -326,50 +325,53 @@ impl Driver {
         let opened = Opened::unseal(&self.hub.codec, record)?;
         let new = opened.inbox.get(self.applied..).unwrap_or_default();
         self.applied = opened.inbox.len();
-        self.added.extend(added_keys(new));
-        Ok(Committed::Merge(new.iter().filter_map(InboxItem::event).collect()))
+        Ok(Committed::Merge(new.iter().map(InboxItem::event).collect()))
     }
 
-    /// Tells the notifier of each wait that it was not told of; gives whether all were passed on.
-    async fn notify(&mut self, snapshot: &mut Snapshot) -> Result<bool> {
-        let Some(notifier) = self.hub.notifier.clone() else { return Ok(true) };
-        let mut all = true;
-        for index in 0..snapshot.waits.len() {
-            if snapshot.waits[index].notified {
-                continue;
-            }
-            let id = snapshot.waits[index].id.clone();
-            let Some((_, key)) = self.fresh.iter().find(|(known, _)| *known == id) else {
+    /// Tells the notifier of each wait that it was not told of.
+    async fn notify(&mut self, snapshot: &mut Snapshot) {
+        let Some(notifier) = self.hub.notifier.clone() else { return };
+        for wait in snapshot.waits.iter_mut().filter(|wait| !wait.notified) {
+            let Some((_, key)) = self.fresh.iter().find(|(known, _)| *known == wait.id) else {
                 continue;
             };
-            let wait = SuspendedWait::new(&snapshot.waits[index], Some(key.clone()));
-            match notifier.notify(self.run, &self.flow.def.id, &wait).await {
-                Ok(()) => snapshot.waits[index].notified = true,
+            let view = SuspendedWait::new(wait, Some(key.clone()));
+            let told = notifier.notify(self.run, &self.flow.def.id, &view);
+            let told = tokio::time::timeout(NOTIFY_TIMEOUT, told).await;
+            let told = told.unwrap_or_else(|_| Err(ToolError::new("no answer in time")));
+            match told {
+                Ok(()) => wait.notified = true,
                 Err(error) => {
-                    tracing::warn!(run = %self.run, wait = %id, %error, "a wait was not passed on");
-                    all = false;
+                    wait.failed_notices += 1;
+                    tracing::warn!(run = %self.run, wait = %wait.id, %error, "a wait was not passed on");
                 }
             }
         }
-        Ok(all)
     }
 
     /// Gives a new key to each wait that the notifier was not told of and whose key is lost.
-    fn replace_lost_keys(&mut self, snapshot: &mut Snapshot) -> Result<bool> {
-        let mut any = false;
+    fn replace_lost_keys(&mut self, snapshot: &mut Snapshot) -> Result<()> {
         for wait in &mut snapshot.waits {
             let known = self.fresh.iter().any(|(id, _)| *id == wait.id);
             if wait.notified || known || wait.keys.is_empty() {
                 continue;
             }
             let key = self.hub.keys.generate(self.run)?;
+            if wait.keys.len() >= MAX_NOTIFIED_KEYS {
+                // The first is that of whoever parked the run.
+                wait.keys.remove(1);
+            }
             wait.keys.push(key.digest());
             self.fresh.push((wait.id.clone(), key));
-            any = true;
         }
-        Ok(any)
+        Ok(())
     }
 }
+
+/// How long a notifier may take for one wait.
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How many keys a wait has at the most because its notifier was called again and again.
+const MAX_NOTIFIED_KEYS: usize = 8;
 
 #[async_trait]
 impl Host for Driver {
@@ -383,9 +385,14 @@ impl Host for Driver {
             self.replace_lost_keys(snapshot)?;
             match self.write(snapshot, Intent::Progress).await? {
                 Committed::Done => {}
-                merge @ Committed::Merge(_) => return Ok(merge),
+                merge => return Ok(merge),
             }
-            self.notify(snapshot).await?;
+            self.notify(snapshot).await;
+            return Ok(match self.write(snapshot, intent).await? {
+                // The wait is durable; who was told of it has answered already.
+                Committed::Merge(merged) => Committed::Behind(merged),
+                written => written,
+            });
         }
         self.write(snapshot, intent).await
     }
@@ -448,14 +455,15 @@ impl Plain {
         }
         // A run that was let go in mid-work goes on with whoever comes first; a wait that nobody
         // could be told of is tried again before its deadline.
-        let untold = hub.notifier.is_some() && snapshot.waits.iter().any(|wait| !wait.notified);
+        let untold = snapshot.waits.iter().filter(|wait| !wait.notified);
+        let failed =
+            untold.map(|wait| wait.failed_notices).max().filter(|_| hub.notifier.is_some());
         let (status, due_at) = match status {
             RunStatus::Running => (RunStatus::Ready, Some(now)),
-            _ if untold => {
-                let again = now.after(hub.options.retry_delay.max(hub.options.poll_interval));
-                (status, [snapshot.due_at(), Some(again)].into_iter().flatten().min())
+            _ => {
+                let again = failed.map(|times| now.after(Duration::from_secs(1 << times.min(11))));
+                (status, [snapshot.due_at(), again].into_iter().flatten().min())
             }
-            _ => (status, snapshot.due_at()),
         };
         Self { status, queue: Some(queue), due_at, lease: None }
     }

@@ -7,9 +7,10 @@ use serde_json::Value;
 use super::Inner;
 use crate::{
     Error, ErrorKind, Result,
+    clock::Timestamp,
     engine::{FlowStamp, Snapshot},
     flow::{Fit, Flow, FlowDef},
-    id::RunId,
+    id::{RunId, WaitId},
     store::Queue,
     wait::{ContentDigest, Metadata},
 };
@@ -66,6 +67,18 @@ impl Known {
         match &self.flow {
             Some(flow) => flow.carry_over(snapshot),
             None => Ok(snapshot),
+        }
+    }
+
+    /// Whether an upgrade to this flow leaves a wait behind.
+    pub(crate) fn drops(&self, snapshot: &Snapshot, wait: &WaitId) -> Result<bool> {
+        match &self.flow {
+            Some(flow) if flow.upgrades_from(snapshot) => {
+                let mut carried = flow.carry_over(snapshot.clone())?;
+                carried.close_orphans(Timestamp::from_millis(0));
+                Ok(carried.wait(wait).is_none())
+            }
+            _ => Ok(false),
         }
     }
 

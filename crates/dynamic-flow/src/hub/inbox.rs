@@ -51,19 +51,20 @@ pub(crate) enum Accept {
 }
 
 impl InboxItem {
-    /// What the machine hears of it, and when it happened; nothing of a key, which only the hub
-    /// knows of.
-    pub(crate) fn event(&self) -> Option<(Event, Timestamp)> {
+    /// What the machine hears of it, and when it happened.
+    pub(crate) fn event(&self) -> (Event, Timestamp) {
         let event = match &self.what {
             Accept::Answer { wait_id, answer, .. } => {
                 Event::Answered { wait: wait_id.clone(), answer: answer.clone() }
             }
-            Accept::Key { .. } => return None,
+            Accept::Key { wait_id, digest } => {
+                Event::KeyAdded { wait: wait_id.clone(), digest: *digest }
+            }
             Accept::Cancel { by, reason } => {
                 Event::Cancelled { by: by.clone(), reason: reason.clone() }
             }
             Accept::Retry => Event::Retried,
         };
-        Some((event, self.at))
+        (event, self.at)
     }
 }

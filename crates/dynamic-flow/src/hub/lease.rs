@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::join_all;
 use tokio::sync::Notify;
 
 use crate::{
@@ -112,8 +113,18 @@ async fn renew_all(held: Weak<Held>, store: &dyn Store, clock: &dyn Clock, lease
         let Some(map) = held.upgrade() else { return };
         let all: Vec<_> = lock(&map).iter().map(|(run, held)| (*run, held.clone())).collect();
         drop(map);
-        for (run, (epoch, active)) in all {
-            match store.renew(run, epoch, clock.now().after(lease)).await {
+        // One that hangs must not make the others lapse.
+        let renewals = all.into_iter().map(|(run, (epoch, active))| async move {
+            let renewed = store.renew(run, epoch, clock.now().after(lease));
+            let renewed = tokio::time::timeout(lease / 3, renewed).await;
+            (run, epoch, active, renewed)
+        });
+        for (run, epoch, active, renewed) in join_all(renewals).await {
+            let Ok(renewed) = renewed else {
+                tracing::warn!(%run, "a lease could not be renewed in time");
+                continue;
+            };
+            match renewed {
                 Ok(()) => {}
                 // Nothing may be held yet before the first commit; the driver finds out at its next.
                 Err(error) if error.is_conflict() => {

@@ -212,7 +212,7 @@ pub(crate) fn outcome_of(
             };
             failure(ErrorKind::RunCancelled, format!("the run was cancelled{reason}"))
         }
-        (status, Some(Ended::Failed(failed))) => {
+        (status, Some(Ended::Failed(failed) | Ended::SetAside(failed))) => {
             let kind = match status {
                 RunStatus::Expired => ErrorKind::RunExpired,
                 _ => ErrorKind::RunFailed,

@@ -81,8 +81,7 @@ impl PersistenceHub {
     /// # Errors
     /// `RunNotFound`; `EncryptionError` and `CorruptState` where it can't be opened.
     pub async fn get(&self, run: RunId) -> Result<RunView> {
-        let Opened { record, snapshot, inbox } = self.inner().open_verified(run).await?;
-        let _ = inbox;
+        let Opened { record, snapshot, .. } = self.inner().open_verified(run).await?;
         let positions = if matches!(snapshot.status, RunStatus::Completed) {
             Vec::new()
         } else {
@@ -218,18 +217,32 @@ impl PersistenceHub {
             Error::new(ErrorKind::RunBusy, "the run is being driven; try again when it is parked")
                 .with_run(run)
         };
-        if opened.record.status != RunStatus::Waiting || !opened.inbox.is_empty() {
+        let now = hub.clock.now();
+        let record = &opened.record;
+        let upgradable =
+            [RunStatus::Waiting, RunStatus::Ready, RunStatus::Failed, RunStatus::Expired];
+        if record.lease.as_ref().is_some_and(|lease| lease.until > now)
+            || !upgradable.contains(&record.status)
+        {
             return Err(busy());
         }
-        let mut opened = opened;
-        opened.snapshot = known.carry_over(opened.snapshot)?;
-        let stamp: FlowStamp = known.stamp(&opened.snapshot)?;
-        opened.snapshot.flow = stamp;
-        let now = hub.clock.now();
-        hub.rewrite(opened, now).await.map_err(|error| match error.is_conflict() {
-            true => busy(),
-            false => error,
-        })
+        let mut snapshot = known.carry_over(opened.snapshot.clone())?;
+        snapshot.close_orphans(now);
+        let stamp: FlowStamp = known.stamp(&snapshot)?;
+        snapshot.flow = stamp;
+        snapshot.sequence += 1;
+        let bound = super::vault::binding(record, Part::Snapshot);
+        let change = Change {
+            waits: Some(snapshot.waits.iter().map(|wait| opened.index(wait)).collect()),
+            metadata: Some(super::vault::plain_metadata(&snapshot)),
+            snapshot: Some(hub.codec.seal_state(&snapshot, snapshot.sequence, bound)?),
+            ..Change::at(now)
+        };
+        match hub.vault.update(run, record.revision, change).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_conflict() => Err(busy()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Seals runs anew with the active key, from `after` on, at most `limit` of them.
@@ -255,24 +268,20 @@ impl PersistenceHub {
                 report.busy += 1;
                 continue;
             }
-            let opened = match Opened::unseal(&hub.codec, record) {
-                Ok(opened) => opened,
+            let reseal =
+                |sealed, part| hub.codec.reseal(sealed, super::vault::binding(&record, part));
+            let resealed = reseal(&record.snapshot, Part::Snapshot).and_then(|snapshot| {
+                let inbox = record.inbox.iter().map(|item| reseal(item, Part::Inbox));
+                Ok((snapshot, inbox.collect::<Result<Vec<_>>>()?))
+            });
+            let (snapshot, inbox) = match resealed {
+                Ok(resealed) => resealed,
                 Err(error) => {
                     tracing::warn!(run = %summary.id, %error, "a run could not be sealed anew");
                     report.failed += 1;
                     continue;
                 }
             };
-            let record = &opened.record;
-            let binding = |part| super::vault::binding(record, part);
-            let sequence = opened.snapshot.sequence;
-            let snapshot =
-                hub.codec.seal_state(&opened.snapshot, sequence, binding(Part::Snapshot))?;
-            let inbox = opened
-                .inbox
-                .iter()
-                .map(|item| hub.codec.seal_state(item, 0, binding(Part::Inbox)))
-                .collect::<Result<Vec<_>>>()?;
             let change = Change { snapshot: Some(snapshot), inbox: Some(inbox), ..Change::at(now) };
             match hub.vault.update(record.id, record.revision, change).await {
                 Ok(_) => report.resealed += 1,

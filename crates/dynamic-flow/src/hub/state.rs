@@ -1,13 +1,13 @@
 //! The lower half alone: suspends any serialisable state, for callers with an engine of their own.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{
-    PersistenceHub,
-    accept::Found,
+    Inner, PersistenceHub,
+    accept::{Found, is_cancelled},
     inbox::{Accept, InboxItem},
     lease::{Active, Hold},
     vault::{Opened, binding, first_record, index_of, plain_metadata},
@@ -20,7 +20,7 @@ use crate::{
     id::{FlowId, RunId, SuspensionKey, ToolId, WaitId},
     position::Position,
     schema::Schema,
-    store::{Change, Claim, Lease, Queue},
+    store::{Change, Claim, Lease, Queue, Record},
     value::{from_value, to_value},
     wait::{Answer, Closed, ContentDigest, Deadline, Metadata, Receipt, Wait, WaitRequest},
 };
@@ -114,7 +114,6 @@ pub struct Suspended {
 
 /// A state that was given back with its input, and is this caller's until it is completed,
 /// suspended anew or released, or its lease lapses; then it is given again.
-#[derive(Debug)]
 #[must_use = "complete it or suspend it anew, or it is given again after its lease"]
 pub struct StateClaim<S> {
     /// The run under which the state is stored.
@@ -213,6 +212,7 @@ impl PersistenceHub {
             expires_at,
             keys: vec![key.digest()],
             notified: true,
+            failed_notices: 0,
         }];
         Ok(key)
     }
@@ -254,7 +254,7 @@ impl PersistenceHub {
             let _: S = from_value(opened.snapshot.root.value.clone())?;
             let now = hub.clock.now();
             if wait.expires_at.is_some_and(|end| end <= now) {
-                match self.expire(*opened, &wait, now).await {
+                match hub.expire_state(*opened, &wait, now).await {
                     Ok(()) => continue,
                     Err(error) if error.is_conflict() => continue,
                     Err(error) => return Err(error),
@@ -290,31 +290,44 @@ impl PersistenceHub {
         };
         let mut claims = Vec::new();
         for record in hub.vault.retrying(|| hub.vault.store().claim(claim.clone())).await? {
-            let run = record.id;
-            let opened = Opened::unseal(&hub.codec, record).and_then(|o| o.verify().map(|()| o));
-            let opened = match opened {
-                Ok(opened) => opened,
+            let plain = record.clone();
+            match self.claim_one(record).await {
+                Ok(Some(claim)) => claims.push(claim),
+                Ok(None) => {}
                 Err(error) => {
-                    tracing::warn!(%run, %error, "a suspended state could not be opened");
-                    continue;
+                    tracing::warn!(run = %plain.id, %error, "a suspended state was left alone");
+                    hub.release(&plain).await;
                 }
-            };
-            if accepted(&opened).is_some() {
-                claims.push(self.claim_of(opened)?);
-                continue;
-            }
-            let Some(wait) = opened.snapshot.waits.first().cloned() else { continue };
-            let now = hub.clock.now();
-            match self.expire(opened, &wait, now).await {
-                Ok(()) => {
-                    let opened = hub.open_verified(run).await?;
-                    claims.push(self.claim_of(self.take_state(opened, None).await?)?);
-                }
-                Err(error) if error.kind() == ErrorKind::SuspensionExpired => {}
-                Err(error) => return Err(error),
             }
         }
         Ok(claims)
+    }
+
+    /// Gives out a state whose lease was just taken, if there is an input for it.
+    async fn claim_one<S: DeserializeOwned>(
+        &self,
+        record: Record,
+    ) -> Result<Option<StateClaim<S>>> {
+        let hub = self.inner();
+        let run = record.id;
+        let opened = Opened::unseal(&hub.codec, record)?;
+        opened.verify()?;
+        if is_cancelled(&opened) {
+            hub.cancel_state(opened).await?;
+            return Ok(None);
+        }
+        if accepted(&opened).is_some() {
+            return self.claim_of(opened).map(Some);
+        }
+        let Some(wait) = opened.snapshot.waits.first().cloned() else { return Ok(None) };
+        match hub.expire_state(opened, &wait, hub.clock.now()).await {
+            Ok(()) => {
+                let opened = hub.open_verified(run).await?;
+                self.claim_of(self.take_state(opened, None).await?).map(Some)
+            }
+            Err(error) if error.kind() == ErrorKind::SuspensionExpired => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn check_is_state(&self, opened: &Opened) -> Result<()> {
@@ -352,6 +365,15 @@ impl PersistenceHub {
     async fn take_state(&self, mut opened: Opened, item: Option<InboxItem>) -> Result<Opened> {
         let hub = self.inner();
         let now = hub.clock.now();
+        if is_cancelled(&opened) {
+            let run = opened.record.id;
+            if opened.record.lease.as_ref().is_none_or(|lease| lease.until <= now) {
+                hub.cancel_state(opened).await?;
+            }
+            return Err(
+                Error::new(ErrorKind::RunCancelled, "the state was cancelled").with_run(run)
+            );
+        }
         let record = &opened.record;
         if record.lease.as_ref().is_some_and(|lease| lease.until > now) {
             return Err(Error::new(
@@ -379,45 +401,6 @@ impl PersistenceHub {
         Ok(opened)
     }
 
-    /// Lets the deadline of a state's wait do what it does: a default is accepted as if it were an
-    /// answer; without one the state expires.
-    async fn expire(&self, mut opened: Opened, wait: &Wait, now: Timestamp) -> Result<()> {
-        let hub = self.inner();
-        let Some(default) = wait.request.default.clone() else {
-            let receipt = wait.receipt(Closed::TimedOut, now);
-            opened.snapshot.waits.clear();
-            opened.snapshot.keep(receipt.clone());
-            opened.snapshot.status = RunStatus::Expired;
-            opened.snapshot.ended = Some(Ended::Failed(Failure {
-                code: Failure::WAIT_TIMED_OUT.into(),
-                message: "nobody answered in time".into(),
-                position: wait.position.clone(),
-                tool_id: Some(wait.tool_id.clone()),
-                retryable: false,
-            }));
-            let run = opened.record.id;
-            hub.rewrite(opened, now).await?;
-            return Err(Error::new(ErrorKind::SuspensionExpired, "the deadline has passed")
-                .with_run(run)
-                .with_receipt(receipt));
-        };
-        let answer = Answer::new(default);
-        let mut receipt = wait.answered(&answer, now);
-        receipt.closed = Closed::Defaulted;
-        let what = Accept::Answer { wait_id: wait.id.clone(), answer, receipt };
-        let item = InboxItem { at: now, what };
-        let record = &opened.record;
-        let change = Change {
-            status: Some(RunStatus::Ready),
-            lease: Some(None),
-            due_at: Some(Some(now)),
-            inbox_push: vec![hub.codec.seal_state(&item, 0, binding(record, Part::Inbox))?],
-            ..Change::at(now)
-        };
-        hub.vault.update(record.id, record.revision, change).await?;
-        Ok(())
-    }
-
     fn claim_of<S: DeserializeOwned>(&self, opened: Opened) -> Result<StateClaim<S>> {
         let hub = self.inner();
         let run_id = opened.record.id;
@@ -441,12 +424,87 @@ impl PersistenceHub {
     }
 }
 
+impl Inner {
+    /// Lets the deadline of a state's wait do what it does: a default is accepted as if it were an
+    /// answer; without one the state expires.
+    pub(super) async fn expire_state(
+        &self,
+        mut opened: Opened,
+        wait: &Wait,
+        now: Timestamp,
+    ) -> Result<()> {
+        let Some(default) = wait.request.default.clone() else {
+            let receipt = wait.receipt(Closed::TimedOut, now);
+            opened.snapshot.waits.clear();
+            opened.snapshot.keep(receipt.clone());
+            opened.snapshot.status = RunStatus::Expired;
+            opened.snapshot.ended = Some(Ended::Failed(Failure {
+                code: Failure::WAIT_TIMED_OUT.into(),
+                message: "nobody answered in time".into(),
+                position: wait.position.clone(),
+                tool_id: Some(wait.tool_id.clone()),
+                retryable: false,
+            }));
+            let run = opened.record.id;
+            self.rewrite(opened, now).await?;
+            return Err(Error::new(ErrorKind::SuspensionExpired, "the deadline has passed")
+                .with_run(run)
+                .with_receipt(receipt));
+        };
+        let answer = Answer::new(default);
+        let mut receipt = wait.answered(&answer, now);
+        receipt.closed = Closed::Defaulted;
+        let what = Accept::Answer { wait_id: wait.id.clone(), answer, receipt };
+        let item = InboxItem { at: now, what };
+        let record = &opened.record;
+        let change = Change {
+            status: Some(RunStatus::Ready),
+            lease: Some(None),
+            due_at: Some(Some(now)),
+            inbox_push: vec![self.codec.seal_state(&item, 0, binding(record, Part::Inbox))?],
+            ..Change::at(now)
+        };
+        self.vault.update(record.id, record.revision, change).await?;
+        Ok(())
+    }
+
+    /// Ends a state that was cancelled while nobody held it.
+    async fn cancel_state(&self, mut opened: Opened) -> Result<()> {
+        let now = self.clock.now();
+        let cancelled = opened.inbox.iter().find_map(|item| match &item.what {
+            Accept::Cancel { by, reason } => Some((by.clone(), reason.clone())),
+            _ => None,
+        });
+        let (by, reason) = cancelled.unwrap_or_default();
+        for wait in std::mem::take(&mut opened.snapshot.waits) {
+            let receipt = match accepted(&opened) {
+                Some((_, receipt)) => receipt,
+                None => wait.receipt(Closed::Cancelled, now),
+            };
+            opened.snapshot.keep(receipt);
+        }
+        opened.snapshot.status = RunStatus::Cancelled;
+        opened.snapshot.ended = Some(Ended::Cancelled { by, reason });
+        self.rewrite(opened, now).await
+    }
+}
+
 /// The input that was accepted for a state, and its receipt.
 fn accepted(opened: &Opened) -> Option<(Value, Receipt)> {
     opened.inbox.iter().find_map(|item| match &item.what {
         Accept::Answer { answer, receipt, .. } => Some((answer.input.clone(), receipt.clone())),
         _ => None,
     })
+}
+
+impl<S> fmt::Debug for StateClaim<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StateClaim")
+            .field("run_id", &self.run_id)
+            .field("resumed_at", &self.resumed_at)
+            .field("receipt", &self.receipt)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<S> StateClaim<S> {
@@ -515,7 +573,7 @@ async fn write_back(hub: &PersistenceHub, mut opened: Opened, receipt: Receipt) 
         binding(&opened.record, Part::Snapshot),
     )?;
     let plain = super::drive::Plain::parked(&opened.snapshot, Queue::states(), now, hub);
-    let change = Change {
+    let mut change = Change {
         queue: Some(plain.queue),
         status: Some(plain.status),
         waits: Some(opened.snapshot.waits.iter().map(index_of).collect()),
@@ -527,8 +585,23 @@ async fn write_back(hub: &PersistenceHub, mut opened: Opened, receipt: Receipt) 
         inbox_drop: opened.inbox.len(),
         ..Change::at(now)
     };
-    let written = hub.vault.update(run, opened.record.revision, change).await;
-    written.map(|_| ()).map_err(|error| taken(error, run))
+    loop {
+        match hub.vault.update(run, opened.record.revision, change.clone()).await {
+            Ok(_) => return Ok(()),
+            Err(error) if error.is_conflict() => {
+                // A key or a cancellation came in: it is too late for it, not for the holder.
+                let there = hub.vault.get(run).await?;
+                match there.filter(|there| there.epoch == opened.record.epoch) {
+                    Some(there) => {
+                        change.inbox_drop = there.inbox.len();
+                        opened.record.revision = there.revision;
+                    }
+                    None => return Err(taken(error, run)),
+                }
+            }
+            Err(error) => return Err(error.with_run(run)),
+        }
+    }
 }
 
 /// What the holder of a claim hears whose lease has lapsed.

@@ -72,7 +72,8 @@ impl Opened {
         Ok(())
     }
 
-    fn index(&self, wait: &Wait) -> WaitIndex {
+    /// The plain columns of a wait, with the keys that were added to it.
+    pub(crate) fn index(&self, wait: &Wait) -> WaitIndex {
         let mut index = index_of(wait);
         index.keys.extend(self.added_keys(&wait.id));
         index
@@ -203,8 +204,10 @@ impl Vault {
             match self.store.update(id, Expect::Revision(expected), change.clone()).await {
                 Err(error) if error.is_conflict() && may_have_written.load(Ordering::Relaxed) => {
                     match self.store.get(id).await? {
+                        // Not the revision that is there: what was accepted behind the write has
+                        // to be met as a conflict by the next one, and merged.
                         Some(there) if is_result_of(&there, expected, &change) => {
-                            Ok(there.revision)
+                            Ok(expected.next())
                         }
                         _ => Err(error),
                     }
@@ -224,28 +227,22 @@ impl Vault {
 ///
 /// Sealing takes a new nonce each time, so nobody else's write has the same sealed bytes.
 fn is_result_of(record: &Record, expected: Revision, change: &Change) -> bool {
-    let written: Option<(&Sealed, Option<&Sealed>)> =
-        match (&change.snapshot, &change.inbox_push[..]) {
-            (Some(snapshot), _) => Some((snapshot, Some(&record.snapshot))),
-            (None, [.., item]) => Some((item, record.inbox.last())),
-            (None, []) => None,
-        };
-    record.revision == expected.next()
-        && match written {
-            Some((mine, theirs)) => theirs == Some(mine),
-            // A change of plain columns alone: the same values at the next revision are as good.
-            None => {
-                change.epoch.is_none_or(|epoch| epoch == record.epoch)
-                    && change.lease.as_ref().is_none_or(|lease| *lease == record.lease)
-                    && change.updated_at == record.updated_at
-            }
+    match (&change.snapshot, change.inbox_push.last()) {
+        (Some(snapshot), _) => record.snapshot == *snapshot,
+        (None, Some(item)) => record.inbox.contains(item),
+        // A change of plain columns alone: the same values at the next revision are as good.
+        (None, None) => {
+            record.revision == expected.next()
+                && change.epoch.is_none_or(|epoch| epoch == record.epoch)
+                && change.lease.as_ref().is_none_or(|lease| *lease == record.lease)
+                && change.updated_at == record.updated_at
         }
+    }
 }
 
 /// When a run that a worker could not go on with is offered again.
-pub(crate) fn after_skip(now: Timestamp, attempts: u32) -> Timestamp {
-    let seconds = 1_u64 << attempts.clamp(1, 10);
-    now.after(std::time::Duration::from_secs(seconds))
+pub(crate) fn after_skip(now: Timestamp) -> Timestamp {
+    now.after(crate::clock::minutes(1))
 }
 
 /// The record of a run that is written for the first time.

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use super::{
     HubEvent, Inner, PersistenceHub,
     drive::{self, From, Plain},
-    vault::{Opened, after_skip, binding, index_of, plain_metadata},
+    vault::{Opened, after_skip, binding, plain_metadata},
 };
 use crate::{
     ErrorKind, Result,
@@ -134,11 +134,19 @@ impl Inner {
     /// Removes ended runs whose retention is over; gives how many.
     async fn purge(&self) -> Result<usize> {
         let mut purged = 0;
-        for record in self.claim(vec![Queue::purge()], self.options.concurrency).await? {
-            match self.vault.store().delete(record.id, Expect::Revision(record.revision)).await {
-                Ok(()) => purged += 1,
-                Err(error) if error.is_conflict() => {}
-                Err(error) => return Err(error),
+        while !self.is_stopping() {
+            let batch = self.claim(vec![Queue::purge()], self.options.concurrency).await?;
+            let last = batch.len() < self.options.concurrency;
+            for record in batch {
+                let expect = Expect::Revision(record.revision);
+                match self.vault.store().delete(record.id, expect).await {
+                    Ok(()) => purged += 1,
+                    Err(error) if error.is_conflict() => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            if last {
+                break;
             }
         }
         Ok(purged)
@@ -192,7 +200,7 @@ impl Inner {
     }
 
     /// Gives a claimed run back as it was, to be offered again later.
-    async fn release(&self, record: &Record) {
+    pub(super) async fn release(&self, record: &Record) {
         let now = self.clock.now();
         let status = match record.status {
             status if status.is_final() => status,
@@ -202,7 +210,9 @@ impl Inner {
         let change = Change {
             status: Some(status),
             lease: Some(None),
-            due_at: Some(Some(after_skip(now, record.attempts))),
+            due_at: Some(Some(after_skip(now))),
+            // It was not the run that failed: this claim does not count.
+            attempts: Some(record.attempts.saturating_sub(1)),
             ..Change::at(now)
         };
         // Should this fail, the lease lapses by itself.
@@ -223,7 +233,7 @@ impl Inner {
         let now = self.clock.now();
         let position = opened.snapshot.positions().into_iter().next().unwrap_or_default();
         opened.snapshot.status = RunStatus::Failed;
-        opened.snapshot.ended = Some(Ended::Failed(Failure {
+        opened.snapshot.ended = Some(Ended::SetAside(Failure {
             code: code.into(),
             message,
             position,
@@ -235,6 +245,7 @@ impl Inner {
 
     /// Writes a snapshot that was changed outside of the engine, and lets the run go.
     pub(super) async fn rewrite(&self, opened: Opened, now: Timestamp) -> Result<()> {
+        let waits = opened.snapshot.waits.iter().map(|wait| opened.index(wait)).collect();
         let Opened { record, mut snapshot, .. } = opened;
         snapshot.sequence += 1;
         let bound = binding(&record, Part::Snapshot);
@@ -242,7 +253,7 @@ impl Inner {
         let plain = Plain::parked(&snapshot, self.queue_of(&snapshot), now, self);
         let change = Change {
             status: Some(plain.status),
-            waits: Some(snapshot.waits.iter().map(index_of).collect()),
+            waits: Some(waits),
             metadata: Some(plain_metadata(&snapshot)),
             queue: Some(plain.queue),
             due_at: Some(plain.due_at),

@@ -1,6 +1,6 @@
 //! From a URL to a store.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use crate::{
     Error, ErrorKind, Result,
@@ -78,7 +78,7 @@ pub fn open_from_env() -> Result<Arc<dyn Store>> {
 
 /// The path of a URL: `file:a/b`, `file:/a/b` and `file:///a/b`.
 #[cfg(any(feature = "file", feature = "sqlite"))]
-fn path_of<'a>(scheme: &str, rest: &'a str) -> Result<&'a Path> {
+fn path_of<'a>(scheme: &str, rest: &'a str) -> Result<&'a std::path::Path> {
     let path = match rest.strip_prefix("//") {
         Some(absolute) if absolute.starts_with('/') => absolute,
         // What follows two slashes is a host, and there is none: almost always a slash too few.
@@ -92,7 +92,7 @@ fn path_of<'a>(scheme: &str, rest: &'a str) -> Result<&'a Path> {
     if path.is_empty() || path.contains('\0') {
         return Err(refuse(format!("a path must follow the colon: {scheme}:PATH")));
     }
-    Ok(Path::new(path))
+    Ok(std::path::Path::new(path))
 }
 
 /// Says of a scheme that can't be opened what to do. Names the scheme alone: what follows it may

@@ -297,13 +297,13 @@ impl Checker<'_> {
                 Shape::either(vec![main, handled])
             }
             StepKind::Timeout { body, after } => {
-                if after.is_zero() {
+                if after.as_millis() == 0 {
                     self.tell(spot, "a timeout must be longer than nothing");
                 }
                 self.body(body, &BodyName::Main, spot, value)
             }
             StepKind::Sleep { duration } => {
-                if duration.is_zero() {
+                if duration.as_millis() == 0 {
                     self.tell(spot, "a wait must be longer than nothing");
                 }
                 Some(value)

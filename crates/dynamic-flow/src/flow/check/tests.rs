@@ -304,5 +304,5 @@ fn number_and_nesting_of_steps_are_bounded() {
         (1..levels).fold(vec![map("m")], |body, _| vec![step("k", StepKind::Keep { body })])
     };
     assert_eq!(found(nested(MAX_NESTING)), [""; 0]);
-    assert!(one(nested(MAX_NESTING + 1)).ends_with("steps nest at most 64 levels deep"));
+    assert!(one(nested(MAX_NESTING + 1)).ends_with("steps nest at most 16 levels deep"));
 }

@@ -122,6 +122,7 @@ fn snapshot(def: &FlowDef, root: Branch) -> Snapshot {
         keys: Vec::new(),
         question: ContentDigest(String::new()),
         notified: false,
+        failed_notices: 0,
     });
     Snapshot {
         format: Snapshot::FORMAT,

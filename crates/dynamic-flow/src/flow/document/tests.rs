@@ -361,7 +361,8 @@ fn size_depth_and_number_of_steps_are_bounded() {
         let close = "]}".repeat(depth);
         format!("{{\"flow\": \"f\", \"steps\": [{open}{{\"id\": \"s\", \"set\": 1}}{close}]}}")
     };
-    read(&nested(60)).unwrap();
+    read(&nested(15)).unwrap();
+    assert!(findings(&nested(16))[0].contains("nest at most 16 levels deep"));
     assert!(findings(&nested(63))[0].contains("nest at most 128 levels deep"));
     assert!(findings(&nested(10_000)).len() == 1);
 

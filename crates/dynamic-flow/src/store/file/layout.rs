@@ -268,19 +268,18 @@ pub(super) struct Wanted {
     tool: Option<String>,
     concerns_waits: bool,
     expires_after: i64,
-    expires_before: i64,
+    expires_before: Option<i64>,
 }
 
 impl Wanted {
     pub(super) fn new(filter: &Filter) -> Self {
-        let deadline = |at: Option<Timestamp>, none| at.map_or(none, Timestamp::as_millis);
         Self {
             status: filter.status.iter().map(|status| status.as_str()).collect(),
             flow: filter.flow_id.as_ref().map(|id| hash(id.as_str(), 8)),
             tool: filter.tool_id.as_ref().map(|id| hash(id.as_str(), 6)),
             concerns_waits: filter.expires_after.is_some() || filter.expires_before.is_some(),
-            expires_after: deadline(filter.expires_after, i64::MIN),
-            expires_before: deadline(filter.expires_before, i64::MAX),
+            expires_after: filter.expires_after.map_or(i64::MIN, Timestamp::as_millis),
+            expires_before: filter.expires_before.map(Timestamp::as_millis),
         }
     }
 
@@ -288,7 +287,7 @@ impl Wanted {
     pub(super) fn may_match(&self, hint: &Columns<'_>) -> bool {
         let in_time = || {
             hint.deadlines.is_some_and(|(first, last)| {
-                last >= self.expires_after && first < self.expires_before
+                last >= self.expires_after && self.expires_before.is_none_or(|end| first < end)
             })
         };
         let has_tool = |tool: &str| hint.tools == "*" || hint.tools.split('.').any(|t| t == tool);

@@ -196,6 +196,24 @@ async fn a_call_that_breaks_the_group_fails_alone_and_leaves_nothing_of_it() {
     assert!(connection.is_autocommit());
 }
 
+#[test]
+fn a_group_that_breaks_in_the_middle_is_undone_before_each_call_is_made_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let connection = open_to_write(&folder.path().join("flows.db")).unwrap();
+    let (damaged, counted, new) = (record(1), record(2), record(3));
+    let insert = |record: &Record| Operation::Insert(Box::new(record.clone()));
+    writer::tests::commit(&connection, vec![insert(&damaged), insert(&counted)]);
+    let damage = "UPDATE suspended_flows SET status = 'dancing' WHERE id = ?1";
+    connection.execute(damage, [damaged.id.as_bytes()]).unwrap();
+    let update = |id| Operation::Update(id, Expect::Any, Box::new(Change::at(now())));
+    let operations = vec![insert(&new), update(counted.id), update(damaged.id)];
+    let results = writer::tests::commit(&connection, operations);
+    let outcome: Vec<_> = results.iter().map(Result::is_ok).collect();
+    assert_eq!(outcome, [true, true, false]);
+    let after = rows::find(&connection, counted.id).unwrap().unwrap().record;
+    assert_eq!(after.revision, Revision(2), "the update was made once");
+}
+
 fn count(connection: &Connection, table: &str) -> i64 {
     connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
 }

@@ -112,6 +112,14 @@ fn criteria() -> Vec<Filter> {
         Filter { expires_after: Some(at(300)), ..base() },
         Filter { expires_before: Some(at(300)), ..base() },
         Filter { expires_after: Some(at(300)), expires_before: Some(at(310)), ..base() },
+        // Two at once, so that pairs make three and four.
+        Filter { tool_id: Some("review".into()), metadata: meta("team", "blue".into()), ..base() },
+        Filter { tool_id: Some("approve".into()), metadata: meta("parity", 1.into()), ..base() },
+        Filter {
+            flow_id: Some("b".into()),
+            status: [RunStatus::Running, RunStatus::Failed].into(),
+            ..base()
+        },
     ]
 }
 
@@ -325,7 +333,13 @@ pub async fn boundaries_of_times_are_exact(subject: Subject) {
     let ends_before = |millis| Filter { expires_before: Some(at(millis)), ..base() };
     assert_eq!(times(ends_after(1010)).await, [11, 11, 10, 10]);
     assert_eq!(times(ends_before(1010)).await, [9, 9]);
-    let extremes = [i64::MIN, -1, 0, (1 << 48) - 1, 1 << 48, i64::MAX].map(Timestamp::from_millis);
+    let last_of_all = RunId::from_bytes([0xff; 16]);
+    let waits = [i64::MIN, i64::MAX].map(|n| wait("w", "t", Some(Timestamp::from_millis(n))));
+    for (id, wait) in [last_of_all, id_at(10, 6)].into_iter().zip(waits) {
+        store.insert(Record { waits: vec![wait], ..plain(id) }).await.expect("insert");
+    }
+    let extremes = [i64::MIN, i64::MIN + 1, -1, 0, (1 << 48) - 1, 1 << 48, i64::MAX]
+        .map(Timestamp::from_millis);
     let records = store.query(&base(), None, 100).await.expect("query").items;
     for time in extremes {
         let filters = [
