@@ -132,19 +132,23 @@ mod gzip {
 
     thread_local! {
         // Its tables take 300 KiB: to make them anew costs more than to compress.
-        static DEFLATE: RefCell<Compress> =
-            RefCell::new(Compress::new(Compression::new(LEVEL), false));
+        static IDLE: RefCell<Option<Compress>> = const { RefCell::new(None) };
     }
 
     /// Gives what is at most that long; none if it would be longer.
     pub(super) fn compress(raw: &[u8], most: usize) -> io::Result<Option<Vec<u8>>> {
-        let mut bytes = Vec::with_capacity(most);
+        // A literal takes 9 bits at the most. There is room for all of it, since a stream that
+        // stopped halfway could not be reset.
+        let mut bytes = Vec::with_capacity(HEADER.len() + raw.len() + raw.len() / 8 + 64);
         bytes.extend_from_slice(&HEADER);
-        let status = DEFLATE.with_borrow_mut(|deflate| {
-            deflate.reset();
-            deflate.compress_vec(raw, &mut bytes, FlushCompress::Finish)
-        })?;
-        if status != Status::StreamEnd || bytes.len() + TRAILER_BYTES > most {
+        let kept = IDLE.with_borrow_mut(Option::take);
+        let mut deflate = kept.unwrap_or_else(|| Compress::new(Compression::new(LEVEL), false));
+        if deflate.compress_vec(raw, &mut bytes, FlushCompress::Finish)? != Status::StreamEnd {
+            return Ok(None);
+        }
+        deflate.reset();
+        IDLE.with_borrow_mut(|idle| *idle = Some(deflate));
+        if bytes.len() + TRAILER_BYTES > most {
             return Ok(None);
         }
         let mut crc = Crc::new();
@@ -247,15 +251,14 @@ mod tests {
         let text = |n: usize| format!("{{\"order\": {n}, \"lines\": [").repeat(50 + n).into_bytes();
         for compression in [Compression::Gzip, Compression::Zstd] {
             let first = compression.compress(text(1)).unwrap();
-            assert_eq!(
-                compression.compress(noise(5_000)).unwrap(),
-                (Compression::None, noise(5_000))
-            );
-            assert_eq!(compression.compress(text(1)).unwrap(), first);
-            for n in 0..20 {
-                let (how, bytes) = compression.compress(text(n)).unwrap();
-                assert_eq!(how, compression);
-                assert_eq!(how.decompress(bytes, 1 << 20).unwrap(), text(n));
+            for n in 0..300 {
+                let raw = noise(n * 97);
+                assert_eq!(compression.compress(raw.clone()).unwrap(), (Compression::None, raw));
+                assert_eq!(compression.compress(text(1)).unwrap(), first);
+                // Half noise, half not: what is close to paying, on both sides.
+                let mixed = [noise(n * 31), text(n)].concat();
+                let (how, bytes) = compression.compress(mixed.clone()).unwrap();
+                assert_eq!(how.decompress(bytes, 1 << 20).unwrap(), mixed);
             }
         }
     }
