@@ -39,7 +39,7 @@ pub(crate) fn measure(args: &Args, runtime: &Runtime, table: &mut Table) -> Resu
     if args.wants("memory") {
         let targets = Targets { cpu: Some(Duration::from_micros(300)), ..none };
         let floor = MemoryFloor::default();
-        let batch = args.pick(200, 1000);
+        let batch = 200;
         on(args, runtime, "memory", Arc::new(MemoryStore::new()), &floor, batch, &targets, table)?;
     }
     if args.wants("file") {
