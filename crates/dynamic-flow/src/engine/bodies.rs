@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     machine::Event,
-    state::{Branch, Failure, Memo, StepState},
+    state::{Branch, Failure, Hint, Memo, StepState},
     turn::{Env, Place, Progress, Turn, describe},
 };
 use crate::{
@@ -185,5 +185,5 @@ fn begin(step: &Step, body: BodyName, iteration: u32, value: Value) -> Branch {
     let first = step.kind.body(&body).and_then(|steps| steps.first());
     let step = first.map(|step| step.id.clone());
     let vars = BTreeMap::new();
-    Branch { body, iteration, step, index: 0, value, vars, state: StepState::Ready }
+    Branch { body, iteration, step, index: Hint::default(), value, vars, state: StepState::Ready }
 }

@@ -8,6 +8,6 @@ pub mod state;
 mod turn;
 
 pub use state::{
-    Branch, Call, CallKind, Ended, Failure, FlowStamp, Memo, RunStatus, Snapshot, StepStamp,
+    Branch, Call, CallKind, Ended, Failure, FlowStamp, Hint, Memo, RunStatus, Snapshot, StepStamp,
     StepState,
 };

@@ -137,7 +137,7 @@ impl Snapshot {
                 body: BodyName::Main,
                 iteration: 1,
                 step: body.first().map(|step| step.id.clone()),
-                index: 0,
+                index: Hint::default(),
                 value: input,
                 vars: BTreeMap::new(),
                 state: StepState::Ready,
@@ -202,8 +202,8 @@ impl Branch {
     /// Finds the current step in its body.
     pub(crate) fn find(&self, body: &Body) -> Option<usize> {
         let id = self.step.as_ref()?;
-        match body.get(self.index) {
-            Some(step) if step.id == *id => Some(self.index),
+        match body.get(self.index.0) {
+            Some(step) if step.id == *id => Some(self.index.0),
             _ => body.iter().position(|step| step.id == *id),
         }
     }
@@ -320,10 +320,9 @@ pub struct Branch {
     /// The current step; none once the body is through.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<StepId>,
-    /// Where that step stood in the body when it was begun: a hint that finds it at once in a long
-    /// body. The id decides.
-    #[serde(default)]
-    pub index: usize,
+    /// Where in the body the current step stands, as far as is known.
+    #[serde(skip)]
+    pub index: Hint,
     /// The value that the current step works on, or the body's result once it is through.
     pub value: Value,
     /// The variables set in this body; those of the bodies around it are in scope too.
@@ -331,6 +330,17 @@ pub struct Branch {
     pub vars: BTreeMap<String, Value>,
     /// How far the current step is.
     pub state: StepState,
+}
+
+/// A place in a body that is looked at first. It is worked out anew when it is wrong: it is not
+/// stored, and two are always equal.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Hint(pub usize);
+
+impl PartialEq for Hint {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// How far a step is.

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     machine::{Command, Event, Order, Trace, Traced},
-    state::{Branch, Call, CallKind, Failure, Memo, StepState},
+    state::{Branch, Call, CallKind, Failure, Hint, Memo, StepState},
 };
 use crate::{
     ToolError,
@@ -123,7 +123,7 @@ impl<'f> Turn<'f> {
                     self.trace(&body[index], place, Traced::Completed);
                     branch.value = value;
                     branch.step = body.get(index + 1).map(|step| step.id.clone());
-                    branch.index = index + 1;
+                    branch.index = Hint(index + 1);
                     branch.state = StepState::Ready;
                 }
                 other => break other,

@@ -166,7 +166,7 @@ impl Tool for Haggle {
             shown: None,
             schema: Schema::new(json!({ "type": "integer" })).unwrap(),
             deadline: Deadline::After(hours(1)),
-            default: Some(Value::Null),
+            default: Some(json!(0)),
             metadata: Metadata::from([("round".into(), 1.into())]),
             saved: Some(json!({ "wanted": input, "offers": [], "partner": null })),
         }))

@@ -77,7 +77,7 @@ fn at(step: &str, state: StepState) -> Branch {
         body: BodyName::Main,
         iteration: 1,
         step: Some(step.into()),
-        index: 0,
+        index: crate::engine::Hint::default(),
         value: json!({ "total": 5 }),
         vars: BTreeMap::new(),
         state,
