@@ -60,6 +60,9 @@ fn a_run_that_is_interrupted_is_kept_and_goes_on_with_a_worker() {
     );
     let (child, mut stderr) = spawn(&place, &["run", flow]);
     let (mut connection, _) = listener.accept().unwrap();
+    // An answer before the request would be none.
+    let mut request = BufReader::new(connection.try_clone().unwrap()).lines();
+    while request.next().is_some_and(|line| !line.unwrap().is_empty()) {}
     interrupt(&child);
     read_until(&mut stderr, "stopping after the step at hand");
     // The step at hand ends in its own time.
