@@ -1,6 +1,10 @@
 //! Samples and what is made of them; the process's own CPU time and memory.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    io::Write as _,
+    time::{Duration, Instant},
+};
 
 use crate::Result;
 
@@ -91,5 +95,24 @@ pub(crate) fn machine(dir: &std::path::Path) -> Result<String> {
         .filter(|(point, _)| dir.starts_with(point))
         .max_by_key(|(point, _)| point.len());
     let kind = mount.map_or("?", |(_, kind)| kind);
-    Ok(format!("{cores} cores ({model}), Linux {kernel}, data on {kind}, load at start {load}"))
+    let sync = super::table::time(fsync(&dir)?);
+    Ok(format!(
+        "{cores} cores ({model}), Linux {kernel}, data on {kind} where an fsync takes {sync}, load at \
+         start {load}"
+    ))
+}
+
+/// How long the disk takes to make 4 KiB more of a file durable.
+fn fsync(dir: &std::path::Path) -> Result<Duration> {
+    let path = dir.join("fsync");
+    let mut file = fs::File::create(&path)?;
+    let mut times = Vec::new();
+    for _ in 0..50 {
+        file.write_all(&[7; 4096])?;
+        let began = Instant::now();
+        file.sync_data()?;
+        times.push(began.elapsed());
+    }
+    fs::remove_file(&path)?;
+    Ok(median(&times))
 }
