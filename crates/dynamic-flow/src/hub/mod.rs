@@ -11,6 +11,7 @@ mod lease;
 mod outcome;
 mod query;
 mod state;
+mod suspension;
 mod vault;
 mod worker;
 
@@ -52,7 +53,8 @@ pub use self::{
     events::{Events, HubEvent, Notifier},
     outcome::{Accepted, Completion, Outcome, Rejection, RunView, SuspendedWait, Suspension},
     query::{CheckReport, ResealReport, Stranded},
-    state::{StateClaim, Suspended, SuspensionRequest},
+    state::StateClaim,
+    suspension::{Suspended, SuspensionRequest},
     worker::Worked,
 };
 

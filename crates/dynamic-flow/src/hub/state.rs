@@ -1,6 +1,6 @@
 //! The lower half alone: suspends any serialisable state, for callers with an engine of their own.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -10,6 +10,7 @@ use super::{
     accept::{Found, is_cancelled},
     inbox::{Accept, InboxItem},
     lease::{Active, Hold},
+    suspension::{Suspended, SuspensionRequest},
     vault::{Opened, binding, first_record, index_of, plain_metadata},
 };
 use crate::{
@@ -17,100 +18,15 @@ use crate::{
     clock::Timestamp,
     codec::{Binding, Part},
     engine::{Ended, Failure, FlowStamp, RunStatus, Snapshot, StepState},
-    id::{FlowId, RunId, SuspensionKey, ToolId, WaitId},
+    id::{FlowId, RunId, SuspensionKey, WaitId},
     position::Position,
-    schema::Schema,
     store::{Change, Claim, Lease, Queue, Record},
     value::{from_value, to_value},
-    wait::{Answer, Closed, ContentDigest, Deadline, Metadata, Receipt, Wait, WaitRequest},
+    wait::{Answer, Closed, ContentDigest, Deadline, Receipt, Wait},
 };
 
 /// The flow id under which states without a flow are stored.
 pub(super) const STATE_FLOW: &str = "@state";
-
-/// What a state is suspended for.
-///
-/// ```
-/// use dynamic_flow::{Schema, hours, hub::SuspensionRequest};
-/// # fn main() -> dynamic_flow::Result<()> {
-/// let request = SuspensionRequest::new("await-approval", Schema::any())
-///     .prompt("Approve order 17?")
-///     .timeout(hours(24))
-///     .metadata("request_id", "12345");
-/// # let _ = request; Ok(()) }
-/// ```
-#[derive(Debug, Clone, PartialEq)]
-#[must_use]
-pub struct SuspensionRequest {
-    tool_id: ToolId,
-    request: WaitRequest,
-}
-
-impl SuspensionRequest {
-    /// A request for an input of that schema, asked by that tool.
-    pub fn new(tool_id: impl Into<ToolId>, schema: Schema) -> Self {
-        let tool_id = tool_id.into();
-        let request = WaitRequest {
-            prompt: format!("Input needed: {tool_id}"),
-            shown: None,
-            schema,
-            deadline: Deadline::HubDefault,
-            default: None,
-            metadata: Metadata::new(),
-            saved: None,
-        };
-        Self { tool_id, request }
-    }
-
-    /// What is asked.
-    pub fn prompt(mut self, prompt: impl Into<String>) -> Self {
-        self.request.prompt = prompt.into();
-        self
-    }
-
-    /// What whoever answers must see.
-    pub fn show(mut self, shown: Value) -> Self {
-        self.request.shown = Some(shown);
-        self
-    }
-
-    /// How long it stays open; the hub's `default_timeout` unless said.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.request.deadline = Deadline::After(timeout);
-        self
-    }
-
-    /// It stays open for ever.
-    pub fn no_timeout(mut self) -> Self {
-        self.request.deadline = Deadline::Never;
-        self
-    }
-
-    /// What takes the answer's place after the deadline; `null` is a default too.
-    pub fn default_value(mut self, default: Value) -> Self {
-        self.request.default = Some(default);
-        self
-    }
-
-    /// A plain value to find it by.
-    pub fn metadata(mut self, name: impl Into<String>, value: impl Into<crate::Scalar>) -> Self {
-        self.request.metadata.insert(name.into(), value.into());
-        self
-    }
-}
-
-/// A suspended state: its key, and until when it can be resumed.
-#[derive(Debug, Clone)]
-pub struct Suspended {
-    /// The run under which the state is stored.
-    pub run_id: RunId,
-    /// The key that resumes it.
-    pub key: SuspensionKey,
-    /// When it was suspended.
-    pub suspended_at: Timestamp,
-    /// Its deadline, if it has one.
-    pub expires_at: Option<Timestamp>,
-}
 
 /// A state that was given back with its input, and is this caller's until it is completed,
 /// suspended anew or released, or its lease lapses; then it is given again.
