@@ -9,6 +9,10 @@ use crate::command::Cargo;
 
 const LIBRARY: &str = "dynamic-flow";
 
+/// Crates that come with a driver's feature, and with crates of other features as well: that they
+/// are there tells nothing of the driver.
+const SHARED: [&str; 2] = ["rustls", "url"];
+
 /// The features of the library: their names, and what each turns on.
 #[derive(Debug)]
 pub(crate) struct Features(BTreeMap<String, Vec<String>>);
@@ -35,7 +39,8 @@ impl Features {
 
     /// The crates that come with features only.
     fn drivers(&self) -> BTreeSet<&str> {
-        self.0.values().flatten().filter_map(|what| what.strip_prefix("dep:")).collect()
+        let crates = self.0.values().flatten().filter_map(|what| what.strip_prefix("dep:"));
+        crates.filter(|name| !SHARED.contains(name)).collect()
     }
 
     /// All features that can be on together without that crate.

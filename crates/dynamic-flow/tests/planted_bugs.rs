@@ -14,7 +14,8 @@ use dynamic_flow::{
     codec::Sealed,
     engine::RunStatus,
     store::{
-        Change, Claim, Cursor, Expect, Filter, Health, Lease, Page, Queue, Record, Store, Summary,
+        Change, Claim, Cursor, Expect, Filter, Health, Hint, Hinter, Hints, Lease, Page, Queue,
+        Record, Store, Summary,
     },
     testkit::conformance::{self, Subject},
     wait::Scalar,
@@ -117,6 +118,7 @@ bugs! {
     HandlesAreApart => what_was_written_is_there_after_reopening,
     ProvisionWipes => provision_is_idempotent,
     HealthIsSilent => health_says_what_and_where,
+    HintsOfOneKind => hints_reach_who_waits_elsewhere,
     EpochGoesBack => random_operations_agree_with_the_reference,
 }
 
@@ -582,6 +584,10 @@ impl Store for Planted {
             _ => last.filter(|_| more),
         };
         Ok(Page { items, next })
+    }
+
+    fn hints(&self, to: Hint) -> Option<Hints> {
+        (self.is(Bug::HintsOfOneKind) && to == Hint::Due).then(|| Hinter::new().subscribe(to))
     }
 
     async fn health(&self) -> Result<Health> {

@@ -41,7 +41,7 @@ use crate::{
     engine::RunStatus,
     flow::Flow,
     id::{FlowId, RunId, SuspensionKey, WaitId},
-    store::Store,
+    store::{Hint, Store, hinted},
     tool::ToolRegistry,
     value::{from_value, to_value},
     wait::{Answer, Metadata, Scalar},
@@ -138,6 +138,7 @@ impl Inner {
     /// Waits until nobody drives a run any more, taking it over if its holder died.
     async fn await_outcome(self: &Arc<Self>, run: RunId) -> Result<Outcome> {
         let mut pause = Duration::from_millis(5);
+        let mut hints = self.vault.store().hints(Hint::Idle);
         loop {
             let idle = self.idle.notified();
             let opened = self.open_verified(run).await?;
@@ -169,6 +170,7 @@ impl Inner {
             }
             tokio::select! {
                 () = idle => {}
+                () = hinted(&mut hints) => {}
                 () = self.clock.sleep_until(now.after(pause)) => {}
             }
             pause = (pause * 2).min(Duration::from_millis(500));

@@ -15,7 +15,7 @@ use crate::{
     clock::Timestamp,
     codec::Part,
     engine::{Ended, Failure, RunStatus},
-    store::{Change, Claim, Expect, Queue, Record},
+    store::{Change, Claim, Expect, Hint, Queue, Record, hinted},
 };
 
 /// What a round of work did.
@@ -54,6 +54,7 @@ impl PersistenceHub {
         let hub = self.inner();
         let mut purge_at = hub.clock.now();
         let mut driving = JoinSet::new();
+        let mut hints = hub.vault.store().hints(Hint::Due);
         while !hub.is_stopping() {
             let now = hub.clock.now();
             let free = hub.options.concurrency - driving.len();
@@ -76,6 +77,7 @@ impl PersistenceHub {
             tokio::select! {
                 Some(_) = driving.join_next() => {}
                 () = hub.clock.sleep_until(next), if !full => {}
+                () = hinted(&mut hints), if !full => {}
                 () = hub.stopped() => {}
             }
         }

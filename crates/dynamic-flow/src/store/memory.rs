@@ -15,7 +15,8 @@ use crate::{
     clock::Timestamp,
     id::{Epoch, Revision, RunId},
     store::{
-        Change, Claim, Cursor, Expect, Filter, Health, Page, Queue, Record, Store, Summary, page_of,
+        Change, Claim, Cursor, Expect, Filter, Health, Hint, Hinter, Hints, Page, Queue, Record,
+        Store, Summary, page_of,
     },
 };
 
@@ -33,6 +34,7 @@ use crate::{
 #[derive(Clone, Default)]
 pub struct MemoryStore {
     state: Arc<Mutex<State>>,
+    hinter: Hinter,
 }
 
 #[derive(Default)]
@@ -110,8 +112,10 @@ impl Store for MemoryStore {
             return Err(Error::new(ErrorKind::AlreadyExists, "there is a record of that run")
                 .with_run(record.id));
         }
+        let hints = record.hints();
         state.index(due_key(&record), record.id);
         state.records.insert(record.id, record);
+        hints.for_each(|hint| self.hinter.give(hint));
         Ok(())
     }
 
@@ -123,10 +127,12 @@ impl Store for MemoryStore {
         change.check()?;
         let mut state = self.lock();
         state.expect(id, expect)?;
+        let hints = change.hints();
         let revision = state.change(id, |record| {
             change.apply(record);
             record.revision
         });
+        hints.for_each(|hint| self.hinter.give(hint));
         Ok(revision.expect("the record was there under the same lock"))
     }
 
@@ -196,6 +202,10 @@ impl Store for MemoryStore {
             durable: false,
             warnings: vec!["runs are lost when this process ends".into()],
         })
+    }
+
+    fn hints(&self, to: Hint) -> Option<Hints> {
+        Some(self.hinter.subscribe(to))
     }
 }
 

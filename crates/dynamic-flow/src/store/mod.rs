@@ -3,8 +3,19 @@
 mod check;
 #[cfg(feature = "file")]
 pub mod file;
+mod hints;
 pub mod memory;
+#[cfg(feature = "mongodb")]
+pub mod mongodb;
+#[cfg(feature = "neo4j")]
+pub mod neo4j;
 mod open;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(feature = "redis")]
+pub mod redis;
+#[cfg(feature = "server")]
+mod server;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
@@ -24,10 +35,14 @@ use crate::{
 
 #[cfg(feature = "file")]
 pub use self::file::{FileStore, Rebuilt};
+pub(crate) use self::hints::hinted;
+#[cfg(feature = "server")]
+pub use self::server::{CONNECT_TIMEOUT, OPERATION_TIMEOUT, Secret};
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::SqliteStore;
 pub use self::{
     check::MAX_COUNTER,
+    hints::{Hint, Hinter, Hints},
     memory::MemoryStore,
     open::{DEFAULT_STORE, STORE_VARIABLE, compiled_in, open, open_from_env},
 };
@@ -472,4 +487,12 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// Says how the store is, and whether it is set up to be durable.
     async fn health(&self) -> Result<Health>;
+
+    /// Subscribes to hints that somebody, in any process, wrote what others wait for: what
+    /// [`Record::hints`] and [`Change::hints`] say, when the write is done. None if the store can't
+    /// tell; hubs look from time to time either way.
+    fn hints(&self, to: Hint) -> Option<Hints> {
+        let _ = to;
+        None
+    }
 }

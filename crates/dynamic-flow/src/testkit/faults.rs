@@ -14,7 +14,7 @@ use crate::{
     Error, ErrorKind, Result,
     clock::Timestamp,
     id::{Epoch, Revision, RunId},
-    store::{Change, Claim, Cursor, Expect, Filter, Health, Page, Record, Store},
+    store::{Change, Claim, Cursor, Expect, Filter, Health, Hint, Hints, Page, Record, Store},
 };
 
 /// A call of the [`Store`] trait.
@@ -322,6 +322,10 @@ impl Store for Faults {
 
     async fn health(&self) -> Result<Health> {
         self.around(Operation::Health, self.inner.health()).await
+    }
+
+    fn hints(&self, to: Hint) -> Option<Hints> {
+        self.inner.hints(to)
     }
 }
 

@@ -5,7 +5,7 @@ use dynamic_flow::{
     engine::RunStatus,
     flow::Backoff,
     hours,
-    hub::Outcome,
+    hub::{HubEvent, Outcome},
     minutes, seconds,
     tool::{AwaitInput, tool_fn},
     wait::Closed,
@@ -46,6 +46,28 @@ async fn an_answer_accepted_in_time_counts_however_late_it_is_worked_in() {
     world.clock.advance(days(3));
     hub.work_once().await.unwrap();
     assert_eq!(hub.get(suspension.run_id).await.unwrap().status, RunStatus::Completed);
+}
+
+#[tokio::test]
+async fn a_worker_is_woken_by_an_answer_that_somebody_else_accepts() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension, key) = parked(&world, &counts).await;
+    let mut events = hub.events();
+    let worker = tokio::spawn({
+        let hub = hub.clone();
+        async move { hub.work().await }
+    });
+    // It has found nothing and waits, on a clock that stands still.
+    world.clock.until_sleeping(1).await;
+    world.hub().await.answer(&key, yes()).await.unwrap();
+    loop {
+        if let HubEvent::RunStopped { run_id, .. } = events.next().await.unwrap() {
+            assert_eq!(run_id, suspension.run_id);
+            break;
+        }
+    }
+    assert!(hub.shutdown(seconds(1)).await);
+    worker.await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -1,11 +1,14 @@
 //! Several handles on the same data, as several processes have them.
 
+use std::time::Duration;
+
 use super::{
     Subject,
     build::{at, claim, due, full, id, insert_all, listed, plain, read, sealed, wait},
 };
 use crate::{
-    store::{Change, Expect, Filter, Record},
+    id::RunId,
+    store::{Change, Expect, Filter, Hint, Record},
     wait::Metadata,
 };
 
@@ -99,4 +102,37 @@ pub async fn health_says_what_and_where(subject: Subject) {
         assert!(health.warnings.iter().all(|warning| !warning.trim().is_empty()));
         assert!(health.durable || !health.warnings.is_empty(), "if it is not durable, why not?");
     }
+}
+
+/// A store that gives hints gives them to those who use another handle.
+pub async fn hints_reach_who_waits_elsewhere(subject: Subject) {
+    let [writer, reader] = subject.pair().await;
+    let subscribe = |to| reader.hints(to);
+    let (Some(mut due), Some(mut idle)) = (subscribe(Hint::Due), subscribe(Hint::Idle)) else {
+        assert!(subscribe(Hint::Due).is_none(), "all kinds of hints are given, or none");
+        return;
+    };
+    // A subscription may take a while to be made; until then a write gives no hint.
+    let mut told = false;
+    for n in 0..100 {
+        writer.insert(due_now(id(n))).await.expect("insert");
+        let hint = tokio::time::timeout(Duration::from_millis(100), due.next());
+        told = told || hint.await.is_ok();
+        if told {
+            break;
+        }
+    }
+    assert!(told, "a hint follows the insert of a run that is due");
+    writer.insert(plain(id(200))).await.expect("insert");
+    let due_then = Change { due_at: Some(Some(at(1))), ..Change::at(at(1)) };
+    writer.update(id(200), Expect::Any, due_then).await.expect("update");
+    due.next().await;
+    let let_go = Change { lease: Some(None), ..Change::at(at(2)) };
+    writer.update(id(200), Expect::Any, let_go).await.expect("update");
+    idle.next().await;
+}
+
+/// A run that is due by the clock of who writes it.
+fn due_now(id: RunId) -> Record {
+    Record { updated_at: at(0), ..due(id, at(0)) }
 }

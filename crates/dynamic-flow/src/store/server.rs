@@ -1,0 +1,59 @@
+//! What the stores on servers share: secrets that are not shown, names that are checked, URLs
+//! taken apart, calls that end in time, and words for what goes wrong.
+
+mod name;
+mod secret;
+mod url;
+
+use std::{borrow::Cow, future::Future, time::Duration};
+
+pub use self::secret::Secret;
+pub(crate) use self::{
+    name::Name,
+    url::{Parameters, location},
+};
+use crate::{Error, ErrorKind, Result};
+
+/// How long a call may take, waiting for a connection included, unless it is configured.
+pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long it may take to reach the server, unless it is configured.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Makes a call, and gives up on it after that time: it may have taken effect all the same.
+pub(crate) async fn within<T, E: From<TimedOut>>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    tokio::time::timeout(limit, call).await.unwrap_or_else(|_| Err(TimedOut(limit).into()))
+}
+
+/// A call that was given up.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("no answer within {0:?}")]
+pub(crate) struct TimedOut(Duration);
+
+/// The record is not what the call expects.
+pub(crate) fn conflict() -> Error {
+    Error::new(ErrorKind::Conflict, "the record is not as expected")
+}
+
+/// There is a record of that run already.
+pub(crate) fn exists() -> Error {
+    Error::new(ErrorKind::AlreadyExists, "there is a record of that run")
+}
+
+/// What is stored does not read back.
+pub(crate) fn damaged(what: &str) -> Error {
+    let message = format!("the {what} of a record does not read back; restore a backup");
+    Error::new(ErrorKind::CorruptState, message)
+}
+
+/// Something is wrong with the server or on the way to it; the message says what to do.
+pub(crate) fn storage(message: impl Into<Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::StorageError, message)
+}
+
+/// A setting is wrong; the message names it, and never its value where that may be a secret.
+pub(crate) fn misconfigured(message: impl Into<Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::InvalidConfig, message).operation("open store")
+}

@@ -1,0 +1,139 @@
+//! Connection URLs: what of them may be shown, and which of their parameters are a store's own.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use url::form_urlencoded;
+
+use crate::Result;
+
+use super::{Secret, misconfigured};
+
+/// Where a server is, without user, password and parameters: `postgres://host:5432/flows`.
+///
+/// Takes what may hold several hosts, and what is no URL at all, and shows no secret of either.
+pub(crate) fn location(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return "…".into() };
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    // A password may hold an unescaped `@` or `/`: what comes before the last `@` is not shown.
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, after)| after);
+    format!("{scheme}://{rest}")
+}
+
+/// The parameters of a URL, `?name=value&…`, from which a store takes those that are its own.
+#[derive(Clone)]
+pub(crate) struct Parameters {
+    base: Secret,
+    pairs: Vec<(String, String)>,
+}
+
+impl Parameters {
+    /// Takes the parameters of a URL apart.
+    pub(crate) fn of(url: &str) -> Self {
+        let (base, query) = url.split_once('?').unwrap_or((url, ""));
+        let pairs = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        Self { base: base.into(), pairs }
+    }
+
+    /// Takes a parameter; none if it is not there.
+    ///
+    /// # Errors
+    /// `InvalidConfig` if it is there twice.
+    pub(crate) fn take(&mut self, name: &'static str) -> Result<Option<String>> {
+        let is_it = |(known, _): &mut (String, String)| known == name;
+        let mut taken: Vec<_> = self.pairs.extract_if(.., is_it).collect();
+        if taken.len() > 1 {
+            return Err(misconfigured(format!("the URL has the parameter {name} twice")));
+        }
+        Ok(taken.pop().map(|(_, value)| value))
+    }
+
+    /// Takes a parameter that is a number, a path or whatever can be read from a text.
+    ///
+    /// # Errors
+    /// `InvalidConfig` if it can't be read.
+    pub(crate) fn take_as<T: FromStr>(&mut self, name: &'static str) -> Result<Option<T>> {
+        let Some(text) = self.take(name)? else { return Ok(None) };
+        let wrong = || misconfigured(format!("the URL's parameter {name} can't be read"));
+        text.parse().map(Some).map_err(|_| wrong())
+    }
+
+    /// Takes a parameter that is a length of time, such as `10s` or `1m 30s`.
+    ///
+    /// # Errors
+    /// `InvalidConfig` if it is none, or nothing.
+    pub(crate) fn take_duration(&mut self, name: &'static str) -> Result<Option<Duration>> {
+        let Some(text) = self.take(name)? else { return Ok(None) };
+        let wrong = || {
+            misconfigured(format!("the URL's parameter {name} is a length of time, such as 10s"))
+        };
+        let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+        match Duration::try_from(span) {
+            Ok(duration) if !duration.is_zero() => Ok(Some(duration)),
+            _ => Err(wrong()),
+        }
+    }
+
+    /// The names of the parameters that nobody has taken.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.pairs.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// The URL with the parameters that nobody has taken, for the driver.
+    pub(crate) fn into_url(self) -> Secret {
+        if self.pairs.is_empty() {
+            return self.base;
+        }
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(&self.pairs);
+        Secret::new(format!("{}?{}", self.base.expose(), query.finish()))
+    }
+}
+
+impl fmt::Debug for Parameters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.names()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_location_has_no_secret() {
+        for (url, shown) in [
+            ("postgres://u:p@h:5432/db?sslmode=x", "postgres://h:5432/db"),
+            ("mongodb://u:p@a:1,b:2/flows?w=1", "mongodb://a:1,b:2/flows"),
+            ("redis://:p@ss/w@h/1#x", "redis://h/1"),
+            ("neo4j://h", "neo4j://h"),
+            ("hunter2", "…"),
+        ] {
+            assert_eq!(location(url), shown);
+        }
+    }
+
+    #[test]
+    fn own_parameters_are_taken_and_the_others_left_to_the_driver() {
+        let mut it = Parameters::of("pg://h/d?table=my%20flows&pool_size=3&x=a%26b&wait=1m+30s");
+        assert_eq!(it.take("table").unwrap().as_deref(), Some("my flows"));
+        assert_eq!(it.take_as::<usize>("pool_size").unwrap(), Some(3));
+        assert_eq!(it.take_duration("wait").unwrap(), Some(Duration::from_secs(90)));
+        assert_eq!(it.take("table").unwrap(), None);
+        assert_eq!(it.names().collect::<Vec<_>>(), ["x"]);
+        assert_eq!(it.into_url().expose(), "pg://h/d?x=a%26b");
+        assert_eq!(Parameters::of("pg://h/d").into_url().expose(), "pg://h/d");
+    }
+
+    #[test]
+    fn a_wrong_parameter_is_named_and_its_value_is_not_shown() {
+        let mut it = Parameters::of("pg://h/d?n=hunter2&t=hunter2&d=1&d=2&z=0s");
+        for error in [
+            it.take_as::<usize>("n").unwrap_err(),
+            it.take_duration("t").unwrap_err(),
+            it.take("d").unwrap_err(),
+            it.take_duration("z").unwrap_err(),
+        ] {
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+    }
+}

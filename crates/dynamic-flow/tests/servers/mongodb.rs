@@ -1,0 +1,1 @@
+//! The MongoDB store against a real server.

@@ -1,0 +1,11 @@
+//! Real servers for tests, where there is no container engine: started from the packages of
+//! ordinary registries, each on a free loopback port, in a folder of its own, as an unprivileged
+//! user, and gone with the test that started it.
+
+pub mod mongodb;
+pub mod neo4j;
+pub mod postgres;
+pub mod redis;
+mod server;
+
+pub use server::{Launch, Server, UNPRIVILEGED, free_port};
