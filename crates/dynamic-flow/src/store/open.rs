@@ -41,6 +41,14 @@ pub fn compiled_in() -> &'static [&'static str] {
         "file",
         #[cfg(feature = "sqlite")]
         "sqlite",
+        #[cfg(feature = "neo4j")]
+        "neo4j",
+        #[cfg(feature = "neo4j")]
+        "neo4j+s",
+        #[cfg(feature = "neo4j")]
+        "bolt",
+        #[cfg(feature = "neo4j")]
+        "bolt+s",
     ]
 }
 
@@ -71,6 +79,10 @@ pub fn open(url: &str) -> Result<Arc<dyn Store>> {
         "file" => Ok(Arc::new(super::file::FileStore::new(path_of(scheme, rest)?))),
         #[cfg(feature = "sqlite")]
         "sqlite" => Ok(Arc::new(super::sqlite::SqliteStore::new(path_of(scheme, rest)?))),
+        #[cfg(feature = "neo4j")]
+        "neo4j" | "neo4j+s" | "bolt" | "bolt+s" => {
+            Ok(Arc::new(super::neo4j::Neo4jStore::from_url(url)?))
+        }
         _ => Err(unknown(scheme)),
     }
 }
