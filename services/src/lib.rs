@@ -2,6 +2,7 @@
 //! ordinary registries, each on a free loopback port, in a folder of its own, as an unprivileged
 //! user, and gone with the test that started it.
 
+pub mod certificates;
 pub mod mongodb;
 pub mod neo4j;
 pub mod postgres;
