@@ -4,6 +4,7 @@
 
 mod apt;
 mod cache;
+pub mod certificates;
 mod live;
 pub mod mongodb;
 pub mod neo4j;

@@ -41,10 +41,14 @@ pub fn compiled_in() -> &'static [&'static str] {
         "file",
         #[cfg(feature = "sqlite")]
         "sqlite",
+        #[cfg(feature = "postgres")]
+        "postgres",
+        #[cfg(feature = "postgres")]
+        "postgresql",
     ]
 }
 
-/// Opens the store of that URL: `memory:`, `file:PATH` or `sqlite:PATH`.
+/// Opens the store of that URL: `memory:`, `file:PATH`, `sqlite:PATH` or `postgres://…`.
 ///
 /// Touches nothing yet; [`Store::provision`] does.
 ///
@@ -71,6 +75,8 @@ pub fn open(url: &str) -> Result<Arc<dyn Store>> {
         "file" => Ok(Arc::new(super::file::FileStore::new(path_of(scheme, rest)?))),
         #[cfg(feature = "sqlite")]
         "sqlite" => Ok(Arc::new(super::sqlite::SqliteStore::new(path_of(scheme, rest)?))),
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => Ok(Arc::new(super::postgres::PostgresStore::from_url(url)?)),
         _ => Err(unknown(scheme)),
     }
 }
