@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 
 use crate::{
+    apt,
     certificates::{Certificates, Pair},
     server::{Launch, Server, free_port, give, run, unprivileged},
 };
@@ -81,20 +82,12 @@ pub fn install(_cache: &Path) -> Result<()> {
     if program("postgres").is_ok() && bouncer().is_ok() {
         return Ok(());
     }
-    let advice = "install PostgreSQL 13 or later and PgBouncer: \
-                  `apt-get install postgresql pgbouncer`, as root";
-    let apt = |args: &[&str]| {
-        run(Command::new("apt-get").args(args).env("DEBIAN_FRONTEND", "noninteractive"))
-            .context(advice)
-    };
-    apt(&["update"])?;
     // Debian's package would make a cluster of its own and start it.
     let made = Path::new("/etc/postgresql-common/createcluster.d");
-    if fs::create_dir_all(made).is_ok() {
-        fs::write(made.join("dynamic-flow.conf"), "create_main_cluster = false\n")?;
-    }
-    apt(&["install", "-y", "--no-install-recommends", "postgresql", "pgbouncer"])?;
-    program("postgres").and(bouncer()).map(drop).context(advice)
+    let _ = fs::create_dir_all(made);
+    let _ = fs::write(made.join("dynamic-flow.conf"), "create_main_cluster = false\n");
+    apt::install(&["postgresql", "pgbouncer"])?;
+    program("postgres").and(bouncer()).map(drop)
 }
 
 impl Postgres {
