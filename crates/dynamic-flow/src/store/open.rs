@@ -41,10 +41,14 @@ pub fn compiled_in() -> &'static [&'static str] {
         "file",
         #[cfg(feature = "sqlite")]
         "sqlite",
+        #[cfg(feature = "redis")]
+        "redis",
+        #[cfg(feature = "redis")]
+        "rediss",
     ]
 }
 
-/// Opens the store of that URL: `memory:`, `file:PATH` or `sqlite:PATH`.
+/// Opens the store of that URL: `memory:`, `file:PATH`, `sqlite:PATH` or `redis://HOST`.
 ///
 /// Touches nothing yet; [`Store::provision`] does.
 ///
@@ -71,6 +75,8 @@ pub fn open(url: &str) -> Result<Arc<dyn Store>> {
         "file" => Ok(Arc::new(super::file::FileStore::new(path_of(scheme, rest)?))),
         #[cfg(feature = "sqlite")]
         "sqlite" => Ok(Arc::new(super::sqlite::SqliteStore::new(path_of(scheme, rest)?))),
+        #[cfg(feature = "redis")]
+        "redis" | "rediss" => Ok(Arc::new(super::redis::RedisStore::from_url(url)?)),
         _ => Err(unknown(scheme)),
     }
 }
