@@ -61,6 +61,7 @@
 //! | `file` (default) | the filesystem store, `file:./.suspended-flows` |
 //! | `sqlite` | the SQLite store, `sqlite:flows.db` |
 //! | `postgres` | the PostgreSQL store, `postgres://user@host/database` |
+//! | `redis` | the Redis store, for one server or a cluster, `redis://localhost` |
 //! | `gzip` (default), `zstd` | compression of stored state, before it is sealed |
 //! | `http` | the HTTP tool for documents |
 //! | `testkit` | the conformance suite for stores, faults on demand, a manual clock |
@@ -76,6 +77,10 @@
 #![cfg_attr(
     feature = "postgres",
     doc = "| [`store::PostgresStore`] | `postgres://…` | yes | many machines |"
+)]
+#![cfg_attr(
+    feature = "redis",
+    doc = "| [`store::RedisStore`] | `redis://HOST` | as the server is set up | many machines, short waits |"
 )]
 //!
 //! Any number of hubs, in any number of processes, may share a store. For one of your own,

@@ -38,6 +38,8 @@ pub use self::file::{FileStore, Rebuilt};
 pub(crate) use self::hints::hinted;
 #[cfg(feature = "postgres")]
 pub use self::postgres::{PostgresConfig, PostgresStore};
+#[cfg(feature = "redis")]
+pub use self::redis::{RedisConfig, RedisStore};
 #[cfg(feature = "server")]
 pub use self::server::{CONNECT_TIMEOUT, OPERATION_TIMEOUT, Secret};
 #[cfg(feature = "sqlite")]

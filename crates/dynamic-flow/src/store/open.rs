@@ -45,10 +45,15 @@ pub fn compiled_in() -> &'static [&'static str] {
         "postgres",
         #[cfg(feature = "postgres")]
         "postgresql",
+        #[cfg(feature = "redis")]
+        "redis",
+        #[cfg(feature = "redis")]
+        "rediss",
     ]
 }
 
-/// Opens the store of that URL: `memory:`, `file:PATH`, `sqlite:PATH` or `postgres://…`.
+/// Opens the store of that URL: `memory:`, `file:PATH`, `sqlite:PATH`, `postgres://…`,
+/// `redis://…`, `mongodb://…` or `neo4j://…`.
 ///
 /// Touches nothing yet; [`Store::provision`] does.
 ///
@@ -77,6 +82,8 @@ pub fn open(url: &str) -> Result<Arc<dyn Store>> {
         "sqlite" => Ok(Arc::new(super::sqlite::SqliteStore::new(path_of(scheme, rest)?))),
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => Ok(Arc::new(super::postgres::PostgresStore::from_url(url)?)),
+        #[cfg(feature = "redis")]
+        "redis" | "rediss" => Ok(Arc::new(super::redis::RedisStore::from_url(url)?)),
         _ => Err(unknown(scheme)),
     }
 }
