@@ -2,10 +2,14 @@
 //! ordinary registries, each on a free loopback port, in a folder of its own, as an unprivileged
 //! user, and gone with the test that started it.
 
+mod apt;
+mod cache;
+pub mod certificates;
 pub mod mongodb;
 pub mod neo4j;
 pub mod postgres;
 pub mod redis;
 mod server;
 
+pub use cache::{CACHE_VARIABLE, cache};
 pub use server::{Launch, Server, UNPRIVILEGED, free_port};

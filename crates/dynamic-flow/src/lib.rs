@@ -60,6 +60,7 @@
 //! | --- | --- |
 //! | `file` (default) | the filesystem store, `file:./.suspended-flows` |
 //! | `sqlite` | the SQLite store, `sqlite:flows.db` |
+//! | `mongodb` | the MongoDB store, `mongodb://host/flows` |
 //! | `gzip` (default), `zstd` | compression of stored state, before it is sealed |
 //! | `http` | the HTTP tool for documents |
 //! | `testkit` | the conformance suite for stores, faults on demand, a manual clock |
@@ -71,6 +72,10 @@
 #![cfg_attr(
     feature = "sqlite",
     doc = "| [`store::SqliteStore`] | `sqlite:PATH` | yes | one machine, many runs |"
+)]
+#![cfg_attr(
+    feature = "mongodb",
+    doc = "| [`store::MongodbStore`] | `mongodb://HOST/DATABASE` | yes | many machines |"
 )]
 //!
 //! Any number of hubs, in any number of processes, may share a store. For one of your own,

@@ -36,6 +36,8 @@ use crate::{
 #[cfg(feature = "file")]
 pub use self::file::{FileStore, Rebuilt};
 pub(crate) use self::hints::hinted;
+#[cfg(feature = "mongodb")]
+pub use self::mongodb::{MongodbConfig, MongodbStore};
 #[cfg(feature = "server")]
 pub use self::server::{CONNECT_TIMEOUT, OPERATION_TIMEOUT, Secret};
 #[cfg(feature = "sqlite")]

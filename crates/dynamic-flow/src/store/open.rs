@@ -41,10 +41,14 @@ pub fn compiled_in() -> &'static [&'static str] {
         "file",
         #[cfg(feature = "sqlite")]
         "sqlite",
+        #[cfg(feature = "mongodb")]
+        "mongodb",
+        #[cfg(feature = "mongodb")]
+        "mongodb+srv",
     ]
 }
 
-/// Opens the store of that URL: `memory:`, `file:PATH` or `sqlite:PATH`.
+/// Opens the store of that URL: `memory:`, `file:PATH`, `sqlite:PATH`, or that of a server.
 ///
 /// Touches nothing yet; [`Store::provision`] does.
 ///
@@ -71,6 +75,8 @@ pub fn open(url: &str) -> Result<Arc<dyn Store>> {
         "file" => Ok(Arc::new(super::file::FileStore::new(path_of(scheme, rest)?))),
         #[cfg(feature = "sqlite")]
         "sqlite" => Ok(Arc::new(super::sqlite::SqliteStore::new(path_of(scheme, rest)?))),
+        #[cfg(feature = "mongodb")]
+        "mongodb" | "mongodb+srv" => Ok(Arc::new(super::mongodb::MongodbStore::from_url(url)?)),
         _ => Err(unknown(scheme)),
     }
 }
