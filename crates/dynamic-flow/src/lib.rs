@@ -62,6 +62,7 @@
 //! | `sqlite` | the SQLite store, `sqlite:flows.db` |
 //! | `postgres` | the PostgreSQL store, `postgres://user@host/database` |
 //! | `redis` | the Redis store, for one server or a cluster, `redis://localhost` |
+//! | `mongodb` | the MongoDB store, `mongodb://host/flows` |
 //! | `gzip` (default), `zstd` | compression of stored state, before it is sealed |
 //! | `http` | the HTTP tool for documents |
 //! | `testkit` | the conformance suite for stores, faults on demand, a manual clock |
@@ -81,6 +82,10 @@
 #![cfg_attr(
     feature = "redis",
     doc = "| [`store::RedisStore`] | `redis://HOST` | as the server is set up | many machines, short waits |"
+)]
+#![cfg_attr(
+    feature = "mongodb",
+    doc = "| [`store::MongodbStore`] | `mongodb://HOST/DATABASE` | yes | many machines |"
 )]
 //!
 //! Any number of hubs, in any number of processes, may share a store. For one of your own,

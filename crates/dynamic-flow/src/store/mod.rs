@@ -40,6 +40,8 @@ pub(crate) use self::hints::hinted;
 pub use self::postgres::{PostgresConfig, PostgresStore};
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisConfig, RedisStore};
+#[cfg(feature = "mongodb")]
+pub use self::mongodb::{MongodbConfig, MongodbStore};
 #[cfg(feature = "server")]
 pub use self::server::{CONNECT_TIMEOUT, OPERATION_TIMEOUT, Secret};
 #[cfg(feature = "sqlite")]

@@ -49,11 +49,15 @@ pub fn compiled_in() -> &'static [&'static str] {
         "redis",
         #[cfg(feature = "redis")]
         "rediss",
+        #[cfg(feature = "mongodb")]
+        "mongodb",
+        #[cfg(feature = "mongodb")]
+        "mongodb+srv",
     ]
 }
 
-/// Opens the store of that URL: `memory:`, `file:PATH`, `sqlite:PATH`, `postgres://…`,
-/// `redis://…`, `mongodb://…` or `neo4j://…`.
+/// Opens the store of that URL: `memory:`, `file:PATH`, `sqlite:PATH`, or that of a server, as
+/// `postgres://…`, `redis://…`, `mongodb://…` and `neo4j://…`.
 ///
 /// Touches nothing yet; [`Store::provision`] does.
 ///
@@ -84,6 +88,8 @@ pub fn open(url: &str) -> Result<Arc<dyn Store>> {
         "postgres" | "postgresql" => Ok(Arc::new(super::postgres::PostgresStore::from_url(url)?)),
         #[cfg(feature = "redis")]
         "redis" | "rediss" => Ok(Arc::new(super::redis::RedisStore::from_url(url)?)),
+        #[cfg(feature = "mongodb")]
+        "mongodb" | "mongodb+srv" => Ok(Arc::new(super::mongodb::MongodbStore::from_url(url)?)),
         _ => Err(unknown(scheme)),
     }
 }
