@@ -53,6 +53,14 @@ pub fn compiled_in() -> &'static [&'static str] {
         "mongodb",
         #[cfg(feature = "mongodb")]
         "mongodb+srv",
+        #[cfg(feature = "neo4j")]
+        "neo4j",
+        #[cfg(feature = "neo4j")]
+        "neo4j+s",
+        #[cfg(feature = "neo4j")]
+        "bolt",
+        #[cfg(feature = "neo4j")]
+        "bolt+s",
     ]
 }
 
@@ -90,6 +98,10 @@ pub fn open(url: &str) -> Result<Arc<dyn Store>> {
         "redis" | "rediss" => Ok(Arc::new(super::redis::RedisStore::from_url(url)?)),
         #[cfg(feature = "mongodb")]
         "mongodb" | "mongodb+srv" => Ok(Arc::new(super::mongodb::MongodbStore::from_url(url)?)),
+        #[cfg(feature = "neo4j")]
+        "neo4j" | "neo4j+s" | "bolt" | "bolt+s" => {
+            Ok(Arc::new(super::neo4j::Neo4jStore::from_url(url)?))
+        }
         _ => Err(unknown(scheme)),
     }
 }
