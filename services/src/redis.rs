@@ -5,13 +5,13 @@ mod certificates;
 use std::{
     ops::{Deref, DerefMut},
     path::{Path, PathBuf},
-    process::Command,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::apt;
 use crate::server::{Launch, Server, free_port, run, unprivileged};
 
 pub use self::certificates::Certificates;
@@ -63,14 +63,7 @@ pub fn install(_cache: &Path) -> Result<()> {
     if Path::new(SERVER).exists() && Path::new(CLI).exists() {
         return Ok(());
     }
-    run(Command::new("apt-get").args(["update", "-qq"]))?;
-    let mut install = Command::new("apt-get");
-    install.args(["install", "-y", "-qq", "--no-install-recommends", "redis-server", "openssl"]);
-    // Where there is an init system, it would start the service, and with this it may not.
-    let deny = tempfile::tempdir()?;
-    run(install.env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1"))?;
-    drop(deny);
-    Ok(())
+    apt::install(&["redis-server"])
 }
 
 /// Starts a server, and waits until it has loaded its data.
