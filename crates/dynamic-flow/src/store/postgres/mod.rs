@@ -6,6 +6,8 @@ mod config;
 mod connection;
 mod health;
 mod hints;
+#[cfg(test)]
+mod plans;
 mod provision;
 mod query;
 mod rows;
