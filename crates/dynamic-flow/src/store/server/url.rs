@@ -13,10 +13,14 @@ use super::{Secret, misconfigured};
 /// Takes what may hold several hosts, and what is no URL at all, and shows no secret of either.
 pub(crate) fn location(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return "…".into() };
-    let rest = rest.split(['?', '#']).next().unwrap_or_default();
-    // A password may hold an unescaped `@` or `/`: what comes before the last `@` is not shown.
-    let rest = rest.rsplit_once('@').map_or(rest, |(_, after)| after);
-    format!("{scheme}://{rest}")
+    // A password may hold an unescaped `@`, `/`, `?` or `#`, and so may a parameter's value: where
+    // it can't be told what belongs to what, nothing is shown.
+    let (place, parameters) = rest.split_at(rest.find(['?', '#']).unwrap_or(rest.len()));
+    if parameters.contains('@') {
+        return format!("{scheme}://…");
+    }
+    let place = place.rsplit_once('@').map_or(place, |(_, after)| after);
+    format!("{scheme}://{place}")
 }
 
 /// The parameters of a URL, `?name=value&…`, from which a store takes those that are its own.
@@ -106,6 +110,9 @@ mod tests {
             ("mongodb://u:p@a:1,b:2/flows?w=1", "mongodb://a:1,b:2/flows"),
             ("redis://:p@ss/w@h/1#x", "redis://h/1"),
             ("neo4j://h", "neo4j://h"),
+            ("redis://:p?ss@h", "redis://…"),
+            ("redis://:p#ss@h", "redis://…"),
+            ("redis://h?password=p@ss", "redis://…"),
             ("hunter2", "…"),
         ] {
             assert_eq!(location(url), shown);
