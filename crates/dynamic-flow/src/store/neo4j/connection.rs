@@ -19,7 +19,7 @@ use rustls::{
 use tokio::{net::TcpStream, sync::OnceCell};
 use url::{Host, Url};
 
-use super::{config::Neo4jConfig, trouble::Trouble};
+use super::{config::Neo4jConfig, statement::Statement, trouble::Trouble};
 use crate::store::server::within;
 
 /// How many rows the server sends at a time.
@@ -88,18 +88,20 @@ impl Connections {
     }
 
     /// Runs a statement that changes nothing; gives all its rows.
-    pub(super) async fn read(&self, query: Query) -> Result<Vec<Row>, Trouble> {
-        self.call(Access::Read, query).await
+    pub(super) async fn read(&self, statement: Statement) -> Result<Vec<Row>, Trouble> {
+        self.call(Access::Read, statement.into()).await
     }
 
     /// Runs a statement in a transaction of its own, which is committed when this returns `Ok`.
-    pub(super) async fn write(&self, query: Query) -> Result<Vec<Row>, Trouble> {
-        self.call(Access::Write, query).await
+    pub(super) async fn write(&self, statement: Statement) -> Result<Vec<Row>, Trouble> {
+        self.call(Access::Write, statement.into()).await
     }
 
-    /// Runs a statement that makes a database.
-    pub(super) async fn administer(&self, query: Query) -> Result<Vec<Row>, Trouble> {
-        self.call(Access::Administer, query).await
+    /// Makes the database, if it is missing, and waits until it can be used.
+    pub(super) async fn create_database(&self) -> Result<(), Trouble> {
+        let create = Query::new("CREATE DATABASE $name IF NOT EXISTS WAIT".into());
+        let create = create.param("name", &*self.config.database);
+        self.call(Access::Administer, create).await.map(drop)
     }
 
     /// Goes on by itself when the caller is dropped: an answer that nobody waits for any more would

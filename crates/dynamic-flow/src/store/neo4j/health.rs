@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use neo4rs::Query;
-
-use super::{connection::Connections, schema, trouble::Trouble};
+use super::{connection::Connections, schema, statement::Statement, trouble::Trouble};
 
 /// Transactions that may take less memory than this can't hold large runs.
 const ENOUGH_MEMORY: f64 = 64.0 * MIB;
@@ -33,10 +31,10 @@ pub(super) async fn warnings(connections: &Connections) -> Result<Vec<String>, T
 
 /// Whether the database can be written here.
 async fn of_database(connections: &Connections) -> Result<Option<String>, Trouble> {
-    let text = "SHOW DATABASES YIELD name, access, currentStatus, writer WHERE name = $name \
+    let text = "SHOW DATABASES YIELD name, access, currentStatus, writer WHERE name = $p.name \
                 RETURN access, currentStatus AS status, writer";
     let name = connections.place().database().to_lowercase();
-    let rows = connections.read(Query::new(text.into()).param("name", name)).await?;
+    let rows = connections.read(Statement::new(text).param("name", name)).await?;
     let told: Vec<(String, String, bool)> = rows
         .iter()
         .filter_map(|row| {
@@ -65,9 +63,9 @@ fn database_warning(members: &[(String, String, bool)]) -> Option<String> {
 /// What of the settings is not as it should be. On the Enterprise edition only those who may see
 /// them are told, which is worth a sentence, and no reason to fail.
 async fn of_settings(connections: &Connections) -> Vec<String> {
-    let text = "SHOW SETTINGS YIELD name, value WHERE name IN $names RETURN name, value";
+    let text = "SHOW SETTINGS YIELD name, value WHERE name IN $p.names RETURN name, value";
     let names = SETTINGS.map(str::to_owned).to_vec();
-    let Ok(rows) = connections.read(Query::new(text.into()).param("names", names)).await else {
+    let Ok(rows) = connections.read(Statement::new(text).param("names", names)).await else {
         return vec![
             "this user may not see the server's settings; what they are is not known".into(),
         ];

@@ -55,16 +55,19 @@ mod names;
 mod pages;
 mod rows;
 mod schema;
+mod statement;
 mod statements;
 mod trouble;
 
 use std::{fmt, sync::Arc, time::Instant};
 
 use async_trait::async_trait;
-use neo4rs::{Query, Row};
+use neo4rs::Row;
 
 pub use self::config::Neo4jConfig;
-use self::{connection::Connections, names::Names, rows::Header, trouble::Trouble};
+use self::{
+    connection::Connections, names::Names, rows::Header, statement::Statement, trouble::Trouble,
+};
 use crate::{
     Result,
     clock::Timestamp,
@@ -125,12 +128,12 @@ impl Neo4jStore {
         result.map_err(|trouble| trouble.into_error(operation, self.shared.connections.place()))
     }
 
-    async fn read(&self, query: Query) -> Result<Vec<Row>, Trouble> {
-        self.shared.connections.read(query).await
+    async fn read(&self, statement: Statement) -> Result<Vec<Row>, Trouble> {
+        self.shared.connections.read(statement).await
     }
 
-    async fn write(&self, query: Query) -> Result<Vec<Row>, Trouble> {
-        self.shared.connections.write(query).await
+    async fn write(&self, statement: Statement) -> Result<Vec<Row>, Trouble> {
+        self.shared.connections.write(statement).await
     }
 
     async fn try_insert(&self, record: &Record) -> Result<(), Trouble> {
@@ -298,7 +301,7 @@ impl Store for Neo4jStore {
     async fn health(&self) -> Result<Health> {
         let connections = &self.shared.connections;
         let began = Instant::now();
-        let round_trip = self.read(Query::new("RETURN true AS here".into())).await;
+        let round_trip = self.read(Statement::new("RETURN true AS here")).await;
         self.told("health", round_trip)?;
         let latency = began.elapsed();
         let warnings = self.told("health", health::warnings(connections).await)?;

@@ -3,11 +3,12 @@
 //! There is one statement for each index that may lead, whatever else is asked for: the server
 //! keeps their plans.
 
-use neo4rs::{BoltNull, BoltType, Query};
+use neo4rs::{BoltNull, BoltType};
 
 use super::{
     names::Names,
     rows::{PLAIN, entry, id_text, size},
+    statement::Statement,
     trouble::Trouble,
 };
 use crate::{
@@ -51,18 +52,18 @@ impl Lead {
 }
 
 /// Counts the waits with such a deadline, but not on and on; none where that need not be known.
-pub(super) fn count_deadlines(names: &Names, filter: &Filter) -> Option<Query> {
+pub(super) fn count_deadlines(names: &Names, filter: &Filter) -> Option<Statement> {
     if Lead::of(filter, true) != Lead::Deadline {
         return None;
     }
     let waits_for = &names.waits_for;
     let text = format!(
         "MATCH ()-[w:{waits_for}]->() USING INDEX w:{waits_for}(expiresAt) \
-         WHERE w.expiresAt >= $from AND w.expiresAt <= $to WITH w LIMIT $most \
+         WHERE w.expiresAt >= $p.from AND w.expiresAt <= $p.to WITH w LIMIT $p.most \
          RETURN count(w) AS count"
     );
     let (from, to) = deadlines(filter);
-    let query = Query::new(text).param("from", from).param("to", to);
+    let query = Statement::new(text).param("from", from).param("to", to);
     Some(query.param("most", FEW_DEADLINES + 1))
 }
 
@@ -74,7 +75,7 @@ pub(super) fn page(
     after: Option<Cursor>,
     limit: usize,
     few_deadlines: bool,
-) -> Result<Query, Trouble> {
+) -> Result<Statement, Trouble> {
     let lead = Lead::of(filter, few_deadlines);
     let entries = filter.metadata.iter().map(|(name, value)| entry(name, value));
     let mut entries = entries.collect::<Result<Vec<_>, _>>()?.into_iter();
@@ -83,21 +84,17 @@ pub(super) fn page(
     let timed = filter.expires_after.is_some() || filter.expires_before.is_some();
     let times = if timed { Some(deadlines(filter)) } else { None };
     let (first, end) = ids(filter, after);
-    Ok(Query::new(text(names, lead))
+    Ok(Statement::new(text(names, lead))
         .param("limit", size(limit))
         .param("first", first)
         .param("end", end)
-        .param("entry", optional(leading_entry))
+        .maybe("entry", leading_entry)
         .param("others", other_entries)
-        .param("tool", optional(filter.tool_id.as_ref().map(|tool| tool.as_str())))
-        .param("from", optional(times.map(|(from, _)| from)))
-        .param("to", optional(times.map(|(_, to)| to)))
-        .param("flow", optional(filter.flow_id.as_ref().map(|flow| flow.as_str())))
+        .maybe("tool", filter.tool_id.as_ref().map(|tool| tool.as_str()))
+        .maybe("from", times.map(|(from, _)| from))
+        .maybe("to", times.map(|(_, to)| to))
+        .maybe("flow", filter.flow_id.as_ref().map(|flow| flow.as_str()))
         .param("statuses", statuses(filter, lead)))
-}
-
-fn optional<T: Into<BoltType>>(value: Option<T>) -> BoltType {
-    value.map_or(BoltType::Null(BoltNull), Into::into)
 }
 
 /// The statuses that are asked for, nothing if any will do; where they are looked for one by one,
@@ -119,58 +116,58 @@ fn statuses(filter: &Filter, lead: Lead) -> BoltType {
 }
 
 fn text(Names { run, waits_for, has, .. }: &Names, lead: Lead) -> String {
-    let flow = "($flow IS NULL OR f.flowId = $flow)";
-    let status = "($statuses IS NULL OR f.status IN $statuses)";
-    let time = "($from IS NULL OR (w.expiresAt >= $from AND w.expiresAt <= $to))";
+    let flow = "($p.flow IS NULL OR f.flowId = $p.flow)";
+    let status = "($p.statuses IS NULL OR f.status IN $p.statuses)";
+    let time = "($p.from IS NULL OR (w.expiresAt >= $p.from AND w.expiresAt <= $p.to))";
     let wait = format!(
-        "(($tool IS NULL AND $from IS NULL) OR \
-         EXISTS {{ (f)-[w:{waits_for}]->() WHERE ($tool IS NULL OR w.tool = $tool) AND {time} }})"
+        "(($p.tool IS NULL AND $p.from IS NULL) OR \
+         EXISTS {{ (f)-[w:{waits_for}]->() WHERE ($p.tool IS NULL OR w.tool = $p.tool) AND {time} }})"
     );
     match lead {
         Lead::Id => format!(
             "MATCH (f:{run}) USING INDEX f:{run}(id) \
-             WHERE f.id >= $first AND f.id < $end AND {wait} \
-             WITH f ORDER BY f.id DESC LIMIT $limit RETURN {PLAIN}"
+             WHERE f.id >= $p.first AND f.id < $p.end AND {wait} \
+             WITH f ORDER BY f.id DESC LIMIT $p.limit RETURN {PLAIN}"
         ),
         Lead::Flow => format!(
-            "UNWIND $statuses AS status \
+            "UNWIND $p.statuses AS status \
              CALL (status) {{ \
                MATCH (f:{run}) USING INDEX f:{run}(flowId, status, id) \
-               WHERE f.flowId = $flow AND f.status = status AND f.id >= $first AND f.id < $end \
+               WHERE f.flowId = $p.flow AND f.status = status AND f.id >= $p.first AND f.id < $p.end \
                  AND {wait} \
-               RETURN f ORDER BY f.flowId DESC, f.status DESC, f.id DESC LIMIT $limit \
+               RETURN f ORDER BY f.flowId DESC, f.status DESC, f.id DESC LIMIT $p.limit \
              }} \
-             WITH DISTINCT f, f.id AS id ORDER BY id DESC LIMIT $limit RETURN {PLAIN}"
+             WITH DISTINCT f, f.id AS id ORDER BY id DESC LIMIT $p.limit RETURN {PLAIN}"
         ),
         Lead::Status => format!(
-            "UNWIND $statuses AS status \
+            "UNWIND $p.statuses AS status \
              CALL (status) {{ \
                MATCH (f:{run}) USING INDEX f:{run}(status, id) \
-               WHERE f.status = status AND f.id >= $first AND f.id < $end AND {wait} \
-               RETURN f ORDER BY f.status DESC, f.id DESC LIMIT $limit \
+               WHERE f.status = status AND f.id >= $p.first AND f.id < $p.end AND {wait} \
+               RETURN f ORDER BY f.status DESC, f.id DESC LIMIT $p.limit \
              }} \
-             WITH DISTINCT f, f.id AS id ORDER BY id DESC LIMIT $limit RETURN {PLAIN}"
+             WITH DISTINCT f, f.id AS id ORDER BY id DESC LIMIT $p.limit RETURN {PLAIN}"
         ),
         // A run with several such waits is listed once.
         Lead::Tool => format!(
             "MATCH (f:{run})-[w:{waits_for}]->() USING INDEX w:{waits_for}(tool, run) \
-             WHERE w.tool = $tool AND w.run >= $first AND w.run < $end \
+             WHERE w.tool = $p.tool AND w.run >= $p.first AND w.run < $p.end \
                AND {time} AND {flow} AND {status} \
              WITH DISTINCT f, w.tool AS tool, w.run AS run \
-             ORDER BY tool DESC, run DESC LIMIT $limit RETURN {PLAIN}"
+             ORDER BY tool DESC, run DESC LIMIT $p.limit RETURN {PLAIN}"
         ),
         Lead::Deadline => format!(
             "MATCH (f:{run})-[w:{waits_for}]->() USING INDEX w:{waits_for}(expiresAt) \
-             WHERE w.expiresAt >= $from AND w.expiresAt <= $to AND w.run >= $first AND w.run < $end \
-             WITH DISTINCT f, w.run AS run ORDER BY run DESC LIMIT $limit RETURN {PLAIN}"
+             WHERE w.expiresAt >= $p.from AND w.expiresAt <= $p.to AND w.run >= $p.first AND w.run < $p.end \
+             WITH DISTINCT f, w.run AS run ORDER BY run DESC LIMIT $p.limit RETURN {PLAIN}"
         ),
         Lead::Metadata => format!(
             "MATCH (f:{run})-[h:{has}]->() USING INDEX h:{has}(entry, run) \
-             WHERE h.entry = $entry AND h.run >= $first AND h.run < $end \
-               AND all(other IN $others WHERE EXISTS {{ (f)-[o:{has}]->() WHERE o.entry = other }}) \
+             WHERE h.entry = $p.entry AND h.run >= $p.first AND h.run < $p.end \
+               AND all(other IN $p.others WHERE EXISTS {{ (f)-[o:{has}]->() WHERE o.entry = other }}) \
                AND {flow} AND {status} AND {wait} \
              WITH f, h.entry AS entry, h.run AS run \
-             ORDER BY entry DESC, run DESC LIMIT $limit RETURN {PLAIN}"
+             ORDER BY entry DESC, run DESC LIMIT $p.limit RETURN {PLAIN}"
         ),
     }
 }

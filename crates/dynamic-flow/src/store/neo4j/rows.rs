@@ -161,7 +161,7 @@ pub(super) fn wait_links(waits: &[WaitIndex]) -> Vec<BoltType> {
 }
 
 /// The relationships to the values in the metadata.
-pub(super) fn metadata_links(metadata: &Metadata) -> Result<Vec<BoltType>, Trouble> {
+pub(super) fn metadata_links(metadata: Option<&Metadata>) -> Result<Vec<BoltType>, Trouble> {
     let link = |(name, value): (&String, &Scalar)| {
         let mut map = BoltMap::new();
         set(&mut map, "entry", entry(name, value)?);
@@ -175,7 +175,7 @@ pub(super) fn metadata_links(metadata: &Metadata) -> Result<Vec<BoltType>, Troub
         set(&mut map, "value", value);
         Ok(BoltType::Map(map))
     };
-    metadata.iter().map(link).collect()
+    metadata.into_iter().flatten().map(link).collect()
 }
 
 /// A metadata entry as a text that is equal exactly when name, type and value are: to Cypher `1`

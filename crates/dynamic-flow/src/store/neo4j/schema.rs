@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use neo4rs::{Query, Row};
+use neo4rs::Row;
 
-use super::{connection::Connections, names::Names, trouble::Trouble};
+use super::{connection::Connections, names::Names, statement::Statement, trouble::Trouble};
 use crate::store::server::within;
 
 /// The version of the schema that this program makes.
@@ -27,7 +27,7 @@ struct Index {
 }
 
 impl Index {
-    fn statement(&self, names: &Names) -> Query {
+    fn statement(&self, names: &Names) -> Statement {
         let name = names.index(self.name);
         let pattern = if self.on_nodes {
             format!("(x:{})", self.of)
@@ -36,7 +36,7 @@ impl Index {
         };
         let properties: Vec<_> = self.properties.iter().map(|it| format!("x.{it}")).collect();
         let properties = properties.join(", ");
-        Query::new(if self.unique {
+        Statement::new(if self.unique {
             format!(
                 "CREATE CONSTRAINT {name} IF NOT EXISTS FOR {pattern} REQUIRE ({properties}) IS UNIQUE"
             )
@@ -98,10 +98,10 @@ pub(super) async fn provision(connections: &Connections, names: &Names) -> Resul
     within(PATIENCE, filled(connections, names, &indexes)).await?;
     let text = format!(
         "MERGE (s:{} {{name: 'dynamic-flow'}}) \
-         ON CREATE SET s.version = $version ON MATCH SET s.version = $version RETURN s.version",
+         ON CREATE SET s.version = $p.version ON MATCH SET s.version = $p.version RETURN s.version",
         names.schema
     );
-    connections.write(Query::new(text).param("version", VERSION)).await?;
+    connections.write(Statement::new(text).param("version", VERSION)).await?;
     Ok(())
 }
 
@@ -109,9 +109,7 @@ pub(super) async fn provision(connections: &Connections, names: &Names) -> Resul
 async fn make_database(connections: &Connections) -> Result<(), Trouble> {
     let found = match about(connections).await {
         Err(trouble) if trouble.is_missing_database() => {
-            let create = Query::new("CREATE DATABASE $name IF NOT EXISTS WAIT".into());
-            let create = create.param("name", connections.place().database());
-            let made = connections.administer(create).await;
+            let made = connections.create_database().await;
             made.map_err(|why| Trouble::NoDatabase(Box::new(why)))?;
             about(connections).await
         }
@@ -132,7 +130,7 @@ pub(super) struct About {
 pub(super) async fn about(connections: &Connections) -> Result<About, Trouble> {
     let text = "CALL dbms.components() YIELD name, versions, edition \
                 WHERE name = 'Neo4j Kernel' RETURN versions[0] AS version, edition";
-    let rows = connections.read(Query::new(text.into())).await?;
+    let rows = connections.read(Statement::new(text)).await?;
     let row = rows.first().ok_or(Trouble::Damaged("answer to dbms.components"))?;
     let text = |name| row.get(name).map_err(|_| Trouble::Damaged("answer to dbms.components"));
     Ok(About { version: text("version")?, edition: text("edition")? })
@@ -149,7 +147,7 @@ fn is_too_old(version: &str) -> bool {
 async fn version(connections: &Connections, names: &Names) -> Result<Option<i64>, Trouble> {
     let text =
         format!("MATCH (s:{} {{name: 'dynamic-flow'}}) RETURN s.version AS version", names.schema);
-    let rows = connections.read(Query::new(text)).await?;
+    let rows = connections.read(Statement::new(text)).await?;
     let Some(row) = rows.first() else { return Ok(None) };
     match row.get("version").map_err(|_| Trouble::Damaged("version of the schema"))? {
         version if version > VERSION => Err(Trouble::NewerSchema(version)),
@@ -161,7 +159,7 @@ async fn version(connections: &Connections, names: &Names) -> Result<Option<i64>
 async fn refuse_foreign(connections: &Connections, names: &Names) -> Result<(), Trouble> {
     for label in [&names.run, &names.flow, &names.tool, &names.metadata] {
         let text = format!("MATCH (x:{label}) RETURN true AS found LIMIT 1");
-        let found = connections.read(Query::new(text)).await?;
+        let found = connections.read(Statement::new(text)).await?;
         // Others who provision may have come to their end in between, and somebody have inserted.
         if !found.is_empty() && version(connections, names).await?.is_none() {
             return Err(Trouble::Foreign(Names::bare(label).to_owned()));
@@ -171,7 +169,7 @@ async fn refuse_foreign(connections: &Connections, names: &Names) -> Result<(), 
 }
 
 /// Makes a constraint or an index, in spite of others who are making the same one.
-async fn make(connections: &Connections, statement: Query) -> Result<(), Trouble> {
+async fn make(connections: &Connections, statement: Statement) -> Result<(), Trouble> {
     let mut pause = Duration::from_millis(5);
     let tries = async {
         loop {
@@ -200,7 +198,7 @@ async fn filled(
                     owningConstraint WHERE labelsOrTypes IS NOT NULL \
                     RETURN state, labelsOrTypes[0] AS of, properties, entityType AS entity, \
                     owningConstraint IS NOT NULL AS unique";
-        let rows = connections.read(Query::new(text.into())).await?;
+        let rows = connections.read(Statement::new(text)).await?;
         let found: Vec<_> = rows.iter().filter_map(Found::of).collect();
         let mut all_online = true;
         for index in indexes {
