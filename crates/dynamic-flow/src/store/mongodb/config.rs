@@ -17,9 +17,7 @@ use crate::{
 const DATABASE: &str = "flows";
 /// The collection, unless one is named.
 const COLLECTION: &str = "suspended_flows";
-/// What URLs may say beside what the driver knows.
-const OWN: [&str; 4] = ["collection", "operation_timeout", "connect_timeout", "purge_margin"];
-/// How many connections to each member there are at the most, unless the URL says `maxPoolSize`.
+/// How many connections to each member there are at the most, unless one says.
 const POOL_SIZE: u32 = 32;
 
 /// Which characters a database's name must not hold, on any system that a server runs on.
@@ -52,6 +50,9 @@ pub struct MongodbConfig {
     pub operation_timeout: Duration,
     /// How long it may take to reach a server, or to find the one that takes writes.
     pub connect_timeout: Duration,
+    /// How many connections to each member there are at the most; if none, what the URL says as
+    /// `maxPoolSize`, or 32.
+    pub pool_size: Option<u32>,
     /// How long after the end of its retention an ended run is removed by the server itself, should
     /// no worker have done it; never if none. The server goes by its own clock.
     pub purge_margin: Option<Duration>,
@@ -65,6 +66,7 @@ impl Default for MongodbConfig {
             collection: COLLECTION.into(),
             operation_timeout: OPERATION_TIMEOUT,
             connect_timeout: CONNECT_TIMEOUT,
+            pool_size: None,
             purge_margin: Some(days(7)),
         }
     }
@@ -77,25 +79,28 @@ impl MongodbConfig {
     }
 
     /// Reads a URL as the driver does, with the path as the database, and with parameters of this
-    /// store's own: `collection`, `operation_timeout`, `connect_timeout`, `purge_margin`.
+    /// store's own: `collection`, `operation_timeout`, `connect_timeout`, `pool_size` and
+    /// `purge_margin`.
     ///
     /// # Errors
     /// `InvalidConfig` for a parameter that can't be read.
     pub fn from_url(url: &str) -> Result<Self> {
-        let mut own = Parameters::of(url);
-        let mut config = Self::new(without(url, &OWN));
-        if let Some(collection) = own.take("collection")? {
+        let mut url = Parameters::of(url);
+        let mut config = Self::default();
+        if let Some(collection) = url.take("collection")? {
             config.collection = collection;
         }
-        if let Some(timeout) = own.take_duration("operation_timeout")? {
+        if let Some(timeout) = url.take_duration("operation_timeout")? {
             config.operation_timeout = timeout;
         }
-        if let Some(timeout) = own.take_duration("connect_timeout")? {
+        if let Some(timeout) = url.take_duration("connect_timeout")? {
             config.connect_timeout = timeout;
         }
-        if let Some(margin) = own.take_duration("purge_margin")? {
+        if let Some(margin) = url.take_duration("purge_margin")? {
             config.purge_margin = Some(margin);
         }
+        config.pool_size = url.take_as("pool_size")?;
+        config.url = url.into_url();
         Ok(config)
     }
 }
@@ -108,6 +113,7 @@ impl fmt::Debug for MongodbConfig {
             .field("collection", &self.collection)
             .field("operation_timeout", &self.operation_timeout)
             .field("connect_timeout", &self.connect_timeout)
+            .field("pool_size", &self.pool_size)
             .field("purge_margin", &self.purge_margin)
             .finish()
     }
@@ -134,6 +140,10 @@ impl Settings {
         check_collection(&config.collection)?;
         if config.operation_timeout.is_zero() || config.connect_timeout.is_zero() {
             return Err(misconfigured("operation_timeout and connect_timeout are more than 0"));
+        }
+        servers.max_pool_size = config.pool_size.or(servers.max_pool_size).or(Some(POOL_SIZE));
+        if servers.max_pool_size == Some(0) {
+            return Err(misconfigured("pool_size is at least 1: without an end it is not taken"));
         }
         apply_defaults(&mut servers, config.operation_timeout, config.connect_timeout)?;
         let hosts = match &servers.host_info {
@@ -175,7 +185,6 @@ fn apply_defaults(servers: &mut ConnectionString, call: Duration, connect: Durat
     }
     servers.server_selection_timeout.get_or_insert(connect.min(call));
     servers.connect_timeout.get_or_insert(connect);
-    servers.max_pool_size.get_or_insert(POOL_SIZE);
     servers.max_connecting.get_or_insert(8);
     servers.app_name.get_or_insert_with(|| "dynamic-flow".into());
     Ok(())
@@ -222,14 +231,4 @@ fn parse(url: &str) -> Result<ConnectionString> {
              in them as %3A %2F %40 %25",
         ),
     })
-}
-
-/// A URL without the parameters of those names; all others stay to the letter.
-fn without(url: &str, names: &[&str]) -> Secret {
-    let Some((base, query)) = url.split_once('?') else { return url.into() };
-    let kept: Vec<_> = query
-        .split('&')
-        .filter(|pair| !names.contains(&pair.split('=').next().unwrap_or_default()))
-        .collect();
-    if kept.is_empty() { base.into() } else { format!("{base}?{}", kept.join("&")).into() }
 }

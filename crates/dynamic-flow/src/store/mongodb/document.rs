@@ -83,8 +83,18 @@ pub(super) fn purge_at(
     if !status.is_final() || *queue? != Queue::purge() {
         return None;
     }
-    let at = due_at?.after(margin?).as_millis();
+    date_after(due_at?, margin?)
+}
+
+/// The date that much later; none if no calendar has it.
+pub(super) fn date_after(due_at: Timestamp, margin: Duration) -> Option<DateTime> {
+    let at = due_at.after(margin).as_millis();
     (at <= LAST_DATE).then(|| DateTime::from_millis(at))
+}
+
+/// What holds of a counter that can go up: a server would go on with a rounded number.
+pub(super) fn below_end() -> Document {
+    doc! { "$lt": i64::MAX }
 }
 
 pub(super) fn id(id: RunId) -> Bson {

@@ -143,8 +143,8 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(1_795_420_800_000);
 
-    fn document(change: Change) -> Document {
-        match Edit::of(&change, Some(days(7))).unwrap().into_update() {
+    fn document(change: &Change) -> Document {
+        match Edit::of(change, Some(days(7))).unwrap().into_update() {
             UpdateModifications::Document(update) => update,
             other => panic!("operators were expected, not {other:?}"),
         }
@@ -158,7 +158,7 @@ mod tests {
             "$set": { "updatedAt": NOW.as_millis(), "attempts": 3_i64 },
             "$unset": { "lease": "" },
         };
-        assert_eq!(document(change), expected);
+        assert_eq!(document(&change), expected);
     }
 
     #[test]
@@ -186,12 +186,14 @@ mod tests {
             due_at: Some(Some(NOW)),
             ..Change::at(NOW)
         };
-        let dated = |change| document(change).get_document("$set").unwrap().contains_key("purgeAt");
-        let undated = |change: Change| {
+        let dated = |change: &Change| {
+            document(change).get_document("$set").unwrap().contains_key("purgeAt")
+        };
+        let undated = |change: &Change| {
             let update = document(change);
             update.get_document("$unset").is_ok_and(|unset| unset.contains_key("purgeAt"))
         };
-        assert!(dated(ended()));
+        assert!(dated(&ended()));
         for change in [
             Change { status: None, ..ended() },
             Change { status: Some(RunStatus::Waiting), ..ended() },
@@ -202,9 +204,9 @@ mod tests {
             Change { due_at: Some(None), ..ended() },
             Change { due_at: Some(Some(Timestamp::from_millis(i64::MAX))), ..ended() },
         ] {
-            assert!(undated(change.clone()), "{change:?}");
+            assert!(undated(&change), "{change:?}");
         }
         let unconcerned = Change { attempts: Some(1), ..Change::at(NOW) };
-        assert!(!dated(unconcerned.clone()) && !undated(unconcerned));
+        assert!(!dated(&unconcerned) && !undated(&unconcerned));
     }
 }

@@ -149,7 +149,7 @@ impl Store for MongodbStore {
     }
 
     async fn update(&self, id: RunId, expect: Expect, change: Change) -> Result<Revision> {
-        change.check()?;
+        change.check(id)?;
         let updated =
             self.call("update", move |it| async move { it.update(id, expect, &change).await });
         updated.await.map_err(|error| error.with_run(id))

@@ -8,7 +8,7 @@ use mongodb::{
 
 use super::{
     connection::Connection,
-    document::{counter, decode, encode, id, natural},
+    document::{below_end, counter, decode, encode, id, natural},
     edit::Edit,
     trouble::Trouble,
 };
@@ -73,23 +73,22 @@ impl Connection {
         expect: Expect,
         change: &Change,
     ) -> Result<Revision, Trouble> {
-        let filter = expected(run, expect)?;
+        let mut filter = expected(run, expect)?;
         let update = Edit::of(change, self.purge_margin)?.into_update();
         if let Expect::Revision(revision) = expect {
+            let next = revision.next();
+            counter(next.0)?;
             let updated = self.records.update_one(filter, update).await?;
-            return if updated.matched_count == 1 {
-                Ok(revision.next())
-            } else {
-                Err(Trouble::Conflict)
-            };
+            return if updated.matched_count == 1 { Ok(next) } else { Err(Trouble::Conflict) };
         }
+        filter.insert("revision", below_end());
         let updated = self
             .records
             .find_one_and_update(filter, update)
             .projection(doc! { "_id": 0, "revision": 1 })
             .return_document(ReturnDocument::After)
             .await?;
-        Ok(Revision(natural(&*updated.ok_or(Trouble::Conflict)?, "revision")?))
+        Ok(Revision(natural(&updated.ok_or(Trouble::Conflict)?, "revision")?))
     }
 
     pub(super) async fn delete(&self, run: RunId, expect: Expect) -> Result<(), Trouble> {

@@ -267,7 +267,7 @@ impl Store for Neo4jStore {
     }
 
     async fn update(&self, id: RunId, expect: Expect, change: Change) -> Result<Revision> {
-        change.check()?;
+        change.check(id)?;
         let updated = self.try_update(id, expect, &change).await;
         self.told("update", updated).map_err(|error| error.with_run(id))
     }

@@ -29,7 +29,7 @@ use crate::store::server::within;
 /// A statement, and what it is called with.
 pub(super) struct Statement<'a> {
     pub(super) sql: String,
-    values: Vec<(Box<dyn ToSql + Send + Sync + 'a>, Type)>,
+    pub(super) values: Vec<(Box<dyn ToSql + Send + Sync + 'a>, Type)>,
     /// Whether it is prepared once for each connection. What depends on its values for a good plan
     /// is planned each time.
     prepared: bool,

@@ -6,6 +6,8 @@ mod config;
 mod connection;
 mod health;
 mod hints;
+#[cfg(test)]
+mod plans;
 mod provision;
 mod query;
 mod rows;
@@ -164,7 +166,7 @@ impl Store for PostgresStore {
     }
 
     async fn update(&self, id: RunId, expect: Expect, change: Change) -> Result<Revision> {
-        change.check()?;
+        change.check(id)?;
         let updated = self.call("update", async |it| {
             let hints: Vec<_> = change.hints().collect();
             let beside = change.waits.is_some() || change.metadata.is_some();

@@ -1,4 +1,9 @@
 //! Pages of queries: each criterion has an index that is read in the order of the page.
+//!
+//! Where one criterion leads, its key and the run's id are compared together, `(key, id) < (…)`,
+//! and the order is that of both. So there is but one index for it, in which what matches stands
+//! in a row: the planner can't take to reading runs from the newest on until it finds some that
+//! match, which is quick where they are spread evenly, and very slow where they are all old.
 
 use tokio_postgres::types::Type;
 
@@ -33,11 +38,14 @@ pub(super) fn query<'a>(
     let wanted = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
     let wanted = it.bind(wanted, Type::INT8);
     let select = Select { tables, filter, range, it };
-    Some(if !filter.metadata.is_empty() {
-        select.by_metadata(&wanted)
+    let of_run = filter.concerns_waits() || filter.flow_id.is_some() || !filter.status.is_empty();
+    Some(if filter.metadata.len() == 1 && !of_run {
+        select.by_entry(&wanted)
+    } else if !filter.metadata.is_empty() {
+        select.by_entries_and_more(&wanted)
     } else if filter.tool_id.is_some() {
         select.by_tool(&wanted)
-    } else if filter.concerns_waits() || (filter.status.is_empty() && filter.flow_id.is_none()) {
+    } else if filter.concerns_waits() || !of_run {
         select.by_id(&wanted)
     } else {
         select.by_status(&wanted)
@@ -70,41 +78,47 @@ struct Select<'a, 't> {
 }
 
 impl<'a> Select<'a, '_> {
-    /// The runs with an entry of metadata, from the newest on; the planner chooses with which entry
-    /// to begin, or with one of the run's own columns.
-    fn by_metadata(mut self, wanted: &str) -> Statement<'a> {
-        let mut from = format!("{} AS f", self.tables.flows);
+    /// The runs with an entry of metadata, from the newest on.
+    fn by_entry(mut self, wanted: &str) -> Statement<'a> {
         let mut conditions = Vec::new();
+        for (name, value) in &self.filter.metadata {
+            let value = self.it.bind(entry(name, value), Type::TEXT);
+            conditions.extend(self.among(&["m.entry"], &[&value], "m.run"));
+        }
+        let Tables { flows, metadata, .. } = self.tables;
+        let from = format!("{metadata} AS m JOIN {flows} AS f ON f.id = m.run");
+        self.finish("", &from, &conditions, "m.entry DESC, m.run", wanted)
+    }
+
+    /// The runs with entries of metadata and whatever else is asked: the planner knows what is the
+    /// rarest.
+    fn by_entries_and_more(mut self, wanted: &str) -> Statement<'a> {
+        let mut from = format!("{} AS f", self.tables.flows);
+        let mut conditions = self.within("f.id");
         for (n, (name, value)) in self.filter.metadata.iter().enumerate() {
             let value = self.it.bind(entry(name, value), Type::TEXT);
             from.push_str(&format!(" JOIN {} AS m{n} ON m{n}.run = f.id", self.tables.metadata));
             conditions.push(format!("m{n}.entry = {value}"));
+            conditions.extend(self.within(&format!("m{n}.run")));
         }
-        conditions.extend(self.within("m0.run"));
         conditions.extend(self.own());
-        if self.filter.concerns_waits() {
-            let wait = self.wait("w");
-            conditions.push(format!(
-                "EXISTS (SELECT 1 FROM {} AS w WHERE w.run = f.id AND {wait})",
-                self.tables.waits
-            ));
-        }
-        self.finish(&from, &conditions, "m0.run", wanted)
+        conditions.extend(self.any_wait());
+        self.finish("", &from, &conditions, "f.id", wanted)
     }
 
     /// The runs with a wait of a tool, from the newest on; one with several such waits once.
     fn by_tool(mut self, wanted: &str) -> Statement<'a> {
-        let mut conditions = vec![self.wait("w")];
-        conditions.extend(self.within("w.run"));
-        let from = format!(
-            "(SELECT DISTINCT w.run FROM {} AS w WHERE {} ORDER BY w.run DESC) AS w \
-             JOIN {} AS f ON f.id = w.run",
-            self.tables.waits,
-            conditions.join(" AND "),
-            self.tables.flows
-        );
-        let own = self.own();
-        self.finish(&from, &own, "w.run", wanted)
+        let mut conditions = Vec::new();
+        if let Some(tool) = &self.filter.tool_id {
+            let tool = self.it.bind(tool.as_str(), Type::TEXT);
+            conditions.extend(self.among(&["w.tool_id"], &[&tool], "w.run"));
+        }
+        conditions.extend(self.deadline());
+        conditions.extend(self.own());
+        let Tables { flows, waits, .. } = self.tables;
+        let from = format!("{waits} AS w JOIN {flows} AS f ON f.id = w.run");
+        let once = "DISTINCT ON (w.tool_id, w.run) ";
+        self.finish(once, &from, &conditions, "w.tool_id DESC, w.run", wanted)
     }
 
     /// All runs, from the newest on; or those with a wait that ends in time, if these are few.
@@ -113,46 +127,71 @@ impl<'a> Select<'a, '_> {
         let mut conditions = self.within("f.id");
         conditions.extend(self.own());
         if self.filter.concerns_waits() {
-            let wait = self.wait("w");
-            let waits = &self.tables.waits;
-            conditions.push(format!("f.id IN (SELECT w.run FROM {waits} AS w WHERE {wait})"));
+            let mut of_wait = self.deadline();
+            of_wait.extend(self.within("w.run"));
+            let (waits, of_wait) = (&self.tables.waits, of_wait.join(" AND "));
+            conditions.push(format!("f.id IN (SELECT w.run FROM {waits} AS w WHERE {of_wait})"));
         }
-        self.finish(&from, &conditions, "f.id", wanted)
+        self.finish("", &from, &conditions, "f.id", wanted)
     }
 
     /// The runs of each status, from the newest on, put together: several statuses have no common
     /// order in an index.
     fn by_status(mut self, wanted: &str) -> Statement<'a> {
-        let mut conditions = self.within("f.id");
-        if let Some(flow) = &self.filter.flow_id {
-            let flow = self.it.bind(flow.as_str(), Type::TEXT);
-            conditions.push(format!("f.flow_id = {flow}"));
-        }
-        conditions.push("f.status = s.status".into());
         let all: Vec<_> = RunStatus::ALL.iter().map(|status| status.as_str()).collect();
         let asked: Vec<_> = self.filter.status.iter().map(|status| status.as_str()).collect();
         let statuses = if asked.is_empty() { all } else { asked };
         let statuses = self.it.bind(statuses, Type::TEXT_ARRAY);
+        let (conditions, order) = match &self.filter.flow_id {
+            Some(flow) => {
+                let flow = self.it.bind(flow.as_str(), Type::TEXT);
+                let keys = ["f.flow_id", "f.status"];
+                (self.among(&keys, &[&flow, "s.status"], "f.id"), "f.flow_id DESC, f.status DESC")
+            }
+            None => (self.among(&["f.status"], &["s.status"], "f.id"), "f.status DESC"),
+        };
         let from = format!(
             "unnest({statuses}) AS s(status) CROSS JOIN LATERAL ( \
-               SELECT {} FROM {} AS f WHERE {} ORDER BY f.id DESC LIMIT {wanted} \
+               SELECT {} FROM {} AS f WHERE {} ORDER BY {order}, f.id DESC LIMIT {wanted} \
              ) AS f",
             columns!(),
             self.tables.flows,
             conditions.join(" AND ")
         );
-        self.finish(&from, &[], "f.id", wanted)
+        self.finish("", &from, &[], "f.id", wanted)
     }
 
-    fn finish(self, from: &str, conditions: &[String], order: &str, wanted: &str) -> Statement<'a> {
+    fn finish(
+        self,
+        distinct: &str,
+        from: &str,
+        conditions: &[String],
+        order: &str,
+        wanted: &str,
+    ) -> Statement<'a> {
         let mut it = self.it;
         let columns = columns!();
         let filtered = if conditions.is_empty() { "" } else { " WHERE " };
         let conditions = conditions.join(" AND ");
         it.sql = format!(
-            "SELECT {columns} FROM {from}{filtered}{conditions} ORDER BY {order} DESC LIMIT {wanted}"
+            "SELECT {distinct}{columns} FROM {from}{filtered}{conditions} \
+             ORDER BY {order} DESC LIMIT {wanted}"
         );
         it
+    }
+
+    /// What is asked of any of the run's waits.
+    fn any_wait(&mut self) -> Option<String> {
+        if !self.filter.concerns_waits() {
+            return None;
+        }
+        let mut conditions = self.deadline();
+        if let Some(tool) = &self.filter.tool_id {
+            let tool = self.it.bind(tool.as_str(), Type::TEXT);
+            conditions.push(format!("w.tool_id = {tool}"));
+        }
+        let (waits, conditions) = (&self.tables.waits, conditions.join(" AND "));
+        Some(format!("EXISTS (SELECT 1 FROM {waits} AS w WHERE w.run = f.id AND {conditions})"))
     }
 
     /// What is asked of the run's own columns.
@@ -170,22 +209,33 @@ impl<'a> Select<'a, '_> {
         conditions
     }
 
-    /// What is asked of one wait.
-    fn wait(&mut self, wait: &str) -> String {
+    /// What is asked of the deadline of a wait.
+    fn deadline(&mut self) -> Vec<String> {
         let mut conditions = Vec::new();
-        if let Some(tool) = &self.filter.tool_id {
-            let tool = self.it.bind(tool.as_str(), Type::TEXT);
-            conditions.push(format!("{wait}.tool_id = {tool}"));
-        }
         if let Some(after) = self.filter.expires_after {
             let after = self.it.bind(after.as_millis(), Type::INT8);
-            conditions.push(format!("{wait}.expires_at >= {after}"));
+            conditions.push(format!("w.expires_at >= {after}"));
         }
         if let Some(before) = self.filter.expires_before {
             let before = self.it.bind(before.as_millis(), Type::INT8);
-            conditions.push(format!("{wait}.expires_at < {before}"));
+            conditions.push(format!("w.expires_at < {before}"));
         }
-        conditions.join(" AND ")
+        conditions
+    }
+
+    /// Keeps to the ids of the page among those with the same keys.
+    fn among(&mut self, keys: &[&str], values: &[&str], id: &str) -> Vec<String> {
+        let first = self.range.first.unwrap_or(RunId::from_bytes([0; 16]));
+        let (until, last) = match self.range.end {
+            Some(end) => ("<", end),
+            None => ("<=", RunId::from_bytes([0xff; 16])),
+        };
+        let (keys, values) = (keys.join(", "), values.join(", "));
+        let mut than = |how: &str, than: RunId| {
+            let than = self.it.bind(Id(than), Type::UUID);
+            format!("({keys}, {id}) {how} ({values}, {than})")
+        };
+        vec![than(">=", first), than(until, last)]
     }
 
     /// Keeps to the ids of the page.

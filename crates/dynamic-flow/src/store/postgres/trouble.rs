@@ -2,7 +2,10 @@
 
 use std::{borrow::Cow, error::Error as _, fmt, io, sync::Arc, time::Duration};
 
-use tokio_postgres::{Error as DriverError, error::SqlState};
+use tokio_postgres::{
+    Error as DriverError,
+    error::{DbError, SqlState},
+};
 
 use super::config::Settings;
 use crate::{
@@ -77,6 +80,9 @@ struct Advice {
     retryable: bool,
 }
 
+const POOLER: &str = "a pooler between here and the server lends connections for a transaction; add \
+                      prepared_statements=false to the URL";
+
 fn once(message: impl Into<Cow<'static, str>>) -> Advice {
     Advice { message: message.into(), retryable: false }
 }
@@ -121,7 +127,7 @@ impl Trouble {
     fn advice(&self, settings: &Settings) -> Advice {
         match self {
             Self::Driver(error) => match error.as_db_error() {
-                Some(said) => of_server(said.code(), settings)
+                Some(said) => of_server(said, settings)
                     .unwrap_or_else(|| once(format!("the server refuses: {}", Said(error)))),
                 None => of_connection(error, settings),
             },
@@ -178,16 +184,17 @@ fn read_only(settings: &Settings) -> Advice {
 }
 
 /// What a server says; none if there is nothing to add to its own words.
-fn of_server(code: &SqlState, settings: &Settings) -> Option<Advice> {
+fn of_server(said: &DbError, settings: &Settings) -> Option<Advice> {
     let (user, database) = (&settings.user, &settings.database);
     let tables = &settings.tables;
-    let advice = match *code {
+    let advice = match *said.code() {
         SqlState::INVALID_PASSWORD => once(format!(
             "the server does not know the user {user:?} with that password; check both in the URL"
         )),
         SqlState::INVALID_AUTHORIZATION_SPECIFICATION => once(format!(
-            "the server does not let the user {user:?} in from here; check the user, sslmode, \
-             sslcert, and the server's pg_hba.conf"
+            "the server does not let the user {user:?} in: {}; check the user, sslmode, sslcert, and \
+             the server's pg_hba.conf",
+            said.message()
         )),
         SqlState::INVALID_CATALOG_NAME => once(format!(
             "there is no database {database:?}; `provision` makes it where that is permitted"
@@ -234,14 +241,15 @@ fn of_server(code: &SqlState, settings: &Settings) -> Option<Advice> {
         SqlState::DATA_CORRUPTED | SqlState::INDEX_CORRUPTED => {
             once("the database is damaged; restore a backup")
         }
+        // PgBouncer's words.
+        SqlState::PROTOCOL_VIOLATION if said.message().contains("startup parameter") => {
+            once(POOLER)
+        }
         SqlState::PROTOCOL_VIOLATION => return None,
         ref other if other.code().starts_with("08") => {
             again("the connection to the server broke; the call may have taken effect")
         }
-        SqlState::UNDEFINED_PSTATEMENT | SqlState::DUPLICATE_PSTATEMENT => once(
-            "a pooler between here and the server lends connections for a transaction; add \
-             prepared_statements=false to the URL",
-        ),
+        SqlState::UNDEFINED_PSTATEMENT | SqlState::DUPLICATE_PSTATEMENT => once(POOLER),
         _ => return None,
     };
     Some(advice)
@@ -306,7 +314,8 @@ fn of_network(error: &DriverError, io: &io::Error, settings: &Settings) -> Advic
 fn of_tls(error: &rustls::Error) -> Advice {
     use rustls::{CertificateError as Bad, Error as Tls};
     match error {
-        Tls::InvalidCertificate(Bad::UnknownIssuer) => once(
+        // Two authorities may have the same name.
+        Tls::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature) => once(
             "the server's certificate is from nobody who is believed; name its authority as \
              sslrootcert",
         ),

@@ -1,6 +1,14 @@
 //! The PostgreSQL store against a real server.
 
+mod bouncer;
+mod faults;
+mod health;
+mod hints;
+mod names;
+mod proxy;
+mod refusals;
 mod support;
+mod tls;
 
 use dynamic_flow::testkit::conformance::Subject;
 
@@ -11,10 +19,3 @@ async fn subject() -> Option<Subject> {
 }
 
 dynamic_flow::conformance_tests!(conformance, super::subject);
-
-/// As behind a pooler: nothing is prepared, nothing outlives a transaction.
-async fn unprepared() -> Option<Subject> {
-    Schema::fresh().map(|schema| support::subject(schema, "prepared_statements=false"))
-}
-
-dynamic_flow::conformance_tests!(unprepared_conformance, super::unprepared);

@@ -1,37 +1,33 @@
 //! The Redis store against real servers: one, and a cluster.
 
-use dynamic_flow::{
-    store::{RedisConfig, RedisStore},
-    testkit::conformance::Subject,
-};
+mod cluster;
+mod health;
+mod index;
+mod refusals;
+mod rights;
+mod support;
+mod tls;
+mod troubles;
 
-use crate::support::{fresh, url};
-
-/// A store in a namespace of its own, which is removed with it.
-async fn subject_at(url: &str) -> Subject {
-    let mut config = RedisConfig::from_url(url).unwrap();
-    config.key_prefix = format!("{}:", fresh());
-    let store = RedisStore::new(config.clone()).unwrap();
-    Subject::new(store, move || RedisStore::new(config.clone()).unwrap())
-}
+use dynamic_flow::testkit::conformance::Subject;
 
 /// On one server.
 mod one {
     use super::*;
 
     async fn subject() -> Option<Subject> {
-        Some(subject_at(&url("DFLOW_TEST_REDIS_URL")?).await)
+        Some(support::subject(&crate::support::url("DFLOW_TEST_REDIS_URL")?))
     }
 
     dynamic_flow::conformance_tests!(conformance, super::subject);
 }
 
 /// On a cluster.
-mod cluster {
+mod many {
     use super::*;
 
     async fn subject() -> Option<Subject> {
-        Some(subject_at(&url("DFLOW_TEST_REDIS_CLUSTER_URL")?).await)
+        Some(support::subject(&crate::support::url("DFLOW_TEST_REDIS_CLUSTER_URL")?))
     }
 
     dynamic_flow::conformance_tests!(conformance, super::subject);
