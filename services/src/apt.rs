@@ -38,7 +38,8 @@ fn apt_get(args: &[&str]) -> Result<()> {
     if !is_root() {
         command.args(["-n", "env"]);
     }
-    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]);
+    // Asks nothing, and starts no services where there is an init system that heeds a runlevel.
+    command.args(["DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", "-qq"]);
     // Somebody else may be installing something.
     command.args(["-o", "DPkg::Lock::Timeout=300"]).args(args);
     run(&mut command).map(drop)

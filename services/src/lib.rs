@@ -5,11 +5,15 @@
 mod apt;
 mod cache;
 pub mod certificates;
+mod live;
 pub mod mongodb;
 pub mod neo4j;
 pub mod postgres;
+mod process;
 pub mod redis;
 mod server;
 
 pub use cache::{CACHE_VARIABLE, cache};
-pub use server::{Launch, Server, UNPRIVILEGED, free_port};
+pub use live::end_all;
+pub use process::Process;
+pub use server::{Launch, Server, UNPRIVILEGED, free_port, start_apart};

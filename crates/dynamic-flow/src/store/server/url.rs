@@ -89,7 +89,9 @@ impl Parameters {
         }
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.extend_pairs(&self.pairs);
-        Secret::new(format!("{}?{}", self.base.expose(), query.finish()))
+        // Not every driver takes a `+` for a space; one that is meant is `%2B` here.
+        let query = query.finish().replace('+', "%20");
+        Secret::new(format!("{}?{query}", self.base.expose()))
     }
 }
 
@@ -128,6 +130,8 @@ mod tests {
         assert_eq!(it.take("table").unwrap(), None);
         assert_eq!(it.names().collect::<Vec<_>>(), ["x"]);
         assert_eq!(it.into_url().expose(), "pg://h/d?x=a%26b");
+        let spaces = Parameters::of("pg://h/d?x=a%20b+c%2Bd").into_url();
+        assert_eq!(spaces.expose(), "pg://h/d?x=a%20b%20c%2Bd");
         assert_eq!(Parameters::of("pg://h/d").into_url().expose(), "pg://h/d");
     }
 

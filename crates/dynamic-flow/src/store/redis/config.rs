@@ -1,0 +1,346 @@
+//! Where the servers are, and how the store uses them.
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+use serde::Deserialize;
+use url::form_urlencoded;
+
+use crate::{
+    Result,
+    store::{
+        CONNECT_TIMEOUT, OPERATION_TIMEOUT, Secret,
+        server::{Name, Parameters, location, misconfigured},
+    },
+};
+
+/// The prefix of all keys, unless it is configured.
+const KEY_PREFIX: &str = "flow:suspended:";
+/// Over how many slots of a cluster the runs are spread, unless it is configured.
+const PARTITIONS: u16 = 16;
+/// More would cost each read more than any cluster gains by it.
+const MAX_PARTITIONS: u16 = 256;
+const PORT: u16 = 6379;
+
+/// The configuration of a [`RedisStore`](super::RedisStore).
+///
+/// ```
+/// use dynamic_flow::store::redis::RedisConfig;
+///
+/// let url = "rediss://flows:hunter2@a.example:6380,b.example/?prefix=shop:&ca=/etc/redis/ca.pem";
+/// let config = RedisConfig::from_url(url).unwrap();
+/// assert_eq!(config.hosts, ["a.example:6380", "b.example"]);
+/// assert_eq!(config.key_prefix, "shop:");
+/// assert!(config.tls);
+/// assert!(!format!("{config:?}").contains("hunter2"));
+/// ```
+#[derive(Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct RedisConfig {
+    /// The server, or some servers of a cluster: `host` or `host:port`.
+    pub hosts: Vec<String>,
+    /// The ACL user; the server's default user if there is none.
+    pub username: Option<String>,
+    /// The password, if the server asks for one.
+    pub password: Option<Secret>,
+    /// The number of the database; a cluster has number 0 alone.
+    pub db: u32,
+    /// Whether the servers must be those of a cluster. Several hosts must be; one host that turns
+    /// out to belong to a cluster is used as such.
+    pub cluster: bool,
+    /// Whether to use TLS.
+    pub tls: bool,
+    /// A PEM file with the authorities that are trusted, in place of the system's.
+    pub ca: Option<PathBuf>,
+    /// A PEM file with the certificate (and its chain) that this client shows; with `key`.
+    pub cert: Option<PathBuf>,
+    /// A PEM file with the private key of `cert`.
+    pub key: Option<PathBuf>,
+    /// What the names of all keys begin with; stores of different prefixes share a server.
+    pub key_prefix: String,
+    /// Over how many slots of a cluster the runs are spread. It is settled when the store is
+    /// provisioned: another number is refused from then on.
+    pub partitions: u16,
+    /// How long ended runs stay after their retention, before Redis itself removes them where no
+    /// worker did; none leaves that to workers.
+    pub expiry: Option<Duration>,
+    /// How many replicas must have confirmed a write before it is acknowledged.
+    pub wait_replicas: u32,
+    /// How many connections are held to each server.
+    pub connections: usize,
+    /// How long a call may take.
+    pub operation_timeout: Duration,
+    /// How long it may take to connect.
+    pub connect_timeout: Duration,
+}
+
+impl Default for RedisConfig {
+    fn default() -> Self {
+        Self {
+            hosts: vec!["localhost".into()],
+            username: None,
+            password: None,
+            db: 0,
+            cluster: false,
+            tls: false,
+            ca: None,
+            cert: None,
+            key: None,
+            key_prefix: KEY_PREFIX.into(),
+            partitions: PARTITIONS,
+            expiry: None,
+            wait_replicas: 0,
+            connections: 1,
+            operation_timeout: OPERATION_TIMEOUT,
+            connect_timeout: CONNECT_TIMEOUT,
+        }
+    }
+}
+
+impl RedisConfig {
+    /// Reads a URL: `redis://[user[:password]@]host[:port][,host…][/db][?parameters]`, with
+    /// `rediss` in place of `redis` for TLS.
+    ///
+    /// Parameters: `prefix`, `cluster`, `partitions`, `ca`, `cert`, `key`, `expiry` and `timeout`
+    /// and `connect_timeout` (such as `10s`), `wait_replicas`, `connections`.
+    ///
+    /// # Errors
+    /// `InvalidConfig` for what is no such URL, with a word on what is wrong and nothing of its
+    /// secrets; and as [`RedisStore::new`](super::RedisStore::new).
+    pub fn from_url(url: &str) -> Result<Self> {
+        let mut parameters = Parameters::of(url);
+        let default = Self::default();
+        let config = Self {
+            cluster: parameters.take_as("cluster")?.unwrap_or(default.cluster),
+            ca: parameters.take_as("ca")?,
+            cert: parameters.take_as("cert")?,
+            key: parameters.take_as("key")?,
+            key_prefix: parameters.take("prefix")?.unwrap_or(default.key_prefix),
+            partitions: parameters.take_as("partitions")?.unwrap_or(default.partitions),
+            expiry: parameters.take_duration("expiry")?,
+            wait_replicas: parameters.take_as("wait_replicas")?.unwrap_or(default.wait_replicas),
+            connections: parameters.take_as("connections")?.unwrap_or(default.connections),
+            operation_timeout: parameters
+                .take_duration("timeout")?
+                .unwrap_or(default.operation_timeout),
+            connect_timeout: parameters
+                .take_duration("connect_timeout")?
+                .unwrap_or(default.connect_timeout),
+            ..Self::default()
+        };
+        if let Some(unknown) = parameters.names().next() {
+            return Err(misconfigured(format!("the URL has an unknown parameter, {unknown:?}")));
+        }
+        let config = config.with_servers(parameters.into_url().expose())?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Reads the part of a URL before its parameters.
+    fn with_servers(self, url: &str) -> Result<Self> {
+        let (tls, rest) = match url.split_once("://") {
+            Some(("redis", rest)) => (false, rest),
+            Some(("rediss", rest)) => (true, rest),
+            _ => return Err(misconfigured("a Redis URL starts with redis:// or rediss://")),
+        };
+        // A password may hold an unescaped `@` or `/`.
+        let (user, rest) = rest.rsplit_once('@').map_or((None, rest), |(u, r)| (Some(u), r));
+        let (username, password) = match user.map(|user| user.split_once(':').unwrap_or((user, "")))
+        {
+            Some((name, password)) => (decoded(name)?, decoded(password)?),
+            None => (None, None),
+        };
+        let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let db = match path {
+            "" => 0,
+            number => number.parse().map_err(|_| {
+                misconfigured("the path of a Redis URL is the number of a database, such as /0")
+            })?,
+        };
+        let hosts = match hosts {
+            "" => self.hosts,
+            hosts => hosts.split(',').map(str::to_owned).collect(),
+        };
+        let password = password.map(Secret::from);
+        Ok(Self { hosts, username, password, db, tls, ..self })
+    }
+
+    /// Says whether the settings make sense together, and names are what they may be.
+    pub(super) fn check(&self) -> Result<()> {
+        let prefix = Name { setting: "key_prefix", max: 128, without: &['{', '}'] };
+        prefix.check(&self.key_prefix)?;
+        if self.hosts.is_empty() {
+            return Err(misconfigured("hosts is empty"));
+        }
+        self.addresses().try_for_each(|address| address.map(drop))?;
+        if self.partitions == 0 || self.partitions > MAX_PARTITIONS {
+            return Err(misconfigured(format!("partitions is between 1 and {MAX_PARTITIONS}")));
+        }
+        if self.connections == 0 || self.connections > 64 {
+            return Err(misconfigured("connections is between 1 and 64"));
+        }
+        if self.cert.is_some() != self.key.is_some() {
+            return Err(misconfigured("cert and key belong together: both are set, or neither"));
+        }
+        if !self.tls && (self.ca.is_some() || self.cert.is_some()) {
+            return Err(misconfigured("ca, cert and key need TLS: write rediss://"));
+        }
+        if self.is_cluster() && self.db != 0 {
+            return Err(misconfigured("a cluster has database 0 alone"));
+        }
+        let times = [self.operation_timeout, self.connect_timeout];
+        if times.contains(&Duration::ZERO) || self.expiry == Some(Duration::ZERO) {
+            return Err(misconfigured("a length of time is longer than nothing"));
+        }
+        Ok(())
+    }
+
+    /// Whether nothing but a cluster will do.
+    pub(super) fn is_cluster(&self) -> bool {
+        self.cluster || self.hosts.len() > 1
+    }
+
+    /// The hosts, taken apart.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = Result<Address>> {
+        self.hosts.iter().map(|host| Address::parse(host))
+    }
+
+    /// Where the store is, without credentials.
+    pub(super) fn location(&self) -> String {
+        let scheme = if self.tls { "rediss" } else { "redis" };
+        location(&format!("{scheme}://{}/{}", self.hosts.join(","), self.db))
+    }
+}
+
+impl fmt::Debug for RedisConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisConfig")
+            .field("location", &self.location())
+            .field("key_prefix", &self.key_prefix)
+            .field("partitions", &self.partitions)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One server.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Address {
+    pub(super) host: String,
+    pub(super) port: u16,
+}
+
+impl Address {
+    /// Reads `host`, `host:port`, `[address]` or `[address]:port`.
+    pub(super) fn parse(text: &str) -> Result<Self> {
+        let wrong = || misconfigured("a host is written host, host:port or [address]:port");
+        let (host, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (host, rest) = rest.split_once(']').ok_or_else(wrong)?;
+                (host, rest.strip_prefix(':').or(rest.is_empty().then_some("")))
+            }
+            None => {
+                let (host, port) = text.split_once(':').unwrap_or((text, ""));
+                (host, Some(port))
+            }
+        };
+        let port = match port.ok_or_else(wrong)? {
+            "" => PORT,
+            port => port.parse().map_err(|_| wrong())?,
+        };
+        let strange = |c: char| c.is_whitespace() || c.is_control() || "/?#@[]".contains(c);
+        if host.is_empty() || port == 0 || host.contains(strange) {
+            return Err(wrong());
+        }
+        Ok(Self { host: host.into(), port })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// Takes the escapes of a URL out of a name or password; none if it is empty.
+fn decoded(text: &str) -> Result<Option<String>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    // A plus is a plus here, and a separator has no meaning.
+    let escaped = text.replace('+', "%2B").replace('&', "%26").replace('=', "%3D");
+    let (decoded, _) = form_urlencoded::parse(escaped.as_bytes())
+        .next()
+        .ok_or_else(|| misconfigured("the credentials of the URL can't be read"))?;
+    Ok(Some(decoded.into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_says_all_that_can_be_said() {
+        let url = "rediss://us%40er:p%2B+a/ss@w&=%25rd@h:1,[::1]:2,i/0?prefix=a%20b&partitions=4\
+                   &cluster=true&expiry=7d&timeout=3s&connect_timeout=1s&wait_replicas=1\
+                   &connections=2&ca=/ca&cert=/cert&key=/key"
+            .replace("7d", "168h");
+        let config = RedisConfig::from_url(&url).unwrap();
+        assert_eq!(config.username.as_deref(), Some("us@er"));
+        assert_eq!(config.password.as_ref().map(Secret::expose), Some("p++a/ss@w&=%rd"));
+        let addresses: Vec<_> = config.addresses().map(|it| it.unwrap().to_string()).collect();
+        assert_eq!(addresses, ["h:1", "[::1]:2", "i:6379"]);
+        assert_eq!((config.key_prefix.as_str(), config.partitions), ("a b", 4));
+        assert!(config.cluster && config.tls);
+        assert_eq!(config.expiry, Some(Duration::from_secs(7 * 86_400)));
+        assert_eq!(config.operation_timeout, Duration::from_secs(3));
+        assert_eq!(config.connect_timeout, Duration::from_secs(1));
+        assert_eq!((config.wait_replicas, config.connections), (1, 2));
+        assert_eq!(config.ca, Some("/ca".into()));
+        assert_eq!(RedisConfig::from_url("redis://").unwrap().hosts, ["localhost"]);
+        assert_eq!(RedisConfig::from_url("redis://h/7").unwrap().db, 7);
+        let alone = RedisConfig::from_url("redis://:hunter2@h").unwrap();
+        assert_eq!(alone.username, None);
+        assert_eq!(alone.location(), "redis://h/0");
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named_without_its_secrets() {
+        for (url, why) in [
+            ("http://u:hunter2@h", "redis://"),
+            ("redis:hunter2", "redis://"),
+            ("redis://h/hunter2", "number of a database"),
+            ("redis://u:hunter2@h:x", "host:port"),
+            ("redis://u:hunter2@h,/0", "host:port"),
+            ("redis://h?password=hunter2", "unknown parameter"),
+            ("redis://h?partitions=0", "partitions"),
+            ("redis://h?partitions=257", "partitions"),
+            ("redis://h?connections=0", "connections"),
+            ("redis://h?prefix=", "key_prefix is empty"),
+            ("redis://h?prefix=a%7Bhunter2", "key_prefix"),
+            ("redis://h?prefix=a%0Ahunter2", "key_prefix"),
+            ("rediss://h?cert=/hunter2", "belong together"),
+            ("redis://h?ca=/hunter2", "rediss://"),
+            ("redis://h/1?cluster=true", "database 0"),
+            ("redis://h,i/1", "database 0"),
+            ("redis://h?cluster=hunter2", "cluster"),
+        ] {
+            let error = RedisConfig::from_url(url).unwrap_err();
+            assert_eq!(error.kind(), crate::ErrorKind::InvalidConfig, "{url}");
+            assert!(error.message().contains(why), "{url}: {error}");
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_config_is_read_with_defaults() {
+        let config: RedisConfig =
+            serde_json::from_str(r#"{ "hosts": ["a:1"], "password": "hunter2" }"#).unwrap();
+        assert_eq!(config.key_prefix, KEY_PREFIX);
+        assert!(config.check().is_ok());
+        assert!(!format!("{config:?}").contains("hunter2"));
+        assert!(serde_json::from_str::<RedisConfig>(r#"{ "host": "a" }"#).is_err());
+    }
+}

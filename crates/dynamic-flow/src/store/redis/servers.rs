@@ -1,0 +1,311 @@
+//! Which server has which keys, and calls that find their way there.
+//!
+//! The driver's own client for clusters would make a write again after its connection broke, and
+//! then the second try finds what the first one wrote: a conflict with nobody. Here a call is made
+//! again only if it has certainly had no effect.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use redis::{Cmd, Value, aio::PubSub};
+use rustls::ClientConfig;
+use tokio::{
+    sync::OnceCell,
+    time::{Instant, sleep},
+};
+
+use super::{
+    config::{Address, RedisConfig},
+    connection::{Connection, listen},
+    topology::{Redirect, Topology},
+    trouble::Trouble,
+};
+
+/// How often a call follows the servers' word that the keys are elsewhere.
+const REDIRECTS: usize = 16;
+/// How long to wait before a cluster is asked again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What a call does: one that only reads may be made twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    Read,
+    Write,
+}
+
+/// The server, or the servers of a cluster.
+pub(super) struct Servers {
+    config: RedisConfig,
+    tls: OnceCell<Option<Arc<ClientConfig>>>,
+    nodes: Mutex<HashMap<Address, Arc<Node>>>,
+    topology: Mutex<Option<Arc<Topology>>>,
+}
+
+/// One server, and the connections to it.
+struct Node {
+    address: Address,
+    connections: Vec<tokio::sync::Mutex<Option<Arc<Connection>>>>,
+    turn: AtomicUsize,
+}
+
+impl Servers {
+    pub(super) fn new(config: RedisConfig) -> Self {
+        Self { config, tls: OnceCell::new(), nodes: Mutex::default(), topology: Mutex::default() }
+    }
+
+    pub(super) fn config(&self) -> &RedisConfig {
+        &self.config
+    }
+
+    /// Makes one call at the server that has the slot.
+    pub(super) async fn one(
+        &self,
+        effect: Effect,
+        slot: u16,
+        command: Cmd,
+    ) -> Result<Value, Trouble> {
+        self.send(effect, slot, &[command]).await?.pop().ok_or(Trouble::Confused)
+    }
+
+    /// Makes calls in a row at the server that has the slot, and gives their replies.
+    pub(super) async fn send(
+        &self,
+        effect: Effect,
+        slot: u16,
+        commands: &[Cmd],
+    ) -> Result<Vec<Value>, Trouble> {
+        // Half of what the whole call may take: who waits for a cluster hears why, and not only
+        // that it took too long.
+        let give_up = Instant::now() + self.config.operation_timeout / 2;
+        let mut target = None;
+        let mut redirects = 0;
+        let mut reads_left = 1;
+        loop {
+            let topology = self.topology().await?;
+            let (address, asking) = match target.take() {
+                Some(target) => target,
+                None => (topology.owner(slot).ok_or(Trouble::NoOwner(slot)).cloned(), false),
+            };
+            let address = match address {
+                Ok(address) => address,
+                Err(trouble) => {
+                    self.pause(trouble, give_up).await?;
+                    continue;
+                }
+            };
+            let trouble = match self.at(&address, commands, asking).await {
+                Ok(replies) => return Ok(replies),
+                Err(trouble) => trouble,
+            };
+            match Redirect::read(&trouble, &address) {
+                Some(_) if redirects == REDIRECTS => return Err(trouble),
+                Some(Redirect::Moved(to)) => {
+                    redirects += 1;
+                    self.forget_topology();
+                    target = Some((Ok(to), false));
+                }
+                Some(Redirect::Ask(to)) => {
+                    redirects += 1;
+                    target = Some((Ok(to), true));
+                }
+                None if matches!(trouble, Trouble::Broken { .. }) => {
+                    self.forget_topology();
+                    if effect == Effect::Write || reads_left == 0 {
+                        return Err(trouble);
+                    }
+                    reads_left -= 1;
+                }
+                None if topology.is_cluster() && trouble.is_passing_in_cluster() => {
+                    self.pause(trouble, give_up).await?;
+                }
+                None => return Err(trouble),
+            }
+        }
+    }
+
+    /// Waits for a cluster to be in order, unless that has lasted long enough.
+    async fn pause(&self, trouble: Trouble, give_up: Instant) -> Result<(), Trouble> {
+        if Instant::now() + PAUSE > give_up {
+            return Err(trouble);
+        }
+        self.forget_topology();
+        sleep(PAUSE).await;
+        Ok(())
+    }
+
+    /// Makes calls in a row at that server.
+    pub(super) async fn at(
+        &self,
+        address: &Address,
+        commands: &[Cmd],
+        asking: bool,
+    ) -> Result<Vec<Value>, Trouble> {
+        let node = self.node(address);
+        let (place, connection) = node.connection(self).await?;
+        let patience = Instant::now() + self.config.operation_timeout / 2;
+        let guard =
+            Impatience { servers: self, node: &node, place, connection: &connection, patience };
+        let result = connection.send(commands, asking).await;
+        drop(guard);
+        if matches!(&result, Err(Trouble::Broken { .. })) || demoted(&result) {
+            node.discard(place, &connection);
+        }
+        result
+    }
+
+    /// All servers that take writes.
+    pub(super) async fn masters(&self) -> Result<Vec<Address>, Trouble> {
+        Ok(self.topology().await?.masters())
+    }
+
+    /// A connection that hears what is published on a channel, to whichever server can be reached.
+    pub(super) async fn listen(&self, channel: &str) -> Result<PubSub, Trouble> {
+        let tls = self.tls().await?;
+        let mut last = Trouble::Confused;
+        for address in self.known() {
+            match listen(&self.config, tls, &address, channel).await {
+                Ok(listener) => return Ok(listener),
+                Err(trouble) => last = trouble,
+            }
+        }
+        Err(last)
+    }
+
+    async fn topology(&self) -> Result<Arc<Topology>, Trouble> {
+        if let Some(topology) = lock(&self.topology).clone() {
+            return Ok(topology);
+        }
+        let mut first = None;
+        for address in self.known() {
+            match self.ask_for_topology(&address).await {
+                Ok(topology) => {
+                    let topology = Arc::new(topology);
+                    *lock(&self.topology) = Some(topology.clone());
+                    let masters = topology.masters();
+                    lock(&self.nodes).retain(|address, _| masters.contains(address));
+                    return Ok(topology);
+                }
+                Err(trouble) => first = first.or(Some(trouble)),
+            }
+        }
+        Err(first.unwrap_or(Trouble::Confused))
+    }
+
+    async fn ask_for_topology(&self, address: &Address) -> Result<Topology, Trouble> {
+        let node = self.node(address);
+        let (_, connection) = node.connection(self).await?;
+        if connection.in_cluster {
+            let mut slots = redis::cmd("CLUSTER");
+            slots.arg("SLOTS");
+            let reply = self.at(address, &[slots], false).await?.pop().ok_or(Trouble::Confused)?;
+            return Topology::read(reply, address);
+        }
+        match self.config.is_cluster() {
+            true => Err(Trouble::NoCluster(address.to_string())),
+            false => Ok(Topology::Alone(address.clone())),
+        }
+    }
+
+    fn forget_topology(&self) {
+        *lock(&self.topology) = None;
+    }
+
+    /// The servers that may know where the others are: those that were found, and those that are
+    /// configured, which may be others by now.
+    fn known(&self) -> Vec<Address> {
+        let mut known: Vec<_> = self.config.addresses().filter_map(Result::ok).collect();
+        for address in lock(&self.nodes).keys() {
+            if !known.contains(address) {
+                known.push(address.clone());
+            }
+        }
+        known
+    }
+
+    fn node(&self, address: &Address) -> Arc<Node> {
+        let mut nodes = lock(&self.nodes);
+        nodes.entry(address.clone()).or_insert_with(|| Node::new(address, &self.config)).clone()
+    }
+
+    async fn tls(&self) -> Result<Option<&Arc<ClientConfig>>, Trouble> {
+        let load = || async {
+            match self.config.tls {
+                true => super::tls::client(&self.config).map(Some),
+                false => Ok(None),
+            }
+        };
+        let loaded = self.tls.get_or_try_init(load).await;
+        loaded
+            .map(Option::as_ref)
+            .map_err(|cause| Trouble::Unreached { node: self.config.location(), cause })
+    }
+}
+
+impl Node {
+    fn new(address: &Address, config: &RedisConfig) -> Arc<Self> {
+        Arc::new(Self {
+            address: address.clone(),
+            connections: (0..config.connections).map(|_| Default::default()).collect(),
+            turn: AtomicUsize::new(0),
+        })
+    }
+
+    /// The next connection in turn, made anew if it has ended.
+    async fn connection(&self, servers: &Servers) -> Result<(usize, Arc<Connection>), Trouble> {
+        let place = self.turn.fetch_add(1, Ordering::Relaxed) % self.connections.len();
+        let mut held = self.connections[place].lock().await;
+        if let Some(connection) = held.as_ref().filter(|it| it.is_open()) {
+            return Ok((place, connection.clone()));
+        }
+        *held = None;
+        let tls = servers.tls().await?;
+        let connection = Arc::new(Connection::dial(&servers.config, tls, &self.address).await?);
+        *held = Some(connection.clone());
+        Ok((place, connection))
+    }
+
+    /// Has the connection made anew, unless that has happened.
+    fn discard(&self, place: usize, connection: &Arc<Connection>) {
+        // Whoever holds the lock at the moment makes a new one.
+        if let Ok(mut held) = self.connections[place].try_lock()
+            && held.as_ref().is_some_and(|it| Arc::ptr_eq(it, connection))
+        {
+            *held = None;
+        }
+    }
+}
+
+/// Discards a connection when a call on it is given up for taking too long: the server may be
+/// frozen or gone, and another have taken its place.
+struct Impatience<'a> {
+    servers: &'a Servers,
+    node: &'a Node,
+    place: usize,
+    connection: &'a Arc<Connection>,
+    patience: Instant,
+}
+
+impl Drop for Impatience<'_> {
+    fn drop(&mut self) {
+        if Instant::now() > self.patience {
+            self.node.discard(self.place, self.connection);
+            self.servers.forget_topology();
+        }
+    }
+}
+
+/// Whether the server does not take writes (any more): its name may lead to another by now.
+fn demoted<T>(result: &Result<T, Trouble>) -> bool {
+    result.as_ref().is_err_and(|trouble| trouble.code() == Some("READONLY"))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Nothing panics between two changes that belong together.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

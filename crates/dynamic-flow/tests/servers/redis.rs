@@ -1,1 +1,0 @@
-//! The Redis store against a real server.

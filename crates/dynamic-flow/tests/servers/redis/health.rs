@@ -1,0 +1,101 @@
+//! What `health` says of servers that are set up well and badly.
+
+use dynamic_flow::store::{Health, Store as _};
+use dynamic_flow_services::redis::{Options, Redis};
+
+use super::support::{config, due, failed, open, server};
+
+async fn health(server: &Redis) -> Health {
+    open(&config(server)).health().await.unwrap()
+}
+
+fn says(health: &Health, words: &str) -> bool {
+    health.warnings.iter().any(|it| it.contains(words))
+}
+
+#[tokio::test]
+async fn a_server_that_syncs_each_write_is_durable() {
+    let Some(server) = server(&Options { password: Some("hunter2".into()), ..Options::default() })
+    else {
+        return;
+    };
+    let health = health(&server).await;
+    assert_eq!(health.backend, "redis");
+    assert_eq!(health.location, format!("redis://127.0.0.1:{}/0", server.port()));
+    assert!(health.durable);
+    assert_eq!(health.warnings, [""; 0]);
+    assert!(!health.latency.is_zero());
+}
+
+#[tokio::test]
+async fn each_setting_that_could_lose_a_run_is_told() {
+    let Some(server) = server(&Options::default()) else { return };
+    let set = |name: &str, value: &str| {
+        assert_eq!(server.cli(&["CONFIG", "SET", name, value]).unwrap(), "OK");
+    };
+    set("appendfsync", "everysec");
+    let it = health(&server).await;
+    assert!(!it.durable && says(&it, "appendfsync is everysec"), "{it:?}");
+    set("appendfsync", "no");
+    let it = health(&server).await;
+    assert!(!it.durable && says(&it, "appendfsync is no"), "{it:?}");
+    set("appendfsync", "always");
+    set("no-appendfsync-on-rewrite", "yes");
+    let it = health(&server).await;
+    assert!(!it.durable && says(&it, "no-appendfsync-on-rewrite"), "{it:?}");
+    set("no-appendfsync-on-rewrite", "no");
+    set("maxmemory-policy", "allkeys-lru");
+    let it = health(&server).await;
+    assert!(it.durable && says(&it, "as soon as maxmemory is set"), "{it:?}");
+    set("maxmemory", "1gb");
+    assert!(says(&health(&server).await, "when memory is full, runs are thrown away"));
+    set("maxmemory-policy", "volatile-lru");
+    assert!(says(&health(&server).await, "ended runs with an expiry"));
+    set("maxmemory-policy", "noeviction");
+    assert_eq!(health(&server).await.warnings, [""; 0]);
+    set("appendonly", "no");
+    let it = health(&server).await;
+    assert!(!it.durable && says(&it, "everything is lost when the server ends"), "{it:?}");
+    set("save", "3600 1");
+    assert!(says(&health(&server).await, "after the last snapshot is lost"));
+}
+
+#[tokio::test]
+async fn a_failover_is_a_risk_that_is_told_and_can_be_met() {
+    let Some(master) = server(&Options::default()) else { return };
+    let mut waiting = config(&master);
+    waiting.wait_replicas = 1;
+    waiting.connections = 4;
+    let store = open(&waiting);
+    let it = health(&master).await;
+    assert!(it.durable && it.warnings.is_empty(), "{it:?}");
+    failed(store.provision().await, "0 of 1 replicas", true);
+    let options = Options { replica_of: Some(master.port()), ..Options::default() };
+    let Some(mut replica) = server(&options) else { return };
+    for _ in 0..400 {
+        if replica.cli(&["INFO", "replication"]).unwrap().contains("master_link_status:up") {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert!(says(&health(&master).await, "a failover may lose"));
+    store.insert(due(1)).await.unwrap();
+    assert_eq!(replica.cli(&["DBSIZE"]).unwrap(), master.cli(&["DBSIZE"]).unwrap());
+    let it = store.health().await.unwrap();
+    assert_eq!(it.warnings, [""; 0], "replicas are waited for");
+    replica.stop().unwrap();
+    let error = failed(store.insert(due(2)).await, "0 of 1 replicas have confirmed", true);
+    assert!(error.message().contains("written"), "{error}");
+    // What made it fail made it fail: a second try is not told that there is such a run.
+    failed(store.insert(due(2)).await, "0 of 1 replicas", true);
+    assert!(says(&store.health().await.unwrap(), "no write can be acknowledged"));
+    replica.start_again().unwrap();
+    for _ in 0..400 {
+        let Err(error) = store.insert(due(2)).await else { panic!("it was written") };
+        if error.kind() == dynamic_flow::ErrorKind::AlreadyExists {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("the replica is back");
+}
