@@ -66,11 +66,8 @@ pub fn install(_cache: &Path) -> Result<()> {
     run(Command::new("apt-get").args(["update", "-qq"]))?;
     let mut install = Command::new("apt-get");
     install.args(["install", "-y", "-qq", "--no-install-recommends", "redis-server", "openssl"]);
-    // Where there is an init system, it would start the service, and with this it may not.
-    let deny = tempfile::tempdir()?;
-    run(install.env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1"))?;
-    drop(deny);
-    Ok(())
+    // Said to be in single-user mode, an init system starts no service.
+    run(install.env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1")).map(drop)
 }
 
 /// Starts a server, and waits until it has loaded its data.
@@ -209,6 +206,14 @@ impl Deref for Redis {
 impl DerefMut for Redis {
     fn deref_mut(&mut self) -> &mut Server {
         &mut self.server
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        // It has no helpers that would be left behind, and may refuse to end in good order: while
+        // it writes its first file, or can't write one.
+        self.server.kill();
     }
 }
 
