@@ -9,6 +9,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -16,11 +17,22 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 
+use crate::{live, process::signal};
+
 /// `nobody` and `nogroup`: what a server runs as where this process is root.
 pub const UNPRIVILEGED: u32 = 65534;
 
 /// How long a server may take until it takes connections.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Whether servers are kept out of this process's group.
+static APART: AtomicBool = AtomicBool::new(false);
+
+/// From now on, servers start in process groups of their own: a Ctrl-C that ends this process does
+/// not reach them. Who calls this ends them himself, or leaves them running on purpose.
+pub fn start_apart() {
+    APART.store(true, Ordering::Relaxed);
+}
 
 /// How a server is started: the same way each time, on one port and in one folder.
 #[derive(Debug)]
@@ -54,6 +66,7 @@ impl Server {
     /// When it can't be made.
     pub fn folder_for(name: &str) -> Result<TempDir> {
         let folder = tempfile::Builder::new().prefix(&format!("dflow-{name}-")).tempdir()?;
+        live::made(folder.path())?;
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700))?;
         give(folder.path())?;
         Ok(folder)
@@ -109,13 +122,22 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output);
+        if APART.load(Ordering::Relaxed) {
+            command.process_group(0);
+        }
         let child = command
             .spawn()
             .with_context(|| format!("{name} could not be started: {}", program.display()))?;
+        let pid = child.id();
         let child = self.child.insert(child);
+        if let Err(late) = live::started(pid, self.launch.stop) {
+            self.kill();
+            return Err(late);
+        }
         let give_up = Instant::now() + PATIENCE;
         while !accepts(*port) {
             if let Some(status) = child.try_wait()? {
+                live::ended(child.id());
                 self.child = None;
                 bail!("{name} ended at once ({status}):\n{}", tail(&log));
             }
@@ -146,6 +168,7 @@ impl Server {
             }
             thread::sleep(Duration::from_millis(10));
         }
+        live::ended(child.id());
         self.child = None;
         Ok(())
     }
@@ -166,11 +189,26 @@ impl Server {
         signal(self.pid().context("it does not run")?, "CONT")
     }
 
+    /// Lets it run on when this is dropped, and leaves its folder where it is.
+    ///
+    /// Whoever ends it later needs its id and its folder: ask for them before.
+    pub fn leave(&mut self) {
+        live::left(self.pid(), self.folder.path());
+        self.folder.disable_cleanup(true);
+        self.child = None;
+    }
+
+    /// The signal that makes it end in good order.
+    pub fn stop_signal(&self) -> &'static str {
+        self.launch.stop
+    }
+
     /// SIGKILL; it is gone when this returns.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
+            live::ended(child.id());
         }
     }
 }
@@ -224,17 +262,13 @@ pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|it| it.uid() == 0)
 }
 
 fn accepts(port: u16) -> bool {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_ok()
-}
-
-fn signal(pid: u32, name: &str) -> Result<()> {
-    run(Command::new("kill").args([format!("-{name}"), pid.to_string()])).map(drop)
 }
 
 fn shown(status: ExitStatus) -> String {

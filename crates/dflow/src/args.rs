@@ -35,8 +35,9 @@ pub(crate) struct Args {
 #[derive(Group)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// Where runs are kept: file:FOLDER, sqlite:FILE [env: DFLOW_STORE] [default:
-    /// file:./.suspended-flows]
+    /// Where runs are kept: file:FOLDER, sqlite:FILE, or the URL of a server, postgres://…,
+    /// redis://…, mongodb://… or neo4j://…; one with a password is better kept in the environment
+    /// [env: DFLOW_STORE] [default: file:./.suspended-flows]
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) store: Option<String>,
     /// Settings of the store, the hub, http and keys [default: ./dflow.toml, if it is there]

@@ -3,14 +3,14 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    env, fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use dynamic_flow::{
     Error, ErrorKind, Result, codec::Compression, engine::runner::Durability, hub::HubOptions,
-    tool::HostRule,
+    store::Secret, tool::HostRule,
 };
 use serde::{Deserialize, Deserializer, de};
 
@@ -34,7 +34,9 @@ pub(crate) struct Config {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct StoreSection {
     /// Where runs are kept, unless `--store` or `DFLOW_STORE` says another place.
-    pub(crate) url: Option<String>,
+    url: Option<Secret>,
+    /// The environment variable that holds the URL, so that no password stands in the file.
+    url_env: Option<String>,
 }
 
 /// `[hub]`: what is not said is as in the library.
@@ -159,6 +161,29 @@ impl Config {
     }
 }
 
+impl StoreSection {
+    /// The URL that is said here, or in the environment variable that is named here.
+    ///
+    /// # Errors
+    /// `InvalidConfig` if both are said, or the variable is not set.
+    pub(crate) fn url(&self) -> Result<Option<String>> {
+        self.url_from(|name| env::var(name).ok())
+    }
+
+    fn url_from(&self, variable: impl Fn(&str) -> Option<String>) -> Result<Option<String>> {
+        let wrong = |message: String| Err(Error::new(ErrorKind::InvalidConfig, message));
+        match (&self.url, &self.url_env) {
+            (Some(_), Some(_)) => wrong("[store] has url and url_env; leave one of them".into()),
+            (Some(url), None) => Ok(Some(url.expose().to_owned())),
+            (None, Some(name)) => match variable(name).filter(|url| !url.is_empty()) {
+                Some(url) => Ok(Some(url)),
+                None => wrong(format!("[store] url_env names {name}, which is not set")),
+            },
+            (None, None) => Ok(None),
+        }
+    }
+}
+
 impl HubSection {
     pub(crate) fn options(&self) -> HubOptions {
         let mut options = HubOptions::default();
@@ -222,7 +247,7 @@ mod tests {
             "#,
         )
         .unwrap();
-        assert_eq!(config.store.url.as_deref(), Some("sqlite:flows.db"));
+        assert_eq!(config.store.url().unwrap().as_deref(), Some("sqlite:flows.db"));
         let options = config.hub.options();
         assert_eq!(options.default_timeout, hours(4));
         assert_eq!(options.retention, None);
@@ -235,6 +260,26 @@ mod tests {
         assert!(config.keys.required);
         let kept = Config::parse("[hub]\nretention = \"30d\"").unwrap();
         assert_eq!(kept.hub.options().retention, Some(days(30)));
+    }
+
+    #[test]
+    fn the_url_of_the_store_may_stand_in_the_environment() {
+        let url = |text: &str| {
+            let config = Config::parse(text).unwrap();
+            assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
+            config.store.url_from(|name| (name == "URL").then(|| "redis://:hunter2@h".into()))
+        };
+        assert_eq!(url("").unwrap(), None);
+        assert_eq!(
+            url("[store]\nurl = \"redis://u:hunter2@i\"").unwrap().unwrap(),
+            "redis://u:hunter2@i"
+        );
+        assert_eq!(url("[store]\nurl_env = \"URL\"").unwrap().unwrap(), "redis://:hunter2@h");
+        let error = url("[store]\nurl_env = \"URI\"").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+        assert!(error.message().contains("URI"), "{error}");
+        let both = url("[store]\nurl = \"redis://:hunter2@h\"\nurl_env = \"URL\"").unwrap_err();
+        assert!(!both.to_string().contains("hunter2"), "{both}");
     }
 
     #[test]

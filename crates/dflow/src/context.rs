@@ -27,7 +27,10 @@ pub(crate) struct Context {
     pub(crate) terminal: Terminal,
     pub(crate) config: Config,
     store_url: String,
-    /// What must be typed again, because it was typed or set for this call.
+    /// What must be typed again before the program, because it was typed or set for this call; a
+    /// shell takes it as it is.
+    set_again: Option<String>,
+    /// What must be typed again behind it.
     repeated: Vec<String>,
 }
 
@@ -38,19 +41,29 @@ impl Context {
         let config = Config::read(global.config.as_deref())?;
         let said =
             global.store.or_else(|| env::var(STORE_VARIABLE).ok().filter(|it| !it.is_empty()));
-        let mut repeated = Vec::new();
+        let (mut repeated, mut set_again) = (Vec::new(), None);
         if let Some(path) = &global.config {
             repeated.extend(["--config".to_owned(), path.display().to_string()]);
         }
-        if let Some(url) = said.as_ref().filter(|url| *url != DEFAULT_STORE) {
-            repeated.extend(["--store".to_owned(), url.clone()]);
+        match &said {
+            Some(url) if may_hold_a_secret(url) => {
+                // Neither shown here nor, typed again, to everybody who lists processes.
+                set_again = Some(format!("{STORE_VARIABLE}=\"${{{STORE_VARIABLE}:?}}\""));
+            }
+            Some(url) if url != DEFAULT_STORE => {
+                repeated.extend(["--store".to_owned(), url.clone()]);
+            }
+            _ => {}
         }
-        let store_url =
-            said.or_else(|| config.store.url.clone()).unwrap_or_else(|| DEFAULT_STORE.to_owned());
+        let store_url = match said {
+            Some(url) => url,
+            None => config.store.url()?.unwrap_or_else(|| DEFAULT_STORE.to_owned()),
+        };
         Ok(Self {
             terminal: Terminal::new(global.json, global.verbose),
             config,
             store_url,
+            set_again,
             repeated,
         })
     }
@@ -108,13 +121,18 @@ impl Context {
         // The way this program was called finds it again, also where it is not installed.
         let program = env::args_os().next().unwrap_or_else(|| "dflow".into());
         let words = words.iter().map(|word| (*word).to_owned());
-        std::iter::once(program.to_string_lossy().into_owned())
+        let words = std::iter::once(program.to_string_lossy().into_owned())
             .chain(words)
             .chain(self.repeated.iter().cloned())
-            .map(|word| quoted(&word))
-            .collect::<Vec<_>>()
-            .join(" ")
+            .map(|word| quoted(&word));
+        self.set_again.iter().cloned().chain(words).collect::<Vec<_>>().join(" ")
     }
+}
+
+/// Whether a store's URL may hold a password: beside the host, or among its parameters.
+fn may_hold_a_secret(url: &str) -> bool {
+    let is_path = ["memory:", "file:", "sqlite:"].iter().any(|scheme| url.starts_with(scheme));
+    !is_path && url.contains(['@', '?'])
 }
 
 /// A word as a shell takes it.
@@ -152,6 +170,16 @@ impl RunFilter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_that_may_hold_a_secret_is_known() {
+        for url in ["redis://h", "postgres://h:1/db", "file:./a@b?c", "sqlite:a@b", "memory:"] {
+            assert!(!may_hold_a_secret(url), "{url}");
+        }
+        for url in ["postgres://u:p@h", "redis://:p@h/0", "mongodb://h/?tlsKeyFilePassword=p"] {
+            assert!(may_hold_a_secret(url), "{url}");
+        }
+    }
 
     #[test]
     fn a_command_can_be_typed_as_it_is_shown() {

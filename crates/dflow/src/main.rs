@@ -87,7 +87,7 @@ fn refuse(error: &clap::Error, json: bool) -> Exit {
         }
         _ => {
             let text = error.to_string();
-            // It quotes what was typed, and that may have been a key.
+            // It quotes what was typed, and that may have been a key or a password.
             match redacted(&text) {
                 redacted if redacted == text => error.print().unwrap_or_default(),
                 redacted => say(&redacted),
@@ -97,8 +97,26 @@ fn refuse(error: &clap::Error, json: bool) -> Exit {
     }
 }
 
-/// A text in which no suspension key is left.
+/// A text in which no suspension key and no password of a URL is left.
 fn redacted(text: &str) -> String {
+    without_passwords(&without_keys(text))
+}
+
+/// A text in which nothing is left of a URL that may hold a password but its scheme.
+fn without_passwords(text: &str) -> String {
+    let mut parts = text.split("://");
+    let mut redacted = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        redacted.push_str("://");
+        let (rest, after) = part.split_at(part.find(char::is_whitespace).unwrap_or(part.len()));
+        redacted.push_str(if rest.contains(['@', '?']) { "…" } else { rest });
+        redacted.push_str(after);
+    }
+    redacted
+}
+
+/// A text in which no suspension key is left.
+fn without_keys(text: &str) -> String {
     let mut parts = text.split("df_");
     let mut redacted = parts.next().unwrap_or_default().to_owned();
     for part in parts {

@@ -60,7 +60,10 @@
 //! | --- | --- |
 //! | `file` (default) | the filesystem store, `file:./.suspended-flows` |
 //! | `sqlite` | the SQLite store, `sqlite:flows.db` |
+//! | `postgres` | the PostgreSQL store, `postgres://user@host/database` |
 //! | `redis` | the Redis store, for one server or a cluster, `redis://localhost` |
+//! | `mongodb` | the MongoDB store, `mongodb://host/flows` |
+//! | `neo4j` | the Neo4j store, `neo4j://…` |
 //! | `gzip` (default), `zstd` | compression of stored state, before it is sealed |
 //! | `http` | the HTTP tool for documents |
 //! | `testkit` | the conformance suite for stores, faults on demand, a manual clock |
@@ -74,8 +77,20 @@
     doc = "| [`store::SqliteStore`] | `sqlite:PATH` | yes | one machine, many runs |"
 )]
 #![cfg_attr(
+    feature = "postgres",
+    doc = "| [`store::PostgresStore`] | `postgres://…` | yes | many machines |"
+)]
+#![cfg_attr(
     feature = "redis",
     doc = "| [`store::RedisStore`] | `redis://HOST` | as the server is set up | many machines, short waits |"
+)]
+#![cfg_attr(
+    feature = "mongodb",
+    doc = "| [`store::MongodbStore`] | `mongodb://HOST/DATABASE` | yes | many machines |"
+)]
+#![cfg_attr(
+    feature = "neo4j",
+    doc = "| [`store::Neo4jStore`] | `neo4j://USER:PASSWORD@HOST/DATABASE` | yes | many machines; questions that a graph answers |"
 )]
 //!
 //! Any number of hubs, in any number of processes, may share a store. For one of your own,

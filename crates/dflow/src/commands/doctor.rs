@@ -18,11 +18,14 @@ use crate::{
 /// How many runs are read at once.
 const PAGE: usize = 1_000;
 
+/// How many runs are counted: whoever has more did not ask for their exact number, and waits.
+const COUNTED: usize = 10_000;
+
 pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
     let keyring = context.keyring()?;
     let hub = context.hub().await?;
     let health = hub.health().await?;
-    let (runs, newest) = count(&hub).await?;
+    let Census { runs, newest, all_counted } = count(&hub, COUNTED).await?;
     let newest = match newest {
         Some(newest) => Some(open(&hub, &newest).await),
         None => None,
@@ -44,6 +47,7 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
         encrypted: keyring.is_some(),
         key_ids: keyring.iter().flat_map(|it| it.key_ids()).map(|id| id.to_string()).collect(),
         runs,
+        all_counted,
         newest,
         backends: compiled_in().iter().map(ToString::to_string).collect(),
         warnings,
@@ -52,22 +56,34 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
     Ok(if report.healthy { Exit::Done } else { Exit::State })
 }
 
-/// Counts the runs by status; gives the newest, too.
-async fn count(hub: &PersistenceHub) -> Result<(BTreeMap<String, usize>, Option<Summary>)> {
-    let mut counts = BTreeMap::new();
-    let mut newest = None;
-    let mut after = None;
-    loop {
-        let page = hub.query(&Filter::default(), after, PAGE).await?;
+/// The runs in a store.
+#[derive(Default)]
+struct Census {
+    /// How many there are, by status.
+    runs: BTreeMap<String, usize>,
+    newest: Option<Summary>,
+    /// Whether `runs` are all that there are.
+    all_counted: bool,
+}
+
+/// Counts the newest runs, up to so many.
+async fn count(hub: &PersistenceHub, most: usize) -> Result<Census> {
+    let mut census = Census::default();
+    let (mut after, mut left) = (None, most);
+    while left > 0 {
+        let page = hub.query(&Filter::default(), after, left.min(PAGE)).await?;
+        left -= page.items.len();
         for run in page.items {
-            *counts.entry(run.status.to_string()).or_default() += 1;
-            newest.get_or_insert(run);
+            *census.runs.entry(run.status.to_string()).or_default() += 1;
+            census.newest.get_or_insert(run);
         }
         after = page.next;
         if after.is_none() {
-            return Ok((counts, newest));
+            census.all_counted = true;
+            break;
         }
     }
+    Ok(census)
 }
 
 async fn open(hub: &PersistenceHub, run: &Summary) -> Newest {
@@ -99,9 +115,10 @@ fn describe(report: &Report, style: Style) -> String {
     }
     let counts: Vec<String> =
         report.runs.iter().map(|(status, count)| format!("{count} {status}")).collect();
-    match counts.is_empty() {
-        true => line(&good, "There are no runs."),
-        false => line(&good, &format!("Runs: {}.", counts.join(", "))),
+    match (counts.join(", "), report.all_counted) {
+        (counts, _) if counts.is_empty() => line(&good, "There are no runs."),
+        (counts, true) => line(&good, &format!("Runs: {counts}.")),
+        (counts, false) => line(&good, &format!("Among the newest runs: {counts}.")),
     }
     match report.newest.as_ref().map(|newest| &newest.problem) {
         Some(Some(problem)) => line(&bad, &format!("The newest run does not open: {problem}")),
@@ -113,4 +130,33 @@ fn describe(report: &Report, style: Style) -> String {
     }
     line(&good, &format!("This build has the backends {}.", report.backends.join(", ")));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use dynamic_flow::{Schema, hub::SuspensionRequest, store::MemoryStore};
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn many_runs_are_not_all_counted() {
+        let store = std::sync::Arc::new(MemoryStore::new());
+        let hub = PersistenceHub::builder(store).plaintext().build().await.unwrap();
+        let none = count(&hub, 2).await.unwrap();
+        assert!(none.all_counted && none.runs.is_empty() && none.newest.is_none());
+        let mut last = None;
+        for n in 0..3 {
+            let schema = Schema::new(json!({ "type": "string" })).unwrap();
+            let request = SuspensionRequest::new("ask", schema);
+            last = Some(hub.suspend(&n, request).await.unwrap());
+        }
+        let some = count(&hub, 2).await.unwrap();
+        assert_eq!(some.runs.values().sum::<usize>(), 2);
+        assert!(!some.all_counted);
+        let all = count(&hub, 4).await.unwrap();
+        assert_eq!(all.runs.values().sum::<usize>(), 3);
+        assert!(all.all_counted);
+        assert_eq!(all.newest.unwrap().id, last.unwrap().run_id);
+    }
 }

@@ -160,8 +160,10 @@ pub(crate) struct Report {
     pub(crate) encrypted: bool,
     /// The ids of the keys at hand, the active one first.
     pub(crate) key_ids: Vec<String>,
-    /// How many runs there are, by status.
+    /// How many runs there are, by status; of many, how many among the newest 10,000.
     pub(crate) runs: BTreeMap<String, usize>,
+    /// Whether `runs` are all that there are.
+    pub(crate) all_counted: bool,
     /// Whether the newest run can be opened; null where there is none.
     pub(crate) newest: Option<Newest>,
     /// The backends that this build has.

@@ -65,6 +65,31 @@ fn a_key_that_was_typed_in_the_wrong_place_is_not_quoted() {
 }
 
 #[test]
+fn a_password_that_was_typed_in_the_wrong_place_is_not_quoted() {
+    let place = Place::file();
+    for url in ["postgres://u:hunter2@h/d", "redis://h?password=hunter2", "neo4j://u:'#hunter2?@h"]
+    {
+        for args in [&[url][..], &["list", url], &["--stoer", url], &["list", "--limit", url]] {
+            let told = place.call(args);
+            assert_eq!(told.code, 2);
+            assert!(!told.err.contains("hunter2"), "{told:?}");
+            assert!(!place.error(2, args).to_string().contains("hunter2"));
+        }
+    }
+}
+
+#[test]
+fn the_settings_may_name_the_variable_that_holds_the_url() {
+    let mut place = Place::file();
+    place.unset("DFLOW_STORE");
+    place.write("dflow.toml", "[store]\nurl_env = \"FLOWS_URL\"\n");
+    let error = place.error(2, &["list"]);
+    assert!(text(&error["message"]).contains("FLOWS_URL"), "{error}");
+    place.set("FLOWS_URL", "sqlite:settings.db");
+    assert!(text(&place.json(0, &["doctor"])["location"]).ends_with("settings.db"));
+}
+
+#[test]
 fn the_store_comes_from_the_line_the_environment_or_the_settings() {
     let mut place = Place::file();
     place.write("dflow.toml", "[store]\nurl = \"sqlite:settings.db\"\n");

@@ -2,6 +2,7 @@
 
 use crate::{
     Error, ErrorKind, Result,
+    id::RunId,
     metadata::check as metadata,
     store::{Change, Claim, Filter, Lease, Queue, Record, WaitIndex},
 };
@@ -16,6 +17,10 @@ impl Record {
     /// `InvalidArgument` for metadata over its bounds or with a number that is not finite, for
     /// U+0000 in any plain text, and for a revision or epoch over [`MAX_COUNTER`].
     pub fn check(&self) -> Result<()> {
+        self.refuse().map_err(|error| error.with_run(self.id))
+    }
+
+    fn refuse(&self) -> Result<()> {
         counter("revision", self.revision.0)?;
         counter("epoch", self.epoch.0)?;
         plain("flow id", self.flow_id.as_str())?;
@@ -27,11 +32,15 @@ impl Record {
 }
 
 impl Change {
-    /// Says whether every store can make the change; each calls it before it updates.
+    /// Says whether every store can make the change to that run; each calls it before it updates.
     ///
     /// # Errors
     /// `InvalidArgument`, as [`Record::check`] does.
-    pub fn check(&self) -> Result<()> {
+    pub fn check(&self, run: RunId) -> Result<()> {
+        self.refuse().map_err(|error| error.with_run(run))
+    }
+
+    fn refuse(&self) -> Result<()> {
         if let Some(epoch) = self.epoch {
             counter("epoch", epoch.0)?;
         }

@@ -37,7 +37,7 @@ impl Hints {
     pub async fn next(&mut self) {
         if self.0.changed().await.is_err() {
             // The store is gone, and nothing will come any more.
-            pending().await
+            pending::<()>().await;
         }
     }
 }

@@ -124,7 +124,7 @@ impl Store for MemoryStore {
     }
 
     async fn update(&self, id: RunId, expect: Expect, change: Change) -> Result<Revision> {
-        change.check()?;
+        change.check(id)?;
         let mut state = self.lock();
         state.expect(id, expect)?;
         let hints = change.hints();

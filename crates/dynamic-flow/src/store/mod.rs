@@ -36,6 +36,12 @@ use crate::{
 #[cfg(feature = "file")]
 pub use self::file::{FileStore, Rebuilt};
 pub(crate) use self::hints::hinted;
+#[cfg(feature = "mongodb")]
+pub use self::mongodb::{MongodbConfig, MongodbStore};
+#[cfg(feature = "neo4j")]
+pub use self::neo4j::{Neo4jConfig, Neo4jStore};
+#[cfg(feature = "postgres")]
+pub use self::postgres::{PostgresConfig, PostgresStore};
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisConfig, RedisStore};
 #[cfg(feature = "server")]

@@ -41,14 +41,31 @@ pub fn compiled_in() -> &'static [&'static str] {
         "file",
         #[cfg(feature = "sqlite")]
         "sqlite",
+        #[cfg(feature = "postgres")]
+        "postgres",
+        #[cfg(feature = "postgres")]
+        "postgresql",
         #[cfg(feature = "redis")]
         "redis",
         #[cfg(feature = "redis")]
         "rediss",
+        #[cfg(feature = "mongodb")]
+        "mongodb",
+        #[cfg(feature = "mongodb")]
+        "mongodb+srv",
+        #[cfg(feature = "neo4j")]
+        "neo4j",
+        #[cfg(feature = "neo4j")]
+        "neo4j+s",
+        #[cfg(feature = "neo4j")]
+        "bolt",
+        #[cfg(feature = "neo4j")]
+        "bolt+s",
     ]
 }
 
-/// Opens the store of that URL: `memory:`, `file:PATH`, `sqlite:PATH` or `redis://HOST`.
+/// Opens the store of that URL: `memory:`, `file:PATH`, `sqlite:PATH`, or that of a server, as
+/// `postgres://…`, `redis://…`, `mongodb://…` and `neo4j://…`.
 ///
 /// Touches nothing yet; [`Store::provision`] does.
 ///
@@ -75,8 +92,16 @@ pub fn open(url: &str) -> Result<Arc<dyn Store>> {
         "file" => Ok(Arc::new(super::file::FileStore::new(path_of(scheme, rest)?))),
         #[cfg(feature = "sqlite")]
         "sqlite" => Ok(Arc::new(super::sqlite::SqliteStore::new(path_of(scheme, rest)?))),
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => Ok(Arc::new(super::postgres::PostgresStore::from_url(url)?)),
         #[cfg(feature = "redis")]
         "redis" | "rediss" => Ok(Arc::new(super::redis::RedisStore::from_url(url)?)),
+        #[cfg(feature = "mongodb")]
+        "mongodb" | "mongodb+srv" => Ok(Arc::new(super::mongodb::MongodbStore::from_url(url)?)),
+        #[cfg(feature = "neo4j")]
+        "neo4j" | "neo4j+s" | "bolt" | "bolt+s" => {
+            Ok(Arc::new(super::neo4j::Neo4jStore::from_url(url)?))
+        }
         _ => Err(unknown(scheme)),
     }
 }

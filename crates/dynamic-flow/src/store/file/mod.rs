@@ -141,7 +141,7 @@ impl Store for FileStore {
     }
 
     async fn update(&self, id: RunId, expect: Expect, change: Change) -> Result<Revision> {
-        change.check()?;
+        change.check(id)?;
         self.work("update", &self.writers, move |folder| folder.update(id, expect, change)).await
     }
 

@@ -1,1 +1,238 @@
-//! The PostgreSQL store.
+//! The PostgreSQL store: a row a run, every conditional write one statement, every filter with an
+//! index.
+
+mod claim;
+mod config;
+mod connection;
+mod health;
+mod hints;
+#[cfg(test)]
+mod plans;
+mod provision;
+mod query;
+mod rows;
+mod tables;
+mod tls;
+mod trouble;
+mod write;
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use tokio_postgres::Row;
+
+pub use self::config::{PostgresConfig, SslMode};
+use self::{
+    config::Settings,
+    connection::{Connections, Statement, Way},
+    hints::{Ear, Mouth},
+    tables::Tables,
+    trouble::Trouble,
+};
+use crate::{
+    Result,
+    clock::Timestamp,
+    id::{Epoch, Revision, RunId},
+    store::{
+        Change, Claim, Cursor, Expect, Filter, Health, Hint, Hints, Page, Record, Secret, Store,
+        page_of,
+    },
+};
+
+/// Keeps runs in a PostgreSQL database, from version 13 on.
+///
+/// Any number of stores, in any number of processes, may share the tables. Each write is one
+/// statement and one round trip; of all that expect the same revision, the row lets one through.
+/// Database, schema and tables are made where they are missing and the user may do that; where all
+/// is there, the user needs no more than to read and write rows.
+///
+/// ```
+/// use dynamic_flow::store::PostgresStore;
+///
+/// // Nothing is connected to yet.
+/// let store = PostgresStore::from_url("postgres://flows:hunter2@db.example.org/flows")?;
+/// assert!(!format!("{store:?}").contains("hunter2"));
+/// # Ok::<_, dynamic_flow::Error>(())
+/// ```
+///
+/// | parameter of the URL | what it says | unless it is given |
+/// | --- | --- | --- |
+/// | `table_name`, `schema_name` | where runs are kept | `suspended_flows`, `public` |
+/// | `pool_size` | how many connections at the most | 16 |
+/// | `connect_timeout`, `operation_timeout` | such as `5s` | 5 s, 10 s |
+/// | `prepared_statements` | `false` behind PgBouncer's transaction mode | `true` |
+/// | `sslmode` | see [`SslMode`] | `prefer` |
+/// | `sslrootcert`, `sslcert`, `sslkey` | paths of PEM files | the system's authorities, none |
+/// | `target_session_attrs`, `application_name`, `options`, `keepalives`, … | as libpq has them | |
+#[derive(Clone)]
+pub struct PostgresStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    way: Arc<Way>,
+    ear: Ear,
+    mouth: Arc<Mouth>,
+}
+
+impl PostgresStore {
+    /// A store with those settings. Connects to nothing and reads no file yet.
+    ///
+    /// # Errors
+    /// `InvalidConfig` for a URL that is none, an unknown parameter, a name that PostgreSQL could
+    /// not have.
+    pub fn new(config: PostgresConfig) -> Result<Self> {
+        let way = Way::new(Settings::resolve(config)?);
+        let shared = Shared { way: Arc::new(way), ear: Ear::default(), mouth: Arc::default() };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// A store of that URL: `postgres://user:password@host:port/database?parameter=value`.
+    ///
+    /// # Errors
+    /// As [`PostgresStore::new`].
+    pub fn from_url(url: impl Into<Secret>) -> Result<Self> {
+        Self::new(PostgresConfig::from_url(url))
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.shared.way.settings
+    }
+
+    fn tables(&self) -> &Tables {
+        &self.settings().tables
+    }
+
+    /// Makes a call, and says of what goes wrong where it did.
+    async fn call<T>(
+        &self,
+        operation: &'static str,
+        call: impl AsyncFnOnce(&Arc<Connections>) -> Result<T, Trouble>,
+    ) -> Result<T> {
+        let result = match self.shared.way.connections() {
+            Ok(connections) => call(&connections).await,
+            Err(trouble) => Err(trouble),
+        };
+        result.map_err(|trouble| trouble.into_error(operation, self.settings()))
+    }
+
+    /// Makes a write that others may wait for; gives its row, if there is one.
+    async fn write<'a>(
+        &self,
+        connections: &Arc<Connections>,
+        hints: &[Hint],
+        lock: Option<RunId>,
+        statement: impl FnOnce(Option<&str>) -> Result<Statement<'a>, Trouble>,
+    ) -> Result<Option<Row>, Trouble> {
+        let mouth = &self.shared.mouth;
+        let turn = mouth.turn(hints, self.tables());
+        let statement = statement(turn.as_ref().map(hints::Turn::told))?;
+        let rows = match lock {
+            Some(id) => {
+                connections.query_locked(&write::lock(self.tables(), id), &statement).await?
+            }
+            None => connections.query(&statement).await?,
+        };
+        let row = rows.into_iter().next();
+        if row.is_some() && turn.is_none() && !hints.is_empty() {
+            Mouth::tell(mouth, hints, connections);
+        }
+        Ok(row)
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn provision(&self) -> Result<()> {
+        self.call("provision", async |it| provision::provision(it).await).await
+    }
+
+    async fn insert(&self, record: Record) -> Result<()> {
+        record.check()?;
+        let inserted = self.call("insert", async |it| {
+            let hints: Vec<_> = record.hints().collect();
+            let statement = |told: Option<&str>| write::insert(self.tables(), &record, told);
+            self.write(it, &hints, None, statement).await?.map(drop).ok_or(Trouble::Exists)
+        });
+        inserted.await.map_err(|error| error.with_run(record.id))
+    }
+
+    async fn get(&self, id: RunId) -> Result<Option<Record>> {
+        let found = self.call("get", async |it| {
+            let rows = it.query(&rows::find(self.tables(), id)).await?;
+            rows.first().map(rows::record).transpose()
+        });
+        found.await.map_err(|error| error.with_run(id))
+    }
+
+    async fn update(&self, id: RunId, expect: Expect, change: Change) -> Result<Revision> {
+        change.check(id)?;
+        let updated = self.call("update", async |it| {
+            let hints: Vec<_> = change.hints().collect();
+            let beside = change.waits.is_some() || change.metadata.is_some();
+            let lock = write::needs_lock(expect, beside).then_some(id);
+            let statement =
+                |told: Option<&str>| write::update(self.tables(), id, expect, &change, told);
+            let row = self.write(it, &hints, lock, statement).await?.ok_or(Trouble::Conflict)?;
+            rows::revision(&row)
+        });
+        updated.await.map_err(|error| error.with_run(id))
+    }
+
+    async fn delete(&self, id: RunId, expect: Expect) -> Result<()> {
+        let deleted = self.call("delete", async |it| {
+            let lock = write::needs_lock(expect, true).then_some(id);
+            let statement = |_: Option<&str>| Ok(write::delete(self.tables(), id, expect));
+            self.write(it, &[], lock, statement).await?.map(drop).ok_or(Trouble::Conflict)
+        });
+        deleted.await.map_err(|error| error.with_run(id))
+    }
+
+    async fn claim(&self, claim: Claim) -> Result<Vec<Record>> {
+        claim.check()?;
+        self.call("claim", async |it| {
+            let rows = it.query(&claim::claim(self.tables(), &claim)).await?;
+            claim::in_order(&rows)
+        })
+        .await
+    }
+
+    async fn renew(&self, id: RunId, epoch: Epoch, until: Timestamp) -> Result<()> {
+        let renewed = self.call("renew", async |it| {
+            let renewed = it.query(&write::renew(self.tables(), id, epoch, until)).await?;
+            renewed.first().map(drop).ok_or(Trouble::Conflict)
+        });
+        renewed.await.map_err(|error| error.with_run(id))
+    }
+
+    async fn query(&self, filter: &Filter, after: Option<Cursor>, limit: usize) -> Result<Page> {
+        filter.check(limit)?;
+        self.call("query", async |it| {
+            let Some(statement) = query::query(self.tables(), filter, after, limit) else {
+                return Ok(Page { items: Vec::new(), next: None });
+            };
+            let rows = it.query(&statement).await?;
+            let found = rows.iter().map(rows::summary).collect::<Result<Vec<_>, _>>()?;
+            Ok(page_of(found.into_iter(), limit))
+        })
+        .await
+    }
+
+    async fn health(&self) -> Result<Health> {
+        self.call("health", async |it| health::health(it).await).await
+    }
+
+    fn hints(&self, to: Hint) -> Option<Hints> {
+        // Behind a pooler there is no connection on which to listen.
+        if !self.settings().config.prepared_statements {
+            return None;
+        }
+        self.shared.ear.subscribe(to, &self.shared.way)
+    }
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PostgresStore").field(&self.settings().location).finish()
+    }
+}

@@ -293,7 +293,7 @@ impl Store for RedisStore {
     }
 
     async fn update(&self, id: RunId, expect: Expect, change: Change) -> Result<Revision> {
-        change.check()?;
+        change.check(id)?;
         let updated = self.call("update", self.shared.update(id, expect, &change)).await;
         updated.map_err(|error| error.with_run(id))
     }

@@ -13,10 +13,14 @@ use super::{Secret, misconfigured};
 /// Takes what may hold several hosts, and what is no URL at all, and shows no secret of either.
 pub(crate) fn location(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return "…".into() };
-    let rest = rest.split(['?', '#']).next().unwrap_or_default();
-    // A password may hold an unescaped `@` or `/`: what comes before the last `@` is not shown.
-    let rest = rest.rsplit_once('@').map_or(rest, |(_, after)| after);
-    format!("{scheme}://{rest}")
+    // A password may hold an unescaped `@`, `/`, `?` or `#`, and so may a parameter's value: where
+    // it can't be told what belongs to what, nothing is shown.
+    let (place, parameters) = rest.split_at(rest.find(['?', '#']).unwrap_or(rest.len()));
+    if parameters.contains('@') {
+        return format!("{scheme}://…");
+    }
+    let place = place.rsplit_once('@').map_or(place, |(_, after)| after);
+    format!("{scheme}://{place}")
 }
 
 /// The parameters of a URL, `?name=value&…`, from which a store takes those that are its own.
@@ -85,7 +89,9 @@ impl Parameters {
         }
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.extend_pairs(&self.pairs);
-        Secret::new(format!("{}?{}", self.base.expose(), query.finish()))
+        // Not every driver takes a `+` for a space; one that is meant is `%2B` here.
+        let query = query.finish().replace('+', "%20");
+        Secret::new(format!("{}?{query}", self.base.expose()))
     }
 }
 
@@ -106,6 +112,9 @@ mod tests {
             ("mongodb://u:p@a:1,b:2/flows?w=1", "mongodb://a:1,b:2/flows"),
             ("redis://:p@ss/w@h/1#x", "redis://h/1"),
             ("neo4j://h", "neo4j://h"),
+            ("redis://:p?ss@h", "redis://…"),
+            ("redis://:p#ss@h", "redis://…"),
+            ("redis://h?password=p@ss", "redis://…"),
             ("hunter2", "…"),
         ] {
             assert_eq!(location(url), shown);
@@ -121,6 +130,8 @@ mod tests {
         assert_eq!(it.take("table").unwrap(), None);
         assert_eq!(it.names().collect::<Vec<_>>(), ["x"]);
         assert_eq!(it.into_url().expose(), "pg://h/d?x=a%26b");
+        let spaces = Parameters::of("pg://h/d?x=a%20b+c%2Bd").into_url();
+        assert_eq!(spaces.expose(), "pg://h/d?x=a%20b%20c%2Bd");
         assert_eq!(Parameters::of("pg://h/d").into_url().expose(), "pg://h/d");
     }
 

@@ -160,7 +160,7 @@ impl Store for SqliteStore {
     }
 
     async fn update(&self, id: RunId, expect: Expect, change: Change) -> Result<Revision> {
-        change.check()?;
+        change.check(id)?;
         match self.write("update", Operation::Update(id, expect, Box::new(change))).await {
             Ok(Done::Revision(revision)) => Ok(revision),
             Ok(_) => Err(Self::confused("update")),

@@ -1,6 +1,8 @@
 //! Records, changes and claims for the checks.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt as _;
 
 use crate::{
     Result,
@@ -127,6 +129,12 @@ pub(super) async fn insert_all(store: &dyn Store, records: &[Record]) {
     for record in records {
         store.insert(record.clone()).await.expect("insert");
     }
+}
+
+/// Inserts a crowd whose order does not matter, several at a time: a slow server takes them sooner.
+pub(super) async fn insert_crowd(store: &Arc<dyn Store>, records: Vec<Record>) {
+    let inserts = futures::stream::iter(records).map(|record| store.insert(record));
+    inserts.buffer_unordered(16).for_each(|done| async { done.expect("insert") }).await;
 }
 
 /// The record, which must be there.

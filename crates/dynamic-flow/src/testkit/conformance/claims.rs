@@ -5,12 +5,13 @@ use std::{collections::BTreeSet, time::Duration};
 use super::{
     Subject,
     build::{
-        at, claim, due, full, id, id_at, insert_all, listed, moved, plain, queue, read, sealed,
+        at, claim, due, full, id, id_at, insert_all, insert_crowd, listed, moved, plain, queue,
+        read, sealed,
     },
     records::ODD_TEXTS,
 };
 use crate::{
-    clock::Timestamp,
+    clock::{Clock as _, SystemClock, Timestamp, hours},
     engine::RunStatus,
     id::RunId,
     store::{Change, Claim, Expect, Filter, Lease, Record, Store},
@@ -89,6 +90,46 @@ pub async fn queues_that_look_alike_are_different(subject: Subject) {
     }
 }
 
+/// What time it is, the claimer says: no clock of a store or a server has a word in it.
+pub async fn a_claim_goes_by_the_time_of_its_claimer(subject: Subject) {
+    let store = subject.provisioned().await;
+    let wall = SystemClock.now();
+    let (day, century) = (hours(24), hours(24 * 36_525));
+    let times = [
+        Timestamp::from_millis(0),
+        wall.before(century),
+        wall.before(day),
+        wall,
+        wall.after(day),
+        wall.after(century),
+    ];
+    for (n, now) in (1..).zip(times) {
+        let name = format!("clock {n}");
+        let of = |late: u64| Claim {
+            now: now.after(Duration::from_millis(late)),
+            queues: vec![queue(&name)],
+            limit: 10,
+            ..claim(now)
+        };
+        let due = |n, late| Record { queue: Some(queue(&name)), ..due(id(n), of(late).now) };
+        insert_all(&*store, &[due(n + 200, 2), due(n + 100, 1), due(n, 0)]).await;
+        let an_hour_behind = Claim { now: now.before(hours(1)), ..of(0) };
+        assert_eq!(claimed(&*store, an_hour_behind).await, [], "by a clock that is behind");
+        let given = store.claim(of(0)).await.expect("claim");
+        assert_eq!(given.iter().map(|record| record.id).collect::<Vec<_>>(), [id(n)], "at {now}");
+        assert_eq!(given[0].updated_at, now);
+        assert_eq!(given[0].due_at, Some(of(60_000).now), "the lease is counted from {now}");
+        store.renew(id(n), given[0].epoch, of(10_000).now).await.expect("renew");
+        assert_eq!(claimed(&*store, of(9_999)).await, [id(n + 100), id(n + 200)], "in this order");
+        assert_eq!(claimed(&*store, of(9_999)).await, [], "all are leased at {now}");
+        assert_eq!(
+            claimed(&*store, of(10_000)).await,
+            [id(n)],
+            "a lease that lapsed by that clock"
+        );
+    }
+}
+
 /// A lease protects its run even if the run is due; it ends by itself.
 pub async fn a_leased_run_is_not_claimed_until_its_lease_lapses(subject: Subject) {
     let store = subject.provisioned().await;
@@ -110,11 +151,9 @@ pub async fn a_leased_run_is_not_claimed_until_its_lease_lapses(subject: Subject
 /// However many leased runs are due before it, a free one is found.
 pub async fn leased_runs_do_not_hide_free_ones(subject: Subject) {
     let store = subject.provisioned().await;
-    for n in 0..200 {
-        let lease = Some(Lease { owner: "holder".into(), until: at(100_000) });
-        let record = Record { lease, ..due(id(n), at(0)) };
-        store.insert(record).await.expect("insert");
-    }
+    let lease = Some(Lease { owner: "holder".into(), until: at(100_000) });
+    let leased = |n| Record { lease: lease.clone(), ..due(id(n), at(0)) };
+    insert_crowd(&store, (0..200).map(leased).collect()).await;
     store.insert(due(id(500), at(5))).await.expect("insert");
     assert_eq!(claimed(&*store, claim(at(5))).await, [id(500)]);
 }

@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use super::{
     Subject,
-    build::{at, claim, due, full, id, insert_all, listed, plain, read, sealed, wait},
+    build::{
+        assert_kind, at, claim, due, full, id, insert_all, listed, plain, read, sealed,
+        update_both, wait,
+    },
 };
 use crate::{
+    error::ErrorKind,
     id::RunId,
-    store::{Change, Expect, Filter, Hint, Record},
+    store::{Change, Cursor, Expect, Filter, Hint, Record, Summary},
     wait::Metadata,
 };
 
@@ -87,6 +91,68 @@ pub async fn what_was_written_is_there_after_reopening(subject: Subject) {
     let more = Record { inbox: vec![sealed("more")], ..plain(id(4)) };
     later.insert(more.clone()).await.expect("insert");
     assert_eq!(read(&*subject.store(), id(4)).await, more);
+}
+
+/// Revisions and epochs go on where others left them, whichever handle counts, however late it came.
+pub async fn a_handle_that_is_opened_later_goes_on_counting(subject: Subject) {
+    let first = subject.provisioned().await;
+    let mut record = due(id(1), at(0));
+    first.insert(record.clone()).await.expect("insert");
+    let mut handles = vec![first];
+    for turn in 1..=4 {
+        let later = subject.reopen();
+        later.provision().await.expect("provision");
+        handles.push(later);
+        for handle in &handles {
+            let read_before = Expect::Revision(record.revision);
+            let change = Change { snapshot: Some(sealed("a")), ..Change::at(at(turn)) };
+            update_both(&**handle, &mut record, change.clone()).await;
+            let again = handle.update(id(1), read_before, change).await;
+            assert_kind(again, ErrorKind::Conflict);
+            let claim = claim(record.due_at.expect("a due time"));
+            let given = handle.claim(claim.clone()).await.expect("claim");
+            let lost = record.epoch;
+            claim.apply(&mut record);
+            assert_eq!(given, [record.clone()]);
+            assert_kind(handle.renew(id(1), lost, at(9)).await, ErrorKind::Conflict);
+        }
+        for handle in &handles {
+            assert_eq!(read(&**handle, id(1)).await, record);
+        }
+    }
+    assert_eq!((record.revision.0, record.epoch.0, record.attempts), (29, 14, 14));
+}
+
+/// Processes that start while others are at work make none of these fail, wait for ever or look
+/// at half a store.
+pub async fn provisioning_disturbs_no_work(subject: Subject) {
+    let [store, other] = subject.pair().await;
+    store.insert(full(id(1000))).await.expect("insert");
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..8 {
+        let starting = subject.reopen();
+        tasks.spawn(async move {
+            for _ in 0..2 {
+                starting.provision().await.expect("provision");
+                assert_eq!(read(&*starting, id(1000)).await, full(id(1000)));
+            }
+        });
+        let working = [&store, &other][n as usize % 2].clone();
+        tasks.spawn(async move {
+            for step in 0..3 {
+                let mut record = plain(id(n * 10 + step));
+                working.insert(record.clone()).await.expect("insert");
+                let change = Change { inbox_push: vec![sealed("item")], ..Change::at(at(1)) };
+                update_both(&*working, &mut record, change).await;
+                assert_eq!(read(&*working, id(1000)).await, full(id(1000)));
+                let mine = Some(Cursor(id(n * 10 + step + 1)));
+                let page = working.query(&Filter::default(), mine, 1).await.expect("query");
+                assert_eq!(page.items, [Summary::from(&record)], "listed while others start");
+            }
+        });
+    }
+    tasks.join_all().await;
+    assert_eq!(listed(&*store, &Filter::default()).await.len(), 25);
 }
 
 /// Health names the backend and the place, and shows no credentials.

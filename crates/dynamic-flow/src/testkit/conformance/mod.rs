@@ -18,6 +18,9 @@
 
 mod build;
 mod claims;
+mod dice;
+mod errors;
+mod filters;
 mod futures;
 mod handles;
 mod model;
@@ -171,6 +174,8 @@ checks! { ($)
         any_text_reads_back_exactly,
         any_bytes_read_back_exactly,
         four_mebibytes_are_held,
+        lengths_at_which_forms_change_are_held,
+        long_texts_are_found_whole,
         many_waits_and_items_are_held,
         a_record_that_is_not_there_is_none,
         a_second_insert_is_refused_and_keeps_the_first,
@@ -187,6 +192,7 @@ checks! { ($)
         an_update_of_any_revision_is_taken,
         the_inbox_keeps_its_order,
         the_inbox_is_replaced_whole,
+        odd_texts_come_and_go_with_updates,
         a_large_snapshot_survives_small_updates,
     }
     claims {
@@ -194,6 +200,7 @@ checks! { ($)
         due_now_is_due,
         only_the_named_queues_are_claimed,
         queues_that_look_alike_are_different,
+        a_claim_goes_by_the_time_of_its_claimer,
         a_leased_run_is_not_claimed_until_its_lease_lapses,
         leased_runs_do_not_hide_free_ones,
         those_due_for_longest_come_first,
@@ -226,6 +233,13 @@ checks! { ($)
         a_cursor_outlives_its_run,
         a_query_that_no_store_may_answer_is_refused,
     }
+    filters {
+        random_filters_list_what_matches,
+    }
+    errors {
+        a_refusal_names_its_run_and_is_final,
+        what_is_invalid_is_refused_before_anything_is_looked_up,
+    }
     races {
         one_of_many_inserts_wins,
         one_of_many_updates_wins,
@@ -234,6 +248,8 @@ checks! { ($)
         two_claimers_never_share_a_run,
         a_claim_and_an_update_exclude_each_other,
         a_delete_and_an_update_exclude_each_other,
+        a_delete_is_the_last_of_all_writes,
+        pages_are_in_order_while_runs_come_in,
         renewals_and_updates_do_not_undo_each_other,
         a_reader_never_sees_half_a_write,
     }
@@ -242,6 +258,8 @@ checks! { ($)
         twenty_provision_at_once,
         a_second_handle_sees_every_write_at_once,
         what_was_written_is_there_after_reopening,
+        a_handle_that_is_opened_later_goes_on_counting,
+        provisioning_disturbs_no_work,
         health_says_what_and_where,
         hints_reach_who_waits_elsewhere,
     }

@@ -142,7 +142,7 @@ fn both(a: &Filter, b: &Filter) -> Filter {
     }
 }
 
-fn expected(records: &[Record], filter: &Filter) -> Vec<Summary> {
+pub(super) fn expected(records: &[Record], filter: &Filter) -> Vec<Summary> {
     let mut found: Vec<_> =
         records.iter().filter(|record| filter.matches(record)).map(Summary::from).collect();
     found.sort_by_key(|summary| std::cmp::Reverse(summary.id));

@@ -5,7 +5,7 @@ use std::{
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -14,14 +14,17 @@ use tokio::{sync::Barrier, task::JoinSet};
 
 use super::{
     Subject,
-    build::{assert_one_winner, at, claim, due, full, id, plain, queue, read, sealed},
+    build::{
+        assert_one_winner, at, claim, due, full, id, id_at, insert_crowd, listed, pages, plain,
+        queue, read, sealed,
+    },
 };
 use crate::{
     Result,
     codec::Sealed,
     error::ErrorKind,
-    id::RunId,
-    store::{Change, Claim, Expect, Record, Store},
+    id::{Epoch, RunId},
+    store::{Change, Claim, Expect, Filter, Record, Store},
     wait::Metadata,
 };
 
@@ -123,11 +126,11 @@ async fn increment(store: &dyn Store, id: RunId) -> Result<()> {
     }
 }
 
-/// Many append at once without reading first; each is told another revision, each item is kept.
+/// Sixty-four append at once without reading first; each is told another revision, each item is kept.
 pub async fn no_inbox_item_is_lost(subject: Subject) {
     let stores = subject.pair().await;
     stores[0].insert(plain(id(1))).await.expect("insert");
-    let results = at_once(&stores, 32, |store, n| async move {
+    let results = at_once(&stores, 64, |store, n| async move {
         let item = |part| sealed(&format!("{n}: {part}"));
         let mut revisions = Vec::new();
         for part in 0..2 {
@@ -138,8 +141,8 @@ pub async fn no_inbox_item_is_lost(subject: Subject) {
     })
     .await;
     let record = read(&*stores[1], id(1)).await;
-    assert_eq!(record.inbox.len(), 64);
-    assert_eq!(record.revision.0, 65);
+    assert_eq!(record.inbox.len(), 128);
+    assert_eq!(record.revision.0, 129);
     for (n, revisions) in results.iter().enumerate() {
         for (part, revision) in revisions.iter().enumerate() {
             // The first write made revision 2 and put its item in front.
@@ -250,6 +253,104 @@ pub async fn a_delete_and_an_update_exclude_each_other(subject: Subject) {
         let much_later = claim(at(1_000_000_000));
         assert_eq!(stores[0].claim(much_later).await.expect("claim"), []);
     }
+}
+
+/// Nobody who writes without looking, or for a lease that was theirs, brings back what is deleted.
+pub async fn a_delete_is_the_last_of_all_writes(subject: Subject) {
+    let stores = subject.pair().await;
+    for round in 0..8 {
+        let before = full(id(round));
+        stores[0].insert(before.clone()).await.expect("insert");
+        let gone = Arc::new(AtomicBool::new(false));
+        at_once(&stores, 6, |store, n| {
+            let (epoch, gone) = (before.epoch, gone.clone());
+            async move {
+                let part = who_first(n, round, 6);
+                if part == 0 {
+                    store.delete(id(round), Expect::Any).await.expect("delete");
+                    gone.store(true, Ordering::SeqCst);
+                    return;
+                }
+                loop {
+                    // Asked before the write: one that began after the delete must be refused.
+                    let was_gone = gone.load(Ordering::SeqCst);
+                    let written = write_somehow(&*store, id(round), part, epoch).await;
+                    assert!(!(written && was_gone), "written after the delete");
+                    if was_gone {
+                        return;
+                    }
+                    tokio::task::yield_now().await;
+                }
+            }
+        })
+        .await;
+        for store in &stores {
+            assert_eq!(store.get(id(round)).await.expect("get"), None, "it came back");
+            assert_eq!(listed(&**store, &Filter::default()).await, [], "it is still listed");
+        }
+        let queues = vec![queue("purchase-approval")];
+        let much_later = Claim { queues, ..claim(at(1_000_000_000)) };
+        assert_eq!(stores[1].claim(much_later).await.expect("claim"), []);
+    }
+}
+
+/// Updates, renews or claims a run, and says whether that was done.
+async fn write_somehow(store: &dyn Store, id: RunId, part: usize, epoch: Epoch) -> bool {
+    let written = match part {
+        1 | 2 => {
+            let change = Change { inbox_push: vec![sealed("late")], ..Change::at(at(1)) };
+            store.update(id, Expect::Any, change).await.map(drop)
+        }
+        3 | 4 => store.renew(id, epoch, at(8_001)).await,
+        _ => {
+            let queues = vec![queue("purchase-approval")];
+            let given = store.claim(Claim { queues, ..claim(at(8_000)) }).await.expect("claim");
+            return !given.is_empty();
+        }
+    };
+    match written {
+        Ok(()) => true,
+        Err(error) if error.is_conflict() => false,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Pages that are turned while runs of the same millisecond come in among those that are listed.
+pub async fn pages_are_in_order_while_runs_come_in(subject: Subject) {
+    let stores = subject.pair().await;
+    let run = |place: u64| plain(id_at(5, place));
+    insert_crowd(&stores[0], (0..30).map(|n| run(4 * n)).collect()).await;
+    let writing = Arc::new(AtomicUsize::new(3));
+    at_once(&stores, 6, |store, n| {
+        let writing = writing.clone();
+        async move {
+            if n < 3 {
+                for step in 0..20 {
+                    // Between the first ones, near and far from each other in turn.
+                    let place = (n as u64 * 20 + step) * 37 % 60;
+                    store.insert(run(4 * (place / 2) + 1 + place % 2)).await.expect("insert");
+                }
+                writing.fetch_sub(1, Ordering::SeqCst);
+                return;
+            }
+            let mut last_look = false;
+            while !last_look {
+                last_look = writing.load(Ordering::SeqCst) == 0;
+                let found = listed_by(&*store, 4).await;
+                assert!(found.is_sorted_by(|a, b| a > b), "newest first, and nothing twice");
+                let kept = (0..30).all(|n| found.contains(&id_at(5, 4 * n)));
+                assert!(kept, "a run that was there all the time is missing");
+                tokio::task::yield_now().await;
+            }
+        }
+    })
+    .await;
+    assert_eq!(listed_by(&*stores[1], 4).await.len(), 90);
+}
+
+/// All runs, in pages of that size.
+async fn listed_by(store: &dyn Store, limit: usize) -> Vec<RunId> {
+    pages(store, &Filter::default(), limit).await.iter().map(|summary| summary.id).collect()
 }
 
 /// A renewal neither undoes an update that it overlaps, nor is undone by it.

@@ -7,6 +7,7 @@ use super::{
     build::{
         assert_kind, at, claim, due, full, id, id_at, listed, plain, queue, read, sealed, wait,
     },
+    dice::Dice,
 };
 use crate::{
     clock::Timestamp,
@@ -14,6 +15,7 @@ use crate::{
     engine::RunStatus,
     error::ErrorKind,
     id::{Epoch, KeyDigest, Revision, RunId},
+    metadata::{MAX_METADATA_NAME_BYTES, MAX_METADATA_TEXT_BYTES},
     store::{Change, Claim, Expect, Filter, Lease, MAX_COUNTER, Record, WaitIndex},
     wait::{Metadata, Scalar},
 };
@@ -41,11 +43,30 @@ pub(super) const ODD_TEXTS: &[&str] = &[
     "/",
     "'; DROP TABLE suspended_flows; --",
     "\"quoted\"",
+    "'",
+    "\"",
+    "`",
     "`ticked`",
+    "a` = 1 //",
+    "$",
     "$dollar",
+    "$where",
     "a.$b",
+    ".",
+    ".a",
+    "a.",
+    "a..b",
     "{curly}",
+    "}",
+    "{{ x }}",
+    "${x}",
     "[0]",
+    "*",
+    "?",
+    "$1",
+    ":a",
+    "\\u0000",
+    "_id",
     "null",
     "true",
     "1",
@@ -209,6 +230,70 @@ pub async fn four_mebibytes_are_held(subject: Subject) {
     let after = read(&*store, id(1)).await;
     assert!(after.snapshot == large(3), "the new snapshot");
     assert!(after.inbox == [large(4)], "the new inbox");
+}
+
+/// Bytes that nothing compresses, zeros among them; the same for the same seed.
+fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut dice = Dice(seed);
+    (0..length).map(|_| dice.roll(256) as u8).collect()
+}
+
+/// Around the lengths at which bytes take another form on the wire or on disk.
+pub async fn lengths_at_which_forms_change_are_held(subject: Subject) {
+    let lengths = [
+        1,
+        15,
+        16,
+        17,
+        127,
+        128,
+        255,
+        256,
+        257,
+        2_047,
+        4_095,
+        4_096,
+        4_097,
+        32_767,
+        32_768,
+        65_535,
+        65_536,
+        65_537,
+        1 << 20,
+    ];
+    for (n, length) in (1..).zip(lengths) {
+        let (snapshot, item) = (Sealed(noise(length, n)), Sealed(noise(length, n + 1000)));
+        let record = Record { snapshot, inbox: vec![item.clone(), item], ..plain(id(n)) };
+        round_trip(&subject, record).await;
+    }
+}
+
+/// A long text that nothing compresses has its place in the index as well, up to its last letter.
+pub async fn long_texts_are_found_whole(subject: Subject) {
+    let store = subject.provisioned().await;
+    let text = |length: usize, last: char| {
+        let mut dice = Dice(length as u64);
+        let letters = (1..length).map(|_| char::from(b'!' + dice.roll(94) as u8));
+        letters.chain([last]).collect::<String>()
+    };
+    let lengths = [127, 255, 256, 1_000, 2_000, 2_690, 2_720, 4_000, MAX_METADATA_TEXT_BYTES];
+    let entry = |length: usize, last| {
+        let name = text(length.min(MAX_METADATA_NAME_BYTES), last);
+        Metadata::from([(name, text(length, last).into()), ("same".into(), 1.into())])
+    };
+    for (n, length) in (1..).zip(lengths) {
+        for (n, last) in [(n, 'a'), (n + 100, 'b')] {
+            let record = Record { metadata: entry(length, last), ..plain(id(n)) };
+            store.insert(record.clone()).await.expect("insert");
+            assert_eq!(read(&*store, id(n)).await, record);
+        }
+    }
+    for (n, length) in (1..).zip(lengths) {
+        for (n, last) in [(n, 'a'), (n + 100, 'b')] {
+            let filter = Filter { metadata: entry(length, last), ..Filter::default() };
+            assert_eq!(listed(&*store, &filter).await, [id(n)], "{length} bytes and {last}");
+        }
+    }
 }
 
 /// A run may have hundreds of open waits and of accepted answers.

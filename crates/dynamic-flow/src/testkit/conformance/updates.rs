@@ -2,15 +2,16 @@
 
 use super::{
     Subject,
-    build::{assert_kind, at, full, id, plain, queue, read, sealed, update_both, wait},
+    build::{assert_kind, at, full, id, listed, plain, queue, read, sealed, update_both, wait},
+    records::ODD_TEXTS,
 };
 use crate::{
     codec::Sealed,
     engine::RunStatus,
     error::ErrorKind,
     id::{Epoch, Revision},
-    store::{Change, Expect, Lease, MAX_COUNTER, Record},
-    wait::Metadata,
+    store::{Change, Expect, Filter, Lease, MAX_COUNTER, Record},
+    wait::{Metadata, Scalar},
 };
 
 /// Each field of a change touches its own field of the record, the revision and the time only.
@@ -180,6 +181,38 @@ pub async fn the_inbox_is_replaced_whole(subject: Subject) {
     let again = Change { inbox_push: vec![sealed("f")], ..Change::at(at(4)) };
     update_both(&*store, &mut record, again).await;
     assert_eq!(record.inbox, [sealed("f")]);
+}
+
+/// What means something to one backend or another is only text when it comes with an update, and
+/// goes with the next.
+pub async fn odd_texts_come_and_go_with_updates(subject: Subject) {
+    let store = subject.provisioned().await;
+    let mut record = plain(id(1));
+    store.insert(record.clone()).await.expect("insert");
+    let with = |metadata: &Metadata| Filter { metadata: metadata.clone(), ..Filter::default() };
+    for text in ODD_TEXTS {
+        let before = record.metadata.clone();
+        let change = Change {
+            queue: Some(Some(queue(text))),
+            waits: Some(vec![wait(text, text, Some(at(9)))]),
+            metadata: Some(Metadata::from([((*text).into(), (*text).into())])),
+            lease: Some(Some(Lease { owner: (*text).into(), until: at(9) })),
+            ..Change::at(at(1))
+        };
+        update_both(&*store, &mut record, change).await;
+        assert_eq!(listed(&*store, &with(&record.metadata)).await, [id(1)], "{text:?}");
+        let of_tool = Filter { tool_id: Some((*text).into()), ..Filter::default() };
+        assert_eq!(listed(&*store, &of_tool).await, [id(1)], "{text:?}");
+        let still_found = listed(&*store, &with(&before)).await;
+        assert_eq!(still_found.is_empty(), !before.is_empty(), "what it was before {text:?}");
+    }
+    let mut all: Metadata =
+        ODD_TEXTS.iter().map(|text| ((*text).into(), Scalar::from(*text))).collect();
+    let change = Change { metadata: Some(all.clone()), ..Change::at(at(2)) };
+    update_both(&*store, &mut record, change).await;
+    assert_eq!(listed(&*store, &with(&all)).await, [id(1)], "all of them at once");
+    all.insert("one more".into(), true.into());
+    assert_eq!(listed(&*store, &with(&all)).await, [], "all of them, and one that is not there");
 }
 
 /// What a change leaves out stays, however large it is.

@@ -1,0 +1,234 @@
+//! Where the server is, and what is configured about it.
+
+use std::{fmt, time::Duration};
+
+use mongodb::options::{Acknowledgment, ConnectionString, HostInfo, ReadPreference};
+use serde::Deserialize;
+
+use crate::{
+    Result,
+    clock::days,
+    store::server::{
+        CONNECT_TIMEOUT, Name, OPERATION_TIMEOUT, Parameters, Secret, location, misconfigured,
+    },
+};
+
+/// The database, unless one is named.
+const DATABASE: &str = "flows";
+/// The collection, unless one is named.
+const COLLECTION: &str = "suspended_flows";
+/// How many connections to each member there are at the most, unless one says.
+const POOL_SIZE: u32 = 32;
+
+/// Which characters a database's name must not hold, on any system that a server runs on.
+const NOT_IN_DATABASES: &[char] = &['/', '\\', '.', ' ', '"', '$', '*', '<', '>', ':', '|', '?'];
+
+/// The settings of a [`MongodbStore`](super::MongodbStore).
+///
+/// ```
+/// use dynamic_flow::store::{MongodbConfig, MongodbStore};
+///
+/// let mut config = MongodbConfig::new("mongodb://app:hunter2@db.example/?replicaSet=rs0");
+/// config.database = Some("flows".into());
+/// config.collection = "approvals".into();
+/// let store = MongodbStore::new(config).unwrap();
+/// assert!(!format!("{store:?}").contains("hunter2"));
+/// ```
+#[derive(Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct MongodbConfig {
+    /// Where the servers are, and all that the driver knows: `mongodb://` or `mongodb+srv://`.
+    ///
+    /// Writes are `w=majority` and `journal=true` unless it says otherwise.
+    pub url: Secret,
+    /// The database; if none, the one in the path of the URL, or `flows`.
+    pub database: Option<String>,
+    /// The collection; its schema's version is in a second one, `….schema`.
+    pub collection: String,
+    /// How long a call may take, waiting for a connection included.
+    pub operation_timeout: Duration,
+    /// How long it may take to reach a server, or to find the one that takes writes.
+    pub connect_timeout: Duration,
+    /// How many connections to each member there are at the most; if none, what the URL says as
+    /// `maxPoolSize`, or 32.
+    pub pool_size: Option<u32>,
+    /// How long after the end of its retention an ended run is removed by the server itself, should
+    /// no worker have done it; never if none. The server goes by its own clock.
+    pub purge_margin: Option<Duration>,
+}
+
+impl Default for MongodbConfig {
+    fn default() -> Self {
+        Self {
+            url: "mongodb://localhost".into(),
+            database: None,
+            collection: COLLECTION.into(),
+            operation_timeout: OPERATION_TIMEOUT,
+            connect_timeout: CONNECT_TIMEOUT,
+            pool_size: None,
+            purge_margin: Some(days(7)),
+        }
+    }
+}
+
+impl MongodbConfig {
+    /// The servers of that URL, and the defaults.
+    pub fn new(url: impl Into<Secret>) -> Self {
+        Self { url: url.into(), ..Self::default() }
+    }
+
+    /// Reads a URL as the driver does, with the path as the database, and with parameters of this
+    /// store's own: `collection`, `operation_timeout`, `connect_timeout`, `pool_size` and
+    /// `purge_margin`.
+    ///
+    /// # Errors
+    /// `InvalidConfig` for a parameter that can't be read.
+    pub fn from_url(url: &str) -> Result<Self> {
+        let mut url = Parameters::of(url);
+        let mut config = Self::default();
+        if let Some(collection) = url.take("collection")? {
+            config.collection = collection;
+        }
+        if let Some(timeout) = url.take_duration("operation_timeout")? {
+            config.operation_timeout = timeout;
+        }
+        if let Some(timeout) = url.take_duration("connect_timeout")? {
+            config.connect_timeout = timeout;
+        }
+        if let Some(margin) = url.take_duration("purge_margin")? {
+            config.purge_margin = Some(margin);
+        }
+        config.pool_size = url.take_as("pool_size")?;
+        config.url = url.into_url();
+        Ok(config)
+    }
+}
+
+impl fmt::Debug for MongodbConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MongodbConfig")
+            .field("url", &location(self.url.expose()))
+            .field("database", &self.database)
+            .field("collection", &self.collection)
+            .field("operation_timeout", &self.operation_timeout)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("pool_size", &self.pool_size)
+            .field("purge_margin", &self.purge_margin)
+            .finish()
+    }
+}
+
+/// What a configuration comes to, when it has been checked.
+pub(super) struct Settings {
+    pub(super) servers: ConnectionString,
+    pub(super) database: String,
+    pub(super) collection: String,
+    pub(super) operation_timeout: Duration,
+    pub(super) purge_margin: Option<Duration>,
+    /// Where it is, without credentials, and with the names of database and collection.
+    pub(super) location: String,
+}
+
+impl Settings {
+    pub(super) fn of(config: MongodbConfig) -> Result<Self> {
+        let url = config.url.expose();
+        let mut servers = parse(url)?;
+        let named = config.database.or_else(|| servers.default_database.clone());
+        let database = named.unwrap_or_else(|| DATABASE.into());
+        check_database(&database)?;
+        check_collection(&config.collection)?;
+        if config.operation_timeout.is_zero() || config.connect_timeout.is_zero() {
+            return Err(misconfigured("operation_timeout and connect_timeout are more than 0"));
+        }
+        servers.max_pool_size = config.pool_size.or(servers.max_pool_size).or(Some(POOL_SIZE));
+        if servers.max_pool_size == Some(0) {
+            return Err(misconfigured("pool_size is at least 1: without an end it is not taken"));
+        }
+        apply_defaults(&mut servers, config.operation_timeout, config.connect_timeout)?;
+        let hosts = match &servers.host_info {
+            HostInfo::HostIdentifiers(hosts) => {
+                let hosts: Vec<_> = hosts.iter().map(ToString::to_string).collect();
+                format!("mongodb://{}", hosts.join(","))
+            }
+            HostInfo::DnsRecord(name) => format!("mongodb+srv://{name}"),
+            // Not one of those that there are.
+            _ => location(url),
+        };
+        let location = format!("{hosts}/{database}.{}", config.collection);
+        Ok(Self {
+            servers,
+            database,
+            collection: config.collection,
+            operation_timeout: config.operation_timeout,
+            purge_margin: config.purge_margin,
+            location,
+        })
+    }
+}
+
+/// Sets what makes writes durable and calls end, where the URL is silent; refuses what a store
+/// can't do its work with.
+fn apply_defaults(servers: &mut ConnectionString, call: Duration, connect: Duration) -> Result<()> {
+    let write = servers.write_concern.get_or_insert_default();
+    if matches!(write.w, Some(Acknowledgment::Nodes(0))) {
+        return Err(misconfigured("w=0 tells nobody whether a write was made; use w=majority"));
+    }
+    write.w.get_or_insert(Acknowledgment::Majority);
+    write.journal.get_or_insert(true);
+    // Somewhat less than the call may take, so that the server says what it waited for.
+    write.w_timeout.get_or_insert(call * 4 / 5);
+    if servers.read_preference.as_ref().is_some_and(|it| *it != ReadPreference::Primary) {
+        return Err(misconfigured(
+            "readPreference must be primary: other members may not have what was written last",
+        ));
+    }
+    servers.server_selection_timeout.get_or_insert(connect.min(call));
+    servers.connect_timeout.get_or_insert(connect);
+    servers.max_connecting.get_or_insert(8);
+    servers.app_name.get_or_insert_with(|| "dynamic-flow".into());
+    Ok(())
+}
+
+fn check_database(name: &str) -> Result<()> {
+    Name { setting: "database", max: 63, without: NOT_IN_DATABASES }.check(name)?;
+    if ["admin", "local", "config"].contains(&name) {
+        return Err(misconfigured(format!("the database {name} is the server's own")));
+    }
+    Ok(())
+}
+
+fn check_collection(name: &str) -> Result<()> {
+    // With the database, a dot and `.schema` it fits the 255 bytes that a server takes.
+    Name { setting: "collection", max: 180, without: &['$'] }.check(name)?;
+    if name.starts_with("system.") {
+        return Err(misconfigured("collection must not begin with system., which is the server's"));
+    }
+    if name.starts_with('.') || name.ends_with('.') || name.contains("..") {
+        return Err(misconfigured("collection must have something before and after each dot"));
+    }
+    Ok(())
+}
+
+/// Takes a URL apart as the driver does; shows nothing of it that may be a secret.
+fn parse(url: &str) -> Result<ConnectionString> {
+    let error = match ConnectionString::parse(url) {
+        Ok(servers) => return Ok(servers),
+        Err(error) => error,
+    };
+    let scheme = url.split_once("://").map_or("mongodb", |(scheme, _)| scheme);
+    // What is wrong with the rest can be told; what the driver says of a password may quote it.
+    let rest = url.rsplit_once('@').map(|(_, rest)| format!("{scheme}://{rest}"));
+    let told = match rest.map(ConnectionString::parse) {
+        None => Some(error),
+        Some(Err(error)) => Some(error),
+        Some(Ok(_)) => None,
+    };
+    Err(match told {
+        Some(error) => misconfigured(format!("the URL can't be read: {}", error.kind)),
+        None => misconfigured(
+            "the user or password in the URL can't be read; write characters such as : / @ % \
+             in them as %3A %2F %40 %25",
+        ),
+    })
+}

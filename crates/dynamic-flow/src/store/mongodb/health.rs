@@ -1,0 +1,102 @@
+//! How a server is set up, in plain words.
+
+use std::time::Instant;
+
+use mongodb::bson::doc;
+
+use super::{
+    connection::{Connection, Server, Topology, is_majority},
+    provision::{missing, removing},
+    trouble::Trouble,
+};
+use crate::store::Health;
+
+pub(super) async fn health(connection: &Connection, location: String) -> Result<Health, Trouble> {
+    let began = Instant::now();
+    let hello = connection.database.run_command(doc! { "hello": 1 }).await?;
+    let latency = began.elapsed();
+    let server = Server::of(&hello)?;
+    let mut warnings = Vec::new();
+    let kept = set_up(connection, &server, &mut warnings);
+    let stored = is_stored(connection, &mut warnings).await?;
+    indexes(connection, &mut warnings).await?;
+    Ok(Health { backend: "mongodb".into(), location, latency, durable: kept && stored, warnings })
+}
+
+/// Whether what is acknowledged is in a journal, and not undone by a failover.
+fn set_up(connection: &Connection, server: &Server, warnings: &mut Vec<String>) -> bool {
+    let members = match &server.topology {
+        Topology::Standalone => {
+            warnings.push(
+                "a server alone: what it holds is lost with its disk, and workers hear of nothing \
+                 but look from time to time; a replica set does better"
+                    .into(),
+            );
+            1
+        }
+        Topology::ReplicaSet(members) => {
+            if members.len() == 1 {
+                warnings.push(
+                    "the replica set has one member: what it holds is lost with its disk; add two"
+                        .into(),
+                );
+            }
+            members.len()
+        }
+        // How many members a shard has, its router does not say.
+        Topology::Sharded => usize::MAX,
+    };
+    let majority = is_majority(&connection.write, members);
+    if !majority {
+        warnings.push(
+            "the write concern in the URL is less than a majority: what is acknowledged may be \
+             undone when another member becomes the primary; set w=majority"
+                .into(),
+        );
+    }
+    let journaled = connection.write.journal == Some(true);
+    if !journaled {
+        warnings.push(
+            "journal=false in the URL: what is acknowledged may be lost in a power failure; \
+             set journal=true"
+                .into(),
+        );
+    }
+    majority && journaled
+}
+
+/// Whether the server writes to a disk at all. Not every user may ask that.
+async fn is_stored(connection: &Connection, warnings: &mut Vec<String>) -> Result<bool, Trouble> {
+    let status = doc! { "serverStatus": 1, "repl": 0, "metrics": 0, "locks": 0 };
+    let status = match connection.database.run_command(status).await.map_err(Trouble::from) {
+        Ok(status) => status,
+        Err(trouble) if trouble.is_forbidden() || trouble.is_unknown_command() => return Ok(true),
+        Err(trouble) => return Err(trouble),
+    };
+    let Ok(engine) = status.get_document("storageEngine") else { return Ok(true) };
+    let stored = engine.get_bool("persistent").unwrap_or(true);
+    if !stored {
+        let name = engine.get_str("name").unwrap_or("the server");
+        warnings
+            .push(format!("the storage engine {name} keeps all in memory, and nothing on disk"));
+    }
+    Ok(stored)
+}
+
+async fn indexes(connection: &Connection, warnings: &mut Vec<String>) -> Result<(), Trouble> {
+    let missing = missing(connection).await?;
+    let names = missing.iter().filter_map(|index| index.options.as_ref()?.name.as_deref());
+    let names: Vec<_> = names.collect();
+    if !names.is_empty() {
+        warnings.push(format!(
+            "indexes are missing: {}; `provision` makes them, as does the start of a hub",
+            names.join(", ")
+        ));
+    }
+    for name in removing(connection).await? {
+        warnings.push(format!(
+            "the index {name} makes the server remove runs, and it is not ours; drop it"
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,232 @@
+//! Whether a server is set up to keep what it has acknowledged, in plain words.
+
+use std::time::{Duration, Instant};
+
+use tokio_postgres::{Row, types::Type};
+
+use super::{
+    connection::{Connections, Statement},
+    rows::get,
+    tables::literal,
+    trouble::{OLDEST, Trouble},
+};
+use crate::store::Health;
+
+/// What a server says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Said {
+    version: i32,
+    fsync: bool,
+    full_page_writes: bool,
+    synchronous_commit: String,
+    synchronous_standbys: bool,
+    standbys: i64,
+    read_only: bool,
+    autovacuum: bool,
+    /// Of the table: `p` for permanent, `u` for unlogged; none if there is no table.
+    persistence: Option<String>,
+    /// Whether what is sent goes over a network as it is.
+    exposed: bool,
+    /// The connections that it takes.
+    connections: i32,
+}
+
+pub(super) async fn health(connections: &Connections) -> Result<Health, Trouble> {
+    // The first call may make the connection; the second one tells how long a round trip takes.
+    let statement = ask(&connections.settings.tables.flows);
+    connections.query(&statement).await?;
+    let began = Instant::now();
+    let rows = connections.query(&statement).await?;
+    let latency = began.elapsed();
+    let said = Said::read(rows.first().ok_or(Trouble::Damaged("settings"))?)?;
+    let settings = &connections.settings;
+    let warnings = said.warnings(settings.config.pool_size, &settings.tables.shown());
+    Ok(said.health(settings.location.to_string(), latency, warnings))
+}
+
+fn ask(flows: &str) -> Statement<'static> {
+    let mut it = Statement::new("");
+    let flows = it.bind(flows.to_owned(), Type::TEXT);
+    it.sql = format!(
+        "SELECT current_setting('server_version_num')::int4, \
+         current_setting('fsync')::bool, current_setting('full_page_writes')::bool, \
+         current_setting('synchronous_commit'), \
+         current_setting('synchronous_standby_names') <> '', \
+         (SELECT count(*) FROM pg_stat_replication), \
+         current_setting('transaction_read_only')::bool, \
+         current_setting('autovacuum')::bool, \
+         (SELECT relpersistence::text FROM pg_class WHERE oid = to_regclass({flows})), \
+         NOT coalesce((SELECT s.ssl FROM pg_stat_ssl AS s WHERE s.pid = pg_backend_pid()), false) \
+           AND inet_client_addr() IS NOT NULL AND NOT inet_client_addr() <<= {local} \
+           AND NOT inet_client_addr() <<= {local_6}, \
+         current_setting('max_connections')::int4",
+        local = literal("127.0.0.0/8"),
+        local_6 = literal("::1/128"),
+    );
+    it
+}
+
+impl Said {
+    fn read(row: &Row) -> Result<Self, Trouble> {
+        Ok(Self {
+            version: get(row, 0, "server_version_num")?,
+            fsync: get(row, 1, "fsync")?,
+            full_page_writes: get(row, 2, "full_page_writes")?,
+            synchronous_commit: get(row, 3, "synchronous_commit")?,
+            synchronous_standbys: get(row, 4, "synchronous_standby_names")?,
+            standbys: get(row, 5, "pg_stat_replication")?,
+            read_only: get(row, 6, "transaction_read_only")?,
+            autovacuum: get(row, 7, "autovacuum")?,
+            persistence: get(row, 8, "relpersistence")?,
+            exposed: get(row, 9, "ssl")?,
+            connections: get(row, 10, "max_connections")?,
+        })
+    }
+
+    fn durable(&self) -> bool {
+        self.fsync
+            && self.full_page_writes
+            && self.synchronous_commit != "off"
+            && self.persistence.as_deref() != Some("u")
+    }
+
+    fn health(&self, location: String, latency: Duration, warnings: Vec<String>) -> Health {
+        Health { backend: "postgres".into(), location, latency, durable: self.durable(), warnings }
+    }
+
+    fn warnings(&self, pool_size: usize, table: &str) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let mut warn = |when: bool, warning: String| {
+            if when {
+                warnings.push(warning);
+            }
+        };
+        warn(
+            !self.fsync,
+            "fsync is off: a power failure may lose or damage everything; set it to on".into(),
+        );
+        warn(
+            !self.full_page_writes,
+            "full_page_writes is off: a power failure may tear pages, unless the file system \
+             never does; set it to on"
+                .into(),
+        );
+        warn(
+            self.synchronous_commit == "off",
+            "synchronous_commit is off: what was acknowledged in the last second may be lost with \
+             the server; set it to on for this user or database"
+                .into(),
+        );
+        warn(
+            self.synchronous_standbys && self.synchronous_commit == "local",
+            "synchronous_commit is local: standbys are not waited for, so a failover may lose what \
+             was acknowledged last; set it to on"
+                .into(),
+        );
+        warn(
+            self.standbys > 0 && !self.synchronous_standbys,
+            "standbys follow without being waited for: a failover may lose what was acknowledged \
+             last; name one in synchronous_standby_names"
+                .into(),
+        );
+        warn(
+            self.persistence.as_deref() == Some("u"),
+            format!(
+                "the table {table} is unlogged and empty after a crash; run ALTER TABLE … SET LOGGED"
+            ),
+        );
+        warn(
+            self.persistence.is_none(),
+            format!("there is no table {table} yet; `provision` makes it"),
+        );
+        warn(
+            self.read_only,
+            "the server is read-only, such as a standby is: runs can be listed but not written"
+                .into(),
+        );
+        warn(
+            self.version < OLDEST,
+            format!(
+                "the server is PostgreSQL {}, and {} is the oldest that will do; upgrade it",
+                self.version / 10_000,
+                OLDEST / 10_000
+            ),
+        );
+        warn(
+            !self.autovacuum,
+            "autovacuum is off: tables grow with every write; set it to on".into(),
+        );
+        warn(
+            self.exposed,
+            "the connection crosses a network unencrypted; set sslmode to verify-full".into(),
+        );
+        warn(
+            i64::try_from(pool_size).is_ok_and(|size| size >= i64::from(self.connections)),
+            format!(
+                "pool_size is {pool_size} and the server takes {} connections of all clients; \
+                 lower the one or raise max_connections",
+                self.connections
+            ),
+        );
+        warnings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sound() -> Said {
+        Said {
+            version: 150_018,
+            fsync: true,
+            full_page_writes: true,
+            synchronous_commit: "on".into(),
+            synchronous_standbys: false,
+            standbys: 0,
+            read_only: false,
+            autovacuum: true,
+            persistence: Some("p".into()),
+            exposed: false,
+            connections: 100,
+        }
+    }
+
+    #[test]
+    fn a_sound_server_is_durable_without_a_word() {
+        let said = sound();
+        assert!(said.durable());
+        assert_eq!(said.warnings(16, "public.t"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_thing_that_is_wrong_has_its_sentence() {
+        let text = |it: &str| it.to_owned();
+        for (said, durable, word) in [
+            (Said { fsync: false, ..sound() }, false, "fsync"),
+            (Said { full_page_writes: false, ..sound() }, false, "full_page_writes"),
+            (Said { synchronous_commit: text("off"), ..sound() }, false, "last second"),
+            (
+                Said { synchronous_commit: text("local"), synchronous_standbys: true, ..sound() },
+                true,
+                "failover",
+            ),
+            (Said { standbys: 1, ..sound() }, true, "synchronous_standby_names"),
+            (Said { persistence: Some(text("u")), ..sound() }, false, "unlogged"),
+            (Said { persistence: None, ..sound() }, true, "no table"),
+            (Said { read_only: true, ..sound() }, true, "read-only"),
+            (Said { version: 120_022, ..sound() }, true, "PostgreSQL 12"),
+            (Said { autovacuum: false, ..sound() }, true, "autovacuum"),
+            (Said { exposed: true, ..sound() }, true, "unencrypted"),
+            (Said { connections: 16, ..sound() }, true, "max_connections"),
+        ] {
+            assert_eq!(said.durable(), durable, "{word}");
+            let warnings = said.warnings(16, "public.t");
+            assert_eq!(warnings.len(), 1, "{word}: {warnings:?}");
+            assert!(warnings[0].contains(word), "{warnings:?}");
+        }
+        // On the server alone, `local` is as good as `on`.
+        let alone = Said { synchronous_commit: text("local"), ..sound() };
+        assert_eq!(alone.warnings(16, "public.t"), Vec::<String>::new());
+    }
+}

@@ -1,1 +1,0 @@
-//! The MongoDB store against a real server.

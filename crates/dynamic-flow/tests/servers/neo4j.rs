@@ -1,1 +1,0 @@
-//! The Neo4j store against a real server.

@@ -1,0 +1,1 @@
+//! What the graph around the runs is, and what can be asked of it.

@@ -1,0 +1,226 @@
+//! Stores in schemas and databases of their own, which go with the test.
+
+use std::{fmt::Debug, future::Future, thread, time::Duration};
+
+use dynamic_flow::{
+    Epoch, Error, ErrorKind, KeyDigest, Metadata, Result, Revision, RunId, Timestamp, ToolId,
+    codec::Sealed,
+    engine::RunStatus,
+    store::{Change, Filter, PostgresStore, Queue, Record, Store as _, WaitIndex},
+    testkit::conformance::Subject,
+};
+use dynamic_flow_services::postgres::{self, Options, PASSWORD, Postgres};
+use tokio_postgres::{Client, NoTls};
+
+use crate::support;
+
+/// A URL with one more parameter.
+pub(crate) fn with(url: &str, parameter: &str) -> String {
+    let separator = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{separator}{parameter}")
+}
+
+/// The URL of another database of the same server.
+pub(crate) fn database(url: &str, name: &str) -> String {
+    let (base, parameters) = url.split_once('?').map_or((url, None), |(a, b)| (a, Some(b)));
+    let (server, _) = base.rsplit_once('/').unwrap();
+    let url = format!("{server}/{name}");
+    parameters.map_or_else(|| url.clone(), |parameters| format!("{url}?{parameters}"))
+}
+
+/// A store at that URL.
+pub(crate) fn open(url: &str) -> PostgresStore {
+    PostgresStore::from_url(url).unwrap()
+}
+
+/// A connection of the test's own.
+pub(crate) async fn connect(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+/// Runs statements that a test can't do without, in a runtime of their own: it may be used where
+/// there is none, as when something is dropped.
+pub(crate) fn execute(url: &str, script: &str) {
+    let (url, script) = (url.to_owned(), script.to_owned());
+    blocking(async move { connect(&url).await.batch_execute(&script).await.unwrap() });
+}
+
+fn blocking(future: impl Future<Output = ()> + Send + 'static) {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    thread::spawn(move || runtime().block_on(future)).join().unwrap();
+}
+
+/// A schema of a test's own.
+#[derive(Debug)]
+pub(crate) struct Schema {
+    server: String,
+    name: String,
+}
+
+impl Schema {
+    /// One that nobody has made yet, on the server at that URL.
+    pub(crate) fn new(server: &str) -> Self {
+        Self { server: server.into(), name: support::fresh() }
+    }
+
+    /// One on the server for tests; none if there is no server.
+    pub(crate) fn fresh() -> Option<Self> {
+        support::url("DFLOW_TEST_POSTGRES_URL").map(|url| Self::new(&url))
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The URL of a store in it.
+    pub(crate) fn url(&self) -> String {
+        with(&self.server, &format!("schema_name={}&pool_size=8", self.name))
+    }
+
+    /// The URL of the server.
+    pub(crate) fn server(&self) -> &str {
+        &self.server
+    }
+}
+
+impl Drop for Schema {
+    fn drop(&mut self) {
+        execute(
+            &self.server,
+            &format!(
+                "SET client_min_messages = warning; DROP SCHEMA IF EXISTS \"{}\" CASCADE",
+                self.name
+            ),
+        );
+    }
+}
+
+/// A store in a schema of its own, for the conformance suite.
+pub(crate) fn subject(schema: Schema, parameters: &str) -> Subject {
+    let url = if parameters.is_empty() { schema.url() } else { with(&schema.url(), parameters) };
+    Subject::new(open(&url), move || {
+        let _kept = &schema;
+        open(&url)
+    })
+}
+
+/// A server of a test's own, which it may break; none where none is installed.
+pub(crate) fn private(options: &Options) -> Option<Postgres> {
+    match postgres::start(options) {
+        Ok(server) => Some(server),
+        Err(error) if format!("{error:#}").contains("not installed") => {
+            support::skip(&format!("{error:#}; `cargo xtask test` installs it"));
+            None
+        }
+        Err(error) => panic!("{error:#}"),
+    }
+}
+
+/// The URL of a store that gives up soon.
+pub(crate) fn impatient(url: &str) -> String {
+    with(url, "connect_timeout=2s&operation_timeout=3s")
+}
+
+/// A parked run, due at once.
+pub(crate) fn record(n: u8) -> Record {
+    Record {
+        id: id(n),
+        revision: Revision::FIRST,
+        epoch: Epoch(0),
+        flow_id: "flow".into(),
+        queue: Some(Queue("q".into())),
+        status: RunStatus::Waiting,
+        waits: vec![WaitIndex {
+            id: "ask".into(),
+            tool_id: "approve".into(),
+            keys: vec![KeyDigest::from_bytes([7; 32])],
+            created_at: at(0),
+            expires_at: Some(at(9)),
+            has_default: false,
+        }],
+        metadata: Metadata::from([("order".into(), i64::from(n).into())]),
+        updated_at: at(0),
+        due_at: Some(at(0)),
+        attempts: 0,
+        lease: None,
+        snapshot: Sealed(vec![n; 100]),
+        inbox: vec![],
+    }
+}
+
+pub(crate) fn id(n: u8) -> RunId {
+    RunId::from_bytes([n; 16])
+}
+
+pub(crate) fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millis(1_795_420_800_000 + millis)
+}
+
+/// A change of everything that other tables follow.
+pub(crate) fn change(text: &str) -> Change {
+    Change {
+        metadata: Some(Metadata::from([("text".into(), text.into())])),
+        snapshot: Some(Sealed(text.into())),
+        waits: Some(vec![]),
+        ..Change::at(at(1))
+    }
+}
+
+/// The error of a call that must fail, and not hang.
+pub(crate) async fn failure<T: Debug>(call: impl Future<Output = Result<T>>) -> Error {
+    soon(call).await.expect_err("the call must fail")
+}
+
+/// A call that must end in seconds.
+pub(crate) async fn soon<T>(call: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), call).await.expect("it must not hang")
+}
+
+/// Makes a call until it succeeds: another process has to act first.
+pub(crate) async fn eventually<T, F>(mut call: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Result<T>>,
+{
+    let mut last = None;
+    for _ in 0..100 {
+        match call().await {
+            Ok(done) => return done,
+            Err(error) => last = Some(error),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("it does not recover: {last:?}");
+}
+
+/// What every error of a store must be: of one line, with server, operation and advice, without a
+/// password, and worth a retry or not.
+#[track_caller]
+pub(crate) fn assert_tells(error: &Error, operation: &str, retryable: bool, words: &[&str]) {
+    let text = error.to_string();
+    assert_eq!(error.kind(), ErrorKind::StorageError, "{text}");
+    assert!(text.contains(&format!("({operation}; ")), "which operation: {text}");
+    assert!(text.contains("server postgres://"), "which server: {text}");
+    assert_eq!(error.is_retryable(), retryable, "{text}");
+    for word in words {
+        assert!(text.contains(word), "{word:?} is missing in: {text}");
+    }
+    for shown in [text, format!("{error:?}")] {
+        assert!(!shown.contains(PASSWORD), "{shown}");
+    }
+    assert!(!error.message().contains('\n'), "one line: {error}");
+}
+
+/// Whether a run is there, with all that follows it, as that record.
+pub(crate) async fn assert_whole(store: &PostgresStore, record: &Record) {
+    assert_eq!(store.get(record.id).await.unwrap().as_ref(), Some(record));
+    let metadata = Filter { metadata: record.metadata.clone(), ..Filter::default() };
+    let mut filters = vec![metadata];
+    let tool = |id: &ToolId| Filter { tool_id: Some(id.clone()), ..Filter::default() };
+    filters.extend(record.waits.iter().map(|wait| tool(&wait.tool_id)));
+    for filter in filters {
+        let page = store.query(&filter, None, 10).await.unwrap();
+        assert!(page.items.iter().any(|item| item.id == record.id), "{filter:?}");
+    }
+}
