@@ -205,6 +205,14 @@ impl DerefMut for Redis {
     }
 }
 
+impl Drop for Redis {
+    fn drop(&mut self) {
+        // It has no helpers that would be left behind, and may refuse to end in good order: while
+        // it writes its first file, or can't write one.
+        self.server.kill();
+    }
+}
+
 /// A cluster of three masters with a replica each.
 #[derive(Debug)]
 pub struct Cluster {

@@ -74,7 +74,8 @@ impl Script {
             return servers.one(effect, slot, call).await;
         }
         let mut wait = cmd("WAIT");
-        let patience = servers.config().operation_timeout / 2;
+        // Short enough that who waits hears of it, even if the script has to be sent again.
+        let patience = servers.config().operation_timeout / 4;
         wait.arg(wanted).arg(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX));
         let replies = servers.send(effect, slot, &[call, wait]).await?;
         let [reply, Value::Int(got)] =

@@ -69,7 +69,7 @@ async fn a_failover_is_a_risk_that_is_told_and_can_be_met() {
     let store = open(&waiting);
     let it = health(&master).await;
     assert!(it.durable && it.warnings.is_empty(), "{it:?}");
-    failed(store.provision().await, "0 of 1 replicas", true);
+    failed(store.insert(due(0)).await, "0 of 1 replicas", true);
     let options = Options { replica_of: Some(master.port()), ..Options::default() };
     let Some(mut replica) = server(&options) else { return };
     for _ in 0..400 {
@@ -83,7 +83,7 @@ async fn a_failover_is_a_risk_that_is_told_and_can_be_met() {
     assert_eq!(replica.cli(&["DBSIZE"]).unwrap(), master.cli(&["DBSIZE"]).unwrap());
     let it = store.health().await.unwrap();
     assert_eq!(it.warnings, [""; 0], "replicas are waited for");
-    replica.stop().unwrap();
+    replica.kill();
     let error = failed(store.insert(due(2)).await, "0 of 1 replicas have confirmed", true);
     assert!(error.message().contains("written"), "{error}");
     // What made it fail made it fail: a second try is not told that there is such a run.

@@ -187,8 +187,7 @@ async fn redis_removes_ended_runs_some_time_after_their_retention_and_no_others(
     let mut raw = redis::Client::open(url.as_str()).unwrap().get_connection().unwrap();
     let mut expires_at = |n: u64| -> i64 {
         let pattern = format!("{}*run:{}", namespace.config.key_prefix, id(n));
-        let keys: Vec<String> =
-            raw.scan_match(pattern).unwrap().collect::<Result<_, _>>().unwrap();
+        let keys: Vec<String> = raw.scan_match(pattern).unwrap().collect::<Result<_, _>>().unwrap();
         redis::cmd("PEXPIRETIME").arg(&keys[0]).query(&mut raw).unwrap()
     };
     // Far away, so that Redis, whose clock is the real one, does not remove it while we look.

@@ -80,11 +80,8 @@ async fn foreign_data_under_our_names_is_refused_and_left_alone() {
     let store = namespace.open();
     store.provision().await.unwrap();
     store.insert(due(1)).await.unwrap();
-    let index: Vec<String> = raw
-        .scan_match(format!("{prefix}*index"))
-        .unwrap()
-        .collect::<Result<_, _>>()
-        .unwrap();
+    let index: Vec<String> =
+        raw.scan_match(format!("{prefix}*index")).unwrap().collect::<Result<_, _>>().unwrap();
     let _: () = raw.rename(&index[0], format!("{prefix}kept")).unwrap();
     let _: () = raw.set(&index[0], "somebody's").unwrap();
     failed(store.insert(due(2)).await, "holds something else", false);

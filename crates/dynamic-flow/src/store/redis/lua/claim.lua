@@ -22,8 +22,8 @@ for n = 2, #KEYS do
       redis.call('HSET', record, 'own', ARGV[1], 'til', ARGV[2], 'due', ARGV[2], 'at', ARGV[3],
         'try', tries, 'st', after.st)
       reindex(KEYS[1], id, before, after)
-      expire(record, before, after, ARGV[4])
       given[n - 1] = redis.call('HGETALL', record)
+      expire(record, before, after, ARGV[4])
     end
   end
 end

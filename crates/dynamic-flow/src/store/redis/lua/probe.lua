@@ -20,6 +20,7 @@ for _, call in ipairs({
 }) do
   local reply = redis.pcall(call[1], key, unpack(call, 2))
   if type(reply) == 'table' and reply.err then
+    redis.pcall('DEL', key)
     -- Redis does not name what it forbids to a script.
     if reply.err:find('NOPERM') or reply.err:find("can't run this command") then
       return redis.error_reply('NOPERM this user may not use ' .. call[1])
