@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use dynamic_flow::{
-    Result,
     hub::PersistenceHub,
     store::{Filter, Summary, compiled_in},
 };
@@ -22,7 +21,7 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
     let keyring = context.keyring()?;
     let hub = context.hub().await?;
     let health = hub.health().await?;
-    let (runs, newest) = count(&hub).await?;
+    let Counted { runs, newest, problem } = count(&hub).await;
     let newest = match newest {
         Some(newest) => Some(open(&hub, &newest).await),
         None => None,
@@ -31,12 +30,13 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
     if keyring.is_none() {
         warnings.push(
             "Runs are stored unsealed: whoever reads the store reads them. Set \
-             FLOW_ENCRYPTION_KEY; `dflow keygen` makes a key."
+             FLOW_ENCRYPTION_KEY for a new store (`dflow keygen` makes a key); unsealed runs go on \
+             without it only."
                 .into(),
         );
     }
     let report = Report {
-        healthy: newest.as_ref().is_none_or(|newest| newest.opens),
+        healthy: problem.is_none() && newest.as_ref().is_none_or(|newest| newest.opens),
         backend: health.backend,
         location: health.location,
         latency_ms: health.latency.as_secs_f64() * 1e3,
@@ -44,6 +44,7 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
         encrypted: keyring.is_some(),
         key_ids: keyring.iter().flat_map(|it| it.key_ids()).map(|id| id.to_string()).collect(),
         runs,
+        problem,
         newest,
         backends: compiled_in().iter().map(ToString::to_string).collect(),
         warnings,
@@ -52,20 +53,34 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
     Ok(if report.healthy { Exit::Done } else { Exit::State })
 }
 
-/// Counts the runs by status; gives the newest, too.
-async fn count(hub: &PersistenceHub) -> Result<(BTreeMap<String, usize>, Option<Summary>)> {
-    let mut counts = BTreeMap::new();
-    let mut newest = None;
+/// What was found of the runs.
+#[derive(Default)]
+struct Counted {
+    /// How many there are, by status.
+    runs: BTreeMap<String, usize>,
+    newest: Option<Summary>,
+    /// Why not all of them could be listed.
+    problem: Option<String>,
+}
+
+async fn count(hub: &PersistenceHub) -> Counted {
+    let mut counted = Counted::default();
     let mut after = None;
     loop {
-        let page = hub.query(&Filter::default(), after, PAGE).await?;
+        let page = match hub.query(&Filter::default(), after, PAGE).await {
+            Ok(page) => page,
+            Err(error) => {
+                counted.problem = Some(error.to_string());
+                return counted;
+            }
+        };
         for run in page.items {
-            *counts.entry(run.status.to_string()).or_default() += 1;
-            newest.get_or_insert(run);
+            *counted.runs.entry(run.status.to_string()).or_default() += 1;
+            counted.newest.get_or_insert(run);
         }
         after = page.next;
         if after.is_none() {
-            return Ok((counts, newest));
+            return counted;
         }
     }
 }
@@ -99,9 +114,10 @@ fn describe(report: &Report, style: Style) -> String {
     }
     let counts: Vec<String> =
         report.runs.iter().map(|(status, count)| format!("{count} {status}")).collect();
-    match counts.is_empty() {
-        true => line(&good, "There are no runs."),
-        false => line(&good, &format!("Runs: {}.", counts.join(", "))),
+    match (&report.problem, counts.is_empty()) {
+        (Some(problem), _) => line(&bad, &format!("The runs can't be listed: {problem}")),
+        (None, true) => line(&good, "There are no runs."),
+        (None, false) => line(&good, &format!("Runs: {}.", counts.join(", "))),
     }
     match report.newest.as_ref().map(|newest| &newest.problem) {
         Some(Some(problem)) => line(&bad, &format!("The newest run does not open: {problem}")),
