@@ -190,6 +190,23 @@ pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("a text, not {value}")).to_owned()
 }
 
+/// The file of a run, somewhere in the folder of a store.
+pub(crate) fn find(folder: &Path, run: &str) -> PathBuf {
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            let name = entry.file_name().into_string().unwrap();
+            if path.is_dir() {
+                folders.push(path);
+            } else if name.contains(run) && name.ends_with(".json") {
+                return path;
+            }
+        }
+    }
+    panic!("no file of the run {run}")
+}
+
 /// An answer that approves.
 pub(crate) const YES: &str = r#"{"approved": true, "approved_by": "Jane"}"#;
 /// An answer that refuses.
