@@ -1,8 +1,7 @@
 //! Redis servers: one, with whatever settings, or a cluster.
 
-mod certificates;
-
 use std::{
+    fs,
     ops::{Deref, DerefMut},
     path::{Path, PathBuf},
     thread,
@@ -11,10 +10,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::apt;
-use crate::server::{Launch, Server, free_port, run, unprivileged};
-
-pub use self::certificates::Certificates;
+use crate::{
+    apt,
+    certificates::Certificates,
+    server::{Launch, Server, free_port, give, run},
+};
 
 const SERVER: &str = "/usr/bin/redis-server";
 const CLI: &str = "/usr/bin/redis-cli";
@@ -30,9 +30,9 @@ pub struct Options {
     pub settings: Vec<(String, String)>,
     /// The password of the default user.
     pub password: Option<String>,
-    /// Whether it speaks TLS, and nothing else, with certificates of an authority of its own.
-    pub tls: bool,
-    /// Whether clients have to show a certificate of that authority.
+    /// Speak TLS only, with the server's certificate of these.
+    pub tls: Option<Certificates>,
+    /// Take nobody without a client's certificate of the same authority.
     pub client_certificates: bool,
     /// The port of the server on this machine whose replica it is.
     pub replica_of: Option<u16>,
@@ -73,11 +73,6 @@ pub fn install(_cache: &Path) -> Result<()> {
 pub fn start(options: &Options) -> Result<Redis> {
     let folder = Server::folder_for("redis")?;
     let port = free_port()?;
-    let certificates = options
-        .tls
-        .then(|| Certificates::make(folder.path()))
-        .transpose()
-        .context("certificates")?;
     let mut settings: Vec<(&str, String)> = vec![
         ("bind", "127.0.0.1".into()),
         ("dir", folder.path().display().to_string()),
@@ -85,18 +80,27 @@ pub fn start(options: &Options) -> Result<Redis> {
         ("appendonly", "yes".into()),
         ("appendfsync", "always".into()),
     ];
-    match &certificates {
+    match &options.tls {
         None => settings.push(("port", port.to_string())),
         Some(certificates) => {
             let clients = if options.client_certificates { "yes" } else { "no" };
             settings.extend([
                 ("port", "0".into()),
                 ("tls-port", port.to_string()),
-                ("tls-ca-cert-file", certificates.ca.display().to_string()),
-                ("tls-cert-file", certificates.server_cert.display().to_string()),
-                ("tls-key-file", certificates.server_key.display().to_string()),
                 ("tls-auth-clients", clients.into()),
             ]);
+            let server = certificates.server();
+            // Copies that the server can read, whoever it runs as.
+            for (name, from) in [
+                ("tls-ca-cert-file", certificates.ca()),
+                ("tls-cert-file", server.certificate),
+                ("tls-key-file", server.key),
+            ] {
+                let copy = folder.path().join(name);
+                fs::copy(&from, &copy).with_context(|| from.display().to_string())?;
+                give(&copy)?;
+                settings.push((name, copy.display().to_string()));
+            }
         }
     }
     if let Some(password) = &options.password {
@@ -119,7 +123,8 @@ pub fn start(options: &Options) -> Result<Redis> {
         stop: "TERM",
     };
     let server = Server::start(launch, folder)?;
-    let mut redis = Redis { server, password: options.password.clone(), certificates };
+    let (password, certificates) = (options.password.clone(), options.tls.clone());
+    let mut redis = Redis { server, password, certificates };
     redis.until_loaded()?;
     Ok(redis)
 }
@@ -143,25 +148,20 @@ impl Redis {
         format!("{scheme}://{}127.0.0.1:{}/0", user.unwrap_or_default(), self.port())
     }
 
-    /// Its certificates, if it speaks TLS.
-    pub fn certificates(&self) -> Option<&Certificates> {
-        self.certificates.as_ref()
-    }
-
     /// Has `redis-cli` make a call; gives what it printed.
     ///
     /// # Errors
     /// When the server can't be reached.
     pub fn cli(&self, words: &[&str]) -> Result<String> {
-        let mut cli = unprivileged(Path::new(CLI));
+        let mut cli = Command::new(CLI);
         cli.args(["-h", "127.0.0.1", "-p", &self.port().to_string()]);
         if let Some(password) = &self.password {
             cli.env("REDISCLI_AUTH", password);
         }
         if let Some(certificates) = &self.certificates {
-            cli.arg("--tls").arg("--cacert").arg(&certificates.ca);
-            cli.arg("--cert").arg(&certificates.client_cert);
-            cli.arg("--key").arg(&certificates.client_key);
+            let client = certificates.client();
+            cli.arg("--tls").arg("--cacert").arg(certificates.ca());
+            cli.arg("--cert").arg(client.certificate).arg("--key").arg(client.key);
         }
         Ok(run(cli.args(words))?.trim_end().to_owned())
     }

@@ -4,26 +4,37 @@ use dynamic_flow::{
     ErrorKind,
     store::{RedisConfig, RedisStore, Store as _},
 };
-use dynamic_flow_services::redis::{Certificates, Options, Redis};
+use dynamic_flow_services::{
+    certificates::Certificates,
+    redis::{Options, Redis},
+};
 
 use super::support::{config, due, failed, id, open, server, soon};
 
-fn tls(client_certificates: bool) -> Option<Redis> {
-    server(&Options { tls: true, client_certificates, ..Options::default() })
+fn certificates() -> Certificates {
+    Certificates::new("a client", &["DNS:localhost", "IP:127.0.0.1"]).unwrap()
+}
+
+/// A server that speaks TLS only, with certificates of an authority of its own.
+fn tls(client_certificates: bool) -> Option<(Redis, Certificates)> {
+    let certificates = certificates();
+    let options =
+        Options { tls: Some(certificates.clone()), client_certificates, ..Options::default() };
+    Some((server(&options)?, certificates))
 }
 
 /// A configuration that trusts the server's authority.
-fn trusting(server: &Redis) -> RedisConfig {
+fn trusting(server: &Redis, certificates: &Certificates) -> RedisConfig {
     let mut config = config(server);
-    config.ca = Some(server.certificates().unwrap().ca.clone());
+    config.ca = Some(certificates.ca());
     config
 }
 
 #[tokio::test]
 async fn an_authority_of_ones_own_is_trusted_where_it_is_named() {
-    let Some(server) = tls(false) else { return };
-    let certificates = server.certificates().unwrap();
-    let ca = certificates.ca.display();
+    let Some((server, ours)) = tls(false) else { return };
+    let ca = ours.ca();
+    let ca = ca.display();
     for host in ["127.0.0.1", "localhost"] {
         let url = format!("rediss://{host}:{}/0?ca={ca}&prefix={host}:", server.port());
         let store = RedisStore::from_url(&url).unwrap();
@@ -33,40 +44,37 @@ async fn an_authority_of_ones_own_is_trusted_where_it_is_named() {
         assert!(store.hints(dynamic_flow::store::Hint::Due).is_some());
     }
     failed(open(&config(&server)).provision().await, "no TLS connection", false);
-    let other = tempfile::tempdir().unwrap();
-    let mut wrong = config(&server);
-    wrong.ca = Some(Certificates::make(other.path()).unwrap().ca);
+    let others = certificates();
+    let wrong = trusting(&server, &others);
     failed(open(&wrong).provision().await, "no TLS connection", false);
 }
 
 #[tokio::test]
 async fn a_client_certificate_is_shown_where_it_is_asked_for() {
-    let Some(server) = tls(true) else { return };
-    let certificates = server.certificates().unwrap();
-    let mut config = trusting(&server);
+    let Some((server, ours)) = tls(true) else { return };
+    let mut config = trusting(&server, &ours);
     failed(soon(open(&config).provision()).await, "no TLS connection", false);
-    config.cert = Some(certificates.client_cert.clone());
-    config.key = Some(certificates.client_key.clone());
+    config.cert = Some(ours.client().certificate);
+    config.key = Some(ours.client().key);
     let store = open(&config);
     store.insert(due(1)).await.unwrap();
     assert_eq!(store.get(id(1)).await.unwrap(), Some(due(1)));
-    let other = tempfile::tempdir().unwrap();
-    let theirs = Certificates::make(other.path()).unwrap();
-    config.cert = Some(theirs.client_cert);
-    config.key = Some(theirs.client_key);
+    let theirs = certificates();
+    config.cert = Some(theirs.client().certificate);
+    config.key = Some(theirs.client().key);
     failed(soon(open(&config).provision()).await, "no TLS connection", false);
 }
 
 #[tokio::test]
 async fn tls_on_one_side_only_is_told() {
-    let Some(encrypted) = tls(false) else { return };
+    let Some((encrypted, ours)) = tls(false) else { return };
     let mut plain = config(&encrypted);
     plain.tls = false;
     failed(soon(open(&plain).provision()).await, "rediss://", false);
     let Some(unencrypted) = server(&Options::default()) else { return };
     let mut config = config(&unencrypted);
     config.tls = true;
-    config.ca = Some(encrypted.certificates().unwrap().ca.clone());
+    config.ca = Some(ours.ca());
     let error = soon(open(&config).provision()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::StorageError);
     assert!(error.message().contains("TLS"), "{error}");
@@ -74,22 +82,21 @@ async fn tls_on_one_side_only_is_told() {
 
 #[tokio::test]
 async fn a_file_that_is_no_use_is_named() {
-    let Some(server) = tls(false) else { return };
-    let certificates = server.certificates().unwrap();
+    let Some((server, ours)) = tls(false) else { return };
     let no_file = |config: &mut RedisConfig| config.ca = Some("/no/such/file".into());
     let no_certificate = |config: &mut RedisConfig| config.ca = Some("/etc/hostname".into());
     let no_key = |config: &mut RedisConfig| {
-        config.cert = Some(certificates.client_cert.clone());
-        config.key = Some(certificates.client_cert.clone());
+        config.cert = Some(ours.client().certificate);
+        config.key = Some(ours.client().certificate);
     };
     let anothers_key = |config: &mut RedisConfig| {
-        config.cert = Some(certificates.client_cert.clone());
-        config.key = Some(certificates.server_key.clone());
+        config.cert = Some(ours.client().certificate);
+        config.key = Some(ours.server().key);
     };
     let wrong: [(&dyn Fn(&mut RedisConfig), &str); 4] =
         [(&no_file, "ca"), (&no_certificate, "ca"), (&no_key, "key"), (&anothers_key, "key")];
     for (spoil, named) in wrong {
-        let mut config = trusting(&server);
+        let mut config = trusting(&server, &ours);
         spoil(&mut config);
         let error = open(&config).provision().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error}");
