@@ -4,6 +4,7 @@ use std::{
     fs,
     ops::{Deref, DerefMut},
     path::{Path, PathBuf},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
