@@ -9,6 +9,8 @@ mod cycles;
 mod floor;
 mod flow;
 mod parked;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod program;
 mod sample;
 mod steps;
@@ -44,6 +46,10 @@ fn run() -> Result<()> {
     }
     let mut table = Table::default();
     cycles::measure(&args, &runtime, &mut table)?;
+    #[cfg(feature = "postgres")]
+    if args.wants("postgres") {
+        postgres::measure(&args, &runtime, &mut table)?;
+    }
     if args.wants("codec") {
         codec::measure(&args, &runtime, &mut table)?;
     }

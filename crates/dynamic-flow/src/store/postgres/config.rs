@@ -38,8 +38,9 @@ pub struct PostgresConfig {
     /// hosts are tried in turn, `host1:port1,host2:port2`, with `target_session_attrs=read-write`
     /// until one takes writes.
     ///
-    /// All fields of this type may be parameters, which then prevail; the paths are called as
-    /// libpq calls them: `sslrootcert`, `sslcert`, `sslkey`, `sslmode`.
+    /// All fields of this type may be parameters, which then prevail; those of TLS are called as
+    /// libpq calls them: `sslmode`, `sslrootcert`, `sslcert`, `sslkey`. Neither libpq's variables
+    /// of the environment nor its files of passwords are read.
     pub url: Secret,
     /// The password, if it is not in the URL.
     pub password: Option<Secret>,
@@ -82,7 +83,8 @@ pub enum SslMode {
     /// No encryption.
     Disable,
     /// Encryption where the server has it; its certificate is not looked at. Keeps nobody out who
-    /// can change what is sent.
+    /// can change what is sent. Where encryption is offered and fails, the connection does: libpq
+    /// would try once more without it.
     #[default]
     Prefer,
     /// Encryption or nothing. The certificate is not looked at, unless `ssl_root_cert` is given:

@@ -9,6 +9,7 @@ mod proxy;
 mod refusals;
 mod support;
 mod tls;
+mod writes;
 
 use dynamic_flow::testkit::conformance::Subject;
 

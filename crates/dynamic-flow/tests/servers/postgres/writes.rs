@@ -1,0 +1,92 @@
+//! What a write leaves in the tables, and what it does not touch.
+
+use std::time::Duration;
+
+use dynamic_flow::{
+    Metadata,
+    codec::Sealed,
+    store::{Change, Expect, Filter, Record, Store as _},
+};
+use dynamic_flow_services::postgres::Options;
+
+use super::support::{
+    Schema, assert_whole, at, change, connect, open, private, record, soon, with,
+};
+
+/// Two writes of whatever revision wait for the same lock: the second one begins before the first
+/// is done, and has to see its rows all the same.
+#[tokio::test]
+async fn an_unconditional_write_leaves_nothing_of_the_one_it_waited_for() {
+    let Some(schema) = Schema::fresh() else { return };
+    let name = format!("waiting-{}", schema.name());
+    let store = open(&with(&schema.url(), &format!("application_name={name}")));
+    store.provision().await.unwrap();
+    store.insert(record(1)).await.unwrap();
+    let table = format!("{}.suspended_flows", schema.name());
+    let mut other = connect(schema.server()).await;
+    let lock = other.transaction().await.unwrap();
+    lock.execute(&format!("SELECT 1 FROM {table} FOR UPDATE"), &[]).await.unwrap();
+    let texts = ["a", "b", "c"];
+    let writes = texts.map(|text| {
+        let store = store.clone();
+        tokio::spawn(async move { store.update(record(1).id, Expect::Any, change(text)).await })
+    });
+    let admin = connect(schema.server()).await;
+    let waiting = "SELECT count(*) FROM pg_stat_activity \
+                   WHERE wait_event_type = 'Lock' AND application_name = $1";
+    soon(async {
+        while admin.query_one(waiting, &[&name]).await.unwrap().get::<_, i64>(0) < 3 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    lock.commit().await.unwrap();
+    for write in writes {
+        soon(write).await.unwrap().unwrap();
+    }
+    let last = store.get(record(1).id).await.unwrap().unwrap();
+    assert_whole(&store, &last).await;
+    for text in texts {
+        let metadata = Metadata::from([("text".into(), text.into())]);
+        let listed = store
+            .query(&Filter { metadata: metadata.clone(), ..Filter::default() }, None, 10)
+            .await
+            .unwrap();
+        assert_eq!(listed.items.len(), usize::from(metadata == last.metadata), "{text}");
+    }
+    store.delete(record(1).id, Expect::Any).await.unwrap();
+    for suffix in ["", "_waits", "_metadata"] {
+        let count = format!("SELECT count(*) FROM {table}{suffix}");
+        assert_eq!(admin.query_one(&count, &[]).await.unwrap().get::<_, i64>(0), 0, "{suffix}");
+    }
+}
+
+/// By what the server writes to its log: a large snapshot is in it once.
+#[tokio::test]
+async fn a_small_write_does_not_write_a_large_snapshot_again() {
+    const LARGE: usize = 4 << 20;
+    let Some(server) = private(&Options::default().set("autovacuum", "off")) else { return };
+    let store = open(&server.url());
+    store.provision().await.unwrap();
+    let large = Record { snapshot: Sealed(vec![0; LARGE]), ..record(1) };
+    let client = connect(&server.url()).await;
+    let written = || async {
+        let place = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::int8";
+        client.query_one(place, &[]).await.unwrap().get::<_, i64>(0)
+    };
+    let before = written().await;
+    store.insert(large.clone()).await.unwrap();
+    let inserted = written().await - before;
+    assert!(inserted > LARGE as i64, "it is not compressed again: {inserted}");
+    client.batch_execute("CHECKPOINT").await.unwrap();
+    let before = written().await;
+    for n in 0..10 {
+        let inbox_push = vec![Sealed(vec![n; 10])];
+        let small = Change { inbox_push, snapshot: None, ..change("small") };
+        store.update(large.id, Expect::Any, small).await.unwrap();
+        store.update(large.id, Expect::Any, Change::at(at(5))).await.unwrap();
+    }
+    let updated = written().await - before;
+    assert!(updated < LARGE as i64 / 10, "twenty small writes: {updated}");
+    assert_eq!(store.get(large.id).await.unwrap().unwrap().snapshot, large.snapshot);
+}
