@@ -10,6 +10,8 @@ mod floor;
 mod flow;
 mod parked;
 mod program;
+#[cfg(feature = "redis")]
+mod redis;
 mod sample;
 mod steps;
 mod table;
@@ -44,6 +46,10 @@ fn run() -> Result<()> {
     }
     let mut table = Table::default();
     cycles::measure(&args, &runtime, &mut table)?;
+    #[cfg(feature = "redis")]
+    if args.wants("redis") {
+        redis::measure(&args, &runtime, &mut table)?;
+    }
     if args.wants("codec") {
         codec::measure(&args, &runtime, &mut table)?;
     }
