@@ -5,6 +5,7 @@
 mod apt;
 mod cache;
 pub mod certificates;
+mod kind;
 mod live;
 pub mod mongodb;
 pub mod neo4j;
@@ -14,6 +15,7 @@ pub mod redis;
 mod server;
 
 pub use cache::{CACHE_VARIABLE, cache};
+pub use kind::{Kind, Service};
 pub use live::end_all;
 pub use process::Process;
 pub use server::{Launch, Server, UNPRIVILEGED, free_port, start_apart};

@@ -112,7 +112,9 @@ pub fn install(cache: &Path) -> Result<()> {
     let lock = File::create(cache.join("neo4j.lock"))?;
     lock.lock()?;
     if !has_java {
-        apt::install(&["openjdk-17-jre-headless"])?;
+        // Not every release has the same; from 17 on all will do.
+        apt::install(&["openjdk-17-jre-headless"])
+            .or_else(|_| apt::install(&["default-jre-headless"]))?;
     }
     if done.exists() {
         return Ok(());

@@ -4,7 +4,7 @@ use std::{
     env,
     ffi::OsString,
     io::{self, BufRead as _, BufReader, IsTerminal as _, Read, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
     thread,
 };
@@ -12,10 +12,11 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 /// The cargo that runs this program, in the workspace's root.
-#[derive(Debug)]
+#[derive(Clone)]
 pub(crate) struct Cargo {
     program: OsString,
     root: PathBuf,
+    variables: Vec<(&'static str, String)>,
 }
 
 impl Cargo {
@@ -25,12 +26,23 @@ impl Cargo {
             .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
         let root = manifest.parent().context("xtask stands in the root of its workspace")?.into();
         let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        Ok(Self { program, root })
+        Ok(Self { program, root, variables: Vec::new() })
+    }
+
+    /// The workspace's root.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The same with these variables in its environment.
+    pub(crate) fn with(&self, variables: Vec<(&'static str, String)>) -> Self {
+        Self { variables, ..self.clone() }
     }
 
     fn command(&self, args: &[String]) -> Command {
         let mut command = Command::new(&self.program);
         command.args(args).current_dir(&self.root);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 

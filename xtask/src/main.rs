@@ -1,8 +1,10 @@
 //! The project's own commands: `cargo xtask test` is what CI runs and the README tells.
 
+mod bench;
 mod command;
 mod features;
 mod mutants;
+mod services;
 mod skips;
 mod stages;
 
@@ -11,7 +13,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{command::Cargo, stages::Stage};
+use crate::{command::Cargo, services::Verb, stages::Stage};
 
 /// The commands of this project.
 #[derive(Debug, Parser)]
@@ -28,22 +30,39 @@ enum Task {
     /// Stages run in this order, and the first that fails ends it: fmt, clippy, tests, features,
     /// trees. A test that can't run where it is prints a line `SKIPPED: reason`; where the
     /// environment variable CI is set, that is a failure.
-    #[command(
-        after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --only fmt --only clippy"
-    )]
+    ///
+    /// The stage `tests` needs servers, which are installed where they are missing, started beside
+    /// the first stages and ended with the tests: see `cargo xtask services up --help`. Those that
+    /// are up already, or that the environment names, are used in place of them.
+    #[command(after_help = "Examples:
+  cargo xtask test
+  cargo xtask test --only fmt --only clippy
+  cargo xtask test --only tests --no-services")]
     Test {
         /// Runs this stage alone; may be given several times.
         #[arg(long, value_name = "STAGE")]
         only: Vec<Stage>,
+        /// Installs and starts no servers: tests that need one are skipped.
+        #[arg(long)]
+        no_services: bool,
     },
     /// Measures one cycle of run, wait, answer and resume on each store, against its floor.
     ///
-    /// Builds with optimizations and all features, and prints the table.
-    #[command(after_help = "Examples:\n  cargo xtask bench\n  cargo xtask bench -- --help")]
+    /// Builds with optimizations and all features, starts the servers that are needed, and prints
+    /// the table.
+    #[command(after_help = "Examples:
+  cargo xtask bench
+  cargo xtask bench -- --only postgres --quick
+  cargo xtask bench -- --help")]
     Bench {
         /// Passed on to the benchmark.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         args: Vec<String>,
+    },
+    /// Starts, shows and ends real servers: PostgreSQL, Redis, a Redis cluster, MongoDB, Neo4j.
+    Services {
+        #[command(subcommand)]
+        verb: Verb,
     },
     /// Plants bugs in hub, codec and stores, one at a time, and lists those that no test noticed.
     ///
@@ -62,7 +81,10 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    match perform(Args::parse().task) {
+    let done = perform(Args::parse().task);
+    // Servers may be on their way that nobody waits for any more.
+    dynamic_flow_services::end_all();
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("xtask: {error:#}");
@@ -74,11 +96,9 @@ fn main() -> ExitCode {
 fn perform(task: Task) -> Result<()> {
     let cargo = Cargo::here()?;
     match task {
-        Task::Test { only } => stages::run(&cargo, &only),
-        Task::Bench { args } => {
-            let bench = ["bench", "-p", "dynamic-flow", "--all-features", "--bench", "cycle", "--"];
-            cargo.run(bench.map(str::to_owned).into_iter().chain(args))
-        }
+        Task::Test { only, no_services } => stages::run(&cargo, &only, !no_services),
+        Task::Services { verb } => services::perform(verb, cargo.root()),
+        Task::Bench { args } => bench::run(&cargo, args),
         Task::Mutants { file, args } => mutants::run(&cargo, file, args),
     }
 }

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
-use crate::{command::Cargo, features, skips};
+use dynamic_flow_services::Kind;
+
+use crate::{command::Cargo, features, services::Pending, skips};
 
 /// One thing that must hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -33,7 +35,8 @@ impl Stage {
         }
     }
 
-    fn run(self, cargo: &Cargo) -> Result<()> {
+    /// Runs it; the tests with those servers.
+    fn run(self, cargo: &Cargo, servers: Option<Pending>) -> Result<()> {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
         match self {
             Self::Fmt => cargo.run(words("fmt --all --check")),
@@ -42,6 +45,11 @@ impl Stage {
             }
             Self::Tests => {
                 let args = words("test --workspace --all-features");
+                // What takes long is done while the servers start.
+                cargo.run(args.iter().cloned().chain(["--no-run".to_owned()]))?;
+                let servers = servers.map(Pending::wait).unwrap_or_default();
+                servers.judge(skips::is_ci())?;
+                let cargo = cargo.with(servers.variables());
                 let skipped = cargo.run_picking(args, skips::reason)?;
                 skips::judge(&skipped, skips::is_ci())
             }
@@ -52,13 +60,19 @@ impl Stage {
 }
 
 /// Runs the stages that are asked for, or all, in their order, up to the first that fails.
-pub(crate) fn run(cargo: &Cargo, only: &[Stage]) -> Result<()> {
+pub(crate) fn run(cargo: &Cargo, only: &[Stage], services: bool) -> Result<()> {
     let mut timings = Vec::new();
+    let wanted = services && chosen(only).any(|stage| stage == Stage::Tests);
+    let mut servers = match wanted {
+        true => Some(Pending::begin(Kind::ALL.to_vec(), cargo.root())?),
+        false => None,
+    };
     for stage in chosen(only) {
         let name = stage.name();
         eprintln!("\n== {name}");
         let start = Instant::now();
-        let done = stage.run(cargo);
+        let servers = if stage == Stage::Tests { servers.take() } else { None };
+        let done = stage.run(cargo, servers);
         let took = seconds(start.elapsed());
         done.with_context(|| {
             format!("stage {name} failed after {took} (alone: cargo xtask test --only {name})")
@@ -75,7 +89,7 @@ fn chosen(only: &[Stage]) -> impl Iterator<Item = Stage> {
     all.filter(|stage| only.is_empty() || only.contains(stage))
 }
 
-fn seconds(time: Duration) -> String {
+pub(crate) fn seconds(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
 }
 

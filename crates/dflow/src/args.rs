@@ -19,7 +19,7 @@ Examples:
 Exit codes:
   0 completed or done   10 suspended            11 rejected
   1 failed              2 usage or document     3 key unknown, expired or already answered
-  4 input invalid       5 store or state trouble";
+  4 input invalid       5 store or state trouble 130 interrupted";
 
 /// Runs flows that stop for outside input, and resumes them.
 #[derive(Parser)]

@@ -295,6 +295,17 @@ mod tests {
     }
 
     #[test]
+    fn the_settings_in_the_readme_of_the_project_are_settings() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
+        let readme = fs::read_to_string(path).unwrap();
+        let (_, rest) = readme.split_once("```toml\n").unwrap();
+        let (settings, _) = rest.split_once("```").unwrap();
+        let config = Config::parse(settings).unwrap();
+        assert_eq!(config.http.allowed_hosts[0].to_string(), "api.example.com");
+        assert_eq!(config.http.secrets["api_token"], "API_TOKEN");
+    }
+
+    #[test]
     fn wrong_settings_are_refused_with_their_place() {
         for (text, place) in [
             ("[hub]\nlease = \"soon\"", "2:9"),

@@ -68,12 +68,21 @@ impl EndSignals {
     }
 }
 
+/// What Ctrl-C left.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Interrupted {
+    /// The run, if it was begun.
+    pub(crate) run: Option<RunId>,
+    /// Whether it was let go; where it was not, nobody takes it over until its lease has lapsed.
+    pub(crate) let_go: bool,
+}
+
 /// How driving a run ended.
 pub(crate) enum Driven<T> {
     /// By itself.
     Ended(Result<T>),
-    /// By Ctrl-C; the run, if it was begun.
-    Interrupted(Option<RunId>),
+    /// By Ctrl-C.
+    Interrupted(Interrupted),
 }
 
 /// Watches a run being driven: shows its steps, and lets it go at its next step on Ctrl-C.
@@ -116,10 +125,10 @@ pub(crate) async fn drive<T>(
     let run = watch.end();
     match result {
         Some(Err(error)) if error.kind() == ErrorKind::ShuttingDown => {
-            Driven::Interrupted(error.run_id().or(run))
+            Driven::Interrupted(Interrupted { run: error.run_id().or(run), let_go: true })
         }
         Some(result) => Driven::Ended(result),
-        None => Driven::Interrupted(run),
+        None => Driven::Interrupted(Interrupted { run, let_go: false }),
     }
 }
 

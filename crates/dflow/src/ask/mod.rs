@@ -109,7 +109,9 @@ impl Asker<'_> {
     ) -> Asked<Value> {
         let question = Question { label, help: shape.description.as_deref(), optional };
         let usual = old.or(shape.default.as_ref());
-        if optional && !shape.is_simple() {
+        // Of a list that may be empty each item is asked for, the first one too.
+        let asks_by_item = matches!(shape.kind, Kind::List { min: 0, .. });
+        if optional && !shape.is_simple() && !asks_by_item {
             let give = format!("{label}: give it?");
             let question = Question { label: &give, ..question };
             if self.prompt.confirm(question, Some(old.is_some()))? != Some(true) {
@@ -143,7 +145,10 @@ impl Asker<'_> {
                 Ok(chosen.map(|chosen| chosen.into_iter().filter_map(value).collect()))
             }
             Kind::Object(fields) => Ok(Some(self.object(fields, label, old)?)),
-            Kind::List { item, min, max } => Ok(Some(self.list(item, label, *min, *max)?)),
+            Kind::List { item, min, max } => {
+                let items = self.list(item, label, *min, *max)?;
+                Ok((!optional || !items.is_empty()).then(|| items.into()))
+            }
             Kind::Integer | Kind::Number | Kind::Text | Kind::Json => {
                 self.line(shape, question, usual)
             }
@@ -185,7 +190,7 @@ impl Asker<'_> {
         label: &str,
         min: usize,
         max: usize,
-    ) -> Result<Value, Stopped> {
+    ) -> Result<Vec<Value>, Stopped> {
         let mut items = Vec::new();
         while items.len() < max {
             let label = format!("{label}[{}]", items.len() + 1);
@@ -198,7 +203,7 @@ impl Asker<'_> {
                 None => break,
             }
         }
-        Ok(items.into())
+        Ok(items)
     }
 
     /// Asks for a line until it is a value of the kind and fits.

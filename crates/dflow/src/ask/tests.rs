@@ -218,7 +218,6 @@ fn nested_objects_and_lists_are_asked_for_item_by_item() {
         ("address.zip", Line("")),
         ("tags[1]", Line("urgent")),
         ("tags[2]", Line("")),
-        ("remarks: give it?", Yes(true)),
         ("remarks[1]: give it?", Yes(true)),
         ("remarks[1].text", Line("good")),
         ("remarks[2]: give it?", Yes(false)),
@@ -231,6 +230,21 @@ fn nested_objects_and_lists_are_asked_for_item_by_item() {
             "tags": ["urgent"],
         })
     );
+}
+
+#[test]
+fn a_list_of_which_nothing_is_given_is_left_out_or_empty() {
+    for (required, given) in
+        [(json!([]), json!({})), (json!(["remarks"]), json!({ "remarks": [] }))]
+    {
+        let schema = json!({
+            "type": "object",
+            "properties": { "remarks": { "type": "array", "items": { "type": "string" } } },
+            "required": required,
+        });
+        let mut script = Script::new([("remarks[1]", Line(""))]);
+        assert_eq!(held(schema, &mut script).unwrap(), given);
+    }
 }
 
 #[test]

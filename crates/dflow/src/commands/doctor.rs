@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use dynamic_flow::{
-    Result,
     hub::PersistenceHub,
     store::{Filter, Summary, compiled_in},
 };
@@ -25,7 +24,7 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
     let keyring = context.keyring()?;
     let hub = context.hub().await?;
     let health = hub.health().await?;
-    let Census { runs, newest, all_counted } = count(&hub, COUNTED).await?;
+    let Counted { runs, newest, all_counted, problem } = count(&hub, COUNTED).await;
     let newest = match newest {
         Some(newest) => Some(open(&hub, &newest).await),
         None => None,
@@ -34,12 +33,13 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
     if keyring.is_none() {
         warnings.push(
             "Runs are stored unsealed: whoever reads the store reads them. Set \
-             FLOW_ENCRYPTION_KEY; `dflow keygen` makes a key."
+             FLOW_ENCRYPTION_KEY for a new store (`dflow keygen` makes a key); unsealed runs go on \
+             without it only."
                 .into(),
         );
     }
     let report = Report {
-        healthy: newest.as_ref().is_none_or(|newest| newest.opens),
+        healthy: problem.is_none() && newest.as_ref().is_none_or(|newest| newest.opens),
         backend: health.backend,
         location: health.location,
         latency_ms: health.latency.as_secs_f64() * 1e3,
@@ -48,6 +48,7 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
         key_ids: keyring.iter().flat_map(|it| it.key_ids()).map(|id| id.to_string()).collect(),
         runs,
         all_counted,
+        problem,
         newest,
         backends: compiled_in().iter().map(ToString::to_string).collect(),
         warnings,
@@ -56,34 +57,42 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
     Ok(if report.healthy { Exit::Done } else { Exit::State })
 }
 
-/// The runs in a store.
+/// What was found of the runs.
 #[derive(Default)]
-struct Census {
+struct Counted {
     /// How many there are, by status.
     runs: BTreeMap<String, usize>,
     newest: Option<Summary>,
     /// Whether `runs` are all that there are.
     all_counted: bool,
+    /// Why not all of them could be listed.
+    problem: Option<String>,
 }
 
 /// Counts the newest runs, up to so many.
-async fn count(hub: &PersistenceHub, most: usize) -> Result<Census> {
-    let mut census = Census::default();
+async fn count(hub: &PersistenceHub, most: usize) -> Counted {
+    let mut counted = Counted::default();
     let (mut after, mut left) = (None, most);
     while left > 0 {
-        let page = hub.query(&Filter::default(), after, left.min(PAGE)).await?;
+        let page = match hub.query(&Filter::default(), after, left.min(PAGE)).await {
+            Ok(page) => page,
+            Err(error) => {
+                counted.problem = Some(error.to_string());
+                return counted;
+            }
+        };
         left -= page.items.len();
         for run in page.items {
-            *census.runs.entry(run.status.to_string()).or_default() += 1;
-            census.newest.get_or_insert(run);
+            *counted.runs.entry(run.status.to_string()).or_default() += 1;
+            counted.newest.get_or_insert(run);
         }
         after = page.next;
         if after.is_none() {
-            census.all_counted = true;
+            counted.all_counted = true;
             break;
         }
     }
-    Ok(census)
+    counted
 }
 
 async fn open(hub: &PersistenceHub, run: &Summary) -> Newest {
@@ -115,10 +124,11 @@ fn describe(report: &Report, style: Style) -> String {
     }
     let counts: Vec<String> =
         report.runs.iter().map(|(status, count)| format!("{count} {status}")).collect();
-    match (counts.join(", "), report.all_counted) {
-        (counts, _) if counts.is_empty() => line(&good, "There are no runs."),
-        (counts, true) => line(&good, &format!("Runs: {counts}.")),
-        (counts, false) => line(&good, &format!("Among the newest runs: {counts}.")),
+    match (&report.problem, counts.join(", ")) {
+        (Some(problem), _) => line(&bad, &format!("The runs can't be listed: {problem}")),
+        (None, counts) if counts.is_empty() => line(&good, "There are no runs."),
+        (None, counts) if report.all_counted => line(&good, &format!("Runs: {counts}.")),
+        (None, counts) => line(&good, &format!("Among the newest runs: {counts}.")),
     }
     match report.newest.as_ref().map(|newest| &newest.problem) {
         Some(Some(problem)) => line(&bad, &format!("The newest run does not open: {problem}")),
@@ -143,7 +153,7 @@ mod tests {
     async fn many_runs_are_not_all_counted() {
         let store = std::sync::Arc::new(MemoryStore::new());
         let hub = PersistenceHub::builder(store).plaintext().build().await.unwrap();
-        let none = count(&hub, 2).await.unwrap();
+        let none = count(&hub, 2).await;
         assert!(none.all_counted && none.runs.is_empty() && none.newest.is_none());
         let mut last = None;
         for n in 0..3 {
@@ -151,10 +161,10 @@ mod tests {
             let request = SuspensionRequest::new("ask", schema);
             last = Some(hub.suspend(&n, request).await.unwrap());
         }
-        let some = count(&hub, 2).await.unwrap();
+        let some = count(&hub, 2).await;
         assert_eq!(some.runs.values().sum::<usize>(), 2);
         assert!(!some.all_counted);
-        let all = count(&hub, 4).await.unwrap();
+        let all = count(&hub, 4).await;
         assert_eq!(all.runs.values().sum::<usize>(), 3);
         assert!(all.all_counted);
         assert_eq!(all.newest.unwrap().id, last.unwrap().run_id);

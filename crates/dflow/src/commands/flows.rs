@@ -84,7 +84,13 @@ pub(super) async fn upgrade(context: &Context, args: args::Upgrade) -> Result<Ex
     let mut differences = BTreeSet::new();
     let mut refusals: Vec<(RunId, Vec<String>)> = Vec::new();
     for run in runs {
-        let view = hub.get(run).await?;
+        let view = match hub.get(run).await {
+            Ok(view) => view,
+            Err(error) => {
+                refusals.push((run, own_affair(error)?));
+                continue;
+            }
+        };
         if view.flow_id != flow.def().id {
             refusals.push((run, vec![format!("It is a run of the flow `{}`.", view.flow_id)]));
             continue;
@@ -105,7 +111,7 @@ pub(super) async fn upgrade(context: &Context, args: args::Upgrade) -> Result<Ex
                 Some(vec![format!("It is {}, not parked.", view.status)])
             }
             None if args.dry_run => None,
-            None => refused(hub.upgrade(run, &flow).await)?,
+            None => hub.upgrade(run, &flow).await.err().map(own_affair).transpose()?,
         };
         match refused {
             Some(reasons) => refusals.push((run, reasons)),
@@ -137,17 +143,15 @@ pub(super) async fn upgrade(context: &Context, args: args::Upgrade) -> Result<Ex
     Ok(if refusals.is_empty() { Exit::Done } else { Exit::Failed })
 }
 
-/// Why a run was not moved, where that is its own affair.
-fn refused(moved: dynamic_flow::Result<()>) -> Result<Option<Vec<String>>, Error> {
-    match moved {
-        Ok(()) => Ok(None),
-        Err(error) if error.kind() == ErrorKind::FlowIncompatible => {
-            Ok(Some(error.reasons().to_vec()))
+/// Why a run was not moved, where that is its own affair and keeps no other from being moved.
+fn own_affair(error: Error) -> Result<Vec<String>, Error> {
+    match error.kind() {
+        ErrorKind::FlowIncompatible => Ok(error.reasons().to_vec()),
+        ErrorKind::RunBusy => Ok(vec![error.message().to_owned()]),
+        ErrorKind::RunNotFound | ErrorKind::EncryptionError | ErrorKind::CorruptState => {
+            Ok(vec![error.to_string()])
         }
-        Err(error) if error.kind() == ErrorKind::RunBusy => {
-            Ok(Some(vec![error.message().to_owned()]))
-        }
-        Err(error) => Err(error),
+        _ => Err(error),
     }
 }
 

@@ -81,9 +81,10 @@ pub(super) async fn rotate(context: &Context, args: &RotateKeys) -> Result<Exit,
             ));
         }
         if shown.failed > 0 {
-            let what = style.red(&format!("{} opened with no key at hand", shown.failed));
+            let what = style.red(&format!("{} could not be opened", shown.failed));
             text.push_str(&format!(
-                "{what}: add the key they were sealed with; --verbose names them\n"
+                "{what}: was their key left out, or were they stored without one? --verbose names \
+                 them and says why\n"
             ));
         }
         if let Some(command) = go_on() {

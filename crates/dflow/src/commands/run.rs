@@ -16,7 +16,7 @@ use crate::{
     context::{Context, now},
     failure::{Exit, Failure, problem, usage},
     output::{self, RunError, RunResult},
-    progress::{self, Driven},
+    progress::{self, Driven, Interrupted},
     render::{Style, clean, clean_line, outline, receipt, relative},
     terminal::{say, to_json},
 };
@@ -37,29 +37,29 @@ pub(super) async fn run(context: &Context, args: Run) -> Result {
         None => Value::Null,
     };
     let hub = context.hub().await?;
-    let is_first = context.keyring()?.is_none() && is_empty(&hub).await?;
+    let notice = if context.keyring()?.is_none() { plaintext_notice(&hub).await? } else { None };
     let mut options = RunOptions::new();
     for (name, value) in args.metadata {
         options = options.metadata(name, value);
     }
     let handle = hub.register(&flow)?;
     let driven = progress::drive(&context.terminal, &hub, handle.run_with(input, options)).await;
-    if is_first && stores(&driven) {
-        warn_of_plaintext(context);
+    if let Some(notice) = notice.filter(|_| stores(&driven)) {
+        warn_of_plaintext(context, notice);
     }
     match driven {
         Driven::Ended(result) => finish(context, result),
-        Driven::Interrupted(run) => {
-            let kept = match run {
+        Driven::Interrupted(left) => {
+            let kept = match left.run {
                 Some(run) => hub.get(run).await.is_ok(),
                 None => false,
             };
-            let run = run.filter(|_| kept);
+            let left = Interrupted { run: left.run.filter(|_| kept), ..left };
             let message = match kept {
                 true => "interrupted; the run is kept and goes on with the next worker",
                 false => "interrupted before anything was kept; run it again",
             };
-            Ok(interrupted(context, message, run))
+            Ok(interrupted(context, message, left))
         }
     }
 }
@@ -70,10 +70,11 @@ pub(super) async fn resume(context: &Context, args: Given) -> Result {
     let work = hub.resume(&key, answer);
     match progress::drive(&context.terminal, &hub, work).await {
         Driven::Ended(result) => finish(context, result),
-        Driven::Interrupted(_) => {
+        Driven::Interrupted(left) => {
+            let left = Interrupted { run: Some(run), ..left };
             let message = "interrupted; if the answer was accepted it is kept, and the run goes on \
                            with the next worker";
-            Ok(interrupted(context, message, Some(run)))
+            Ok(interrupted(context, message, left))
         }
     }
 }
@@ -110,9 +111,10 @@ pub(super) async fn retry(context: &Context, run: RunId) -> Result {
     let hub = context.hub().await?;
     match progress::drive(&context.terminal, &hub, hub.retry(run)).await {
         Driven::Ended(result) => finish(context, result),
-        Driven::Interrupted(_) => {
+        Driven::Interrupted(left) => {
+            let left = Interrupted { run: Some(run), ..left };
             let message = "interrupted; the run is kept and goes on with the next worker";
-            Ok(interrupted(context, message, Some(run)))
+            Ok(interrupted(context, message, left))
         }
     }
 }
@@ -191,8 +193,16 @@ fn show_question(wait: &SuspendedWait, style: Style) {
     say("");
 }
 
-async fn is_empty(hub: &PersistenceHub) -> Result<bool> {
-    Ok(hub.query(&Filter::default(), None, 1).await?.items.is_empty())
+/// What is to be said before a run is stored unsealed, if it was not said in this store yet.
+async fn plaintext_notice(hub: &PersistenceHub) -> Result<Option<&'static str>> {
+    let page = hub.query(&Filter::default(), None, 1).await?;
+    let Some(newest) = page.items.first() else { return Ok(Some(FIRST_UNSEALED)) };
+    let is_sealed = match hub.sealed_info(newest.id).await {
+        Ok(info) => info.key_id.is_some(),
+        // It went in between, or is damaged: whoever opens it hears of that.
+        Err(_) => false,
+    };
+    Ok(is_sealed.then_some(UNSEALED_AMONG_SEALED))
 }
 
 /// Whether a run left something in the store.
@@ -204,9 +214,13 @@ fn stores(driven: &Driven<Outcome>) -> bool {
 }
 
 /// Said once for each store: with its first run.
-fn warn_of_plaintext(context: &Context) {
-    let message = "runs are stored unsealed: whoever reads the store reads them; to seal new \
-                   stores, set FLOW_ENCRYPTION_KEY (`dflow keygen` makes a key)";
+const FIRST_UNSEALED: &str = "runs are stored unsealed: whoever reads the store reads them; to seal \
+     new stores, set FLOW_ENCRYPTION_KEY (`dflow keygen` makes a key)";
+/// Said when the key was left out where it was used before.
+const UNSEALED_AMONG_SEALED: &str = "this run is stored unsealed, though the one before it in this \
+     store is sealed: FLOW_ENCRYPTION_KEY is not set";
+
+fn warn_of_plaintext(context: &Context, message: &'static str) {
     if context.terminal.json {
         let notice = output::NoticeText { kind: "Plaintext", message: message.into() };
         say(&to_json(&output::Notice { notice }));
@@ -215,18 +229,23 @@ fn warn_of_plaintext(context: &Context) {
     }
 }
 
-fn interrupted(context: &Context, message: &'static str, run: Option<RunId>) -> Exit {
+fn interrupted(context: &Context, message: &'static str, left: Interrupted) -> Exit {
     if context.terminal.json {
         let mut error = Error::new(ErrorKind::ShuttingDown, message);
-        if let Some(run) = run {
+        if let Some(run) = left.run {
             error = error.with_run(run);
         }
         say(&to_json(&problem(&error)));
         return Exit::Interrupted;
     }
     say(&context.terminal.err.yellow(message));
-    if let Some(run) = run {
-        say(&format!("  run   {run}\n  next  {}", context.command(&["work", "--once"])));
+    if let Some(run) = left.run {
+        // A worker that looks once would find it leased still.
+        let (words, note) = match left.let_go {
+            true => (&["work", "--once"][..], ""),
+            false => (&["work"][..], "  (takes it over when its lease has lapsed)"),
+        };
+        say(&format!("  run   {run}\n  next  {}{note}", context.command(words)));
     }
     Exit::Interrupted
 }

@@ -72,7 +72,7 @@ pub(crate) struct Rotated {
     pub(crate) resealed: usize,
     /// How many were being driven, and are sealed with the active key at their next commit.
     pub(crate) busy: usize,
-    /// How many no key at hand opens.
+    /// How many could not be opened with the keys at hand.
     pub(crate) failed: usize,
     /// For `--cursor`; null when all were looked at.
     pub(crate) next_cursor: Option<String>,
@@ -164,6 +164,9 @@ pub(crate) struct Report {
     pub(crate) runs: BTreeMap<String, usize>,
     /// Whether `runs` are all that there are.
     pub(crate) all_counted: bool,
+    /// Why not all runs could be listed, and so not all are counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) problem: Option<String>,
     /// Whether the newest run can be opened; null where there is none.
     pub(crate) newest: Option<Newest>,
     /// The backends that this build has.

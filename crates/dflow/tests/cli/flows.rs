@@ -94,6 +94,28 @@ fn an_upgrade_names_its_runs() {
 }
 
 #[test]
+fn a_run_that_does_not_open_keeps_no_other_from_being_upgraded() {
+    for store in ["file:flows", "sqlite:flows.db"] {
+        let mut place = Place::new(store);
+        let run = |place: &Place| text(&place.run(10, OLD)["run_id"]);
+        let first = run(&place);
+        place.set("FLOW_ENCRYPTION_KEY", text(&place.json(0, &["keygen"])["key"]));
+        let sealed = run(&place);
+        place.unset("FLOW_ENCRYPTION_KEY");
+        let last = run(&place);
+        let longer = place.write("longer.yaml", LONGER);
+        let gone = "01900000-0000-7000-8000-000000000000";
+        let named = place.json(1, &["upgrade", longer, &last, gone, "--dry-run"]);
+        assert_eq!(named["upgraded"], json!([last]));
+        assert!(named["refused"].to_string().contains("RunNotFound"), "{named}");
+        let all = place.json(1, &["upgrade", longer, "--all"]);
+        assert_eq!(all["upgraded"], json!([last, first]));
+        assert_eq!(all["refused"][0]["run_id"], json!(sealed));
+        assert!(all["refused"].to_string().contains("EncryptionError"), "{all}");
+    }
+}
+
+#[test]
 fn a_flow_is_drawn() {
     let place = Place::file();
     let flow = examples().join("purchase-approval.yaml");
@@ -106,6 +128,25 @@ fn a_flow_is_drawn() {
     assert!(text(&drawn["text"]).contains("manager-approval"));
     assert!(place.call(&["diagram", flow, "--format", "dot"]).out.starts_with("digraph"));
     assert!(!place.folder.path().join("flows").exists(), "no store is made for a drawing");
+}
+
+#[test]
+fn the_readme_shows_every_verb_in_a_flow_that_is_right() {
+    let place = Place::file();
+    let readme = std::fs::read_to_string(examples().join("../crates/dflow/README.md")).unwrap();
+    let (_, rest) = readme.split_once("```yaml\n").unwrap();
+    let (document, _) = rest.split_once("```").unwrap();
+    let checked = place.json(0, &["check", place.write("flow.yaml", document)]);
+    assert_eq!(checked["flow_id"], "expenses");
+    let schema = place.call(&["schema", "document"]).out;
+    let schema: Value = serde_json::from_str(&schema).unwrap();
+    let verbs = schema["$defs"]["step"]["oneOf"].as_array().unwrap();
+    assert!(verbs.len() > 10);
+    for verb in verbs {
+        let verb = text(&verb["required"][0]);
+        let is_there = document.lines().any(|line| line.contains(&format!(" {verb}:")));
+        assert!(is_there, "the README does not show `{verb}`");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::{Place, YES, on_each_store, text};
+use crate::support::{Place, YES, find, on_each_store, text};
 
 fn ids(list: &Value) -> Vec<String> {
     list["items"].as_array().unwrap().iter().map(|item| text(&item["run_id"])).collect()
@@ -142,6 +142,19 @@ fn a_run_that_is_not_there_is_told() {
         let error = place.error(5, &["show", "01900000-0000-7000-8000-000000000000"]);
         assert_eq!(error["kind"], "RunNotFound");
     });
+}
+
+#[test]
+fn the_doctor_tells_of_a_damaged_run_and_of_everything_else() {
+    let place = Place::file();
+    let (run, _) = place.park();
+    std::fs::write(find(place.folder.path(), &run), "damaged").unwrap();
+    let report = place.json(5, &["doctor"]);
+    assert_eq!((&report["healthy"], &report["backend"]), (&json!(false), &json!("file")));
+    let problem = text(&report["problem"]);
+    assert!(problem.contains(&run) && problem.contains("CorruptState"), "{problem}");
+    let told = place.call(&["doctor"]);
+    assert!(told.out.contains("The runs can't be listed") && told.out.contains("unsealed"));
 }
 
 #[test]

@@ -86,6 +86,49 @@ fn a_run_that_is_interrupted_is_kept_and_goes_on_with_a_worker() {
 }
 
 #[test]
+fn a_run_that_is_stopped_at_once_is_taken_over_when_its_lease_has_lapsed() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap();
+    let place = Place::file();
+    place.write(
+        "dflow.toml",
+        &format!(
+            "[hub]\ndurability = \"every_step\"\nlease = \"300ms\"\n\
+             [http]\nallowed_hosts = [{{ host = \"{host}\", private = true }}]\n"
+        ),
+    );
+    let document = format!(
+        "flow: f\nsteps:\n  - id: call\n    call: http\n    with: {{ url: 'http://{host}/' }}\n"
+    );
+    let (child, mut stderr) = spawn(&place, &["run", place.write("flow.yaml", &document)]);
+    let (connection, _) = listener.accept().unwrap();
+    interrupt(&child);
+    read_until(&mut stderr, "Ctrl-C again to stop at once");
+    interrupt(&child);
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130), "{rest}");
+    let next = rest.lines().find(|line| line.starts_with("  next")).unwrap();
+    assert!(next.contains(" work") && !next.contains("--once"), "{rest}");
+    assert!(next.contains("lease"), "{rest}");
+    let run = text(&place.json(0, &["list"])["items"][0]["run_id"]);
+    assert!(rest.contains(&run), "{rest}");
+
+    // The host is gone by then, and the call fails; that it is made again is what counts.
+    drop((connection, listener));
+    let (worker, _stderr) = spawn(&place, &["work"]);
+    let mut looks = 0;
+    while place.status(&run) == "running" {
+        looks += 1;
+        assert!(looks < 600, "nobody takes it over");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert_eq!(place.status(&run), "failed");
+    interrupt(&worker);
+    assert_eq!(worker.wait_with_output().unwrap().status.code(), Some(0));
+}
+
+#[test]
 fn a_worker_that_is_interrupted_ends_well() {
     let place = Place::file();
     let (child, mut stderr) = spawn(&place, &["work"]);

@@ -81,6 +81,8 @@ fn a_hub_with_a_key_takes_no_plaintext() {
         assert_eq!((&error["kind"], &error["run_id"]), (&json!("EncryptionError"), &json!(run)));
         let rotated = place.json(5, &["rotate-keys"]);
         assert_eq!((&rotated["runs"], &rotated["failed"]), (&json!(1), &json!(1)));
+        let told = place.call(&["rotate-keys"]);
+        assert!(told.out.contains("stored without one"), "{told:?}");
         place.unset("FLOW_ENCRYPTION_KEY");
         assert_eq!(place.status(&run), "waiting");
     }

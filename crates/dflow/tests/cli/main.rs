@@ -1,11 +1,13 @@
 //! The program as its users run it: every call is a process of its own.
 
 mod answers;
+mod corner;
 mod flows;
 mod inspect;
 mod interrupt;
 mod keys;
 mod manage;
 mod runs;
+mod servers;
 mod support;
 mod usage;

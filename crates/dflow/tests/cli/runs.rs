@@ -215,6 +215,11 @@ fn plaintext_is_told_once_for_each_store() {
     sealed.set("FLOW_ENCRYPTION_KEY", key);
     let flow = sealed.write("flow.yaml", "flow: f\nsteps:\n  - id: s\n    wait: 2h\n");
     assert_eq!(sealed.call(&["run", flow]).err, "");
+    // Whoever forgets the key must not find out later that nothing was sealed.
+    sealed.unset("FLOW_ENCRYPTION_KEY");
+    let forgotten = sealed.call(&["run", flow]);
+    assert!(forgotten.err.contains("FLOW_ENCRYPTION_KEY is not set"), "{forgotten:?}");
+    assert_eq!(sealed.call(&["run", flow]).err, "");
 }
 
 #[test]

@@ -5,26 +5,36 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::Output,
+    process::{self, Output},
     sync::OnceLock,
+    thread,
 };
 
 use assert_cmd::Command;
 use dynamic_flow::Schema;
+use dynamic_flow_services::Kind;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use crate::corner::Corner;
 
 /// The folder of the examples.
 pub(crate) fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples")
 }
 
-/// Holds a test on each kind of store.
-pub(crate) fn on_each_store(test: impl Fn(&Place)) {
-    for store in ["file:flows", "sqlite:flows.db"] {
-        let place = Place::new(store);
-        test(&place);
-    }
+/// Holds a test on each kind of store, on all at once; on those on servers, where the environment
+/// tells where one is.
+pub(crate) fn on_each_store(test: impl Fn(&Place) + Sync) {
+    thread::scope(|scope| {
+        for store in ["file:flows", "sqlite:flows.db"] {
+            scope.spawn(|| test(&Place::new(store)));
+        }
+        for corner in Kind::ALL.into_iter().filter_map(Corner::on) {
+            let test = &test;
+            scope.spawn(move || test(&Place::new(&corner.url())));
+        }
+    });
 }
 
 /// A folder of its own, with a store.
@@ -88,6 +98,13 @@ impl Place {
     pub(crate) fn call_with(&self, args: &[&str], stdin: &str) -> Called {
         let output = self.command().args(args).write_stdin(stdin).output().unwrap();
         called(&output)
+    }
+
+    /// What a shell makes of a line, here.
+    pub(crate) fn shell(&self, line: &str) -> Called {
+        let mut shell = process::Command::new("sh");
+        shell.args(["-c", line]).current_dir(self.folder.path()).envs(&self.environment);
+        called(&shell.output().unwrap())
     }
 
     /// Calls the program with `--json`; gives what it printed on standard output, which must be
@@ -171,6 +188,23 @@ fn conforms(command: &str, value: &Value) {
 
 pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("a text, not {value}")).to_owned()
+}
+
+/// The file of a run, somewhere in the folder of a store.
+pub(crate) fn find(folder: &Path, run: &str) -> PathBuf {
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            let name = entry.file_name().into_string().unwrap();
+            if path.is_dir() {
+                folders.push(path);
+            } else if name.contains(run) && name.ends_with(".json") {
+                return path;
+            }
+        }
+    }
+    panic!("no file of the run {run}")
 }
 
 /// An answer that approves.

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Place, YES, error_of, on_each_store, text};
+use crate::support::{Place, YES, error_of, find, on_each_store, text};
 
 const COMMANDS: [&str; 19] = [
     "run",
@@ -158,23 +158,6 @@ fn a_flipped_byte_is_told_and_the_record_left_as_it_is() {
     assert_eq!(std::fs::read_to_string(&record).unwrap(), bad);
     std::fs::write(&record, good).unwrap();
     place.json(0, &["resume", &key, "--input", YES]);
-}
-
-/// The file of a run, somewhere in the folder of a store.
-fn find(folder: &std::path::Path, run: &str) -> std::path::PathBuf {
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
-            let path = entry.path();
-            let name = entry.file_name().into_string().unwrap();
-            if path.is_dir() {
-                folders.push(path);
-            } else if name.contains(run) && name.ends_with(".json") {
-                return path;
-            }
-        }
-    }
-    panic!("no file of the run {run}")
 }
 
 #[test]

@@ -123,7 +123,7 @@ impl PersistenceHub {
         if !criteria && !which.all {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
-                "no criterion is given; say `all` to remove every run",
+                "no criterion is given; to remove every run, say `all` (`--all`)",
             ));
         }
         let hub = self.inner();

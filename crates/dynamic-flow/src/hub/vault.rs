@@ -62,6 +62,11 @@ impl Opened {
         if self.record.flow_id != self.snapshot.flow.id {
             return corrupt("the record names another flow than its sealed state");
         }
+        // A run that goes on again is written so before its state is.
+        let status = self.record.status;
+        if status.is_final() && status != self.snapshot.status {
+            return corrupt("the record's status differs from its sealed state");
+        }
         if self.record.metadata != plain_metadata(&self.snapshot) {
             return corrupt("the record's metadata differ from its sealed state");
         }

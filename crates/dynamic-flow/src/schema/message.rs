@@ -41,6 +41,11 @@ pub(super) fn of_schema(error: &ValidationError<'_>) -> String {
         Kind::Format { format } if format == "regex" => {
             "must be a regular expression without look-around and back-references".into()
         }
+        Kind::AnyOf { .. } if error.instance_path().as_str().ends_with("/type") => {
+            "`type` must be null, boolean, object, array, number, string or integer, or a list of \
+             these"
+                .into()
+        }
         Kind::Referencing(error) => format!("a reference can't be resolved: {error}"),
         _ => of(error),
     }

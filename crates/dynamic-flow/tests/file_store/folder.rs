@@ -145,6 +145,7 @@ async fn a_file_where_the_folder_should_be_is_named() {
     for path in [file.clone(), file.join("flows")] {
         let refused = FileStore::new(&path).provision().await.unwrap_err();
         assert_says(&refused, &path, "make a folder");
+        assert!(refused.message().contains("a file is where a folder should be"), "{refused}");
     }
     let empty = FileStore::new("").provision().await.unwrap_err();
     assert_eq!(empty.kind(), ErrorKind::InvalidConfig);
@@ -345,7 +346,7 @@ async fn a_full_disk_is_an_error_and_nothing_is_half_written() {
     other.snapshot = huge.clone();
     let full = store.insert(other.clone()).await.unwrap_err();
     assert_says(&full, &path, "free space");
-    assert!(full.is_retryable());
+    assert!(!full.is_retryable(), "somebody has to make room first");
     assert_eq!(store.get(other.id).await.unwrap(), None);
 
     let change = dynamic_flow::store::Change {

@@ -3,6 +3,7 @@
 use dynamic_flow::{
     ErrorKind, KeyDigest, SuspensionKey,
     codec::{EncryptionKey, Keyring},
+    engine::RunStatus,
     hub::PersistenceHub,
     store::{Change, Expect},
 };
@@ -87,6 +88,20 @@ async fn a_digest_swapped_into_the_plain_columns_is_corrupt_state_for_everybody(
     for key in [&forged, &key] {
         let error = hub.resume(key, yes()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::CorruptState);
+        assert_eq!(error.run_id(), Some(suspension.run_id));
+    }
+    assert_eq!(counts.after.get(), 0);
+}
+
+#[tokio::test]
+async fn a_run_that_only_the_plain_columns_call_ended_is_corrupt_state() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension, key) = parked(&world, &counts).await;
+    for status in RunStatus::ALL.into_iter().filter(|status| status.is_final()) {
+        let change = Change { status: Some(status), ..Change::at(suspension.suspended_at) };
+        world.store.update(suspension.run_id, Expect::Any, change).await.unwrap();
+        let error = hub.resume(&key, yes()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::CorruptState, "{status}: {error}");
         assert_eq!(error.run_id(), Some(suspension.run_id));
     }
     assert_eq!(counts.after.get(), 0);

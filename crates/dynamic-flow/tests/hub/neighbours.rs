@@ -4,13 +4,14 @@
 use std::sync::{Arc, Mutex};
 
 use dynamic_flow::{
-    Answer, ErrorKind, Flow, ToolError,
+    Answer, Clock as _, ErrorKind, Flow, ToolError,
     engine::RunStatus,
     hours,
-    hub::{Notifier, SuspendedWait},
+    hub::{HubEvent, Notifier, SuspendedWait},
     store::Filter,
     testkit::faults::{Moment, Operation},
     tool::{AwaitInput, tool_fn},
+    wait::Closed,
 };
 use serde_json::{Value, json};
 
@@ -44,6 +45,55 @@ async fn a_left_over_timer_wipes_no_answer() {
     let view = hub.get(suspension.run_id).await.unwrap();
     assert_eq!(view.status, RunStatus::Completed);
     assert_eq!(view.receipts[0].by.as_deref(), Some("jane"));
+}
+
+#[tokio::test]
+async fn a_stale_answer_is_not_eaten_by_a_later_wait() {
+    let world = World::new();
+    let hub = world.hub().await;
+    let ask = |step: &str| AwaitInput::<String>::new(step);
+    let flow = Flow::input::<Order>("two-questions")
+        .await_input(ask("first"))
+        .await_input(ask("second"))
+        .build()
+        .unwrap();
+    let parked = suspended(hub.register(&flow).unwrap().run(order()).await);
+    let first = parked.only().unwrap().key().unwrap().clone();
+    let accepted = hub.answer(&first, Answer::new(json!("one")).by("jane")).await.unwrap();
+    // The answer waits for a worker; the next question is not open yet, and must not take this.
+    let stale = || hub.answer(&first, Answer::new(json!("stale")).by("joe"));
+    let early = stale().await.unwrap_err();
+    assert_eq!(early.receipt(), Some(&accepted.receipt));
+    hub.work_once().await.unwrap();
+    let late = stale().await.unwrap_err();
+    assert_eq!(late.receipt(), Some(&accepted.receipt));
+    let view = hub.get(parked.run_id).await.unwrap();
+    assert_eq!((view.status, view.receipts.len()), (RunStatus::Waiting, 1));
+    let second = hub.reissue(parked.run_id, &view.waits[0].id).await.unwrap();
+    assert_eq!(hub.question(&second).await.unwrap().tool_id.as_str(), "second");
+    assert_eq!(completed(hub.resume(&second, json!("two")).await), json!("two"));
+}
+
+#[tokio::test]
+async fn answers_go_to_the_wait_whose_key_they_came_with() {
+    let (world, counts) = (World::new(), Counts::default());
+    let hub = world.hub().await;
+    let handle = hub.register(approval_flow(&counts)).unwrap();
+    let mut parked = Vec::new();
+    for n in 0..4 {
+        let suspension = suspended(handle.run(Order { id: format!("PO-{n}"), total: n }).await);
+        parked.push(suspension.only().unwrap().key().unwrap().clone());
+    }
+    // In another order than that in which they were asked, accepted before any is worked in.
+    for n in [2, 0, 3, 1] {
+        let by = format!("who answers {n}");
+        hub.answer(&parked[n], json!({ "approved": true, "by": by })).await.unwrap();
+    }
+    hub.work_once().await.unwrap();
+    for (n, key) in parked.iter().enumerate() {
+        let output = hub.get(key.run_id()).await.unwrap().output;
+        assert_eq!(output, Some(json!(format!("PO-{n} by who answers {n}"))));
+    }
 }
 
 #[tokio::test]
@@ -206,6 +256,28 @@ async fn who_waits_for_whom_can_be_asked() {
     let wait = &page.items[0].waits[0];
     assert_eq!((page.items[0].id, wait.tool_id.as_str()), (suspension.run_id, "approval"));
     assert_eq!(wait.expires_at, suspension.expires_at());
+}
+
+#[tokio::test]
+async fn what_is_overdue_can_be_asked_for_and_is_told() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension, _) = parked(&world, &counts).await;
+    let now = || world.clock.now();
+    let overdue = || Filter { expires_before: Some(now()), ..Filter::default() };
+    world.clock.advance(hours(4));
+    assert!(hub.query(&overdue(), None, 1).await.unwrap().items.is_empty());
+    world.clock.advance(hours(1));
+    let page = hub.query(&overdue(), None, 1).await.unwrap();
+    assert_eq!(page.items[0].id, suspension.run_id);
+    let mut events = hub.events();
+    hub.work_once().await.unwrap();
+    let receipt = loop {
+        if let HubEvent::WaitClosed { receipt, .. } = events.next().await.unwrap() {
+            break receipt;
+        }
+    };
+    assert_eq!(receipt.closed, Closed::TimedOut);
+    assert!(hub.query(&overdue(), None, 1).await.unwrap().items.is_empty());
 }
 
 #[derive(Default, Clone)]

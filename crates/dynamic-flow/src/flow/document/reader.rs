@@ -189,7 +189,8 @@ impl<'r> Reader<'r> {
         match Schema::new(node.to_value()) {
             Ok(schema) => Some(schema),
             Err(error) => {
-                self.find(path, node.place, format!("{what}: {}", error.message()));
+                let at = error.context_value("at").unwrap_or_default();
+                self.find(path, node.at(at).place, format!("{what}: {}", error.message()));
                 None
             }
         }

@@ -69,6 +69,24 @@ impl Node {
         }
     }
 
+    /// The part that a JSON pointer leads to, or the last that is there on the way.
+    pub(super) fn at(&self, pointer: &str) -> &Self {
+        let mut node = self;
+        for name in pointer.split('/').skip(1) {
+            let name = name.replace("~1", "/").replace("~0", "~");
+            let inner = match &node.data {
+                Data::List(items) => name.parse().ok().and_then(|n: usize| items.get(n)),
+                Data::Object(fields) => {
+                    fields.iter().find(|(key, _)| key.name == name).map(|(_, node)| node)
+                }
+                _ => None,
+            };
+            let Some(inner) = inner else { break };
+            node = inner;
+        }
+        node
+    }
+
     /// What it is, in words, for messages.
     pub(super) fn sort(&self) -> &'static str {
         match &self.data {

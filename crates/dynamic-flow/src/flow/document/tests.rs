@@ -270,7 +270,19 @@ fn wrong_steps_are_told() {
         ("get: 5", "4:10: s: `get` must be text, not a number; put it in quotes"),
         ("succeed: '${ value }'", "4:14: s: `succeed` must be a constant; `set` computes values"),
         ("input: text", "4:12: s: `input` must be a JSON Schema, not text"),
-        ("input: { type: nonsense }", "4:12: s: `input`: "),
+        ("input: { type: nonsense }", "4:20: s: `input`: not a usable JSON Schema: `type` must be"),
+        (
+            "input:\n  type: object\n  properties:\n    a/b: { type: [string, { pattern: x }] }",
+            "7:22: s: `input`: not a usable JSON Schema: `type` must be",
+        ),
+        (
+            "input:\n  properties:\n    a/b: { minimum: five }",
+            "6:25: s: `input`: not a usable JSON Schema: must be of type number",
+        ),
+        (
+            "input: { anyOf: [true, { pattern: '(' }] }",
+            "4:39: s: `input`: not a usable JSON Schema: must be a regular expression",
+        ),
         ("fail: { message: m }", "4:11: s: `fail` needs `code`"),
         ("retry: { attempts: -1, do: [{ id: t, set: 1 }] }", "4:24: s: `attempts` must be a whole"),
         (

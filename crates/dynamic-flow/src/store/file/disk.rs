@@ -259,10 +259,12 @@ fn advice(error: &io::Error) -> (&'static str, bool) {
     // Neither has a kind of its own: too many open files, in the process and in the system.
     const NO_DESCRIPTORS: [i32; 2] = [24, 23];
     match error.kind() {
-        Io::StorageFull | Io::QuotaExceeded => ("free space there, or raise the quota", true),
+        Io::StorageFull | Io::QuotaExceeded => ("free space there, or raise the quota", false),
         Io::PermissionDenied => ("give this user the right to read and write there", false),
         Io::ReadOnlyFilesystem => ("mount it writable, or choose another folder", false),
-        Io::NotADirectory => ("a file is where a folder should be: choose another folder", false),
+        Io::NotADirectory | Io::AlreadyExists => {
+            ("a file is where a folder should be: choose another folder", false)
+        }
         Io::IsADirectory => ("a folder is where a file should be: move it away", false),
         Io::NotFound => ("part of the folder is missing: provision the store", false),
         Io::Unsupported => ("choose a folder on a local file system", false),

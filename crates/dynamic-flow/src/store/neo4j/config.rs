@@ -16,6 +16,9 @@ use crate::{
 /// The schemes that are known; those with `+s` are TLS with a certificate that is checked.
 const SCHEMES: &[&str] = &["neo4j", "neo4j+s", "bolt", "bolt+s"];
 
+/// A server of the usual size has no more threads than that.
+const MOST_CONNECTIONS: usize = 400;
+
 /// What a database may be called.
 const DATABASE: Name = Name { setting: "database", max: 63, without: &['`', '\\', '/', '?', '#'] };
 
@@ -92,8 +95,8 @@ impl Neo4jConfig {
     /// `InvalidConfig`; it says what is wrong, and shows no secret.
     pub fn from_url(url: &str) -> Result<Self> {
         let mut parameters = Parameters::of(url);
-        let mut config = Self::default();
-        config.namespace = parameters.take("namespace")?.unwrap_or_default();
+        let namespace = parameters.take("namespace")?.unwrap_or_default();
+        let mut config = Self { namespace, ..Self::default() };
         if let Some(size) = parameters.take_as("pool_size")? {
             config.pool_size = size;
         }
@@ -161,8 +164,8 @@ impl Neo4jConfig {
             ));
         }
         DATABASE.check(&self.database)?;
-        if self.pool_size == 0 {
-            return Err(misconfigured("pool_size is at least 1"));
+        if !(1..=MOST_CONNECTIONS).contains(&self.pool_size) {
+            return Err(misconfigured(format!("pool_size is from 1 to {MOST_CONNECTIONS}")));
         }
         if self.connect_timeout.is_zero() || self.operation_timeout.is_zero() {
             return Err(misconfigured("a timeout is longer than nothing"));
@@ -309,6 +312,7 @@ mod tests {
         wrong(|it| it.database = String::new());
         wrong(|it| it.namespace = "a`b".into());
         wrong(|it| it.pool_size = 0);
+        wrong(|it| it.pool_size = 401);
         wrong(|it| it.operation_timeout = Duration::ZERO);
         wrong(|it| it.tls_ca = Some("ca.pem".into()));
         wrong(|it| {

@@ -16,10 +16,13 @@ use rustls::{
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
-use tokio::{net::TcpStream, sync::OnceCell};
+use tokio::{
+    net::TcpStream,
+    sync::{OnceCell, Semaphore},
+};
 use url::{Host, Url};
 
-use super::{config::Neo4jConfig, statement::Statement, trouble::Trouble};
+use super::{config::Neo4jConfig, statement::Statement, stragglers::Stragglers, trouble::Trouble};
 use crate::store::server::within;
 
 /// How many rows the server sends at a time.
@@ -56,8 +59,11 @@ impl fmt::Display for Place {
 /// Connections to one database, made when they are first needed.
 pub(super) struct Connections {
     config: Neo4jConfig,
-    place: Arc<Place>,
+    place: Place,
     graph: OnceCell<Graph>,
+    /// As many as there may be connections.
+    turns: Arc<Semaphore>,
+    stragglers: Stragglers,
 }
 
 /// What a statement does to the graph.
@@ -71,19 +77,20 @@ enum Access {
 
 impl Connections {
     pub(super) fn new(config: Neo4jConfig) -> Self {
-        let place = Arc::new(Place {
+        let place = Place {
             location: config.location(),
             database: config.database.clone(),
             greeted: AtomicBool::new(false),
-        });
-        Self { config, place, graph: OnceCell::new() }
+        };
+        let turns = Arc::new(Semaphore::new(config.pool_size));
+        Self { config, place, graph: OnceCell::new(), turns, stragglers: Stragglers::default() }
     }
 
     pub(super) fn config(&self) -> &Neo4jConfig {
         &self.config
     }
 
-    pub(super) fn place(&self) -> &Arc<Place> {
+    pub(super) fn place(&self) -> &Place {
         &self.place
     }
 
@@ -104,25 +111,29 @@ impl Connections {
         self.call(Access::Administer, create).await.map(drop)
     }
 
-    /// Goes on by itself when the caller is dropped: an answer that nobody waits for any more would
-    /// otherwise cost the connection on which it comes.
     async fn call(&self, access: Access, query: Query) -> Result<Vec<Row>, Trouble> {
         let limit = self.config.operation_timeout;
-        let graph = within(limit, self.graph()).await?.clone();
-        let place = self.place.clone();
         // The server gives up when we do, and does not commit behind our backs much later.
         let millis = i64::try_from(limit.as_millis()).unwrap_or(i64::MAX);
         let query = query.extra("tx_timeout", millis);
-        let call = tokio::spawn(async move {
-            let tries = || once(&graph, access, query.clone());
-            let tries = tries.retry(pauses()).when(Trouble::is_rolled_back);
-            let result = within(limit, async { tries.await }).await;
+        within(limit, async {
+            let graph = self.graph().await?.clone();
+            self.stragglers.gone().await;
+            let turn = self.turns.clone().acquire_owned().await;
+            let turn = turn.map_err(|_| Trouble::Interrupted)?;
+            let call = tokio::spawn(async move {
+                let _turn = turn;
+                let tries = || once(&graph, access, query.clone());
+                let tries = tries.retry(pauses()).when(Trouble::is_rolled_back);
+                within(limit, tries).await
+            });
+            let result = self.stragglers.watched(call).await;
             if result.is_ok() {
-                place.greeted.store(true, Ordering::Relaxed);
+                self.place.greeted.store(true, Ordering::Relaxed);
             }
             result
-        });
-        call.await.unwrap_or(Err(Trouble::Interrupted))
+        })
+        .await
     }
 
     async fn graph(&self) -> Result<&Graph, Trouble> {

@@ -57,6 +57,7 @@ mod rows;
 mod schema;
 mod statement;
 mod statements;
+mod stragglers;
 mod trouble;
 
 use std::{fmt, sync::Arc, time::Instant};

@@ -27,6 +27,10 @@ struct Index {
 }
 
 impl Index {
+    fn shown(&self, names: &Names) -> String {
+        Names::bare(&names.index(self.name)).to_owned()
+    }
+
     fn statement(&self, names: &Names) -> Statement {
         let name = names.index(self.name);
         let pattern = if self.on_nodes {
@@ -93,7 +97,10 @@ pub(super) async fn provision(connections: &Connections, names: &Names) -> Resul
     }
     let indexes = first(names);
     for index in &indexes {
-        make(connections, index.statement(names)).await?;
+        make(connections, index.statement(names)).await.map_err(|trouble| match trouble {
+            trouble if trouble.is_of_schema() => Trouble::Index(index.shown(names)),
+            other => other,
+        })?;
     }
     within(PATIENCE, filled(connections, names, &indexes)).await?;
     let text = format!(
@@ -211,7 +218,7 @@ async fn filled(
             match found.iter().find(is_it).map(|it| it.state.as_str()) {
                 Some("ONLINE") => {}
                 Some("POPULATING") => all_online = false,
-                _ => return Err(Trouble::Index(Names::bare(&names.index(index.name)).to_owned())),
+                _ => return Err(Trouble::Index(index.shown(names))),
             }
         }
         if all_online {

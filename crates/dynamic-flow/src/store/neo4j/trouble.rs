@@ -90,6 +90,11 @@ impl Trouble {
         })
     }
 
+    /// Whether what is in the schema already stands against it.
+    pub(super) fn is_of_schema(&self) -> bool {
+        self.code().is_some_and(|code| code.starts_with("Neo.ClientError.Schema."))
+    }
+
     /// Whether a unique constraint stood against it.
     pub(super) fn is_duplicate(&self) -> bool {
         self.code() == Some("Neo.ClientError.Schema.ConstraintValidationFailed")

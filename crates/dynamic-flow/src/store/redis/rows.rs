@@ -235,7 +235,7 @@ impl Row {
 }
 
 /// A number as text.
-pub(super) fn digits(number: impl ToString) -> Vec<u8> {
+pub(super) fn digits(number: impl ToString + Copy) -> Vec<u8> {
     number.to_string().into_bytes()
 }
 

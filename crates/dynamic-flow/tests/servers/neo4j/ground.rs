@@ -4,6 +4,7 @@
 use std::thread;
 
 use dynamic_flow::store::{Neo4jConfig, Neo4jStore};
+use dynamic_flow_services::neo4j::{self, Neo4j, Options};
 use neo4rs::{ConfigBuilder, Graph, Query, Row};
 
 use crate::support;
@@ -17,22 +18,36 @@ const INDEXES: [&str; 7] =
     ["due", "status", "flow_status", "metadata_value", "waits", "deadlines", "metadata_run"];
 const LABELS: [&str; 5] = ["SuspendedFlow", "Flow", "Tool", "Metadata", "SuspendedFlowSchema"];
 
-/// A namespace that is removed, with all that is in it, when this is dropped.
+/// A server of one test's own; none where there is none for all tests either, which is then said.
+pub(crate) fn private(options: &Options) -> Option<Neo4j> {
+    support::url(URL)?;
+    neo4j::install(&dynamic_flow_services::cache().unwrap()).unwrap();
+    Some(neo4j::start(options).unwrap())
+}
+
+/// A namespace, which on the shared server is removed, with all that is in it, when this is dropped.
 pub(crate) struct Ground {
     config: Neo4jConfig,
+    shared: bool,
 }
 
 impl Ground {
     /// A fresh one; none where there is no server, which is then said.
     pub(crate) fn new() -> Option<Self> {
-        Some(Self::at(&support::url(URL)?))
+        let it = Self::at(&support::url(URL)?);
+        Some(Self::of(it.config()))
     }
 
-    /// A fresh one on the server of that URL.
+    /// A fresh one on a private server of that URL, which goes with the test.
     pub(crate) fn at(url: &str) -> Self {
         let mut config = Neo4jConfig::from_url(url).expect("the server's URL");
         config.namespace = format!("{}_", support::fresh());
-        Self { config }
+        Self { config, shared: false }
+    }
+
+    /// One on the shared server that is set up like this.
+    pub(crate) fn of(config: Neo4jConfig) -> Self {
+        Self { config, shared: true }
     }
 
     pub(crate) fn config(&self) -> Neo4jConfig {
@@ -66,6 +81,9 @@ impl Ground {
 
 impl Drop for Ground {
     fn drop(&mut self) {
+        if !self.shared {
+            return;
+        }
         let config = self.config.clone();
         // Tests end within their runtime, where nobody can wait for anything.
         let removal = thread::spawn(move || {

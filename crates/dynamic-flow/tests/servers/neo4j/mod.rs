@@ -2,6 +2,12 @@
 
 mod graph;
 mod ground;
+mod outages;
+mod plans;
+mod proxy;
+mod records;
+mod refusals;
+mod tls;
 
 use dynamic_flow::{conformance_tests, testkit::conformance::Subject};
 
