@@ -93,7 +93,8 @@ async fn a_file_that_is_no_use_is_named() {
         config.tls_cert = Some(ours.client().certificate);
         config.tls_key = Some(ours.server().key);
     };
-    let wrong: [(&dyn Fn(&mut RedisConfig), &str); 4] = [
+    type Spoil<'a> = &'a dyn Fn(&mut RedisConfig);
+    let wrong: [(Spoil<'_>, &str); 4] = [
         (&no_file, "tls_ca"),
         (&no_certificate, "tls_ca"),
         (&no_key, "tls_key"),
