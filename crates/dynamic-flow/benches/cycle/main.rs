@@ -12,6 +12,8 @@ mod parked;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod program;
+#[cfg(feature = "redis")]
+mod redis;
 mod sample;
 mod steps;
 mod table;
@@ -49,6 +51,10 @@ fn run() -> Result<()> {
     #[cfg(feature = "postgres")]
     if args.wants("postgres") {
         postgres::measure(&args, &runtime, &mut table)?;
+    }
+    #[cfg(feature = "redis")]
+    if args.wants("redis") {
+        redis::measure(&args, &runtime, &mut table)?;
     }
     if args.wants("codec") {
         codec::measure(&args, &runtime, &mut table)?;

@@ -2,7 +2,8 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use serde::Deserialize;
+use jiff::SignedDuration;
+use serde::{Deserialize, Deserializer};
 use url::form_urlencoded;
 
 use crate::{
@@ -20,13 +21,15 @@ const PARTITIONS: u16 = 16;
 /// More would cost each read more than any cluster gains by it.
 const MAX_PARTITIONS: u16 = 256;
 const PORT: u16 = 6379;
+/// A hundred years, beyond which Redis may find a time too far away.
+const LONGEST_EXPIRY: Duration = Duration::from_secs(100 * 366 * 86_400);
 
 /// The configuration of a [`RedisStore`](super::RedisStore).
 ///
 /// ```
 /// use dynamic_flow::store::redis::RedisConfig;
 ///
-/// let url = "rediss://flows:hunter2@a.example:6380,b.example/?prefix=shop:&ca=/etc/redis/ca.pem";
+/// let url = "rediss://flows:hunter2@a.example:6380,b.example/?prefix=shop:&tls_ca=/etc/ca.pem";
 /// let config = RedisConfig::from_url(url).unwrap();
 /// assert_eq!(config.hosts, ["a.example:6380", "b.example"]);
 /// assert_eq!(config.key_prefix, "shop:");
@@ -51,11 +54,11 @@ pub struct RedisConfig {
     /// Whether to use TLS.
     pub tls: bool,
     /// A PEM file with the authorities that are trusted, in place of the system's.
-    pub ca: Option<PathBuf>,
-    /// A PEM file with the certificate (and its chain) that this client shows; with `key`.
-    pub cert: Option<PathBuf>,
-    /// A PEM file with the private key of `cert`.
-    pub key: Option<PathBuf>,
+    pub tls_ca: Option<PathBuf>,
+    /// A PEM file with the certificate (and its chain) that this client shows; with `tls_key`.
+    pub tls_cert: Option<PathBuf>,
+    /// A PEM file with the private key of `tls_cert`, not encrypted.
+    pub tls_key: Option<PathBuf>,
     /// What the names of all keys begin with; stores of different prefixes share a server.
     pub key_prefix: String,
     /// Over how many slots of a cluster the runs are spread. It is settled when the store is
@@ -63,14 +66,18 @@ pub struct RedisConfig {
     pub partitions: u16,
     /// How long ended runs stay after their retention, before Redis itself removes them where no
     /// worker did; none leaves that to workers.
+    #[serde(deserialize_with = "maybe_duration")]
     pub expiry: Option<Duration>,
     /// How many replicas must have confirmed a write before it is acknowledged.
     pub wait_replicas: u32,
-    /// How many connections are held to each server.
-    pub connections: usize,
+    /// How many connections are held to each server. Calls share them: more than one pays only
+    /// where some calls have to wait, for replicas or behind large records.
+    pub pool_size: usize,
     /// How long a call may take.
+    #[serde(deserialize_with = "duration")]
     pub operation_timeout: Duration,
     /// How long it may take to connect.
+    #[serde(deserialize_with = "duration")]
     pub connect_timeout: Duration,
 }
 
@@ -83,14 +90,14 @@ impl Default for RedisConfig {
             db: 0,
             cluster: false,
             tls: false,
-            ca: None,
-            cert: None,
-            key: None,
+            tls_ca: None,
+            tls_cert: None,
+            tls_key: None,
             key_prefix: KEY_PREFIX.into(),
             partitions: PARTITIONS,
             expiry: None,
             wait_replicas: 0,
-            connections: 1,
+            pool_size: 1,
             operation_timeout: OPERATION_TIMEOUT,
             connect_timeout: CONNECT_TIMEOUT,
         }
@@ -101,8 +108,8 @@ impl RedisConfig {
     /// Reads a URL: `redis://[user[:password]@]host[:port][,host…][/db][?parameters]`, with
     /// `rediss` in place of `redis` for TLS.
     ///
-    /// Parameters: `prefix`, `cluster`, `partitions`, `ca`, `cert`, `key`, `expiry` and `timeout`
-    /// and `connect_timeout` (such as `10s`), `wait_replicas`, `connections`.
+    /// Parameters: `prefix`, `cluster`, `partitions`, `tls_ca`, `tls_cert`, `tls_key`, `expiry`,
+    /// `operation_timeout` and `connect_timeout` (such as `10s`), `wait_replicas`, `pool_size`.
     ///
     /// # Errors
     /// `InvalidConfig` for what is no such URL, with a word on what is wrong and nothing of its
@@ -112,16 +119,16 @@ impl RedisConfig {
         let default = Self::default();
         let config = Self {
             cluster: parameters.take_as("cluster")?.unwrap_or(default.cluster),
-            ca: parameters.take_as("ca")?,
-            cert: parameters.take_as("cert")?,
-            key: parameters.take_as("key")?,
+            tls_ca: parameters.take_as("tls_ca")?,
+            tls_cert: parameters.take_as("tls_cert")?,
+            tls_key: parameters.take_as("tls_key")?,
             key_prefix: parameters.take("prefix")?.unwrap_or(default.key_prefix),
             partitions: parameters.take_as("partitions")?.unwrap_or(default.partitions),
             expiry: parameters.take_duration("expiry")?,
             wait_replicas: parameters.take_as("wait_replicas")?.unwrap_or(default.wait_replicas),
-            connections: parameters.take_as("connections")?.unwrap_or(default.connections),
+            pool_size: parameters.take_as("pool_size")?.unwrap_or(default.pool_size),
             operation_timeout: parameters
-                .take_duration("timeout")?
+                .take_duration("operation_timeout")?
                 .unwrap_or(default.operation_timeout),
             connect_timeout: parameters
                 .take_duration("connect_timeout")?
@@ -176,14 +183,14 @@ impl RedisConfig {
         if self.partitions == 0 || self.partitions > MAX_PARTITIONS {
             return Err(misconfigured(format!("partitions is between 1 and {MAX_PARTITIONS}")));
         }
-        if self.connections == 0 || self.connections > 64 {
-            return Err(misconfigured("connections is between 1 and 64"));
+        if self.pool_size == 0 || self.pool_size > 64 {
+            return Err(misconfigured("pool_size is between 1 and 64"));
         }
-        if self.cert.is_some() != self.key.is_some() {
-            return Err(misconfigured("cert and key belong together: both are set, or neither"));
+        if self.tls_cert.is_some() != self.tls_key.is_some() {
+            return Err(misconfigured("tls_cert and tls_key belong together"));
         }
-        if !self.tls && (self.ca.is_some() || self.cert.is_some()) {
-            return Err(misconfigured("ca, cert and key need TLS: write rediss://"));
+        if !self.tls && (self.tls_ca.is_some() || self.tls_cert.is_some()) {
+            return Err(misconfigured("tls_ca, tls_cert and tls_key need TLS: write rediss://"));
         }
         if self.is_cluster() && self.db != 0 {
             return Err(misconfigured("a cluster has database 0 alone"));
@@ -191,6 +198,9 @@ impl RedisConfig {
         let times = [self.operation_timeout, self.connect_timeout];
         if times.contains(&Duration::ZERO) || self.expiry == Some(Duration::ZERO) {
             return Err(misconfigured("a length of time is longer than nothing"));
+        }
+        if self.expiry.is_some_and(|expiry| expiry > LONGEST_EXPIRY) {
+            return Err(misconfigured("expiry is at most a hundred years"));
         }
         Ok(())
     }
@@ -264,6 +274,20 @@ impl fmt::Display for Address {
     }
 }
 
+/// A length of time as a text, such as `10s`.
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let span = SignedDuration::deserialize(deserializer)?;
+    Duration::try_from(span).map_err(serde::de::Error::custom)
+}
+
+/// The same, or nothing.
+fn maybe_duration<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Duration>, D::Error> {
+    let span = Option::<SignedDuration>::deserialize(deserializer)?;
+    span.map(Duration::try_from).transpose().map_err(serde::de::Error::custom)
+}
+
 /// Takes the escapes of a URL out of a name or password; none if it is empty.
 fn decoded(text: &str) -> Result<Option<String>> {
     if text.is_empty() {
@@ -284,8 +308,8 @@ mod tests {
     #[test]
     fn a_url_says_all_that_can_be_said() {
         let url = "rediss://us%40er:p%2B+a/ss@w&=%25rd@h:1,[::1]:2,i/0?prefix=a%20b&partitions=4\
-                   &cluster=true&expiry=7d&timeout=3s&connect_timeout=1s&wait_replicas=1\
-                   &connections=2&ca=/ca&cert=/cert&key=/key"
+                   &cluster=true&expiry=7d&operation_timeout=3s&connect_timeout=1s&wait_replicas=1\
+                   &pool_size=2&tls_ca=/ca&tls_cert=/cert&tls_key=/key"
             .replace("7d", "168h");
         let config = RedisConfig::from_url(&url).unwrap();
         assert_eq!(config.username.as_deref(), Some("us@er"));
@@ -297,8 +321,8 @@ mod tests {
         assert_eq!(config.expiry, Some(Duration::from_secs(7 * 86_400)));
         assert_eq!(config.operation_timeout, Duration::from_secs(3));
         assert_eq!(config.connect_timeout, Duration::from_secs(1));
-        assert_eq!((config.wait_replicas, config.connections), (1, 2));
-        assert_eq!(config.ca, Some("/ca".into()));
+        assert_eq!((config.wait_replicas, config.pool_size), (1, 2));
+        assert_eq!(config.tls_ca, Some("/ca".into()));
         assert_eq!(RedisConfig::from_url("redis://").unwrap().hosts, ["localhost"]);
         assert_eq!(RedisConfig::from_url("redis://h/7").unwrap().db, 7);
         let alone = RedisConfig::from_url("redis://:hunter2@h").unwrap();
@@ -317,12 +341,13 @@ mod tests {
             ("redis://h?password=hunter2", "unknown parameter"),
             ("redis://h?partitions=0", "partitions"),
             ("redis://h?partitions=257", "partitions"),
-            ("redis://h?connections=0", "connections"),
+            ("redis://h?expiry=9999999h", "expiry"),
+            ("redis://h?pool_size=0", "pool_size"),
             ("redis://h?prefix=", "key_prefix is empty"),
             ("redis://h?prefix=a%7Bhunter2", "key_prefix"),
             ("redis://h?prefix=a%0Ahunter2", "key_prefix"),
-            ("rediss://h?cert=/hunter2", "belong together"),
-            ("redis://h?ca=/hunter2", "rediss://"),
+            ("rediss://h?tls_cert=/hunter2", "belong together"),
+            ("redis://h?tls_ca=/hunter2", "rediss://"),
             ("redis://h/1?cluster=true", "database 0"),
             ("redis://h,i/1", "database 0"),
             ("redis://h?cluster=hunter2", "cluster"),
@@ -337,8 +362,10 @@ mod tests {
     #[test]
     fn a_config_is_read_with_defaults() {
         let config: RedisConfig =
-            serde_json::from_str(r#"{ "hosts": ["a:1"], "password": "hunter2" }"#).unwrap();
+            serde_json::from_str(r#"{ "password": "hunter2", "expiry": "24h", "db": 3 }"#).unwrap();
         assert_eq!(config.key_prefix, KEY_PREFIX);
+        assert_eq!(config.expiry, Some(Duration::from_secs(86_400)));
+        assert_eq!(config.db, 3);
         assert!(config.check().is_ok());
         assert!(!format!("{config:?}").contains("hunter2"));
         assert!(serde_json::from_str::<RedisConfig>(r#"{ "host": "a" }"#).is_err());

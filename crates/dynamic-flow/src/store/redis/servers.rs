@@ -251,7 +251,7 @@ impl Node {
     fn new(address: &Address, config: &RedisConfig) -> Arc<Self> {
         Arc::new(Self {
             address: address.clone(),
-            connections: (0..config.connections).map(|_| Default::default()).collect(),
+            connections: (0..config.pool_size).map(|_| Default::default()).collect(),
             turn: AtomicUsize::new(0),
         })
     }

@@ -19,30 +19,33 @@ pub(super) fn client(config: &RedisConfig) -> Result<Arc<ClientConfig>, Unreache
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| Unreached::Tls(error.to_string()))?
-        .with_root_certificates(roots(config.ca.as_deref())?);
-    let (Some(cert), Some(key)) = (&config.cert, &config.key) else {
+        .with_root_certificates(roots(config.tls_ca.as_deref())?);
+    let (Some(cert), Some(key)) = (&config.tls_cert, &config.tls_key) else {
         return Ok(Arc::new(builder.with_no_client_auth()));
     };
-    let chain = certificates("cert", cert)?;
-    let bytes = read("key", key)?;
-    let key = PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| no_use("key", "no private key"))?;
+    let chain = certificates("tls_cert", cert)?;
+    let bytes = read("tls_key", key)?;
+    let key =
+        PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| no_use("tls_key", "no private key"))?;
     let client = builder.with_client_auth_cert(chain, key);
-    client.map(Arc::new).map_err(|error| no_use("key", error.to_string()))
+    client.map(Arc::new).map_err(|error| no_use("tls_key", error.to_string()))
 }
 
 fn roots(ca: Option<&Path>) -> Result<RootCertStore, Unreached> {
     let mut roots = RootCertStore::empty();
     match ca {
         Some(path) => {
-            for certificate in certificates("ca", path)? {
-                roots.add(certificate).map_err(|error| no_use("ca", error.to_string()))?;
+            for certificate in certificates("tls_ca", path)? {
+                roots.add(certificate).map_err(|error| no_use("tls_ca", error.to_string()))?;
             }
         }
         None => {
             // A few odd ones among the system's are none of our business.
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             if roots.is_empty() {
-                return Err(Unreached::Tls("the system trusts no authority; configure ca".into()));
+                return Err(Unreached::Tls(
+                    "the system trusts no authority; configure tls_ca".into(),
+                ));
             }
         }
     }

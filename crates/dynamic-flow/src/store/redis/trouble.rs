@@ -218,7 +218,7 @@ impl Unreached {
             ),
             Self::Tls(cause) => storage(format!(
                 "no TLS connection: {cause}; check that the port speaks TLS, the name of the \
-                 host, and the settings ca, cert and key"
+                 host, and the settings tls_ca, tls_cert and tls_key"
             )),
             Self::File { what, why } => {
                 Error::new(ErrorKind::InvalidConfig, format!("the file {what} is no use: {why}"))

@@ -129,13 +129,13 @@ async fn a_master_that_dies_is_replaced_and_the_store_goes_on() {
     let Some((mut cluster, mut config)) = cluster() else { return };
     let mut safe = config.clone();
     safe.wait_replicas = 1;
-    safe.connections = 2;
+    safe.pool_size = 2;
     let safe = open(&safe);
     for n in 0..50 {
         safe.insert(due(n)).await.unwrap();
     }
     // What takes its place has no replica that could confirm anything.
-    config.connections = 2;
+    config.pool_size = 2;
     let store = open(&config);
     store.provision().await.unwrap();
     cluster.nodes[1].kill();

@@ -65,7 +65,7 @@ async fn a_failover_is_a_risk_that_is_told_and_can_be_met() {
     let Some(master) = server(&Options::default()) else { return };
     let mut waiting = config(&master);
     waiting.wait_replicas = 1;
-    waiting.connections = 4;
+    waiting.pool_size = 4;
     let store = open(&waiting);
     let it = health(&master).await;
     assert!(it.durable && it.warnings.is_empty(), "{it:?}");

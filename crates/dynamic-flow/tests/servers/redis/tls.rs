@@ -26,7 +26,7 @@ fn tls(client_certificates: bool) -> Option<(Redis, Certificates)> {
 /// A configuration that trusts the server's authority.
 fn trusting(server: &Redis, certificates: &Certificates) -> RedisConfig {
     let mut config = config(server);
-    config.ca = Some(certificates.ca());
+    config.tls_ca = Some(certificates.ca());
     config
 }
 
@@ -36,7 +36,7 @@ async fn an_authority_of_ones_own_is_trusted_where_it_is_named() {
     let ca = ours.ca();
     let ca = ca.display();
     for host in ["127.0.0.1", "localhost"] {
-        let url = format!("rediss://{host}:{}/0?ca={ca}&prefix={host}:", server.port());
+        let url = format!("rediss://{host}:{}/0?tls_ca={ca}&prefix={host}:", server.port());
         let store = RedisStore::from_url(&url).unwrap();
         store.insert(due(1)).await.unwrap();
         assert_eq!(store.get(id(1)).await.unwrap(), Some(due(1)));
@@ -54,14 +54,14 @@ async fn a_client_certificate_is_shown_where_it_is_asked_for() {
     let Some((server, ours)) = tls(true) else { return };
     let mut config = trusting(&server, &ours);
     failed(soon(open(&config).provision()).await, "no TLS connection", false);
-    config.cert = Some(ours.client().certificate);
-    config.key = Some(ours.client().key);
+    config.tls_cert = Some(ours.client().certificate);
+    config.tls_key = Some(ours.client().key);
     let store = open(&config);
     store.insert(due(1)).await.unwrap();
     assert_eq!(store.get(id(1)).await.unwrap(), Some(due(1)));
     let theirs = certificates();
-    config.cert = Some(theirs.client().certificate);
-    config.key = Some(theirs.client().key);
+    config.tls_cert = Some(theirs.client().certificate);
+    config.tls_key = Some(theirs.client().key);
     failed(soon(open(&config).provision()).await, "no TLS connection", false);
 }
 
@@ -74,7 +74,7 @@ async fn tls_on_one_side_only_is_told() {
     let Some(unencrypted) = server(&Options::default()) else { return };
     let mut config = config(&unencrypted);
     config.tls = true;
-    config.ca = Some(ours.ca());
+    config.tls_ca = Some(ours.ca());
     let error = soon(open(&config).provision()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::StorageError);
     assert!(error.message().contains("TLS"), "{error}");
@@ -83,18 +83,23 @@ async fn tls_on_one_side_only_is_told() {
 #[tokio::test]
 async fn a_file_that_is_no_use_is_named() {
     let Some((server, ours)) = tls(false) else { return };
-    let no_file = |config: &mut RedisConfig| config.ca = Some("/no/such/file".into());
-    let no_certificate = |config: &mut RedisConfig| config.ca = Some("/etc/hostname".into());
+    let no_file = |config: &mut RedisConfig| config.tls_ca = Some("/no/such/file".into());
+    let no_certificate = |config: &mut RedisConfig| config.tls_ca = Some("/etc/hostname".into());
     let no_key = |config: &mut RedisConfig| {
-        config.cert = Some(ours.client().certificate);
-        config.key = Some(ours.client().certificate);
+        config.tls_cert = Some(ours.client().certificate);
+        config.tls_key = Some(ours.client().certificate);
     };
     let anothers_key = |config: &mut RedisConfig| {
-        config.cert = Some(ours.client().certificate);
-        config.key = Some(ours.server().key);
+        config.tls_cert = Some(ours.client().certificate);
+        config.tls_key = Some(ours.server().key);
     };
-    let wrong: [(&dyn Fn(&mut RedisConfig), &str); 4] =
-        [(&no_file, "ca"), (&no_certificate, "ca"), (&no_key, "key"), (&anothers_key, "key")];
+    type Spoil<'a> = &'a dyn Fn(&mut RedisConfig);
+    let wrong: [(Spoil<'_>, &str); 4] = [
+        (&no_file, "tls_ca"),
+        (&no_certificate, "tls_ca"),
+        (&no_key, "tls_key"),
+        (&anothers_key, "tls_key"),
+    ];
     for (spoil, named) in wrong {
         let mut config = trusting(&server, &ours);
         spoil(&mut config);

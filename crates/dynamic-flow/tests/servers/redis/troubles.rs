@@ -151,20 +151,20 @@ impl Proxy {
             for near in listener.incoming().map_while(Result::ok) {
                 let far = TcpStream::connect(("127.0.0.1", to)).unwrap();
                 let asks = (near.try_clone().unwrap(), far.try_clone().unwrap());
-                thread::spawn(move || pass(asks.0, asks.1, None));
+                thread::spawn(move || pass(asks.0, asks.1, &AtomicBool::new(false)));
                 let cuts = cuts.clone();
-                thread::spawn(move || pass(far, near, Some(cuts)));
+                thread::spawn(move || pass(far, near, &cuts));
             }
         });
         Self { port, cut }
     }
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream, cut: Option<Arc<AtomicBool>>) {
+fn pass(mut from: TcpStream, mut to: TcpStream, cut: &AtomicBool) {
     let mut buffer = [0; 16 * 1024];
     while let Ok(length) = from.read(&mut buffer) {
-        let cut = || cut.as_ref().is_some_and(|cut| cut.swap(false, Ordering::SeqCst));
-        if length == 0 || cut() || to.write_all(&buffer[..length]).is_err() {
+        let cut = length > 0 && cut.swap(false, Ordering::SeqCst);
+        if length == 0 || cut || to.write_all(&buffer[..length]).is_err() {
             break;
         }
     }
