@@ -12,14 +12,18 @@ Usage: cargo xtask bench -- [OPTIONS]
 
   --quick          Seconds in place of minutes: fewer iterations, fewer parked runs
   --only SECTION   This section alone; may be given several times:
-                   memory, file, sqlite, codec, steps, parked, program
+                   memory, file, sqlite, neo4j, codec, steps, parked, program
   --parked N       How many runs are parked [100000; 2000 with --quick]
   --dir DIR        Makes its folder bench-data there, on a real disk [target]
   --help           Prints this
+
+Databases are measured where DFLOW_TEST_NEO4J_URL and its like say that they are:
+`cargo xtask services` starts them.
 ";
 
 /// The sections, in the order of the table.
-const SECTIONS: [&str; 7] = ["memory", "file", "sqlite", "codec", "steps", "parked", "program"];
+const SECTIONS: [&str; 8] =
+    ["memory", "file", "sqlite", "neo4j", "codec", "steps", "parked", "program"];
 
 /// The command line, read.
 #[derive(Debug)]

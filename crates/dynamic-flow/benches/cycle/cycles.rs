@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How many runs are in work at once.
-const CONCURRENT: [usize; 3] = [1, 16, 64];
+pub(crate) const CONCURRENT: [usize; 3] = [1, 16, 64];
 
 /// What is expected of a store.
 struct Targets {
@@ -134,7 +134,7 @@ fn on(
 }
 
 /// The sealed snapshot of a parked run: as many bytes as the floor writes each time.
-async fn sealed(bench: &Bench) -> Result<Vec<u8>> {
+pub(crate) async fn sealed(bench: &Bench) -> Result<Vec<u8>> {
     let key = bench.park(Order::new(0)).await?;
     let record = bench.store.get(key.run_id()).await?.ok_or("the parked run is not there")?;
     bench.finish(&key).await?;
@@ -143,7 +143,7 @@ async fn sealed(bench: &Bench) -> Result<Vec<u8>> {
 
 /// Makes so many cycles in each of so many tasks. Gives how long one took: the median where they
 /// come one after the other, the whole time divided by their number where they don't.
-async fn cycles(
+pub(crate) async fn cycles(
     bench: &Bench,
     concurrent: usize,
     per_task: usize,
@@ -203,7 +203,7 @@ fn floors(
     Ok(of_one(began.elapsed(), &times.concat(), concurrent))
 }
 
-fn of_one(elapsed: Duration, times: &[Duration], concurrent: usize) -> Duration {
+pub(crate) fn of_one(elapsed: Duration, times: &[Duration], concurrent: usize) -> Duration {
     match concurrent {
         1 => median(times),
         _ => elapsed / u32::try_from(times.len().max(1)).unwrap_or(u32::MAX),

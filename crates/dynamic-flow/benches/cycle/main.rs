@@ -8,6 +8,8 @@ mod codec;
 mod cycles;
 mod floor;
 mod flow;
+#[cfg(feature = "neo4j")]
+mod neo4j;
 mod parked;
 mod program;
 mod sample;
@@ -44,6 +46,10 @@ fn run() -> Result<()> {
     }
     let mut table = Table::default();
     cycles::measure(&args, &runtime, &mut table)?;
+    #[cfg(feature = "neo4j")]
+    if args.wants("neo4j") {
+        neo4j::measure(&args, &runtime, &mut table)?;
+    }
     if args.wants("codec") {
         codec::measure(&args, &runtime, &mut table)?;
     }

@@ -95,8 +95,8 @@ impl Neo4jConfig {
     /// `InvalidConfig`; it says what is wrong, and shows no secret.
     pub fn from_url(url: &str) -> Result<Self> {
         let mut parameters = Parameters::of(url);
-        let mut config = Self::default();
-        config.namespace = parameters.take("namespace")?.unwrap_or_default();
+        let namespace = parameters.take("namespace")?.unwrap_or_default();
+        let mut config = Self { namespace, ..Self::default() };
         if let Some(size) = parameters.take_as("pool_size")? {
             config.pool_size = size;
         }

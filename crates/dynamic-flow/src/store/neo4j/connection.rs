@@ -125,7 +125,7 @@ impl Connections {
                 let _turn = turn;
                 let tries = || once(&graph, access, query.clone());
                 let tries = tries.retry(pauses()).when(Trouble::is_rolled_back);
-                within(limit, async { tries.await }).await
+                within(limit, tries).await
             });
             let result = self.stragglers.watched(call).await;
             if result.is_ok() {

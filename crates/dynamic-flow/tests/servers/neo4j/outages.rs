@@ -208,7 +208,8 @@ async fn kills_freezes_and_restarts_lose_nothing_and_need_no_new_store() {
         writers.join_all().await;
         server.start_again().unwrap();
         in_the_end(async || store.get(id(1)).await).await;
-        for record in acknowledged.lock().unwrap().clone() {
+        let told = acknowledged.lock().unwrap().clone();
+        for record in told {
             let found = store.get(record.id).await.unwrap();
             assert_eq!(found, Some(record), "acknowledged before the kill, and lost");
         }
