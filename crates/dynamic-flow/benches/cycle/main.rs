@@ -8,6 +8,8 @@ mod codec;
 mod cycles;
 mod floor;
 mod flow;
+#[cfg(feature = "neo4j")]
+mod neo4j;
 mod parked;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -55,6 +57,10 @@ fn run() -> Result<()> {
     #[cfg(feature = "redis")]
     if args.wants("redis") {
         redis::measure(&args, &runtime, &mut table)?;
+    }
+    #[cfg(feature = "neo4j")]
+    if args.wants("neo4j") {
+        neo4j::measure(&args, &runtime, &mut table)?;
     }
     if args.wants("codec") {
         codec::measure(&args, &runtime, &mut table)?;

@@ -58,7 +58,7 @@ pub(super) fn count_deadlines(names: &Names, filter: &Filter) -> Option<Statemen
     }
     let waits_for = &names.waits_for;
     let text = format!(
-        "MATCH ()-[w:{waits_for}]->() USING INDEX w:{waits_for}(expiresAt) \
+        "MATCH ()-[w:{waits_for}]->() USING INDEX SEEK w:{waits_for}(expiresAt) \
          WHERE w.expiresAt >= $p.from AND w.expiresAt <= $p.to WITH w LIMIT $p.most \
          RETURN count(w) AS count"
     );
@@ -84,7 +84,7 @@ pub(super) fn page(
     let timed = filter.expires_after.is_some() || filter.expires_before.is_some();
     let times = if timed { Some(deadlines(filter)) } else { None };
     let (first, end) = ids(filter, after);
-    Ok(Statement::new(text(names, lead))
+    Ok(Statement::new(text(names, lead, filter.concerns_waits()))
         .param("limit", size(limit))
         .param("first", first)
         .param("end", end)
@@ -115,26 +115,31 @@ fn statuses(filter: &Filter, lead: Lead) -> BoltType {
     of.into()
 }
 
-fn text(Names { run, waits_for, has, .. }: &Names, lead: Lead) -> String {
+fn text(Names { run, waits_for, has, .. }: &Names, lead: Lead, of_waits: bool) -> String {
     let flow = "($p.flow IS NULL OR f.flowId = $p.flow)";
     let status = "($p.statuses IS NULL OR f.status IN $p.statuses)";
     let time = "($p.from IS NULL OR (w.expiresAt >= $p.from AND w.expiresAt <= $p.to))";
-    let wait = format!(
-        "(($p.tool IS NULL AND $p.from IS NULL) OR \
-         EXISTS {{ (f)-[w:{waits_for}]->() WHERE ($p.tool IS NULL OR w.tool = $p.tool) AND {time} }})"
-    );
+    // Asked for only where it must be: the planner puts a condition that may be none before all
+    // others, and does not seek for these any more.
+    let wait = if of_waits {
+        format!(
+            "AND EXISTS {{ (f)-[w:{waits_for}]->() \
+             WHERE ($p.tool IS NULL OR w.tool = $p.tool) AND {time} }}"
+        )
+    } else {
+        String::new()
+    };
     match lead {
         Lead::Id => format!(
-            "MATCH (f:{run}) USING INDEX f:{run}(id) \
-             WHERE f.id >= $p.first AND f.id < $p.end AND {wait} \
+            "MATCH (f:{run}) USING INDEX SEEK f:{run}(id) \
+             WHERE f.id >= $p.first AND f.id < $p.end {wait} \
              WITH f ORDER BY f.id DESC LIMIT $p.limit RETURN {PLAIN}"
         ),
         Lead::Flow => format!(
             "UNWIND $p.statuses AS status \
              CALL (status) {{ \
-               MATCH (f:{run}) USING INDEX f:{run}(flowId, status, id) \
-               WHERE f.flowId = $p.flow AND f.status = status AND f.id >= $p.first AND f.id < $p.end \
-                 AND {wait} \
+               MATCH (f:{run}) USING INDEX SEEK f:{run}(flowId, status, id) \
+               WHERE f.flowId = $p.flow AND f.status = status AND f.id >= $p.first AND f.id < $p.end {wait} \
                RETURN f ORDER BY f.flowId DESC, f.status DESC, f.id DESC LIMIT $p.limit \
              }} \
              WITH DISTINCT f, f.id AS id ORDER BY id DESC LIMIT $p.limit RETURN {PLAIN}"
@@ -142,30 +147,30 @@ fn text(Names { run, waits_for, has, .. }: &Names, lead: Lead) -> String {
         Lead::Status => format!(
             "UNWIND $p.statuses AS status \
              CALL (status) {{ \
-               MATCH (f:{run}) USING INDEX f:{run}(status, id) \
-               WHERE f.status = status AND f.id >= $p.first AND f.id < $p.end AND {wait} \
+               MATCH (f:{run}) USING INDEX SEEK f:{run}(status, id) \
+               WHERE f.status = status AND f.id >= $p.first AND f.id < $p.end {wait} \
                RETURN f ORDER BY f.status DESC, f.id DESC LIMIT $p.limit \
              }} \
              WITH DISTINCT f, f.id AS id ORDER BY id DESC LIMIT $p.limit RETURN {PLAIN}"
         ),
         // A run with several such waits is listed once.
         Lead::Tool => format!(
-            "MATCH (f:{run})-[w:{waits_for}]->() USING INDEX w:{waits_for}(tool, run) \
+            "MATCH (f:{run})-[w:{waits_for}]->() USING INDEX SEEK w:{waits_for}(tool, run) \
              WHERE w.tool = $p.tool AND w.run >= $p.first AND w.run < $p.end \
                AND {time} AND {flow} AND {status} \
              WITH DISTINCT f, w.tool AS tool, w.run AS run \
              ORDER BY tool DESC, run DESC LIMIT $p.limit RETURN {PLAIN}"
         ),
         Lead::Deadline => format!(
-            "MATCH (f:{run})-[w:{waits_for}]->() USING INDEX w:{waits_for}(expiresAt) \
+            "MATCH (f:{run})-[w:{waits_for}]->() USING INDEX SEEK w:{waits_for}(expiresAt) \
              WHERE w.expiresAt >= $p.from AND w.expiresAt <= $p.to AND w.run >= $p.first AND w.run < $p.end \
              WITH DISTINCT f, w.run AS run ORDER BY run DESC LIMIT $p.limit RETURN {PLAIN}"
         ),
         Lead::Metadata => format!(
-            "MATCH (f:{run})-[h:{has}]->() USING INDEX h:{has}(entry, run) \
+            "MATCH (f:{run})-[h:{has}]->() USING INDEX SEEK h:{has}(entry, run) \
              WHERE h.entry = $p.entry AND h.run >= $p.first AND h.run < $p.end \
                AND all(other IN $p.others WHERE EXISTS {{ (f)-[o:{has}]->() WHERE o.entry = other }}) \
-               AND {flow} AND {status} AND {wait} \
+               AND {flow} AND {status} {wait} \
              WITH f, h.entry AS entry, h.run AS run \
              ORDER BY entry DESC, run DESC LIMIT $p.limit RETURN {PLAIN}"
         ),

@@ -141,12 +141,12 @@ pub(super) fn claim(names: &Names, claim: &Claim) -> Statement {
     let text = format!(
         "UNWIND $p.queues AS queue \
          CALL (queue) {{ \
-           MATCH (c:{run}) USING INDEX c:{run}(queue, dueAt) \
+           MATCH (c:{run}) USING INDEX SEEK c:{run}(queue, dueAt) \
            WHERE c.queue = queue AND {} \
            RETURN c.id AS id, c.dueAt AS due ORDER BY c.queue, c.dueAt LIMIT $p.limit \
          }} \
          WITH id, due ORDER BY due LIMIT $p.limit \
-         MATCH (f:{run} {{id: id}}) USING INDEX f:{run}(id) \
+         MATCH (f:{run} {{id: id}}) USING INDEX SEEK f:{run}(id) \
          {LOCK} \
          WITH f, coalesce(f.queue IN $p.queues AND {}, false) AS given \
          FOREACH (mine IN CASE WHEN given THEN [f] ELSE [] END | \

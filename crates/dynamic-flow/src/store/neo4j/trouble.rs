@@ -313,7 +313,7 @@ fn of_io(cause: &io::Error, greeted: bool) -> Error {
 fn of_tls(error: &rustls::Error) -> Error {
     use rustls::CertificateError as Wrong;
     match error {
-        rustls::Error::InvalidCertificate(Wrong::UnknownIssuer) => storage(
+        rustls::Error::InvalidCertificate(Wrong::UnknownIssuer | Wrong::BadSignature) => storage(
             "the server's certificate is of an authority that is not trusted; set tls_ca to that \
              authority's certificate",
         ),

@@ -22,8 +22,8 @@ pub(crate) enum Fault {
     None,
     /// The connection is cut when so many more bytes of requests have gone.
     CutRequests(usize),
-    /// The connection is cut instead of passing on an answer.
-    CutAnswers,
+    /// The connection is cut instead of passing on the answer to so many more bytes of requests.
+    CutAnswer(usize),
 }
 
 /// Between a store and the server.
@@ -107,7 +107,11 @@ async fn requests(
                     *fault = Fault::CutRequests(left - count);
                     None
                 }
-                _ => None,
+                Fault::CutAnswer(left) => {
+                    *fault = Fault::CutAnswer(left.saturating_sub(count));
+                    None
+                }
+                Fault::None => None,
             }
         };
         sent.lock().unwrap().extend(part);
@@ -123,7 +127,7 @@ async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, fault: &Mutex<
         let Ok(count @ 1..) = from.read(&mut buffer).await else { return };
         {
             let mut fault = fault.lock().unwrap();
-            if *fault == Fault::CutAnswers {
+            if *fault == Fault::CutAnswer(0) {
                 *fault = Fault::None;
                 return;
             }

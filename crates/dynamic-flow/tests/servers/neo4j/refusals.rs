@@ -138,10 +138,10 @@ async fn an_index_of_another_shape_is_told_of() {
     let namespace = ground.config().namespace;
     let graph = driver(&ground.config());
     for (name, shape) in [
-        // The name is taken.
-        ("suspended_flow_due", "(x:Elsewhere) ON (x.name)".to_owned()),
         // What is indexed already can't be made unique.
         ("theirs", format!("(x:`{namespace}SuspendedFlow`) ON (x.id)")),
+        // The name is taken.
+        ("suspended_flow_due", "(x:Elsewhere) ON (x.name)".to_owned()),
     ] {
         rows(&graph, Query::new(format!("CREATE INDEX `{namespace}{name}` FOR {shape}"))).await;
         let error = refused(ground.config()).await;
