@@ -7,6 +7,7 @@ mod keys;
 mod leases;
 mod lower_half;
 mod neighbours;
+mod overlaps;
 mod regressions;
 mod shutdown;
 mod support;
