@@ -60,7 +60,7 @@ pub struct Mongodb {
 pub fn start(options: &Options) -> Result<Mongodb> {
     let program = place(&cache()?).join("bin/secantusd-py");
     if !program.exists() {
-        bail!("{} is not there; `cargo xtask services` installs it", program.display());
+        bail!("SecantusDB is not installed: {} is not there", program.display());
     }
     let folder = Server::folder_for("mongodb")?;
     let port = free_port()?;

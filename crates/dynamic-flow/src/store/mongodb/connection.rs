@@ -54,12 +54,19 @@ pub(super) enum Topology {
     Sharded,
 }
 
-/// What the driver saw last that kept it from a server; none while all is well.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Watch(Arc<Mutex<Option<Reason>>>);
+/// What the driver saw when it looked at a server last.
+#[derive(Debug, Clone)]
+pub(super) struct Watch(Arc<Mutex<Reason>>);
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Reason::Silent)))
+    }
+}
 
 impl Watch {
-    pub(super) fn last(&self) -> Option<Reason> {
+    /// Why no server could be found, if none could.
+    pub(super) fn last(&self) -> Reason {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -67,8 +74,11 @@ impl Watch {
         let last = self.0.clone();
         EventHandler::callback(move |event| {
             let reason = match event {
-                SdamEvent::ServerHeartbeatFailed(event) => Some(Reason::of(&event.failure)),
-                SdamEvent::ServerHeartbeatSucceeded(_) => None,
+                SdamEvent::ServerHeartbeatFailed(event) => Reason::of(&event.failure),
+                SdamEvent::ServerHeartbeatSucceeded(event) => match Server::of(&event.reply) {
+                    Ok(_) => Reason::NoPrimary,
+                    Err(_) => Reason::TooOld,
+                },
                 _ => return,
             };
             *last.lock().unwrap_or_else(PoisonError::into_inner) = reason;

@@ -54,8 +54,8 @@ enum What {
     Unconfirmed(i32),
     /// The user could not be authenticated.
     Login,
-    /// No server could be found that does the job; the reason that the driver saw last.
-    NoServer(Reason),
+    /// No server could be found that does the job; why, if it is known.
+    NoServer(Option<Reason>),
     /// A connection broke.
     Broken,
     /// The certificates at hand can't be used.
@@ -88,7 +88,7 @@ impl fmt::Display for Complaint {
 
 impl From<mongodb::error::Error> for Trouble {
     fn from(error: mongodb::error::Error) -> Self {
-        Self::Server(Complaint::of(&error, None))
+        Self::Server(Complaint::of(&error))
     }
 }
 
@@ -105,22 +105,28 @@ impl From<io::Error> for Trouble {
 }
 
 impl Complaint {
-    /// Sorts what the driver said; where it found no server, by what it saw last of one.
-    pub(super) fn of(error: &mongodb::error::Error, seen: Option<Reason>) -> Self {
+    /// Sorts what the driver said.
+    fn of(error: &mongodb::error::Error) -> Self {
         let what = match &*error.kind {
             Driver::Command(refusal) => What::Code(refusal.code),
             Driver::Write(WriteFailure::WriteError(refusal)) => What::Code(refusal.code),
             Driver::Write(WriteFailure::WriteConcernError(it)) => What::Unconfirmed(it.code),
             Driver::Authentication { .. } => What::Login,
-            Driver::ServerSelection { .. } => What::NoServer(seen.unwrap_or(Reason::Unknown)),
-            Driver::DnsResolve { .. } => What::NoServer(Reason::Name),
+            Driver::ServerSelection { .. } => What::NoServer(None),
+            Driver::DnsResolve { .. } => What::NoServer(Some(Reason::Name)),
             Driver::InvalidTlsConfig { .. } => What::Certificates,
+            Driver::Io(cause) if is_about_files(cause) => What::Certificates,
             Driver::IncompatibleServer { .. } => What::TooOld,
             Driver::Io(_) | Driver::ConnectionPoolCleared { .. } => What::Broken,
             _ => What::Other,
         };
         Self { text: told(&error.kind), what }
     }
+}
+
+/// Whether a file could not be read; no connection fails like that.
+fn is_about_files(cause: &io::Error) -> bool {
+    matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
 }
 
 /// The driver's words for it, in one line.
@@ -208,11 +214,10 @@ impl Trouble {
     }
 
     /// Adds what was seen of the servers last, where none was found.
-    pub(super) fn seen(self, reason: impl FnOnce() -> Option<Reason>) -> Self {
+    pub(super) fn seen(self, last: impl FnOnce() -> Reason) -> Self {
         match self {
-            Self::Server(Complaint { text, what: What::NoServer(Reason::Unknown) }) => {
-                let what = What::NoServer(reason().unwrap_or(Reason::NoPrimary));
-                Self::Server(Complaint { text, what })
+            Self::Server(Complaint { text, what: What::NoServer(None) }) => {
+                Self::Server(Complaint { text, what: What::NoServer(Some(last())) })
             }
             other => other,
         }
@@ -281,7 +286,7 @@ impl What {
                 true,
             ),
             Self::Login => (LOGIN, false),
-            Self::NoServer(reason) => return of_reason(reason),
+            Self::NoServer(reason) => return of_reason(reason.unwrap_or(Reason::Unknown)),
             Self::Broken => (
                 "the connection broke; the call may have taken effect; check that the server runs, \
                  and its log",
@@ -348,7 +353,9 @@ fn of_reason(reason: Reason) -> Error {
              URL",
             true,
         ),
-        Reason::Silent => ("the server does not answer; check host, port and firewall", true),
+        Reason::Silent => {
+            ("the server does not answer; check host, port and firewall, and tls in the URL", true)
+        }
         Reason::Login => (LOGIN, false),
         Reason::TooOld => (TOO_OLD, false),
         Reason::NoPrimary => (

@@ -1,15 +1,26 @@
 //! The MongoDB store against a real server.
+//!
+//! Where `DFLOW_TEST_MONGODB_URL` names a replica set of MongoDB, the conformance suite and all of
+//! `collection` are about that one. Servers that a test breaks are its own: they speak MongoDB's
+//! protocol, and prove how the store meets it.
 
+mod breaks;
+mod collection;
+mod fake;
+mod health;
+mod proxy;
+mod reach;
+mod refusals;
 mod support;
+mod tls;
 
 use dynamic_flow::testkit::conformance::Subject;
 
 use self::support::Database;
-use crate::support::url;
 
 /// A store in a database of its own, on the server that was started for tests.
 async fn subject() -> Option<Subject> {
-    let database = Database::fresh(&url("DFLOW_TEST_MONGODB_URL")?);
+    let database = Database::fresh()?;
     Some(Subject::new(database.store(), move || database.store()))
 }
 
