@@ -12,7 +12,7 @@ Usage: cargo xtask bench -- [OPTIONS]
 
   --quick          Seconds in place of minutes: fewer iterations, fewer parked runs
   --only SECTION   This section alone; may be given several times:
-                   memory, file, sqlite, postgres, redis, neo4j,
+                   memory, file, sqlite, postgres, redis, mongodb, neo4j,
                    codec, steps, parked, program
   --parked N       How many runs are parked [100000; 2000 with --quick]
   --dir DIR        Makes its folder bench-data there, on a real disk [target]
@@ -23,8 +23,9 @@ Databases are measured where DFLOW_TEST_POSTGRES_URL and its like say that they 
 ";
 
 /// The sections, in the order of the table.
-const SECTIONS: [&str; 10] = [
-    "memory", "file", "sqlite", "postgres", "redis", "neo4j", "codec", "steps", "parked", "program",
+const SECTIONS: [&str; 11] = [
+    "memory", "file", "sqlite", "postgres", "redis", "mongodb", "neo4j", "codec", "steps",
+    "parked", "program",
 ];
 
 /// The command line, read.

@@ -8,6 +8,8 @@ mod codec;
 mod cycles;
 mod floor;
 mod flow;
+#[cfg(feature = "mongodb")]
+mod mongodb;
 #[cfg(feature = "neo4j")]
 mod neo4j;
 mod parked;
@@ -57,6 +59,10 @@ fn run() -> Result<()> {
     #[cfg(feature = "redis")]
     if args.wants("redis") {
         redis::measure(&args, &runtime, &mut table)?;
+    }
+    #[cfg(feature = "mongodb")]
+    if args.wants("mongodb") {
+        mongodb::measure(&args, &runtime, &mut table)?;
     }
     #[cfg(feature = "neo4j")]
     if args.wants("neo4j") {
