@@ -2,7 +2,6 @@
 //! parked runs.
 
 use std::{
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -35,8 +34,6 @@ const URL: &str = "DFLOW_TEST_NEO4J_URL";
 const MOST: f64 = 1.2;
 /// A call beside the most runs takes so many times what it does beside the fewest, at the most.
 const FLAT: f64 = 1.5;
-/// The bytes of a parked run with an input of 4 KiB, at the most.
-const BYTES: f64 = 2560.0;
 
 pub(crate) fn measure(args: &Args, runtime: &Runtime, table: &mut Table) -> Result<()> {
     let Ok(url) = std::env::var(URL) else {
@@ -90,7 +87,7 @@ fn on(
         let what = format!("Neo4j: CPU of a cycle, {concurrent} at once, client");
         table.add(Row::new(what, time(used)).n(n));
     }
-    runtime.block_on(scale(args, &bench, floor, table))
+    runtime.block_on(scale(args, &bench, table))
 }
 
 /// Nodes with an id and a body, through the same driver and as many connections.
@@ -187,18 +184,6 @@ impl Floor {
         Ok(of_one(began.elapsed(), &times, concurrent))
     }
 
-    /// The bytes of the database's files, once all is in them; none where they are not to be seen.
-    async fn size(&self, database: &str) -> Result<Option<u64>> {
-        self.ask("CALL db.checkpoint() YIELD success RETURN success", []).await?;
-        let find = "SHOW SETTINGS YIELD name, value WHERE name = 'server.directories.data' \
-                    RETURN value";
-        let rows = self.ask(find, []).await?;
-        let Some(folder) = rows.first().and_then(|row| row.get::<String>("value").ok()) else {
-            return Ok(None);
-        };
-        Ok(weigh(&Path::new(&folder).join("databases").join(database)))
-    }
-
     async fn clear(&self) -> Result<()> {
         let namespace = &self.namespace;
         let labels = ["SuspendedFlow", "Flow", "Tool", "Metadata", "SuspendedFlowSchema", "Floor"];
@@ -224,14 +209,6 @@ impl Floor {
     }
 }
 
-fn weigh(path: &Path) -> Option<u64> {
-    if path.is_file() {
-        return Some(path.metadata().ok()?.len());
-    }
-    let parts = std::fs::read_dir(path).ok()?;
-    parts.map(|part| weigh(&part.ok()?.path())).sum()
-}
-
 /// How many runs are parked, at the least and at the most.
 fn sizes(args: &Args) -> [usize; 2] {
     if args.quick { [1_000, 10_000] } else { [10_000, 100_000] }
@@ -240,20 +217,13 @@ fn sizes(args: &Args) -> [usize; 2] {
 /// A call, and what it takes beside the fewest and the most runs.
 type Calls = Vec<(&'static str, Duration)>;
 
-async fn scale(args: &Args, bench: &Bench, floor: &Floor, table: &mut Table) -> Result<()> {
+async fn scale(args: &Args, bench: &Bench, table: &mut Table) -> Result<()> {
     let mut before: Option<Calls> = None;
     let mut parked = 0;
     for size in sizes(args) {
-        let empty = floor.size("neo4j").await?;
         let each = park(bench, parked, size).await?;
-        let full = floor.size("neo4j").await?;
         let row = Row::new("Neo4j: insert, 64 at once", time(each));
         table.add(row.ratio(format!("{:.0} a second", 1.0 / each.as_secs_f64())).n(size - parked));
-        if let (Some(empty), Some(full)) = (empty, full) {
-            let weight = full.saturating_sub(empty) as f64 / (size - parked) as f64;
-            let row = Row::new("Neo4j: stored for a parked run", format!("{weight:.0} B"));
-            table.add(row.target(format!("at most {BYTES} B"), weight <= BYTES).n(size - parked));
-        }
         parked = size;
         let calls = calls(args, bench).await?;
         match &before {
