@@ -172,7 +172,7 @@ mod tests {
             let url = match *scheme {
                 "memory" => "memory:".to_owned(),
                 "file" | "sqlite" => format!("{scheme}:x"),
-                _ => format!("{scheme}://localhost/x"),
+                _ => format!("{scheme}://localhost"),
             };
             // A store's feature is called as its first scheme is.
             if compiled_in().contains(&feature.unwrap_or(scheme)) {

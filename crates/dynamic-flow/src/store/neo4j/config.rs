@@ -305,7 +305,7 @@ mod tests {
             assert!(!error.to_string().contains("hunter2"), "{error}");
         };
         wrong(|it| it.uri = "neo4j://u:hunter2@h".into());
-        wrong(|it| it.uri = "neo4j://h/hunter2".into());
+        wrong(|it| it.uri = "neo4j://h/x".into());
         wrong(|it| it.uri = "neo4j+ssc://h".into());
         wrong(|it| it.uri = "localhost:7687".into());
         wrong(|it| it.database = "a`b".into());

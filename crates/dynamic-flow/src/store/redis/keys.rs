@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(indexes, ["p:{3}:index", "p:{2}:index", "p:{1}:index", "p:{0}:index"]);
         let id = RunId::from_bytes([7; 16]);
         let record = keys.partitions[keys.of(id)].record(id);
-        assert_eq!(record, "p:{3}:run:07070707-0707-0707-0707-070707070707");
+        assert_eq!(record, "p:{2}:run:07070707-0707-0707-0707-070707070707");
         assert_eq!((keys.marker.as_str(), keys.channel.as_str()), ("p:layout", "p:hints:3"));
     }
 }
