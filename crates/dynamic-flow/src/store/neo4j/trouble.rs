@@ -79,6 +79,8 @@ impl Trouble {
             code.starts_with("Neo.TransientError.Transaction.")
                 || code == "Neo.TransientError.Schema.SchemaModifiedConcurrently"
                 || code == "Neo.ClientError.Statement.EntityNotFound"
+                // What is removed while the statement waits for its lock has no properties left.
+                || code == "Neo.ClientError.Statement.TypeError"
         })
     }
 
@@ -227,6 +229,10 @@ fn of_code(code: &str) -> Error {
             "the server failed; look into its log for a full disk or a damaged store, and restart it",
         )
         .retryable(),
+        // Rolled back: what it was about went away while it waited for the lock.
+        "ClientError.Statement.EntityNotFound" => {
+            storage("the record was removed in the same moment; try again").retryable()
+        }
         _ => storage("the server refused the statement; its code is in the cause"),
     }
 }

@@ -321,7 +321,7 @@ async fn write_somehow(store: &dyn Store, id: RunId, part: usize, epoch: Epoch) 
         Ok(()) => true,
         // A busy server may ask for another try, which is the next one.
         Err(error) if error.is_conflict() || error.is_retryable() => false,
-        Err(error) => panic!("{error}"),
+        Err(error) => panic!("{error:?}"),
     }
 }
 
