@@ -1,6 +1,7 @@
 //! One cycle on each store, at 1, 16 and 64 concurrent runs, in turns with its floor.
 
 use std::{
+    future::Future,
     path::Path,
     sync::{
         Arc,
@@ -141,25 +142,41 @@ pub(crate) async fn sealed(bench: &Bench) -> Result<Vec<u8>> {
     Ok(record.snapshot.0)
 }
 
-/// Makes so many cycles in each of so many tasks. Gives how long one took: the median where they
-/// come one after the other, the whole time divided by their number where they don't.
+/// Makes so many cycles in each of so many tasks; see [`crowd`].
 pub(crate) async fn cycles(
     bench: &Bench,
     concurrent: usize,
     per_task: usize,
     numbers: &AtomicUsize,
 ) -> Result<Duration> {
+    let bench = bench.clone();
+    let cycle = move |number| {
+        let (bench, order) = (bench.clone(), Order::new(number));
+        async move { bench.cycle(order).await }
+    };
+    crowd(concurrent, per_task, numbers, cycle).await
+}
+
+/// Does something as often as that in each of so many tasks, each time with a new number. Gives how
+/// long one took: the median where they come one after the other, the whole time divided by their
+/// number where they don't.
+pub(crate) async fn crowd<F: Future<Output = Result<()>> + Send>(
+    concurrent: usize,
+    per_task: usize,
+    numbers: &AtomicUsize,
+    work: impl Fn(usize) -> F + Clone + Send + 'static,
+) -> Result<Duration> {
     let first = numbers.fetch_add(concurrent * per_task, Ordering::Relaxed);
     let began = Instant::now();
     let tasks: Vec<_> = (0..concurrent)
         .map(|task| {
-            let bench = bench.clone();
+            let work = work.clone();
             tokio::spawn(async move {
                 let mut times = Vec::with_capacity(per_task);
                 for n in 0..per_task {
-                    let order = Order::new(first + task * per_task + n);
+                    let work = work(first + task * per_task + n);
                     let began = Instant::now();
-                    bench.cycle(order).await?;
+                    work.await?;
                     times.push(began.elapsed());
                 }
                 Ok::<_, crate::Failure>(times)
@@ -203,7 +220,7 @@ fn floors(
     Ok(of_one(began.elapsed(), &times.concat(), concurrent))
 }
 
-pub(crate) fn of_one(elapsed: Duration, times: &[Duration], concurrent: usize) -> Duration {
+fn of_one(elapsed: Duration, times: &[Duration], concurrent: usize) -> Duration {
     match concurrent {
         1 => median(times),
         _ => elapsed / u32::try_from(times.len().max(1)).unwrap_or(u32::MAX),

@@ -19,6 +19,8 @@ mod program;
 #[cfg(feature = "redis")]
 mod redis;
 mod sample;
+#[cfg(any(feature = "postgres", feature = "redis", feature = "mongodb", feature = "neo4j"))]
+mod server;
 mod steps;
 mod table;
 

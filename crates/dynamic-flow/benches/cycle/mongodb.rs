@@ -1,49 +1,42 @@
 //! The cycle on what speaks MongoDB's protocol beside its floor, and single calls beside ten
 //! thousand and a hundred thousand parked runs.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
 use dynamic_flow::{
-    RunId, Timestamp,
-    clock::{Clock as _, SystemClock},
-    engine::RunStatus,
-    hours, seconds,
-    store::{Claim, Filter, MongodbConfig, MongodbStore, Queue, Record},
+    seconds,
+    store::{MongodbConfig, MongodbStore},
 };
 use mongodb::{
     Client, Collection,
     bson::{Binary, Bson, Document, doc, spec::BinarySubtype},
     options::{Acknowledgment, ClientOptions, ReadConcern, WriteConcern},
 };
-use tokio::{runtime::Runtime, task::JoinSet};
+use tokio::runtime::Runtime;
 
 use crate::{
     Result,
     args::Args,
-    cycles::{CONCURRENT, cycles, of_one, sealed},
-    flow::{Bench, Order},
-    sample::{Pairs, cpu, median},
-    table::{Row, Table, time},
+    flow::Bench,
+    server::{Floor, Plan, copy},
+    table::Table,
 };
 
 /// Where the server is. Nothing is measured where it is not set.
 const URL: &str = "DFLOW_TEST_MONGODB_URL";
-/// A cycle takes so many times what the floor does, at the most.
-const MOST: f64 = 1.2;
-/// A call beside the most runs takes so many times what it does beside the fewest, at the most.
-const FLAT: f64 = 1.5;
-/// The bytes of a parked run with an input of 4 KiB, at the most.
-const BYTES: f64 = 2560.0;
 /// How many runs are written at once when very many are.
 const AT_ONCE: usize = 64;
 /// How many connections the floor has: as many as a store, unless its URL says another number.
 const POOL: u32 = 32;
+
+const PLAN: Plan = Plan {
+    name: "MongoDB",
+    batch: 25,
+    batches: [5, 15],
+    warm_up: 1,
+    times: [5, 20],
+    parked: [[1_000, 10_000], [10_000, 100_000]],
+};
 
 pub(crate) fn measure(args: &Args, runtime: &Runtime, table: &mut Table) -> Result<()> {
     let Ok(url) = std::env::var(URL) else {
@@ -55,60 +48,21 @@ pub(crate) fn measure(args: &Args, runtime: &Runtime, table: &mut Table) -> Resu
     config.database = Some(database.clone());
     // Beside very many others a call may wait for its turn.
     config.operation_timeout = seconds(60);
-    let floor = runtime.block_on(Floor::new(&url, &database))?;
+    let floor = runtime.block_on(Documents::new(&url, &database))?;
     let store = MongodbStore::new(config)?;
-    let result = on(args, runtime, Arc::new(store), &floor, table);
+    let result = PLAN.measure(args, runtime, Arc::new(store), &floor, table);
     runtime.block_on(floor.clear())?;
     result
-}
-
-fn on(
-    args: &Args,
-    runtime: &Runtime,
-    store: Arc<MongodbStore>,
-    floor: &Floor,
-    table: &mut Table,
-) -> Result<()> {
-    let bench = runtime.block_on(Bench::over(store))?;
-    let body: Arc<[u8]> = runtime.block_on(sealed(&bench))?.into();
-    let numbers = AtomicUsize::new(1);
-    for concurrent in CONCURRENT {
-        let per_task = if concurrent == 1 { 25 } else { (200 / concurrent).max(4) };
-        let batches = args.pick(5, 15);
-        runtime.block_on(floor.cycles(&body, concurrent, 4, &numbers))?;
-        runtime.block_on(cycles(&bench, concurrent, 4, &numbers))?;
-        let mut pairs = Pairs::default();
-        let mut used = Duration::ZERO;
-        for _ in 0..batches {
-            let below = runtime.block_on(floor.cycles(&body, concurrent, per_task, &numbers))?;
-            let before = cpu()?;
-            let above = runtime.block_on(cycles(&bench, concurrent, per_task, &numbers))?;
-            used += cpu()?.saturating_sub(before);
-            pairs.push(below, above);
-        }
-        let n = format!("{batches} × {}", per_task * concurrent);
-        let row =
-            Row::new(format!("MongoDB: a cycle, {concurrent} at once"), time(pairs.measured()));
-        let mut row = row.floor(time(pairs.floor())).ratio(pairs.ratios()).n(&n);
-        if concurrent != 16 {
-            row = row.target(format!("at most {MOST} × the floor"), pairs.ratio() <= MOST);
-        }
-        table.add(row);
-        let used = used / u32::try_from(batches * per_task * concurrent)?;
-        let what = format!("MongoDB: CPU of a cycle, {concurrent} at once, client");
-        table.add(Row::new(what, time(used)).n(n));
-    }
-    runtime.block_on(scale(args, &bench, floor, table))
 }
 
 /// The same number of writes and reads of whole documents, through the same driver, acknowledged
 /// and read in the same way, in a collection with no index but that of its key.
 #[derive(Clone)]
-struct Floor {
+struct Documents {
     documents: Collection<Document>,
 }
 
-impl Floor {
+impl Documents {
     async fn new(url: &str, database: &str) -> Result<Self> {
         let mut options = ClientOptions::parse(url).await?;
         options.max_pool_size.get_or_insert(POOL);
@@ -117,50 +71,6 @@ impl Floor {
         options.read_concern.get_or_insert(ReadConcern::linearizable());
         let documents = Client::with_options(options)?.database(database).collection("floor");
         Ok(Self { documents })
-    }
-
-    /// Writes a new document of that number, reads it, and writes it two times more.
-    async fn cycle(&self, number: usize, body: &[u8]) -> Result<()> {
-        let key = doc! { "_id": i64::try_from(number)? };
-        let body = Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: body.to_vec() });
-        let mut document = key.clone();
-        document.insert("body", body.clone());
-        self.documents.insert_one(document).await?;
-        let read = self.documents.find_one(key.clone()).await?.ok_or("not there")?;
-        for body in [read.get("body").ok_or("no body")?, &body] {
-            self.documents.update_one(key.clone(), doc! { "$set": { "body": body } }).await?;
-        }
-        Ok(())
-    }
-
-    async fn cycles(
-        &self,
-        body: &Arc<[u8]>,
-        concurrent: usize,
-        per_task: usize,
-        numbers: &AtomicUsize,
-    ) -> Result<Duration> {
-        let first = numbers.fetch_add(concurrent * per_task, Ordering::Relaxed);
-        let began = Instant::now();
-        let tasks: Vec<_> = (0..concurrent)
-            .map(|task| {
-                let (floor, body) = (self.clone(), body.clone());
-                tokio::spawn(async move {
-                    let mut times = Vec::with_capacity(per_task);
-                    for n in 0..per_task {
-                        let began = Instant::now();
-                        floor.cycle(first + task * per_task + n, &body).await?;
-                        times.push(began.elapsed());
-                    }
-                    Ok::<_, crate::Failure>(times)
-                })
-            })
-            .collect();
-        let mut times = Vec::new();
-        for task in tasks {
-            times.extend(task.await??);
-        }
-        Ok(of_one(began.elapsed(), &times, concurrent))
     }
 
     /// The bytes of all documents of runs, as they travel; a server compresses them once more.
@@ -189,123 +99,23 @@ impl Floor {
     }
 }
 
-/// How many runs are parked, at the least and at the most.
-fn sizes(args: &Args) -> [usize; 2] {
-    if args.quick { [1_000, 10_000] } else { [10_000, 100_000] }
-}
+impl Floor for Documents {
+    async fn cycle(&self, number: usize, body: &[u8]) -> Result<()> {
+        let key = doc! { "_id": i64::try_from(number)? };
+        let body = Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: body.to_vec() });
+        let mut document = key.clone();
+        document.insert("body", body.clone());
+        self.documents.insert_one(document).await?;
+        let read = self.documents.find_one(key.clone()).await?.ok_or("not there")?;
+        for body in [read.get("body").ok_or("no body")?, &body] {
+            self.documents.update_one(key.clone(), doc! { "$set": { "body": body } }).await?;
+        }
+        Ok(())
+    }
 
-/// A call, and what it takes beside the fewest and the most runs.
-type Calls = Vec<(&'static str, Duration)>;
-
-async fn scale(args: &Args, bench: &Bench, floor: &Floor, table: &mut Table) -> Result<()> {
-    let mut before: Option<Calls> = None;
-    let mut parked = 0;
-    for size in sizes(args) {
-        let empty = floor.used().await?;
-        copy(bench, parked, size).await?;
-        let weight = (floor.used().await? - empty) / (size - parked) as f64;
-        let row = Row::new("MongoDB: document of a parked run", format!("{weight:.0} B"));
-        table.add(row.target(format!("at most {BYTES} B"), weight <= BYTES).n(size - parked));
-        parked = size;
-        let calls = calls(args, bench).await?;
-        let Some(before) = &before else {
-            before = Some(calls);
-            continue;
-        };
-        for ((what, few), (_, many)) in before.iter().zip(&calls) {
-            let ratio = many.as_secs_f64() / few.as_secs_f64();
-            let row = Row::new(format!("MongoDB: {what} beside {size}"), time(*many));
-            let row = row.floor(time(*few)).ratio(format!("{ratio:.2}"));
-            table.add(row.target(format!("at most {FLAT} ×"), ratio <= FLAT).n(size));
-        }
+    async fn park(&self, bench: &Bench, from: usize, to: usize) -> Result<Option<f64>> {
+        let before = self.used().await?;
+        copy(bench, from, to, AT_ONCE).await?;
+        Ok(Some((self.used().await? - before) / (to - from) as f64))
     }
-    Ok(())
-}
-
-/// Parks a run and copies it until there are so many, each created a second after the last, long
-/// before, with metadata and a deadline of its own.
-async fn copy(bench: &Bench, from: usize, to: usize) -> Result<()> {
-    let key = bench.park(Order::new(0)).await?;
-    let model = bench.store.get(key.run_id()).await?.ok_or("the parked run is not there")?;
-    let start = SystemClock.now().before(hours(400 * 24)).as_millis();
-    let mut writes = JoinSet::new();
-    for n in from..to {
-        let time = start + i64::try_from(n)? * 1000;
-        let mut bytes = [0; 16];
-        bytes[..6].copy_from_slice(&time.to_be_bytes()[2..]);
-        bytes[6] = 0x70;
-        bytes[8..].copy_from_slice(&(1_u64 << 63 | n as u64).to_be_bytes());
-        let mut copy = Record { id: RunId::from_bytes(bytes), ..model.clone() };
-        let later = |at: Timestamp| Timestamp::from_millis(at.as_millis() + n as i64 % 86_400_000);
-        copy.due_at = copy.due_at.map(later);
-        for wait in &mut copy.waits {
-            wait.expires_at = wait.expires_at.map(later);
-        }
-        copy.metadata.insert("customer".into(), format!("customer-{}", n % 1000).into());
-        let store = bench.store.clone();
-        writes.spawn(async move { store.insert(copy).await });
-        if writes.len() >= AT_ONCE {
-            writes.join_next().await.ok_or("nobody writes")???;
-        }
-    }
-    while let Some(written) = writes.join_next().await {
-        written??;
-    }
-    bench.finish(&key).await
-}
-
-/// What single calls take, one after the other.
-async fn calls(args: &Args, bench: &Bench) -> Result<Calls> {
-    let times = args.pick(5, 20);
-    let store = &*bench.store;
-    let now = SystemClock.now();
-    let any = Filter::default;
-    let mut customer = any();
-    customer.metadata.insert("customer".into(), "customer-5".into());
-    let mut calls = Vec::new();
-    for (what, filter) in [
-        ("a page, everything", any()),
-        ("a page, by status", Filter { status: [RunStatus::Waiting].into(), ..any() }),
-        ("a page, by rare status", Filter { status: [RunStatus::Failed].into(), ..any() }),
-        ("a page, by flow", Filter { flow_id: Some("purchase".into()), ..any() }),
-        ("a page, by tool", Filter { tool_id: Some("manager-approval".into()), ..any() }),
-        ("a page, by deadline", Filter { expires_before: Some(now), ..any() }),
-        ("a page, by metadata", customer),
-    ] {
-        let mut each = Vec::new();
-        for _ in 0..times {
-            let began = Instant::now();
-            store.query(&filter, None, 50).await?;
-            each.push(began.elapsed());
-        }
-        calls.push((what, median(&each)));
-    }
-    let claim = |now: Timestamp| Claim {
-        now,
-        queues: vec![Queue::of_flow(&"purchase".into())],
-        owner: "bench".into(),
-        lease: seconds(30),
-        limit: 10,
-    };
-    for (what, at) in [("a claim, nothing due", now), ("a claim of ten", now.after(hours(48)))] {
-        let mut each = Vec::new();
-        for _ in 0..times {
-            let began = Instant::now();
-            store.claim(claim(at)).await?;
-            each.push(began.elapsed());
-        }
-        calls.push((what, median(&each)));
-    }
-    let (mut suspends, mut resumes) = (Vec::new(), Vec::new());
-    for n in 0..times {
-        let began = Instant::now();
-        let key = bench.park(Order::new(n)).await?;
-        suspends.push(began.elapsed());
-        let began = Instant::now();
-        bench.finish(&key).await?;
-        resumes.push(began.elapsed());
-    }
-    calls.push(("suspend", median(&suspends)));
-    calls.push(("resume", median(&resumes)));
-    Ok(calls)
 }

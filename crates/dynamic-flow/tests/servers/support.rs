@@ -1,6 +1,8 @@
-//! Where the servers are.
+//! Where the servers are, and what all of their tests need.
 
-use std::{env, io::Write as _};
+use std::{env, fmt::Debug, future::Future, io::Write as _, time::Duration};
+
+use dynamic_flow::{Error, ErrorKind, Result, RunId, Timestamp};
 
 /// The URL of a server that was started for tests, from that variable of the environment.
 pub(crate) fn url(variable: &str) -> Option<String> {
@@ -21,4 +23,62 @@ pub(crate) fn fresh() -> String {
     let mut random = [0; 8];
     getrandom::fill(&mut random).unwrap();
     format!("dflow_test_{:016x}", u64::from_le_bytes(random))
+}
+
+pub(crate) fn id(n: u8) -> RunId {
+    RunId::from_bytes([n; 16])
+}
+
+pub(crate) fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millis(1_795_420_800_000 + millis)
+}
+
+/// The error of a call that must fail, and not hang.
+pub(crate) async fn failure<T: Debug>(call: impl Future<Output = Result<T>>) -> Error {
+    soon(call).await.expect_err("the call must fail")
+}
+
+/// A call that must end in seconds.
+pub(crate) async fn soon<T>(call: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), call).await.expect("it must not hang")
+}
+
+/// Makes a call until it succeeds: another process has to act first.
+pub(crate) async fn eventually<T, F>(mut call: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Result<T>>,
+{
+    let mut last = None;
+    for _ in 0..100 {
+        match call().await {
+            Ok(done) => return done,
+            Err(error) => last = Some(error),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("it does not recover: {last:?}");
+}
+
+/// What every error of a store must be: of one line, with server, operation and advice, without a
+/// password, and worth a retry or not.
+#[track_caller]
+pub(crate) fn assert_tells(
+    (scheme, password): (&str, &str),
+    error: &Error,
+    operation: &str,
+    retryable: bool,
+    words: &[&str],
+) {
+    let text = error.to_string();
+    assert_eq!(error.kind(), ErrorKind::StorageError, "{text}");
+    assert!(text.contains(&format!("({operation}; ")), "which operation: {text}");
+    assert!(text.contains(&format!("server {scheme}://")), "which server: {text}");
+    assert_eq!(error.is_retryable(), retryable, "{error:?}");
+    for word in words {
+        assert!(text.contains(word), "{word:?} is missing in: {error:?}");
+    }
+    for shown in [text, format!("{error:?}")] {
+        assert!(!shown.contains(password), "{shown}");
+    }
+    assert!(!error.message().contains('\n'), "one line: {error}");
 }

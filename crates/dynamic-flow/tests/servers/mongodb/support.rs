@@ -1,10 +1,10 @@
 //! Databases of tests' own, servers that a test may break, and runs to put into them.
 
-use std::{fmt::Debug, future::Future, time::Duration};
+use std::fmt::Debug;
 
 use ::mongodb::Client;
 use dynamic_flow::{
-    Epoch, Error, ErrorKind, KeyDigest, Metadata, Result, Revision, RunId, Timestamp,
+    Epoch, Error, KeyDigest, Metadata, Revision,
     codec::Sealed,
     engine::RunStatus,
     store::{MongodbStore, Queue, Record, WaitIndex},
@@ -12,6 +12,7 @@ use dynamic_flow::{
 use dynamic_flow_services::mongodb::{Mongodb, Options, PASSWORD, start};
 
 use crate::support;
+pub(crate) use crate::support::{at, eventually, failure, id, soon};
 
 /// A database that goes when this is dropped.
 #[derive(Debug)]
@@ -128,54 +129,8 @@ pub(crate) fn record(n: u8) -> Record {
     }
 }
 
-pub(crate) fn id(n: u8) -> RunId {
-    RunId::from_bytes([n; 16])
-}
-
-pub(crate) fn at(millis: i64) -> Timestamp {
-    Timestamp::from_millis(1_795_420_800_000 + millis)
-}
-
-/// The error of a call that must fail, and not hang.
-pub(crate) async fn failure<T: Debug>(call: impl Future<Output = Result<T>>) -> Error {
-    soon(call).await.expect_err("the call must fail")
-}
-
-/// A call that must end in seconds.
-pub(crate) async fn soon<T>(call: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(30), call).await.expect("it must not hang")
-}
-
-/// Makes a call until it succeeds: another process has to act first.
-pub(crate) async fn eventually<T, F>(mut call: impl FnMut() -> F) -> T
-where
-    F: Future<Output = Result<T>>,
-{
-    let mut last = None;
-    for _ in 0..100 {
-        match call().await {
-            Ok(done) => return done,
-            Err(error) => last = Some(error),
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("it does not recover: {last:?}");
-}
-
-/// What every error of a store must be: of one line, with server, operation and advice, without a
-/// password, and worth a retry or not.
+/// What every error of this store must be.
 #[track_caller]
 pub(crate) fn assert_tells(error: &Error, operation: &str, retryable: bool, words: &[&str]) {
-    let text = error.to_string();
-    assert_eq!(error.kind(), ErrorKind::StorageError, "{text}");
-    assert!(text.contains(&format!("({operation}; ")), "which operation: {text}");
-    assert!(text.contains("server mongodb://"), "which server: {text}");
-    assert_eq!(error.is_retryable(), retryable, "{error:?}");
-    for word in words {
-        assert!(text.contains(word), "{word:?} is missing in: {error:?}");
-    }
-    for shown in [text, format!("{error:?}")] {
-        assert!(!shown.contains(PASSWORD), "{shown}");
-    }
-    assert!(!error.message().contains('\n'), "one line: {error}");
+    crate::support::assert_tells(("mongodb", PASSWORD), error, operation, retryable, words);
 }

@@ -1,9 +1,9 @@
 //! Stores in schemas and databases of their own, which go with the test.
 
-use std::{fmt::Debug, future::Future, thread, time::Duration};
+use std::{fmt::Debug, future::Future, thread};
 
 use dynamic_flow::{
-    Epoch, Error, ErrorKind, KeyDigest, Metadata, Result, Revision, RunId, Timestamp, ToolId,
+    Epoch, Error, KeyDigest, Metadata, Revision, ToolId,
     codec::Sealed,
     engine::RunStatus,
     store::{Change, Filter, PostgresStore, Queue, Record, Store as _, WaitIndex},
@@ -13,6 +13,7 @@ use dynamic_flow_services::postgres::{self, Options, PASSWORD, Postgres};
 use tokio_postgres::{Client, NoTls};
 
 use crate::support;
+pub(crate) use crate::support::{at, eventually, failure, id, soon};
 
 /// A URL with one more parameter.
 pub(crate) fn with(url: &str, parameter: &str) -> String {
@@ -150,14 +151,6 @@ pub(crate) fn record(n: u8) -> Record {
     }
 }
 
-pub(crate) fn id(n: u8) -> RunId {
-    RunId::from_bytes([n; 16])
-}
-
-pub(crate) fn at(millis: i64) -> Timestamp {
-    Timestamp::from_millis(1_795_420_800_000 + millis)
-}
-
 /// A change of everything that other tables follow.
 pub(crate) fn change(text: &str) -> Change {
     Change {
@@ -168,48 +161,10 @@ pub(crate) fn change(text: &str) -> Change {
     }
 }
 
-/// The error of a call that must fail, and not hang.
-pub(crate) async fn failure<T: Debug>(call: impl Future<Output = Result<T>>) -> Error {
-    soon(call).await.expect_err("the call must fail")
-}
-
-/// A call that must end in seconds.
-pub(crate) async fn soon<T>(call: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(30), call).await.expect("it must not hang")
-}
-
-/// Makes a call until it succeeds: another process has to act first.
-pub(crate) async fn eventually<T, F>(mut call: impl FnMut() -> F) -> T
-where
-    F: Future<Output = Result<T>>,
-{
-    let mut last = None;
-    for _ in 0..100 {
-        match call().await {
-            Ok(done) => return done,
-            Err(error) => last = Some(error),
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("it does not recover: {last:?}");
-}
-
-/// What every error of a store must be: of one line, with server, operation and advice, without a
-/// password, and worth a retry or not.
+/// What every error of this store must be.
 #[track_caller]
 pub(crate) fn assert_tells(error: &Error, operation: &str, retryable: bool, words: &[&str]) {
-    let text = error.to_string();
-    assert_eq!(error.kind(), ErrorKind::StorageError, "{text}");
-    assert!(text.contains(&format!("({operation}; ")), "which operation: {text}");
-    assert!(text.contains("server postgres://"), "which server: {text}");
-    assert_eq!(error.is_retryable(), retryable, "{text}");
-    for word in words {
-        assert!(text.contains(word), "{word:?} is missing in: {text}");
-    }
-    for shown in [text, format!("{error:?}")] {
-        assert!(!shown.contains(PASSWORD), "{shown}");
-    }
-    assert!(!error.message().contains('\n'), "one line: {error}");
+    crate::support::assert_tells(("postgres", PASSWORD), error, operation, retryable, words);
 }
 
 /// Whether a run is there, with all that follows it, as that record.
