@@ -144,15 +144,21 @@ fn describe(report: &Report, style: Style) -> String {
 
 #[cfg(test)]
 mod tests {
-    use dynamic_flow::{Schema, hub::SuspensionRequest, store::MemoryStore};
+    use std::{sync::Arc, time::Duration};
+
+    use dynamic_flow::{
+        Schema, Timestamp, hub::SuspensionRequest, store::MemoryStore, testkit::ManualClock,
+    };
     use serde_json::json;
 
     use super::*;
 
     #[tokio::test]
     async fn many_runs_are_not_all_counted() {
-        let store = std::sync::Arc::new(MemoryStore::new());
-        let hub = PersistenceHub::builder(store).plaintext().build().await.unwrap();
+        let store = Arc::new(MemoryStore::new());
+        let clock = ManualClock::new(Timestamp::from_millis(0));
+        let hub = PersistenceHub::builder(store).plaintext().clock(clock.clone());
+        let hub = hub.build().await.unwrap();
         let none = count(&hub, 2).await;
         assert!(none.all_counted && none.runs.is_empty() && none.newest.is_none());
         let mut last = None;
@@ -160,6 +166,7 @@ mod tests {
             let schema = Schema::new(json!({ "type": "string" })).unwrap();
             let request = SuspensionRequest::new("ask", schema);
             last = Some(hub.suspend(&n, request).await.unwrap());
+            clock.advance(Duration::from_secs(1));
         }
         let some = count(&hub, 2).await;
         assert_eq!(some.runs.values().sum::<usize>(), 2);

@@ -71,23 +71,20 @@ async fn ask(
     node: &str,
     command: &Cmd,
 ) -> Result<Value, Trouble> {
-    // That a certificate is missing or not trusted is said only now.
-    let failed = |why: String| Trouble::Unreached {
-        node: node.into(),
-        cause: if config.tls { Unreached::Tls(why) } else { Unreached::Greeting },
-    };
+    let failed = |cause| Err(Trouble::Unreached { node: node.into(), cause });
     // Whoever was refused before asking finds the refusal when reading.
     let _ = socket.write_all(&command.get_packed_command()).await;
     let _ = socket.flush().await;
     let mut said = Vec::new();
     loop {
         match socket.read_buf(&mut said).await {
-            Ok(0) => return Err(failed("the server ended the connection".into())),
+            Ok(0) => return failed(Unreached::Ended("it said nothing".into())),
             Ok(_) => {}
-            Err(error) => return Err(failed(error.to_string())),
+            // That a certificate is missing or not trusted is said only now.
+            Err(error) => return failed(Unreached::broke_off(&error, config.tls)),
         }
         if !matches!(said[0], b'+' | b'-' | b':' | b'$' | b'*') || said.len() > LONGEST {
-            return Err(failed("the answer is none of Redis".into()));
+            return failed(Unreached::Greeting);
         }
         // What can't be read is not all there.
         match parse_redis_value(&said) {

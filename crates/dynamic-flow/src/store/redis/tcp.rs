@@ -1,6 +1,6 @@
 //! The way to a server: names, TCP, TLS.
 
-use std::{fmt, io, sync::Arc};
+use std::{io, sync::Arc};
 
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::net::{TcpStream, lookup_host};
@@ -23,8 +23,8 @@ pub(super) async fn secure(
     stream: TcpStream,
 ) -> Result<Box<dyn Socket>, Unreached> {
     let Some(tls) = tls else { return Ok(Box::new(stream)) };
-    let refused = |error: &dyn fmt::Display| Unreached::Tls(error.to_string());
-    let name = ServerName::try_from(address.host.clone()).map_err(|error| refused(&error))?;
+    let name = ServerName::try_from(address.host.clone())
+        .map_err(|error| Unreached::Tls(error.to_string()))?;
     let stream = TlsConnector::from(tls.clone()).connect(name, stream).await;
-    stream.map(|stream| Box::new(stream) as _).map_err(|error| refused(&error))
+    stream.map(|stream| Box::new(stream) as _).map_err(|error| Unreached::broke_off(&error, true))
 }

@@ -62,6 +62,9 @@ pub(super) enum Unreached {
     Late(Duration),
     #[error("no answer within {0:?}")]
     Silent(Duration),
+    /// As a server does that is killed at that moment, and one that speaks TLS to who does not.
+    #[error("the server ended the connection: {0}")]
+    Ended(String),
     #[error("the first answer is none of Redis")]
     Greeting,
     #[error("TLS: {0}")]
@@ -190,6 +193,18 @@ impl Trouble {
 }
 
 impl Unreached {
+    /// The server had taken the connection, and then bytes did not come through.
+    pub(super) fn broke_off(error: &io::Error, tls: bool) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe => Self::Ended(error.to_string()),
+            _ if tls => Self::Tls(error.to_string()),
+            kind => Self::Io(error.to_string(), kind),
+        }
+    }
+
     fn error(&self) -> Error {
         match self {
             Self::Io(_, io::ErrorKind::ConnectionRefused) => {
@@ -212,9 +227,15 @@ impl Unreached {
                  or busy, or one side speaks TLS and the other does not"
             ))
             .retryable(),
+            Self::Ended(_) => storage(
+                "the server ended the connection before it answered; it goes down or comes up, or \
+                 one side speaks TLS and the other does not: write rediss:// if it wants TLS, and \
+                 redis:// if not",
+            )
+            .retryable(),
             Self::Greeting => storage(
-                "the server ended the connection or did not speak as Redis does; if it wants \
-                 TLS, write rediss://, and if it does not, redis://",
+                "the server does not speak as Redis does; if it wants TLS, write rediss://, and \
+                 if it does not, redis://",
             ),
             Self::Tls(cause) => storage(format!(
                 "no TLS connection: {cause}; check that the port speaks TLS, the name of the \

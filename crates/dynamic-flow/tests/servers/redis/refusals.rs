@@ -103,7 +103,7 @@ async fn foreign_data_under_our_names_is_refused_and_left_alone() {
     assert_eq!(theirs, "somebody's");
 }
 
-/// A server that answers each of our greetings with the same words.
+/// A server that answers each of our greetings with the same words; "bye" ends the connection.
 fn imposter(answer: &'static str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -112,6 +112,7 @@ fn imposter(answer: &'static str) -> u16 {
             let mut stream = stream;
             let mut asked = [0; 1024];
             while stream.read(&mut asked).is_ok_and(|length| length > 0)
+                && answer != "bye"
                 && stream.write_all(answer.as_bytes()).is_ok()
             {}
         }
@@ -126,12 +127,16 @@ async fn a_server_that_is_too_old_or_no_redis_is_refused() {
         (SIX, "the server is Redis 6.0.16; 6.2 is the oldest"),
         ("-ERR unknown command `HELLO`, with args beginning with: \r\n", "6.2 is the oldest"),
         ("-DENIED Redis is running in protected mode\r\n", "protected mode"),
-        ("HTTP/1.1 400 Bad Request\r\n\r\n", "did not speak as Redis does"),
+        ("HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak as Redis does"),
     ] {
         let port = imposter(answer);
         let store = open(&impatient(&format!("redis://127.0.0.1:{port}")));
         failed(soon(store.provision()).await, says, false);
     }
+    // As a server does that is killed between two words.
+    let ending = imposter("bye");
+    let store = open(&impatient(&format!("redis://127.0.0.1:{ending}")));
+    failed(soon(store.insert(due(1))).await, "ended the connection before it answered", true);
     let silent = imposter("");
     let store = open(&impatient(&format!("redis://127.0.0.1:{silent}")));
     failed(soon(store.provision()).await, "did not answer within 1s", true);

@@ -70,7 +70,8 @@ async fn tls_on_one_side_only_is_told() {
     let Some((encrypted, ours)) = tls(false) else { return };
     let mut plain = config(&encrypted);
     plain.tls = false;
-    failed(soon(open(&plain).provision()).await, "rediss://", false);
+    // Worth a retry: all that is seen is an end, as of a server that is being restarted.
+    failed(soon(open(&plain).provision()).await, "rediss://", true);
     let Some(unencrypted) = server(&Options::default()) else { return };
     let mut config = config(&unencrypted);
     config.tls = true;
