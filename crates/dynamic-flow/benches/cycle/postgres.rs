@@ -15,7 +15,7 @@ use dynamic_flow::{
     clock::{Clock as _, SystemClock},
     engine::RunStatus,
     hours, seconds,
-    store::{Claim, Filter, PostgresStore, Queue, Store},
+    store::{Claim, Filter, PostgresStore, Queue},
 };
 use tokio::runtime::Runtime;
 use tokio_postgres::{Config, NoTls};

@@ -14,7 +14,7 @@ use dynamic_flow::{
     clock::{Clock as _, SystemClock},
     engine::RunStatus,
     hours, seconds,
-    store::{Claim, Filter, Queue, Record, RedisConfig, RedisStore, Store},
+    store::{Claim, Filter, Queue, Record, RedisConfig, RedisStore},
 };
 use redis::{AsyncCommands as _, Client, aio::MultiplexedConnection};
 use tokio::{runtime::Runtime, task::JoinSet};

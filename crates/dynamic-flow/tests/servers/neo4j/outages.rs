@@ -199,9 +199,9 @@ async fn kills_freezes_and_restarts_lose_nothing_and_need_no_new_store() {
         }
         enough(40).await;
         if round == 1 {
-            server.stop().unwrap()
+            server.stop().unwrap();
         } else {
-            server.kill()
+            server.kill();
         }
         passing(&store.get(id(1)).await.unwrap_err());
         stop.store(true, Ordering::Relaxed);
