@@ -232,3 +232,93 @@ fn parse(url: &str) -> Result<ConnectionString> {
         ),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    fn settings(url: &str) -> Result<Settings> {
+        Settings::of(MongodbConfig::from_url(url)?)
+    }
+
+    #[test]
+    fn a_url_says_where_and_the_rest_is_durable_and_ends() {
+        let it =
+            settings("mongodb://u:hunter2@a:1,b/shop?collection=c.d&operation_timeout=2s").unwrap();
+        assert_eq!(it.location, "mongodb://a:1,b:27017/shop.c.d");
+        let write = it.servers.write_concern.unwrap();
+        assert_eq!(write.w, Some(Acknowledgment::Majority));
+        assert_eq!(write.journal, Some(true));
+        assert_eq!(write.w_timeout, Some(Duration::from_millis(1600)));
+        assert_eq!(it.servers.server_selection_timeout, Some(Duration::from_secs(2)));
+        assert_eq!(it.servers.max_pool_size, Some(POOL_SIZE));
+        let it = settings("mongodb://h").unwrap();
+        assert_eq!(it.location, "mongodb://h:27017/flows.suspended_flows");
+        let it = settings("mongodb+srv://u:hunter2@h.example.com/x").unwrap();
+        assert_eq!(it.location, "mongodb+srv://h.example.com/x.suspended_flows");
+    }
+
+    #[test]
+    fn what_the_url_says_holds() {
+        let it = settings(
+            "mongodb://h/?w=2&journal=false&wtimeoutMS=9&maxPoolSize=3&connectTimeoutMS=77\
+             &serverSelectionTimeoutMS=88&appName=mine",
+        )
+        .unwrap();
+        let write = it.servers.write_concern.unwrap();
+        assert_eq!(write.w, Some(Acknowledgment::Nodes(2)));
+        assert_eq!((write.journal, write.w_timeout), (Some(false), Some(Duration::from_millis(9))));
+        assert_eq!(it.servers.max_pool_size, Some(3));
+        assert_eq!(it.servers.connect_timeout, Some(Duration::from_millis(77)));
+        assert_eq!(it.servers.server_selection_timeout, Some(Duration::from_millis(88)));
+        assert_eq!(it.servers.app_name.as_deref(), Some("mine"));
+        let it = settings("mongodb://h/?maxPoolSize=3&pool_size=5").unwrap();
+        assert_eq!(it.servers.max_pool_size, Some(5));
+    }
+
+    #[test]
+    fn a_wrong_url_or_name_is_refused_without_what_is_secret() {
+        for url in [
+            "mongodb://",
+            "mongodb://u:hunter2@",
+            "mongodb://u:hun:ter2@h",
+            "mongodb://u:hunter2%@h",
+            "mongodb://u:hunter2@h/?nonsense=hunter2&readPreference=sometimes",
+            "mongodb://u:hunter2@h/?w=0",
+            "mongodb://u:hunter2@h/?readPreference=secondary",
+            "mongodb://u:hunter2@h/?pool_size=0",
+            "mongodb://u:hunter2@h/?pool_size=hunter2",
+            "mongodb://u:hunter2@h/?operation_timeout=hunter2",
+            "mongodb://u:hunter2@h/?collection=",
+            "mongodb://u:hunter2@h/?collection=a&collection=b",
+            "mongodb://u:hunter2@h/?collection=system.users",
+            "mongodb://u:hunter2@h/?collection=a$b",
+            "mongodb://u:hunter2@h/?collection=a%00b",
+            "mongodb://u:hunter2@h/?collection=.a",
+            "mongodb://u:hunter2@h/?collection=a..b",
+            "mongodb://u:hunter2@h/admin",
+            "mongodb://u:hunter2@h/a.b",
+            "mongodb://u:hunter2@h/a%20b",
+        ] {
+            let error = settings(url).err().unwrap_or_else(|| panic!("{url} is taken"));
+            assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{url}: {error}");
+            let shown = format!("{error:?}");
+            assert!(!shown.contains("hunter2") && !shown.contains("ter2"), "{url}: {shown}");
+        }
+        for (length, is_taken) in [(180, true), (181, false)] {
+            let url = format!("mongodb://h/?collection={}", "c".repeat(length));
+            assert_eq!(settings(&url).is_ok(), is_taken);
+        }
+    }
+
+    #[test]
+    fn a_configuration_reads_from_a_file_and_shows_no_password() {
+        let text = r#"{ "url": "mongodb://u:hunter2@h/x", "collection": "approvals" }"#;
+        let config: MongodbConfig = serde_json::from_str(text).unwrap();
+        let shown = format!("{config:?}");
+        assert!(shown.contains("mongodb://h/x") && !shown.contains("hunter2"), "{shown}");
+        assert_eq!(Settings::of(config).unwrap().location, "mongodb://h:27017/x.approvals");
+        assert!(serde_json::from_str::<MongodbConfig>(r#"{ "tabel": "x" }"#).is_err());
+    }
+}

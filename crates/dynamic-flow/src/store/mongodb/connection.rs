@@ -95,10 +95,12 @@ impl Connection {
         let wanted = options.read_concern.clone();
         let database = Client::with_options(options)?.database(&settings.database);
         let server = Server::of(&database.run_command(doc! { "hello": 1 }).await?)?;
-        let newest = match server.topology {
+        let (newest, settled) = match server.topology {
             // A server alone has nobody to agree with, and refuses to try.
-            Topology::Standalone => ReadConcern::local(),
-            Topology::ReplicaSet(_) | Topology::Sharded => ReadConcern::linearizable(),
+            Topology::Standalone => (ReadConcern::local(), ReadConcern::local()),
+            Topology::ReplicaSet(_) | Topology::Sharded => {
+                (ReadConcern::linearizable(), ReadConcern::majority())
+            }
         };
         Ok(Self {
             records: database.collection(&settings.collection),
@@ -107,7 +109,7 @@ impl Connection {
             server: Arc::new(server),
             write,
             newest: wanted.clone().unwrap_or(newest),
-            settled: wanted.unwrap_or(ReadConcern::majority()),
+            settled: wanted.unwrap_or(settled),
             timeout: settings.operation_timeout,
             purge_margin: settings.purge_margin,
         })

@@ -197,6 +197,9 @@ pub async fn odd_texts_come_and_go_with_updates(subject: Subject) {
             waits: Some(vec![wait(text, text, Some(at(9)))]),
             metadata: Some(Metadata::from([((*text).into(), (*text).into())])),
             lease: Some(Some(Lease { owner: (*text).into(), until: at(9) })),
+            // What a store does to an inbox in the same write must not make a text mean anything.
+            inbox_drop: 1,
+            inbox_push: vec![sealed(text)],
             ..Change::at(at(1))
         };
         update_both(&*store, &mut record, change).await;

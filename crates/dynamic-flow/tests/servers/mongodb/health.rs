@@ -1,6 +1,9 @@
 //! What is said of how a server is set up.
 
-use dynamic_flow::store::{Health, Hint, Store as _};
+use dynamic_flow::{
+    Revision,
+    store::{Change, Expect, Filter, Health, Hint, Store as _},
+};
 use dynamic_flow_services::mongodb::Options;
 use mongodb::{
     IndexModel,
@@ -10,7 +13,7 @@ use mongodb::{
 use std::time::Duration;
 
 use super::support::{
-    Database, assert_tells, failure, impatient, open, private, with, with_database,
+    Database, assert_tells, at, failure, impatient, open, private, record, with, with_database,
 };
 
 fn warns(health: &Health, word: &str) -> bool {
@@ -44,6 +47,13 @@ async fn a_server_alone_is_said_to_be_one_and_gives_no_hints() {
     let health = store.health().await.unwrap();
     assert!(health.durable && warns(&health, "a server alone"), "{health:?}");
     assert!(Hint::ALL.iter().all(|hint| store.hints(*hint).is_none()));
+    // It takes and gives runs as others do.
+    store.insert(record(1)).await.unwrap();
+    let change = Change { attempts: Some(1), ..Change::at(at(1)) };
+    store.update(record(1).id, Expect::Any, change).await.unwrap();
+    assert_eq!(store.get(record(1).id).await.unwrap().unwrap().attempts, 1);
+    assert_eq!(store.query(&Filter::default(), None, 1).await.unwrap().items.len(), 1);
+    store.delete(record(1).id, Expect::Revision(Revision(2))).await.unwrap();
 }
 
 #[tokio::test]
