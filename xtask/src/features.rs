@@ -11,7 +11,7 @@ const LIBRARY: &str = "dynamic-flow";
 
 /// Crates that come with a driver's feature, and with crates of other features as well: that they
 /// are there tells nothing of the driver.
-const SHARED: [&str; 2] = ["rustls", "url"];
+const SHARED: [&str; 4] = ["rustls", "rustls-native-certs", "tokio-rustls", "url"];
 
 /// The features of the library: their names, and what each turns on.
 #[derive(Debug)]
@@ -32,9 +32,11 @@ impl Features {
         Ok(Self(serde_json::from_value(features).context("features are lists of names")?))
     }
 
-    /// Each feature but `default`.
+    /// Each feature but `default`, and those that others turn on and nobody else, which begin with
+    /// an underscore.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str).filter(|name| *name != "default")
+        let names = self.0.keys().map(String::as_str);
+        names.filter(|name| *name != "default" && !name.starts_with('_'))
     }
 
     /// The crates that come with features only.
@@ -128,6 +130,7 @@ mod tests {
             { "name": "dynamic-flow", "features": {
                 "default": ["file"],
                 "file": [],
+                "_shared": ["dep:odd"],
                 "sqlite": ["dep:rusqlite"],
                 "server": ["sqlite", "dep:tls"],
                 "tls": ["dep:tls", "server"],
@@ -137,10 +140,10 @@ mod tests {
     }
 
     #[test]
-    fn each_feature_but_the_default_is_named() {
+    fn each_feature_that_one_turns_on_is_named() {
         let features = features();
         assert_eq!(features.names().collect::<Vec<_>>(), ["file", "server", "sqlite", "tls"]);
-        assert_eq!(features.drivers().into_iter().collect::<Vec<_>>(), ["rusqlite", "tls"]);
+        assert_eq!(features.drivers().into_iter().collect::<Vec<_>>(), ["odd", "rusqlite", "tls"]);
     }
 
     #[test]

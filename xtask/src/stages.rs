@@ -16,12 +16,12 @@ pub(crate) enum Stage {
     Fmt,
     /// No lint has anything to say, of any target with all features.
     Clippy,
-    /// All tests pass, those in the docs too.
-    Tests,
     /// The library compiles without features, with each alone, and with all.
     Features,
     /// A build without the feature of a driver has none of the driver's code.
     Trees,
+    /// All tests pass, those in the docs too.
+    Tests,
 }
 
 impl Stage {
@@ -29,9 +29,9 @@ impl Stage {
         match self {
             Self::Fmt => "fmt",
             Self::Clippy => "clippy",
-            Self::Tests => "tests",
             Self::Features => "features",
             Self::Trees => "trees",
+            Self::Tests => "tests",
         }
     }
 
@@ -43,6 +43,8 @@ impl Stage {
             Self::Clippy => {
                 cargo.run(words("clippy --workspace --all-targets --all-features -- -D warnings"))
             }
+            Self::Features => features::check_each(cargo),
+            Self::Trees => features::check_trees(cargo),
             Self::Tests => {
                 let args = words("test --workspace --all-features");
                 // What takes long is done while the servers start.
@@ -53,8 +55,6 @@ impl Stage {
                 let skipped = cargo.run_picking(args, skips::reason)?;
                 skips::judge(&skipped, skips::is_ci())
             }
-            Self::Features => features::check_each(cargo),
-            Self::Trees => features::check_trees(cargo),
         }
     }
 }

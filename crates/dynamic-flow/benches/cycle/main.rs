@@ -4,6 +4,8 @@
 #![expect(clippy::print_stdout, reason = "the table is what it is for")]
 
 mod args;
+#[cfg(any(feature = "postgres", feature = "redis", feature = "mongodb", feature = "neo4j"))]
+mod calls;
 mod codec;
 mod cycles;
 mod floor;

@@ -19,6 +19,7 @@ use tokio::{runtime::Runtime, task::JoinSet};
 use crate::{
     Result,
     args::Args,
+    calls::Calls,
     cycles::{CONCURRENT, crowd, cycles, sealed},
     flow::{Bench, Order},
     sample::{Pairs, cpu, median},
@@ -71,18 +72,21 @@ impl Plan {
     ) -> Result<()> {
         let bench = runtime.block_on(Bench::over(store))?;
         let body: Arc<[u8]> = runtime.block_on(sealed(&bench))?.into();
+        let calls = Arc::new(runtime.block_on(Calls::of_a_cycle())?);
         for concurrent in CONCURRENT {
-            runtime.block_on(self.cycle(args, &bench, floor, &body, concurrent, table))?;
+            runtime.block_on(self.cycle(args, &bench, floor, &body, &calls, concurrent, table))?;
         }
         runtime.block_on(self.scale(args, &bench, floor, table))
     }
 
+    #[expect(clippy::too_many_arguments, reason = "called once, right above")]
     async fn cycle<F: Floor>(
         &self,
         args: &Args,
         bench: &Bench,
         floor: &F,
         body: &Arc<[u8]>,
+        calls: &Arc<Calls>,
         concurrent: usize,
         table: &mut Table,
     ) -> Result<()> {
@@ -96,22 +100,34 @@ impl Plan {
             };
             crowd(concurrent, per_task, &NUMBERS, cycle).await
         };
+        let alone = async |per_task| {
+            let (calls, store) = (calls.clone(), bench.store.clone());
+            let cycle = move |_| {
+                let (calls, store) = (calls.clone(), store.clone());
+                async move { calls.make(&*store).await }
+            };
+            crowd(concurrent, per_task, &NUMBERS, cycle).await
+        };
         let name = self.name;
         let per_task =
             if concurrent == 1 { self.batch } else { (self.batch * 8 / concurrent).max(4) };
         let batches = args.pick(self.batches[0], self.batches[1]);
         for _ in 0..self.warm_up {
             floors(8).await?;
+            alone(8).await?;
             cycles(bench, concurrent, 8, &NUMBERS).await?;
         }
-        let mut pairs = Pairs::default();
-        let mut used = Duration::ZERO;
+        let (mut pairs, mut bare) = (Pairs::default(), Pairs::default());
+        let (mut used, mut used_below) = (Duration::ZERO, Duration::ZERO);
         for _ in 0..batches {
-            let below = floors(per_task).await?;
             let before = cpu()?;
+            let below = floors(per_task).await?;
+            let between = cpu()?;
             let above = cycles(bench, concurrent, per_task, &NUMBERS).await?;
-            used += cpu()?.saturating_sub(before);
+            used += cpu()?.saturating_sub(between);
+            used_below += between.saturating_sub(before);
             pairs.push(below, above);
+            bare.push(below, alone(per_task).await?);
         }
         let n = format!("{batches} × {}", per_task * concurrent);
         let what = format!("{name}: a cycle, {concurrent} at once");
@@ -121,9 +137,12 @@ impl Plan {
             row = row.target(format!("at most {MOST} × the floor"), pairs.ratio() <= MOST);
         }
         table.add(row);
-        let used = used / u32::try_from(batches * per_task * concurrent)?;
+        let what = format!("{name}: its four calls without a hub, {concurrent} at once");
+        let row = Row::new(what, time(bare.measured())).floor(time(bare.floor()));
+        table.add(row.ratio(bare.ratios()).n(&n));
+        let count = u32::try_from(batches * per_task * concurrent)?;
         let what = format!("{name}: CPU of a cycle, {concurrent} at once, client");
-        table.add(Row::new(what, time(used)).n(n));
+        table.add(Row::new(what, time(used / count)).floor(time(used_below / count)).n(n));
         Ok(())
     }
 
@@ -135,7 +154,7 @@ impl Plan {
         table: &mut Table,
     ) -> Result<()> {
         let name = self.name;
-        let mut before: Option<Calls> = None;
+        let mut before: Option<Times> = None;
         let mut parked = 0;
         for size in self.parked[usize::from(!args.quick)] {
             if let Some(weight) = floor.park(bench, parked, size).await? {
@@ -189,10 +208,10 @@ pub(crate) async fn copy(bench: &Bench, from: usize, to: usize, at_once: usize) 
 }
 
 /// A call, and what it takes.
-type Calls = Vec<(&'static str, Duration)>;
+type Times = Vec<(&'static str, Duration)>;
 
 /// What single calls take, one after the other.
-async fn calls(bench: &Bench, times: usize) -> Result<Calls> {
+async fn calls(bench: &Bench, times: usize) -> Result<Times> {
     let store = &*bench.store;
     let now = SystemClock.now();
     let any = Filter::default;

@@ -14,7 +14,7 @@ mod open;
 pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
-#[cfg(feature = "server")]
+#[cfg(feature = "_server")]
 mod server;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
@@ -44,7 +44,7 @@ pub use self::neo4j::{Neo4jConfig, Neo4jStore};
 pub use self::postgres::{PostgresConfig, PostgresStore};
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisConfig, RedisStore};
-#[cfg(feature = "server")]
+#[cfg(feature = "_server")]
 pub use self::server::{CONNECT_TIMEOUT, OPERATION_TIMEOUT, Secret};
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::SqliteStore;

@@ -10,7 +10,7 @@ use std::{borrow::Cow, future::Future, time::Duration};
 pub use self::secret::Secret;
 pub(crate) use self::{
     name::Name,
-    url::{Parameters, location},
+    url::{Parameters, duration, location},
 };
 use crate::{Error, ErrorKind, Result};
 

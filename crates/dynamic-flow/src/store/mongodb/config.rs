@@ -9,7 +9,8 @@ use crate::{
     Result,
     clock::days,
     store::server::{
-        CONNECT_TIMEOUT, Name, OPERATION_TIMEOUT, Parameters, Secret, location, misconfigured,
+        CONNECT_TIMEOUT, Name, OPERATION_TIMEOUT, Parameters, Secret, duration, location,
+        misconfigured,
     },
 };
 
@@ -47,8 +48,10 @@ pub struct MongodbConfig {
     /// The collection; its schema's version is in a second one, `….schema`.
     pub collection: String,
     /// How long a call may take, waiting for a connection included.
+    #[serde(deserialize_with = "duration")]
     pub operation_timeout: Duration,
     /// How long it may take to reach a server, or to find the one that takes writes.
+    #[serde(deserialize_with = "duration")]
     pub connect_timeout: Duration,
     /// How many connections to each member there are at the most; if none, what the URL says as
     /// `maxPoolSize`, or 32.

@@ -9,7 +9,8 @@ use super::names::Names;
 use crate::{
     Result,
     store::server::{
-        CONNECT_TIMEOUT, Name, OPERATION_TIMEOUT, Parameters, Secret, location, misconfigured,
+        CONNECT_TIMEOUT, Name, OPERATION_TIMEOUT, Parameters, Secret, duration, location,
+        misconfigured,
     },
 };
 
@@ -225,12 +226,6 @@ fn decoded(text: &str) -> Option<String> {
         rest = if byte.is_some() { &after[2..] } else { after };
     }
     String::from_utf8(bytes).ok()
-}
-
-/// A length of time as a text, such as `10s`.
-fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let span = jiff::SignedDuration::deserialize(deserializer)?;
-    Duration::try_from(span).map_err(serde::de::Error::custom)
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use crate::{
 
 /// How many waits with such a deadline are put in order, at the most; where there are more, runs
 /// are looked at from the newest on, and a page is soon full.
-pub(super) const FEW_DEADLINES: i64 = 10_000;
+pub(super) const FEW_DEADLINES: i64 = 1_000;
 
 /// What leads a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

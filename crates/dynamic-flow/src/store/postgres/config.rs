@@ -9,12 +9,13 @@ use super::tables::{MAX_TABLE_NAME, Tables};
 use crate::{
     Result,
     store::server::{
-        CONNECT_TIMEOUT, Name, OPERATION_TIMEOUT, Parameters, Secret, location, misconfigured,
+        CONNECT_TIMEOUT, Name, OPERATION_TIMEOUT, Parameters, Secret, duration, location,
+        misconfigured,
     },
 };
 
 /// How many connections a store has at the most, unless it is configured.
-pub(super) const POOL_SIZE: usize = 16;
+pub(super) const POOL_SIZE: usize = 12;
 
 /// PostgreSQL cuts longer names without an error.
 const MAX_IDENTIFIER: usize = 63;
@@ -50,12 +51,15 @@ pub struct PostgresConfig {
     pub schema_name: String,
     /// How many connections are open at the most, beside the one that listens for hints.
     ///
-    /// Sixteen is where 64 concurrent runs were fastest on two cores that client and server
-    /// shared, by a little: from eight to thirty-two there is hardly a difference.
+    /// Twelve is where 64 concurrent runs were fastest on two cores that client and server shared;
+    /// from eight to sixteen there is hardly a difference. The server has to take as many of each
+    /// process.
     pub pool_size: usize,
     /// How long it may take to reach a server.
+    #[serde(deserialize_with = "duration")]
     pub connect_timeout: Duration,
     /// How long a call may take, waiting for a connection included.
+    #[serde(deserialize_with = "duration")]
     pub operation_timeout: Duration,
     /// Whether statements are prepared once for each connection, and sessions are set up.
     ///
@@ -283,13 +287,14 @@ fn set_up(driver: &mut tokio_postgres::Config, config: &PostgresConfig) {
         _ => tokio_postgres::config::SslMode::Require,
     });
     if config.prepared_statements {
-        // Plans are kept as long as the connection: one that was made while a table was small must
-        // not read it whole when it has grown. What a caller has given up ends on the server too.
+        // Plans are made once and kept as long as the connection: one that was made while a table
+        // was small must not read it whole when it has grown. What a caller has given up ends on
+        // the server too.
         let timeout = config.operation_timeout.as_millis().max(1);
         let mut options = driver.get_options().map_or_else(String::new, |it| format!("{it} "));
         options.push_str(&format!(
-            "-c statement_timeout={timeout} -c enable_seqscan=off -c jit=off \
-             -c default_transaction_isolation=read\\ committed"
+            "-c statement_timeout={timeout} -c plan_cache_mode=force_generic_plan \
+             -c enable_seqscan=off -c jit=off -c default_transaction_isolation=read\\ committed"
         ));
         driver.options(options);
     }

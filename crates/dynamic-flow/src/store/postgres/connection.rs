@@ -120,7 +120,21 @@ impl Connections {
     /// Runs a statement, which is a transaction of its own.
     pub(super) async fn query(&self, statement: &Statement<'_>) -> Result<Vec<Row>, Trouble> {
         let prepare = self.settings.config.prepared_statements;
-        self.with(async |client| statement.run(client, prepare).await).await
+        self.with(async |client| {
+            if statement.prepared || !prepare {
+                return statement.run(client, prepare).await;
+            }
+            // Otherwise sessions are set up for plans that are made once.
+            let (_, rows, _) = futures::join!(
+                client.batch_execute(
+                    "BEGIN READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan"
+                ),
+                statement.run(client, prepare),
+                client.batch_execute("COMMIT"),
+            );
+            rows
+        })
+        .await
     }
 
     /// Runs a statement after one that locks what it is about, in one transaction and one round
@@ -135,7 +149,8 @@ impl Connections {
             if prepare {
                 futures::try_join!(lock.prepare(client), statement.prepare(client))?;
             }
-            // All are sent before the first is answered; after one that fails the others do nothing.
+            // All are sent before the first is answered, and after one that fails the others do
+            // nothing.
             let (_, locked, rows, committed) = futures::join!(
                 client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED"),
                 lock.run(client, prepare),

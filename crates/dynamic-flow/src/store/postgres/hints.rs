@@ -109,8 +109,10 @@ async fn listen_once(way: &Way, hinter: &Hinter, connected: &mut bool) -> Result
 /// Tells all stores on the same tables.
 ///
 /// A `NOTIFY` holds a lock of the whole server from before its transaction is flushed until after,
-/// so that writes which tell anything would be flushed one by one. So one write at a time has it in
-/// its own statement; the others' hints are told together, in a transaction that flushes nothing.
+/// so that writes which tell anything are flushed one by one: 64 writers at once took half as long
+/// again when each told in its own statement. So one write at a time does, and is told of even if
+/// its process ends at once; the others' hints are told together, in a transaction that flushes
+/// nothing, which took 4 % longer than telling nothing.
 #[derive(Default)]
 pub(super) struct Mouth {
     telling: AtomicBool,

@@ -58,7 +58,7 @@ use crate::{
 /// | parameter of the URL | what it says | unless it is given |
 /// | --- | --- | --- |
 /// | `table_name`, `schema_name` | where runs are kept | `suspended_flows`, `public` |
-/// | `pool_size` | how many connections at the most | 16 |
+/// | `pool_size` | how many connections at the most | 12 |
 /// | `connect_timeout`, `operation_timeout` | such as `5s` | 5 s, 10 s |
 /// | `prepared_statements` | `false` behind PgBouncer's transaction mode | `true` |
 /// | `sslmode` | see [`SslMode`] | `prefer` |

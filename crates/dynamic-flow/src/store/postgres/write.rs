@@ -1,6 +1,8 @@
 //! Statements that write one record. What queries find it by is written by the same statement, and
 //! follows it: if the record is not as expected, no row of any table changes.
 
+use std::collections::BTreeSet;
+
 use tokio_postgres::types::Type;
 
 use super::{
@@ -113,12 +115,10 @@ pub(super) fn update<'a>(
     let write = format!("UPDATE {} AS f SET {} WHERE {expected}", tables.flows, set.join(", "));
     let mut beside = Vec::new();
     if let Some(waits) = &change.waits {
-        beside.push(unindex(&tables.waits));
-        beside.extend(index_waits(&mut it, tables, waits));
+        beside.extend(index_waits_anew(&mut it, tables, waits));
     }
     if let Some(metadata) = &change.metadata {
-        beside.push(unindex(&tables.metadata));
-        beside.extend(index_metadata(&mut it, tables, metadata));
+        beside.extend(index_metadata_anew(&mut it, tables, metadata));
     }
     Ok(finish(it, &write, &beside, told))
 }
@@ -202,34 +202,75 @@ fn finish<'a>(
 
 /// Makes a run findable by its waits.
 fn index_waits(it: &mut Statement<'_>, tables: &Tables, waits: &[WaitIndex]) -> Option<String> {
-    if waits.is_empty() {
-        return None;
-    }
-    let tools: Vec<_> = waits.iter().map(|wait| wait.tool_id.as_str().to_owned()).collect();
-    let ends: Vec<_> = waits.iter().map(|wait| millis(wait.expires_at)).collect();
-    let tools = it.bind(tools, Type::TEXT_ARRAY);
-    let ends = it.bind(ends, Type::INT8_ARRAY);
+    let found = (!waits.is_empty()).then(|| bind_waits(it, waits))?;
+    let into = &tables.waits;
     Some(format!(
-        "INSERT INTO {} (run, tool_id, expires_at) \
-         SELECT done.id, w.* FROM done, unnest({tools}, {ends}) AS w",
-        tables.waits
+        "INSERT INTO {into} (run, tool_id, expires_at) SELECT done.id, w.* FROM done, {found}"
     ))
 }
 
 /// Makes a run findable by its metadata.
 fn index_metadata(it: &mut Statement<'_>, tables: &Tables, metadata: &Metadata) -> Option<String> {
-    if metadata.is_empty() {
-        return None;
-    }
-    let entries: Vec<_> = metadata.iter().map(|(name, value)| entry(name, value)).collect();
-    let entries = it.bind(entries, Type::TEXT_ARRAY);
-    Some(format!(
-        "INSERT INTO {} (run, entry) SELECT done.id, unnest({entries}) FROM done",
-        tables.metadata
-    ))
+    let found = (!metadata.is_empty()).then(|| bind_metadata(it, metadata))?;
+    let into = &tables.metadata;
+    Some(format!("INSERT INTO {into} (run, entry) SELECT done.id, m.* FROM done, {found}"))
 }
 
-/// Undoes either.
+/// Makes a run findable by these waits, and by no others. Most commits change none of them, and
+/// then no row is written.
+fn index_waits_anew(it: &mut Statement<'_>, tables: &Tables, waits: &[WaitIndex]) -> Vec<String> {
+    let table = &tables.waits;
+    if waits.is_empty() {
+        return vec![unindex(table)];
+    }
+    let found = bind_waits(it, waits);
+    let same = "w.tool_id = o.tool_id AND w.expires_at IS NOT DISTINCT FROM o.expires_at";
+    vec![
+        format!("{} AND NOT EXISTS (SELECT 1 FROM {found} WHERE {same})", unindex(table)),
+        format!(
+            "INSERT INTO {table} (run, tool_id, expires_at) SELECT done.id, w.* FROM done, {found} \
+             WHERE NOT EXISTS (SELECT 1 FROM {table} AS o WHERE o.run = done.id AND {same})"
+        ),
+    ]
+}
+
+/// Makes a run findable by this metadata, and by no other.
+fn index_metadata_anew(
+    it: &mut Statement<'_>,
+    tables: &Tables,
+    metadata: &Metadata,
+) -> Vec<String> {
+    let table = &tables.metadata;
+    if metadata.is_empty() {
+        return vec![unindex(table)];
+    }
+    let found = bind_metadata(it, metadata);
+    let same = "m.entry = o.entry";
+    vec![
+        format!("{} AND NOT EXISTS (SELECT 1 FROM {found} WHERE {same})", unindex(table)),
+        format!(
+            "INSERT INTO {table} (run, entry) SELECT done.id, m.* FROM done, {found} \
+             WHERE NOT EXISTS (SELECT 1 FROM {table} AS o WHERE o.run = done.id AND {same})"
+        ),
+    ]
+}
+
+/// What waits are found by, as a table `w`; two that are found by the same are one.
+fn bind_waits(it: &mut Statement<'_>, waits: &[WaitIndex]) -> String {
+    let waits =
+        waits.iter().map(|wait| (wait.tool_id.as_str().to_owned(), millis(wait.expires_at)));
+    let (tools, ends): (Vec<_>, Vec<_>) = waits.collect::<BTreeSet<_>>().into_iter().unzip();
+    let (tools, ends) = (it.bind(tools, Type::TEXT_ARRAY), it.bind(ends, Type::INT8_ARRAY));
+    format!("unnest({tools}, {ends}) AS w (tool_id, expires_at)")
+}
+
+/// What metadata is found by, as a table `m`.
+fn bind_metadata(it: &mut Statement<'_>, metadata: &Metadata) -> String {
+    let entries: Vec<_> = metadata.iter().map(|(name, value)| entry(name, value)).collect();
+    format!("unnest({}) AS m (entry)", it.bind(entries, Type::TEXT_ARRAY))
+}
+
+/// Leaves nothing by which a run is found.
 fn unindex(table: &str) -> String {
     format!("DELETE FROM {table} AS o USING done WHERE o.run = done.id")
 }

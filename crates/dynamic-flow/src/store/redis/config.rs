@@ -10,7 +10,7 @@ use crate::{
     Result,
     store::{
         CONNECT_TIMEOUT, OPERATION_TIMEOUT, Secret,
-        server::{Name, Parameters, location, misconfigured},
+        server::{Name, Parameters, duration, location, misconfigured},
     },
 };
 
@@ -21,6 +21,8 @@ const PARTITIONS: u16 = 16;
 /// More would cost each read more than any cluster gains by it.
 const MAX_PARTITIONS: u16 = 256;
 const PORT: u16 = 6379;
+/// How many connections are held to each server, unless it is configured.
+const POOL_SIZE: usize = 8;
 /// A hundred years, beyond which Redis may find a time too far away.
 const LONGEST_EXPIRY: Duration = Duration::from_secs(100 * 366 * 86_400);
 
@@ -70,8 +72,11 @@ pub struct RedisConfig {
     pub expiry: Option<Duration>,
     /// How many replicas must have confirmed a write before it is acknowledged.
     pub wait_replicas: u32,
-    /// How many connections are held to each server. Calls share them: more than one pays only
-    /// where some calls have to wait, for replicas or behind large records.
+    /// How many connections are held to each server; calls share them.
+    ///
+    /// A server that syncs each write takes 16 KiB at a time from each connection, and syncs what
+    /// it took together: 5 writes through one connection, 21 through four, 42 through eight, of
+    /// records of 3 KiB.
     pub pool_size: usize,
     /// How long a call may take.
     #[serde(deserialize_with = "duration")]
@@ -97,7 +102,7 @@ impl Default for RedisConfig {
             partitions: PARTITIONS,
             expiry: None,
             wait_replicas: 0,
-            pool_size: 1,
+            pool_size: POOL_SIZE,
             operation_timeout: OPERATION_TIMEOUT,
             connect_timeout: CONNECT_TIMEOUT,
         }
@@ -274,13 +279,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// A length of time as a text, such as `10s`.
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let span = SignedDuration::deserialize(deserializer)?;
-    Duration::try_from(span).map_err(serde::de::Error::custom)
-}
-
-/// The same, or nothing.
+/// A length of time as a text, or nothing.
 fn maybe_duration<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Duration>, D::Error> {

@@ -87,6 +87,12 @@ pub(super) fn of_deadline(time: Timestamp) -> Vec<u8> {
     [&b"e"[..], &ordered(time)].concat()
 }
 
+/// What the entries of runs with a wait that ends at some time are: those that have none, as ended
+/// ones, are passed over where deadlines matter.
+pub(super) fn of_any_deadline() -> Vec<u8> {
+    b"o".to_vec()
+}
+
 /// What the entries of runs in that queue begin with; it is followed by when they are due, by the
 /// end of their lease (the first of all times without one), and by the id.
 pub(super) fn of_queue(queue: &Queue) -> Vec<u8> {
@@ -107,8 +113,9 @@ pub(super) fn due_of(entry: &[u8]) -> Option<(Timestamp, Timestamp)> {
 /// The beginnings of a run's entries that follow from its waits, as [`pack`] makes them.
 pub(super) fn of_waits(waits: &[WaitIndex]) -> Vec<u8> {
     let tools = waits.iter().map(|wait| of_tool(wait.tool_id.as_str()));
-    let deadlines = waits.iter().filter_map(|wait| wait.expires_at.map(of_deadline));
-    pack(tools.chain(deadlines))
+    let deadlines = || waits.iter().filter_map(|wait| wait.expires_at);
+    let any = deadlines().next().map(|_| of_any_deadline());
+    pack(tools.chain(deadlines().map(of_deadline)).chain(any))
 }
 
 /// The beginnings of a run's entries that follow from its metadata.

@@ -97,6 +97,9 @@ impl Plan {
         criteria.extend(metadata.map(|(name, value)| vec![entry::of_metadata(name, value)]));
         let concerns_deadlines = filter.expires_after.is_some() || filter.expires_before.is_some();
         let deadlines = concerns_deadlines.then(|| deadlines(filter));
+        if concerns_deadlines {
+            criteria.push(vec![entry::of_any_deadline()]);
+        }
         if criteria.is_empty() {
             // Every run has some status.
             criteria.push(RunStatus::ALL.map(entry::of_status).into());

@@ -149,8 +149,7 @@ impl Servers {
         let node = self.node(address);
         let (place, connection) = node.connection(self).await?;
         let patience = Instant::now() + self.config.operation_timeout / 2;
-        let guard =
-            Impatience { servers: self, node: &node, place, connection: &connection, patience };
+        let guard = Impatience { servers: self, node: &node, patience };
         let result = connection.send(commands, asking).await;
         drop(guard);
         if matches!(&result, Err(Trouble::Broken { .. })) || demoted(&result) {
@@ -279,22 +278,29 @@ impl Node {
             *held = None;
         }
     }
+
+    /// Has all connections made anew; who uses one at the moment goes on with it.
+    fn discard_all(&self) {
+        for place in &self.connections {
+            if let Ok(mut held) = place.try_lock() {
+                *held = None;
+            }
+        }
+    }
 }
 
-/// Discards a connection when a call on it is given up for taking too long: the server may be
-/// frozen or gone, and another have taken its place.
+/// Discards the connections to a server when a call on one is given up for taking too long: the
+/// server may be frozen or gone, and another have taken its place.
 struct Impatience<'a> {
     servers: &'a Servers,
     node: &'a Node,
-    place: usize,
-    connection: &'a Arc<Connection>,
     patience: Instant,
 }
 
 impl Drop for Impatience<'_> {
     fn drop(&mut self) {
         if Instant::now() > self.patience {
-            self.node.discard(self.place, self.connection);
+            self.node.discard_all();
             self.servers.forget_topology();
         }
     }

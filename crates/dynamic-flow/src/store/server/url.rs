@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
+use serde::{Deserialize as _, Deserializer};
 use url::form_urlencoded;
 
 use crate::Result;
@@ -93,6 +94,12 @@ impl Parameters {
         let query = query.finish().replace('+', "%20");
         Secret::new(format!("{}?{query}", self.base.expose()))
     }
+}
+
+/// Reads a setting that is a length of time, as a text such as `10s` or `1m 30s`.
+pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let span = jiff::SignedDuration::deserialize(deserializer)?;
+    Duration::try_from(span).map_err(serde::de::Error::custom)
 }
 
 impl fmt::Debug for Parameters {

@@ -18,7 +18,7 @@ async fn a_server_as_it_comes_is_durable() {
     assert!(before.warnings.iter().any(|it| it.contains("`provision` makes it")), "{before:?}");
     let health = health(&schema.url()).await;
     assert_eq!(health.backend, "postgres");
-    assert!(health.location.starts_with("postgres://127.0.0.1"), "{health:?}");
+    assert!(health.location.starts_with("postgres://"), "{health:?}");
     assert!(health.durable, "{health:?}");
     assert_eq!(health.warnings, Vec::<String>::new());
     assert!(!health.latency.is_zero());

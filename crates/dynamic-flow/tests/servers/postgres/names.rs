@@ -6,7 +6,7 @@ use dynamic_flow::{
 };
 
 use super::support::{
-    Schema, assert_whole, at, connect, database, execute, failure, record, soon, with,
+    Schema, as_user, assert_whole, at, connect, database, execute, failure, record, soon, with,
 };
 use crate::support::{fresh, url};
 
@@ -107,7 +107,7 @@ fn settings_are_read_from_a_file_and_show_no_secret() {
         "password": "hunter3",
         "schema_name": "s",
         "ssl_mode": "verify-full",
-        "operation_timeout": { "secs": 3, "nanos": 0 },
+        "operation_timeout": "3s",
     }))
     .unwrap();
     let shown = format!("{config:?}");
@@ -166,8 +166,7 @@ async fn who_may_not_make_tables_uses_those_that_are_there() {
         schema.server(),
         &format!("CREATE ROLE {user} LOGIN PASSWORD 'p'; GRANT USAGE ON SCHEMA {name} TO {user}"),
     );
-    let server = schema.server().replace("postgres:hunter2@", &format!("{user}:p@"));
-    let url = with(&server, &format!("schema_name={name}"));
+    let url = with(&as_user(schema.server(), &user, "p"), &format!("schema_name={name}"));
     let store = PostgresStore::from_url(url).unwrap();
     let refused = failure(store.insert(record(1))).await;
     assert!(refused.message().contains(&format!("TO \"{user}\"")), "{refused}");

@@ -4,8 +4,8 @@ use dynamic_flow::store::{PostgresStore, Store as _};
 use dynamic_flow_services::{free_port, postgres::Options};
 
 use super::support::{
-    Schema, assert_tells, assert_whole, change, database, execute, failure, impatient, open,
-    private, record, with,
+    Schema, as_user, assert_tells, assert_whole, change, database, execute, failure, impatient,
+    open, private, record, with,
 };
 use crate::support::{fresh, url};
 
@@ -33,10 +33,10 @@ async fn a_port_on_which_nobody_listens() {
 #[tokio::test]
 async fn a_wrong_password() {
     let Some(server) = url("DFLOW_TEST_POSTGRES_URL") else { return };
-    let store = open(&server.replace(":hunter2@", ":hunter22@"));
+    let store = open(&as_user(&server, "postgres", "hunter22"));
     let error = failure(store.provision()).await;
     assert_tells(&error, "provision", false, &["\"postgres\"", "password"]);
-    let store = open(&server.replace(":hunter2@", "@"));
+    let store = open(&as_user(&server, "postgres", ""));
     let error = failure(store.provision()).await;
     assert_tells(&error, "provision", false, &["asks for a password"]);
 }
@@ -46,8 +46,7 @@ async fn a_database_that_may_not_be_made() {
     let Some(server) = url("DFLOW_TEST_POSTGRES_URL") else { return };
     let (user, missing) = (fresh(), fresh());
     execute(&server, &format!("CREATE ROLE {user} LOGIN PASSWORD 'p'"));
-    let as_user = server.replace("postgres:hunter2@", &format!("{user}:p@"));
-    let store = open(&database(&as_user, &missing));
+    let store = open(&database(&as_user(&server, &user, "p"), &missing));
     let error = failure(store.insert(record(1))).await;
     assert_tells(&error, "insert", false, &["no database", &missing, "`provision` makes it"]);
     let error = failure(store.provision()).await;
@@ -68,9 +67,9 @@ async fn a_schema_and_tables_that_may_not_be_made() {
     let Some(schema) = Schema::fresh() else { return };
     let user = fresh();
     execute(schema.server(), &format!("CREATE ROLE {user} LOGIN PASSWORD 'p'"));
-    let as_user = schema.server().replace("postgres:hunter2@", &format!("{user}:p@"));
     let name = schema.name();
-    let store = open(&with(&as_user, &format!("schema_name={name}")));
+    let url = with(&as_user(schema.server(), &user, "p"), &format!("schema_name={name}"));
+    let store = open(&url);
     let create = format!("CREATE SCHEMA \"{name}\" AUTHORIZATION \"{user}\"");
     let error = failure(store.provision()).await;
     assert_tells(&error, "provision", false, &["an administrator must run", &create]);

@@ -29,6 +29,14 @@ pub(crate) fn database(url: &str, name: &str) -> String {
     parameters.map_or_else(|| url.clone(), |parameters| format!("{url}?{parameters}"))
 }
 
+/// The URL of the same database for another user; with an empty password for none.
+pub(crate) fn as_user(url: &str, user: &str, password: &str) -> String {
+    let (_, place) = url.split_once("://").unwrap();
+    let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
+    let password = if password.is_empty() { String::new() } else { format!(":{password}") };
+    format!("postgres://{user}{password}@{place}")
+}
+
 /// A store at that URL.
 pub(crate) fn open(url: &str) -> PostgresStore {
     PostgresStore::from_url(url).unwrap()

@@ -1,0 +1,118 @@
+//! The calls that a cycle makes to its store, made again with no hub around them.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use dynamic_flow::{
+    Epoch, Revision, RunId, Timestamp,
+    clock::{Clock as _, SystemClock},
+    store::{Change, Claim, Cursor, Expect, Filter, Health, MemoryStore, Page, Record, Store},
+};
+
+use crate::{
+    Result,
+    flow::{Bench, Order},
+};
+
+/// What one cycle writes: a record, and what changes of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Calls {
+    record: Record,
+    changes: Vec<Change>,
+}
+
+impl Calls {
+    /// Those of a cycle that is made for it.
+    pub(crate) async fn of_a_cycle() -> Result<Self> {
+        let listener = Arc::new(Listener::default());
+        Bench::over(listener.clone()).await?.cycle(Order::new(0)).await?;
+        let mut heard = listener.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let record = heard.record.take().ok_or("a cycle inserts a record")?;
+        Ok(Self { record, changes: std::mem::take(&mut heard.changes) })
+    }
+
+    /// Makes them with a record of their own, which is read before it is changed.
+    pub(crate) async fn make(&self, store: &dyn Store) -> Result<()> {
+        let id = RunId::new(SystemClock.now())?;
+        store.insert(Record { id, ..self.record.clone() }).await?;
+        let mut revision = store.get(id).await?.ok_or("the record is not there")?.revision;
+        for change in &self.changes {
+            revision = store.update(id, Expect::Revision(revision), change.clone()).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A store in memory that remembers what is written.
+#[derive(Default)]
+struct Listener {
+    store: MemoryStore,
+    heard: Mutex<Heard>,
+}
+
+#[derive(Default)]
+struct Heard {
+    record: Option<Record>,
+    changes: Vec<Change>,
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Listener")
+    }
+}
+
+#[async_trait]
+impl Store for Listener {
+    async fn provision(&self) -> dynamic_flow::Result<()> {
+        self.store.provision().await
+    }
+
+    async fn insert(&self, record: Record) -> dynamic_flow::Result<()> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).record = Some(record.clone());
+        self.store.insert(record).await
+    }
+
+    async fn get(&self, id: RunId) -> dynamic_flow::Result<Option<Record>> {
+        self.store.get(id).await
+    }
+
+    async fn update(
+        &self,
+        id: RunId,
+        expect: Expect,
+        change: Change,
+    ) -> dynamic_flow::Result<Revision> {
+        let heard = || self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard().changes.push(change.clone());
+        self.store.update(id, expect, change).await
+    }
+
+    async fn delete(&self, id: RunId, expect: Expect) -> dynamic_flow::Result<()> {
+        self.store.delete(id, expect).await
+    }
+
+    async fn claim(&self, claim: Claim) -> dynamic_flow::Result<Vec<Record>> {
+        self.store.claim(claim).await
+    }
+
+    async fn renew(&self, id: RunId, epoch: Epoch, until: Timestamp) -> dynamic_flow::Result<()> {
+        self.store.renew(id, epoch, until).await
+    }
+
+    async fn query(
+        &self,
+        filter: &Filter,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> dynamic_flow::Result<Page> {
+        self.store.query(filter, after, limit).await
+    }
+
+    async fn health(&self) -> dynamic_flow::Result<Health> {
+        self.store.health().await
+    }
+}
