@@ -110,7 +110,12 @@ fn depth(json: &[u8]) -> usize {
 /// ```
 #[expect(clippy::needless_pass_by_value, reason = "as `to_value` gives it; nobody needs it after")]
 pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T> {
-    T::deserialize(&value).map_err(|complaint| {
+    read_value(&value)
+}
+
+/// The same of a value that is still needed.
+pub(crate) fn read_value<T: DeserializeOwned>(value: &Value) -> Result<T> {
+    T::deserialize(value).map_err(|complaint| {
         // A `Value` knows no places; its text does.
         let text = value.to_string();
         let found = serde_json::from_str::<T>(&text).err();

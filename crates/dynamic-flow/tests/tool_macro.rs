@@ -64,7 +64,7 @@ fn question() -> WaitRequest {
 }
 
 async fn call(tool: impl TypedTool, input: Value) -> Result<Output, ToolError> {
-    tool.into_tool().unwrap().execute(input, &ToolContext::detached()).await
+    tool.into_tool().unwrap().execute(&input, &ToolContext::detached()).await
 }
 
 #[test]

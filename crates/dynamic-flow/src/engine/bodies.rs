@@ -1,6 +1,6 @@
 //! Steps with bodies: how a turn goes into them, and what it makes of how they end.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
@@ -84,7 +84,7 @@ impl<'f> Turn<'f> {
         let none = BTreeMap::new();
         let entered = match &step.kind {
             StepKind::SubFlow { .. } => branch.value.clone(),
-            _ => Value::Null,
+            _ => Arc::default(),
         };
         let env_inside = match &step.kind {
             StepKind::SubFlow { .. } => {
@@ -105,7 +105,8 @@ impl<'f> Turn<'f> {
         match progress {
             Progress::Done(value) => match &step.kind {
                 StepKind::Keep { .. } => {
-                    Progress::Done(Value::Array(vec![branch.value.clone(), value]))
+                    let both = [branch.value.clone(), value].map(Arc::unwrap_or_clone);
+                    Progress::Done(Arc::new(both.into_iter().collect()))
                 }
                 StepKind::Tap { .. } => Progress::Done(branch.value.clone()),
                 StepKind::SubFlow { flow } => match flow.output.validate(&value) {
@@ -169,7 +170,7 @@ impl<'f> Turn<'f> {
                     "tool_id": failure.tool_id,
                     "value": branch.value,
                 });
-                let handler = begin(step, BodyName::Handler, 1, caught);
+                let handler = begin(step, BodyName::Handler, 1, caught.into());
                 self.poll_inside(step, branch, place, env, vec![handler], memo)
             }
             (_, memo) => {
@@ -181,7 +182,7 @@ impl<'f> Turn<'f> {
 }
 
 /// A branch at the first step of a body.
-fn begin(step: &Step, body: BodyName, iteration: u32, value: Value) -> Branch {
+fn begin(step: &Step, body: BodyName, iteration: u32, value: Arc<Value>) -> Branch {
     let first = step.kind.body(&body).and_then(|steps| steps.first());
     let step = first.map(|step| step.id.clone());
     let vars = BTreeMap::new();

@@ -83,7 +83,7 @@ impl<'f> Turn<'f> {
                 };
                 self.enter(step, branch, place, env, body, Memo::None)
             }
-            _ => Progress::Done(value),
+            _ => Progress::Done(value.into()),
         }
     }
 
@@ -138,7 +138,7 @@ impl<'f> Turn<'f> {
         answer: Value,
     ) -> Progress {
         match &step.kind {
-            StepKind::AwaitInput { .. } => Progress::Done(answer),
+            StepKind::AwaitInput { .. } => Progress::Done(answer.into()),
             _ => {
                 let kind = CallKind::OnResume { answer, saved: wait.request.saved };
                 self.call(step, branch, place, env, kind)

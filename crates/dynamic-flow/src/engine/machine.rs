@@ -89,7 +89,7 @@ pub struct Order<'f> {
     /// Where the step is.
     pub position: Position,
     /// What it works on.
-    pub input: Value,
+    pub input: Arc<Value>,
     /// The variables in scope.
     pub vars: Arc<BTreeMap<String, Value>>,
     /// The input of the sub-flow that it is in, where that is not the run's.
@@ -221,8 +221,8 @@ impl<'f> Machine<'f> {
             }
             Progress::Done(output) => {
                 snapshot.status = RunStatus::Completed;
-                snapshot.output = Some(output);
-                snapshot.root.value = Value::Null;
+                snapshot.root.value = Arc::default();
+                snapshot.output = Some(Arc::unwrap_or_clone(output));
                 snapshot.root.vars.clear();
             }
             Progress::Failed(failure) => {
@@ -235,6 +235,7 @@ impl<'f> Machine<'f> {
             }
             Progress::Rejected(position, value) => {
                 turn.abandon(&mut snapshot.root, Closed::Superseded);
+                let value = Arc::unwrap_or_clone(value);
                 end(snapshot, RunStatus::Rejected, Ended::Rejected { position, value });
             }
         }

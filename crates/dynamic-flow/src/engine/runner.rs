@@ -109,7 +109,7 @@ pub async fn drive(
     clock: &dyn Clock,
     host: &mut dyn Host,
 ) -> Result<Snapshot> {
-    let run_input = Arc::new(snapshot.input.clone());
+    let run_input = snapshot.input.clone();
     let runner = Runner {
         machine: Machine::new(flow, options.default_timeout),
         options,
@@ -391,7 +391,7 @@ fn compute(order: &Order<'_>, run_input: &Value, run_id: crate::RunId) -> Result
             }
             Ok(Value::Object(set))
         }
-        _ => Ok(order.input.clone()),
+        _ => Ok(Value::clone(&order.input)),
     };
     let value = std::panic::catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|panic| Err(panicked(panic.as_ref())))?;
@@ -404,7 +404,7 @@ fn compute(order: &Order<'_>, run_input: &Value, run_id: crate::RunId) -> Result
 async fn perform(
     tool: Arc<dyn Tool>,
     kind: CallKind,
-    input: Value,
+    input: Arc<Value>,
     context: ToolContext,
 ) -> Result<Output, ToolError> {
     let work = async {
@@ -416,7 +416,7 @@ async fn perform(
                     let message = format!("the tool's input does not fit: {}", all.join("; "));
                     return Err(ToolError::new(message).code("input_invalid").permanent());
                 }
-                tool.execute(input, &context).await
+                tool.execute(&input, &context).await
             }
         }
     };

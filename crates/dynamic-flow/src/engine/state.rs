@@ -1,6 +1,6 @@
 //! The whole persisted state of a run: plain data, versioned.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -94,7 +94,7 @@ pub struct Snapshot {
     /// Plain values to find the run by.
     pub metadata: Metadata,
     /// What it was started with.
-    pub input: Value,
+    pub input: Arc<Value>,
     /// What it is doing.
     pub status: RunStatus,
     /// How far it is: a tree.
@@ -125,6 +125,7 @@ impl Snapshot {
 
     /// A run at the very start of its flow.
     pub fn start(run_id: RunId, flow: FlowStamp, body: &Body, input: Value) -> Self {
+        let input = Arc::new(input);
         Self {
             format: Self::FORMAT,
             sequence: 0,
@@ -324,7 +325,7 @@ pub struct Branch {
     #[serde(skip)]
     pub index: Hint,
     /// The value that the current step works on, or the body's result once it is through.
-    pub value: Value,
+    pub value: Arc<Value>,
     /// The variables set in this body; those of the bodies around it are in scope too.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub vars: BTreeMap<String, Value>,
@@ -438,7 +439,7 @@ pub struct FlowStamp {
     pub fingerprint: ContentDigest,
     /// The document it was read from, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub document: Option<std::sync::Arc<str>>,
+    pub document: Option<Arc<str>>,
     /// The steps that the run stands in, from the roots to the leaves.
     pub steps: Vec<StepStamp>,
 }

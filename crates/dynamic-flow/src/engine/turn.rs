@@ -23,11 +23,11 @@ pub(super) enum Progress {
     /// It waits for something.
     Pending,
     /// It is through, with that value.
-    Done(Value),
+    Done(Arc<Value>),
     /// It failed.
     Failed(Failure),
     /// A filter said no.
-    Rejected(Position, Value),
+    Rejected(Position, Arc<Value>),
 }
 
 /// What the bodies around a step give to it.
@@ -40,7 +40,7 @@ pub(super) struct Env<'e> {
     /// Counts the attempts of the innermost retry.
     pub(super) attempt: u32,
     /// What the innermost sub-flow began with, if it is in one.
-    pub(super) input: Option<&'e Value>,
+    pub(super) input: Option<&'e Arc<Value>>,
     /// The earliest end of the timeouts around it.
     pub(super) deadline: Option<Timestamp>,
 }
@@ -163,8 +163,10 @@ impl<'f> Turn<'f> {
         };
         match progress {
             // The result of a `set` step's computation is its variables.
-            Progress::Done(Value::Object(set)) if matches!(step.kind, StepKind::Set { .. }) => {
-                vars.extend(set);
+            Progress::Done(set) if matches!(step.kind, StepKind::Set { .. }) => {
+                if let Value::Object(set) = Arc::unwrap_or_clone(set) {
+                    vars.extend(set);
+                }
                 Progress::Done(branch.value.clone())
             }
             Progress::Failed(failure) => {
@@ -198,9 +200,9 @@ impl<'f> Turn<'f> {
                         .permanent(),
                 ),
             },
-            StepKind::Succeed { value } => Progress::Done(value.clone()),
+            StepKind::Succeed { value } => Progress::Done(value.clone().into()),
             StepKind::Get { variable } => match env.get(variable) {
-                Some(value) => Progress::Done(value.clone()),
+                Some(value) => Progress::Done(value.clone().into()),
                 None => self.fail(
                     step,
                     place,
@@ -279,7 +281,7 @@ impl<'f> Turn<'f> {
             CallKind::OnResume { .. } => format!("resume {}", self.opened_waits),
         };
         let input = match &call.kind {
-            CallKind::Tool { input: Some(input) } => input.clone(),
+            CallKind::Tool { input: Some(input) } => input.clone().into(),
             _ => branch.value.clone(),
         };
         let stable = place.join(step, 1).stable;
@@ -290,7 +292,7 @@ impl<'f> Turn<'f> {
             position: place.join(step, 1).full,
             input,
             vars: Arc::new(env.flatten()),
-            flow_input: env.input.cloned().map(Arc::new),
+            flow_input: env.input.cloned(),
             idempotency_key: hex::encode(&digest[..16]),
         }
     }

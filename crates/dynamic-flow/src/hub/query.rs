@@ -1,5 +1,7 @@
 //! Looking at runs, and checking or moving them before a deploy.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::{
@@ -92,7 +94,7 @@ impl PersistenceHub {
             flow_id: record.flow_id,
             status: record.status,
             positions,
-            input: snapshot.input,
+            input: Arc::unwrap_or_clone(snapshot.input),
             waits: snapshot.waits.iter().map(|wait| SuspendedWait::new(wait, None)).collect(),
             receipts: snapshot.receipts,
             earlier_receipts: snapshot.earlier_receipts,

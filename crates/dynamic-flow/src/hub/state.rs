@@ -21,7 +21,7 @@ use crate::{
     id::{FlowId, RunId, SuspensionKey, WaitId},
     position::Position,
     store::{Change, Claim, Lease, Queue, Record},
-    value::{from_value, to_value},
+    value::{read_value, to_value},
     wait::{Answer, Closed, ContentDigest, Deadline, Receipt, Wait},
 };
 
@@ -115,7 +115,7 @@ impl PersistenceHub {
             Deadline::Never => None,
         };
         snapshot.status = RunStatus::Waiting;
-        snapshot.root.value = state;
+        snapshot.root.value = state.into();
         snapshot.root.state = StepState::Waiting { wait: id.clone() };
         snapshot.waits = vec![Wait {
             version: Wait::VERSION,
@@ -167,7 +167,7 @@ impl PersistenceHub {
             };
             self.check_is_state(&opened)?;
             // Nothing may be consumed for a caller who can't use it.
-            let _: S = from_value(opened.snapshot.root.value.clone())?;
+            let _: S = read_value(&opened.snapshot.root.value)?;
             let now = hub.clock.now();
             if wait.expires_at.is_some_and(|end| end <= now) {
                 match hub.expire_state(*opened, &wait, now).await {
@@ -323,8 +323,8 @@ impl PersistenceHub {
         let (input, receipt) = accepted(&opened).ok_or_else(|| {
             Error::new(ErrorKind::CorruptState, "the state has no accepted input").with_run(run_id)
         })?;
-        let state = from_value(opened.snapshot.root.value.clone())
-            .map_err(|error| error.with_run(run_id))?;
+        let state =
+            read_value(&opened.snapshot.root.value).map_err(|error| error.with_run(run_id))?;
         let active = Arc::new(Active::default());
         let hold = hub.keeper.hold(run_id, opened.record.epoch, &active, &hub.clock);
         Ok(StateClaim {
@@ -432,7 +432,7 @@ impl<S> StateClaim<S> {
         let Self { hub, opened, receipt, .. } = self;
         let mut opened = *opened;
         opened.snapshot.status = RunStatus::Completed;
-        opened.snapshot.root.value = Value::Null;
+        opened.snapshot.root.value = Arc::default();
         write_back(&hub, opened, receipt).await
     }
 

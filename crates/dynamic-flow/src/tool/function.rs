@@ -11,7 +11,7 @@ use crate::{
     Error, Result, Schema, ToolError,
     id::ToolId,
     tool::{Output, Tool, ToolContext, ToolSpec, TypedTool},
-    value::{from_value, to_value},
+    value::{read_value, to_value},
 };
 
 /// What the function of a tool may return: a `Result` of a value, or of an [`Output`] where the
@@ -170,8 +170,8 @@ where
         &self.spec
     }
 
-    async fn execute(&self, input: Value, context: &ToolContext) -> Result<Output, ToolError> {
-        let input = from_value(input).map_err(|error| unfit("input", &error))?;
+    async fn execute(&self, input: &Value, context: &ToolContext) -> Result<Output, ToolError> {
+        let input = read_value(input).map_err(|error| unfit("input", &error))?;
         Ok(match (self.function)(input, context).await? {
             Output::Value(output) => {
                 Output::Value(to_value(&output).map_err(|error| unfit("output", &error))?)
@@ -206,7 +206,7 @@ mod tests {
     use crate::wait::WaitRequest;
 
     async fn call(tool: impl TypedTool, input: Value) -> Result<Output, ToolError> {
-        tool.into_tool().unwrap().execute(input, &ToolContext::detached()).await
+        tool.into_tool().unwrap().execute(&input, &ToolContext::detached()).await
     }
 
     #[tokio::test]
@@ -220,7 +220,7 @@ mod tests {
         assert!(!spec.effect);
         assert!(spec.input.validate(&json!([1, "2"])).is_err());
         assert!(spec.output.validate(&json!("3")).is_err());
-        let output = tool.execute(json!([1, 2]), &ToolContext::detached()).await;
+        let output = tool.execute(&json!([1, 2]), &ToolContext::detached()).await;
         assert_eq!(output.unwrap(), Output::Value(json!(3)));
     }
 
@@ -265,8 +265,8 @@ mod tests {
         });
         let tool = tool.into_tool().unwrap();
         let context = ToolContext::detached();
-        assert_eq!(tool.execute(json!(true), &context).await.unwrap(), Output::Value(json!(7)));
-        assert_eq!(tool.execute(json!(false), &context).await.unwrap(), Output::Suspend(expected));
+        assert_eq!(tool.execute(&json!(true), &context).await.unwrap(), Output::Value(json!(7)));
+        assert_eq!(tool.execute(&json!(false), &context).await.unwrap(), Output::Suspend(expected));
     }
 
     #[tokio::test]
@@ -277,7 +277,7 @@ mod tests {
         .effect();
         let tool = tool.into_tool().unwrap();
         assert!(tool.spec().effect);
-        let output = tool.execute(json!(null), &ToolContext::detached()).await.unwrap();
+        let output = tool.execute(&json!(null), &ToolContext::detached()).await.unwrap();
         assert_eq!(output, Output::Value(json!("detached")));
     }
 }

@@ -158,7 +158,7 @@ impl Tool for HttpTool {
         &self.spec
     }
 
-    async fn execute(&self, input: Value, context: &ToolContext) -> Result<Output, ToolError> {
+    async fn execute(&self, input: &Value, context: &ToolContext) -> Result<Output, ToolError> {
         let input = Input::read(input)?;
         let timeout = input.timeout()?;
         let plan = input.plan(&self.policy, &context.idempotency_key)?;

@@ -134,7 +134,7 @@ pub trait Tool: Send + Sync + 'static {
     /// Works on an input that fits the input schema.
     ///
     /// After a crash it may run again with the same [`ToolContext::idempotency_key`].
-    async fn execute(&self, input: Value, context: &ToolContext) -> Result<Output, ToolError>;
+    async fn execute(&self, input: &Value, context: &ToolContext) -> Result<Output, ToolError>;
 
     /// Goes on after the question that `execute` asked was answered; gives the answer as the
     /// output unless the tool does something with it.

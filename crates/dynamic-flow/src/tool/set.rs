@@ -38,8 +38,8 @@ impl Tool for SetTool {
         &self.0
     }
 
-    async fn execute(&self, input: Value, _: &ToolContext) -> Result<Output, ToolError> {
-        Ok(Output::Value(input))
+    async fn execute(&self, input: &Value, _: &ToolContext) -> Result<Output, ToolError> {
+        Ok(Output::Value(input.clone()))
     }
 }
 
@@ -56,7 +56,7 @@ mod tests {
         assert!(!tool.spec().effect);
         for input in [json!(null), json!({ "a": [1, 2.5, u64::MAX] })] {
             tool.spec().input.validate(&input).unwrap();
-            let output = tool.execute(input.clone(), &ToolContext::detached()).await.unwrap();
+            let output = tool.execute(&input, &ToolContext::detached()).await.unwrap();
             assert_eq!(output, Output::Value(input));
         }
     }

@@ -50,8 +50,8 @@ impl Tool for TemplateTool {
         &self.0
     }
 
-    async fn execute(&self, input: Value, context: &ToolContext) -> Result<Output, ToolError> {
-        let input: Input = serde_json::from_value(input)
+    async fn execute(&self, input: &Value, context: &ToolContext) -> Result<Output, ToolError> {
+        let input = Input::deserialize(input)
             .map_err(|_| expression("the input needs a text `template` and may have `data`"))?;
         let template =
             Template::compile(&input.template).map_err(|error| expression(error.message()))?;
@@ -83,7 +83,7 @@ mod tests {
         context.variables = Arc::new(BTreeMap::from([("greeting".to_owned(), json!("Hi"))]));
         context.run_input = Arc::new(json!({ "by": "Bo" }));
         tool.spec().input.validate(&input).map_err(|_| expression("schema"))?;
-        tool.execute(input, &context).await
+        tool.execute(&input, &context).await
     }
 
     #[tokio::test]

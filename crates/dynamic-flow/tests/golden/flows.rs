@@ -160,7 +160,7 @@ impl Tool for Haggle {
         &self.0
     }
 
-    async fn execute(&self, input: Value, _: &ToolContext) -> Result<Output, ToolError> {
+    async fn execute(&self, input: &Value, _: &ToolContext) -> Result<Output, ToolError> {
         Ok(Output::Suspend(WaitRequest {
             prompt: "What do you offer?".into(),
             shown: None,

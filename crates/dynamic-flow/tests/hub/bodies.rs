@@ -190,7 +190,7 @@ async fn any_tool_may_suspend_in_mid_work_and_goes_on_with_what_it_saved() {
         fn spec(&self) -> &ToolSpec {
             &self.0
         }
-        async fn execute(&self, input: Value, _: &ToolContext) -> Result<Output, ToolError> {
+        async fn execute(&self, input: &Value, _: &ToolContext) -> Result<Output, ToolError> {
             Ok(Output::Suspend(WaitRequest {
                 prompt: "Which discount?".into(),
                 shown: None,

@@ -70,7 +70,7 @@ async fn what_does_not_fit_the_schemas_of_a_tool_stops_at_its_boundary() {
         fn spec(&self) -> &ToolSpec {
             &self.0
         }
-        async fn execute(&self, _: Value, _: &ToolContext) -> Result<Output, ToolError> {
+        async fn execute(&self, _: &Value, _: &ToolContext) -> Result<Output, ToolError> {
             Ok(Output::Value(json!("not a number")))
         }
     }

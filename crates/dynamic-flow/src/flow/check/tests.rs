@@ -19,8 +19,8 @@ impl Tool for Fake {
         &self.0
     }
 
-    async fn execute(&self, input: Value, _: &ToolContext) -> Result<Output, ToolError> {
-        Ok(Output::Value(input))
+    async fn execute(&self, input: &Value, _: &ToolContext) -> Result<Output, ToolError> {
+        Ok(Output::Value(input.clone()))
     }
 }
 

@@ -22,8 +22,8 @@ impl Tool for Fake {
         &self.0
     }
 
-    async fn execute(&self, input: Value, _: &ToolContext) -> Result<Output, ToolError> {
-        Ok(Output::Value(input))
+    async fn execute(&self, input: &Value, _: &ToolContext) -> Result<Output, ToolError> {
+        Ok(Output::Value(input.clone()))
     }
 }
 
@@ -78,7 +78,7 @@ fn at(step: &str, state: StepState) -> Branch {
         iteration: 1,
         step: Some(step.into()),
         index: crate::engine::Hint::default(),
-        value: json!({ "total": 5 }),
+        value: json!({ "total": 5 }).into(),
         vars: BTreeMap::new(),
         state,
     }
@@ -130,7 +130,7 @@ fn snapshot(def: &FlowDef, root: Branch) -> Snapshot {
         run_id: RunId::from_bytes([0; 16]),
         flow: FlowStamp::of(def, &fingerprint(def).unwrap(), &root),
         metadata: BTreeMap::new(),
-        input: json!({ "id": 7 }),
+        input: json!({ "id": 7 }).into(),
         status: RunStatus::Waiting,
         root,
         waits: wait.into_iter().collect(),

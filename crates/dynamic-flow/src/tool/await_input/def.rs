@@ -148,9 +148,9 @@ impl Tool for AwaitInputTool {
         &self.spec
     }
 
-    async fn execute(&self, input: Value, context: &ToolContext) -> Result<Output, ToolError> {
+    async fn execute(&self, input: &Value, context: &ToolContext) -> Result<Output, ToolError> {
         let request = self.ask(Scope {
-            value: &input,
+            value: input,
             vars: &context.variables,
             input: &context.run_input,
             run_id: context.run_id,

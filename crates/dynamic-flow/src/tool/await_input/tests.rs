@@ -15,7 +15,7 @@ struct Verdict {
 }
 
 async fn ask(tool: Result<Arc<dyn Tool>>, input: Value) -> Result<WaitRequest, ToolError> {
-    match tool.unwrap().execute(input, &ToolContext::detached()).await? {
+    match tool.unwrap().execute(&input, &ToolContext::detached()).await? {
         Output::Suspend(request) => Ok(request),
         Output::Value(value) => panic!("it gave {value} instead of asking"),
     }
@@ -221,7 +221,7 @@ async fn computations_see_variables_and_the_run() {
         let run = scope.run_id.to_string();
         Ok(json!([scope.value, scope.vars["who"], scope.input, run]))
     })));
-    let output = def.into_tool().unwrap().execute(json!(1), &context).await.unwrap();
+    let output = def.into_tool().unwrap().execute(&json!(1), &context).await.unwrap();
     let Output::Suspend(request) = output else { panic!("{output:?}") };
     let run = context.run_id.to_string();
     assert_eq!(request.shown, Some(json!([1, "jane", "started so", run])));

@@ -107,9 +107,9 @@ fn invalid(message: impl std::fmt::Display) -> ToolError {
 }
 
 impl Input {
-    pub(super) fn read(input: Value) -> Result<Self, ToolError> {
+    pub(super) fn read(input: &Value) -> Result<Self, ToolError> {
         let input: Self =
-            serde_json::from_value(input).map_err(|_| invalid("the input makes no request"))?;
+            Self::deserialize(input).map_err(|_| invalid("the input makes no request"))?;
         if input.retries > MAX_RETRIES {
             return Err(invalid(format!("retries is more than {MAX_RETRIES}")));
         }

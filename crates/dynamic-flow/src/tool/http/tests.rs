@@ -103,7 +103,7 @@ async fn call(policy: HttpPolicy, input: Value) -> Result<Value, ToolError> {
     if let Err(violations) = tool.spec().input.validate(&input) {
         panic!("{violations:?}");
     }
-    match tool.execute(input, &ToolContext::detached()).await? {
+    match tool.execute(&input, &ToolContext::detached()).await? {
         Output::Value(output) => {
             tool.spec().output.validate(&output).unwrap();
             Ok(output)
@@ -395,7 +395,7 @@ async fn inputs_that_make_no_request_are_refused() {
         json!({ "url": "http://a", "verb": "GET" }),
     ] {
         assert!(tool.spec().input.validate(&input).is_err(), "{input}");
-        let result = tool.execute(input, &ToolContext::detached()).await;
+        let result = tool.execute(&input, &ToolContext::detached()).await;
         assert_eq!(result.unwrap_err().code, "http_input");
     }
 }
