@@ -350,3 +350,33 @@ fn a_call_that_nobody_waits_for_is_not_begun() {
     assert!(rows::find(&connection, wanted.id).unwrap().is_some());
     assert!(rows::find(&connection, given_up.id).unwrap().is_none());
 }
+
+#[test]
+fn only_a_lock_is_worth_another_try_and_each_fault_says_what_to_do() {
+    use rusqlite::ffi;
+    let path = Path::new("/nowhere/flows.db");
+    let told = |code| {
+        let fault = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+        Trouble::from(fault).into_error("update", path)
+    };
+    for code in [ffi::SQLITE_BUSY, ffi::SQLITE_LOCKED] {
+        assert!(told(code).is_retryable());
+    }
+    let others = [
+        ffi::SQLITE_FULL,
+        ffi::SQLITE_READONLY,
+        ffi::SQLITE_CANTOPEN,
+        ffi::SQLITE_PERM,
+        ffi::SQLITE_NOTADB,
+        ffi::SQLITE_CORRUPT,
+        ffi::SQLITE_IOERR,
+        ffi::SQLITE_TOOBIG,
+        ffi::SQLITE_ERROR,
+    ];
+    assert!(others.iter().all(|code| !told(*code).is_retryable()));
+    let mut words: Vec<String> =
+        others.iter().chain([&ffi::SQLITE_BUSY]).map(|code| told(*code).message().into()).collect();
+    words.sort();
+    words.dedup();
+    assert_eq!(words.len(), 10, "{words:?}");
+}
