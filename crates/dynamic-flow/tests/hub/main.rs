@@ -2,7 +2,9 @@
 
 mod acceptance;
 mod bodies;
+mod borders;
 mod cleanup;
+mod held;
 mod keys;
 mod leases;
 mod lower_half;
