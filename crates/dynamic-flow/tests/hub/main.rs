@@ -4,6 +4,7 @@ mod acceptance;
 mod bodies;
 mod borders;
 mod cleanup;
+mod conflicts;
 mod held;
 mod keys;
 mod leases;
