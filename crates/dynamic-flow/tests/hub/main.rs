@@ -13,6 +13,7 @@ mod neighbours;
 mod overlaps;
 mod regressions;
 mod shutdown;
+mod states;
 mod support;
 mod timers;
 mod tools;
