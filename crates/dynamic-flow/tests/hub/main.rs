@@ -17,3 +17,4 @@ mod states;
 mod support;
 mod timers;
 mod tools;
+mod upgrades;
