@@ -1,17 +1,19 @@
 //! Limits and settings, on both sides of where they lie.
 
 use dynamic_flow::{
-    Clock as _, ErrorKind, FlowId, SuspensionKey,
+    Clock as _, ErrorKind, FlowId, Result, RunId, SuspensionKey,
     codec::{Binding, Codec, EncryptionKey, Part},
     days,
     engine::RunStatus,
     hours,
-    hub::{Cleanup, HubOptions, PersistenceHub, RunOptions},
+    hub::{Cleanup, HubOptions, KeyGenerator, PersistenceHub, RunOptions},
     store::{Change, Expect, Filter},
 };
 use serde_json::{Value, json};
 
-use crate::support::{Counts, World, approval_flow, completed, order, parked, suspended, yes};
+use crate::support::{
+    Counter, Counts, World, approval_flow, completed, order, parked, suspended, yes,
+};
 
 #[tokio::test]
 async fn an_input_may_be_as_large_as_the_limit_and_no_larger() {
@@ -155,4 +157,29 @@ async fn a_sleep_as_long_as_the_linger_is_waited_for_and_a_longer_one_parks_the_
     world.clock.until_sleeping(1).await;
     world.clock.advance(hours(1));
     completed(running.await.unwrap());
+}
+
+/// Makes one key, and then no more.
+struct OneKey(Counter);
+
+impl KeyGenerator for OneKey {
+    fn generate(&self, run: RunId) -> Result<SuspensionKey> {
+        assert_eq!(self.0.add(), 1, "no more keys");
+        SuspensionKey::generate(run)
+    }
+}
+
+#[tokio::test]
+async fn a_panic_in_what_a_hub_was_given_comes_to_whoever_called_it() {
+    let (world, counts) = (World::new(), Counts::default());
+    let keys = OneKey(Counter::default());
+    let hub = world.builder().key_generator(keys).build().await.unwrap();
+    let suspension = suspended(hub.register(approval_flow(&counts)).unwrap().run(order()).await);
+    let wait = suspension.only().unwrap().id.clone();
+    let caller = tokio::spawn({
+        let (hub, run) = (hub.clone(), suspension.run_id);
+        async move { hub.reissue(run, &wait).await }
+    });
+    assert!(caller.await.unwrap_err().is_panic());
+    completed(hub.resume(suspension.only().unwrap().key().unwrap(), yes()).await);
 }

@@ -8,7 +8,7 @@ use dynamic_flow::{
     hours,
     hub::{Cleanup, PersistenceHub, StateClaim, SuspensionRequest, Worked},
     testkit::faults::{Moment, Operation},
-    tool::tool_fn,
+    tool::{AwaitInput, tool_fn},
     wait::Closed,
 };
 use serde_json::{Value, json};
@@ -266,4 +266,31 @@ async fn what_the_store_fails_with_is_told_and_not_tried_for_ever() {
     world.clock.advance(days(7));
     faults.fail_next(Operation::Delete, Moment::Before);
     told(cut.work_once().await.unwrap_err());
+}
+
+#[tokio::test]
+async fn a_run_that_is_cancelled_while_it_grows_too_large_is_left_to_the_cancellation() {
+    let world = World::new();
+    let flow = Flow::input::<Order>("grows")
+        .await_input(AwaitInput::<bool>::new("ask").no_timeout())
+        .map("grow", |_: bool| "x".repeat(30_000))
+        .sleep("nap", hours(1))
+        .build()
+        .unwrap();
+    let hub = world.hub().await;
+    let suspension = suspended(hub.register(&flow).unwrap().run(order()).await);
+    let key = suspension.only().unwrap().key().unwrap().clone();
+    let (faults, narrow) = faulty(&world);
+    let narrow = narrow.builder().max_state_size(20_000).build().await.unwrap();
+    narrow.register(&flow).unwrap();
+    // The first write takes the lease. The commit never gets to the store.
+    let set_aside = faults.pause(Operation::Update, 2, Moment::Before);
+    let resumed = tokio::spawn(async move { narrow.resume(&key, json!(true)).await });
+    set_aside.reached().await;
+    hub.cancel(suspension.run_id, None, None).await.unwrap();
+    set_aside.release();
+    assert_eq!(resumed.await.unwrap().unwrap_err().kind(), ErrorKind::StateTooLarge);
+    world.clock.advance(hours(1));
+    hub.work_once().await.unwrap();
+    assert_eq!(hub.get(suspension.run_id).await.unwrap().status, RunStatus::Cancelled);
 }
