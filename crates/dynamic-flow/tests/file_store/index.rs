@@ -200,6 +200,18 @@ async fn hints_that_are_not_right_are_found_out_and_removed() {
 }
 
 #[tokio::test]
+async fn a_run_that_is_there_is_rid_of_what_is_wrongly_said_of_it() {
+    let place = Place::new().await;
+    let record = parked();
+    place.store.insert(record.clone()).await.unwrap();
+    let right = place.columns_hints();
+    let wrong = right[0].with_file_name(name(&right[0]).replace("waiting", "failed"));
+    fs::write(&wrong, "").unwrap();
+    assert_eq!(place.list(&of_status(RunStatus::Failed)).await, vec![]);
+    assert_eq!(place.columns_hints(), right);
+}
+
+#[tokio::test]
 async fn queues_whose_hashes_were_equal_would_not_mix() {
     let place = Place::new().await;
     let mut record = parked();

@@ -380,3 +380,13 @@ fn only_a_lock_is_worth_another_try_and_each_fault_says_what_to_do() {
     words.dedup();
     assert_eq!(words.len(), 10, "{words:?}");
 }
+
+#[test]
+fn metadata_are_in_the_index_as_they_always_were() {
+    let long = "x".repeat(65);
+    let terms = [true.into(), 7.into(), "short".into(), "x".repeat(64).into(), long.into()]
+        .map(|value: Scalar| hex::encode(super::rows::term(&value)));
+    assert_eq!(terms[..3], ["6201", "690000000000000007", "7473686f7274"]);
+    assert_eq!(terms[3], format!("74{}", "78".repeat(64)));
+    assert_eq!(terms[4].len(), 66, "of a longer text there is a digest: {}", terms[4]);
+}
