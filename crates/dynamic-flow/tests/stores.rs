@@ -2,7 +2,7 @@
 
 use dynamic_flow::{
     conformance_tests,
-    store::{FileStore, MemoryStore, SqliteStore},
+    store::{self, FileStore, MemoryStore, SqliteStore},
     testkit::conformance::{self, Subject},
 };
 
@@ -59,4 +59,16 @@ async fn memory_is_quick_with_many_runs() {
 async fn sqlite_lists_and_claims_among_many_runs() {
     let scale = conformance::scale(on_sqlite().await, 2_000).await;
     assert_eq!(scale.runs, 2_000);
+}
+
+#[test]
+fn a_url_of_no_store_is_told_of_by_its_kind_and_by_nothing_that_may_be_a_secret() {
+    let said = |url: &str| store::open(url).unwrap_err().to_string();
+    assert!(said("carrier-pigeon:coop").contains("carrier-pigeon"));
+    assert!(said("memory:coop").contains("takes no path"));
+    let long = format!("{}:coop", "password".repeat(5));
+    for url in ["pass$word:coop", "pass word:coop", &long] {
+        let said = said(url);
+        assert!(!said.contains("word") && said.contains("file:"), "{said}");
+    }
 }

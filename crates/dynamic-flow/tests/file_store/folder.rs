@@ -384,3 +384,26 @@ async fn a_read_only_disk_can_be_read_and_says_why_it_cannot_be_written() {
     let refused = store.insert(parked()).await.unwrap_err();
     assert_says(&refused, &path, "mount it writable");
 }
+
+#[tokio::test]
+async fn a_store_that_cannot_be_written_is_not_healthy() {
+    let place = Place::new().await;
+    let locks = place.path.join("locks");
+    fs::remove_dir_all(&locks).unwrap();
+    fs::write(&locks, "").unwrap();
+    assert_eq!(kind(place.store.health().await), ErrorKind::StorageError);
+}
+
+#[tokio::test]
+async fn a_record_of_a_newer_form_asks_for_a_newer_program() {
+    let place = Place::new().await;
+    let record = parked();
+    place.store.insert(record.clone()).await.unwrap();
+    for (format, words) in [(99, "use a newer dynamic-flow"), (0, "no record")] {
+        let text = format!("{{ \"format\": {format}, \"everything\": \"else\" }}");
+        fs::write(place.record(record.id), text).unwrap();
+        let error = place.store.get(record.id).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::CorruptState);
+        assert!(error.to_string().contains(words), "{error}");
+    }
+}

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs};
 
 use dynamic_flow::{
-    FlowId, Metadata, RunId, Scalar, Timestamp, ToolId,
+    ErrorKind, FlowId, Metadata, RunId, Scalar, Timestamp, ToolId,
     engine::RunStatus,
     store::{Change, Cursor, Expect, FileStore, Filter, Queue, Record, Store},
 };
@@ -200,6 +200,18 @@ async fn hints_that_are_not_right_are_found_out_and_removed() {
 }
 
 #[tokio::test]
+async fn a_run_that_is_there_is_rid_of_what_is_wrongly_said_of_it() {
+    let place = Place::new().await;
+    let record = parked();
+    place.store.insert(record.clone()).await.unwrap();
+    let right = place.columns_hints();
+    let wrong = right[0].with_file_name(name(&right[0]).replace("waiting", "failed"));
+    fs::write(&wrong, "").unwrap();
+    assert_eq!(place.list(&of_status(RunStatus::Failed)).await, vec![]);
+    assert_eq!(place.columns_hints(), right);
+}
+
+#[tokio::test]
 async fn queues_whose_hashes_were_equal_would_not_mix() {
     let place = Place::new().await;
     let mut record = parked();
@@ -274,6 +286,39 @@ async fn after_the_machine_was_restarted_the_index_is_rebuilt_once() {
     FileStore::new(&place.path).provision().await.unwrap();
     assert_eq!(place.columns_hints().len(), 1);
     assert_eq!(place.claimed(at(0), 1).await, [record.id]);
+}
+
+#[tokio::test]
+async fn of_the_machines_that_share_a_folder_the_latest_are_remembered() {
+    let place = Place::new().await;
+    let boots = place.path.join("boots");
+    for boot in files(&boots) {
+        fs::remove_file(boot).unwrap();
+    }
+    for machine in 0..50 {
+        fs::write(boots.join(format!("{machine:08}")), "").unwrap();
+    }
+    FileStore::new(&place.path).provision().await.unwrap();
+    assert_eq!(files(&boots).len(), 33, "this one, and 32 others");
+}
+
+#[tokio::test]
+async fn what_the_disk_fails_with_is_no_damaged_record_and_hides_none() {
+    let place = Place::new().await;
+    let mut record = parked();
+    record.due_at = Some(at(0));
+    place.store.insert(record.clone()).await.unwrap();
+    let path = place.record(record.id);
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    let claimed = place.store.claim(claim(at(0), 1)).await;
+    assert_eq!(kind(claimed), ErrorKind::StorageError);
+    assert_eq!(kind(place.store.rebuild().await), ErrorKind::StorageError);
+
+    let bucket = path.parent().unwrap();
+    fs::remove_dir_all(bucket).unwrap();
+    fs::write(bucket, "").unwrap();
+    assert_eq!(kind(list(&place.store, &Filter::default()).await), ErrorKind::StorageError);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use dynamic_flow::{
-    ErrorKind, Metadata, Revision, RunId, Scalar, Timestamp,
+    Clock as _, ErrorKind, Metadata, Revision, RunId, Scalar, SystemClock, Timestamp,
     codec::Sealed,
     engine::RunStatus,
     store::{Change, Expect, FileStore, Filter, Lease, Store},
@@ -110,6 +110,32 @@ async fn the_folder_of_old_records_goes_with_the_last_of_them() {
     assert_eq!(fs::read_dir(place.path.join("runs")).unwrap().count(), 0);
     place.store.insert(record.clone()).await.unwrap();
     assert_eq!(place.list(&Filter::default()).await.len(), 1);
+}
+
+#[tokio::test]
+async fn the_folder_that_new_records_come_into_stays() {
+    let place = Place::new().await;
+    // A folder has the runs of 4.7 hours. One that is just full may still be written to.
+    let now = SystemClock.now();
+    let before = Timestamp::from_millis(now.as_millis() - (1 << 24));
+    for created in [now, before] {
+        let mut record = parked();
+        record.id = RunId::new(created).unwrap();
+        place.store.insert(record.clone()).await.unwrap();
+        place.store.delete(record.id, Expect::Any).await.unwrap();
+    }
+    assert_eq!(fs::read_dir(place.path.join("runs")).unwrap().count(), 2);
+}
+
+#[tokio::test]
+async fn a_run_may_wait_for_more_tools_than_a_file_name_holds() {
+    let place = Place::new().await;
+    let mut record = parked();
+    record.waits = (0..60).map(|n| wait(&format!("tool-{n}"), Some(at(n)))).collect();
+    place.store.insert(record.clone()).await.unwrap();
+    let asked = Filter { tool_id: Some("tool-59".into()), ..Filter::default() };
+    assert_eq!(place.list(&asked).await.len(), 1);
+    assert_eq!(place.store.get(record.id).await.unwrap(), Some(record));
 }
 
 #[tokio::test]

@@ -2,14 +2,21 @@
 
 mod acceptance;
 mod bodies;
+mod borders;
 mod cleanup;
+mod conflicts;
+mod held;
 mod keys;
 mod leases;
 mod lower_half;
 mod neighbours;
 mod overlaps;
 mod regressions;
+mod set_aside;
 mod shutdown;
+mod states;
+mod steps;
 mod support;
 mod timers;
 mod tools;
+mod upgrades;

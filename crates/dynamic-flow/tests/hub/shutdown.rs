@@ -10,7 +10,7 @@ use dynamic_flow::{
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use crate::support::{Counter, Order, World, order, suspended};
+use crate::support::{Counter, Order, World, completed, order, suspended};
 
 #[tokio::test]
 async fn a_shutdown_commits_at_the_next_step_and_another_hub_goes_on() {
@@ -73,4 +73,44 @@ async fn a_hub_that_has_stopped_begins_nothing() {
     let handle = hub.register(&flow).unwrap();
     assert!(hub.shutdown(Duration::from_secs(1)).await);
     assert_eq!(handle.run(order()).await.unwrap_err().kind(), ErrorKind::ShuttingDown);
+}
+
+#[tokio::test]
+async fn a_run_whose_last_step_ends_in_a_shutdown_has_completed() {
+    let world = World::new();
+    let gate = Arc::new(Semaphore::new(0));
+    let calls = Counter::default();
+    let flow = {
+        let (gate, calls) = (gate.clone(), calls.clone());
+        Flow::input::<Order>("one-tool")
+            .await_input(AwaitInput::<i64>::new("ask"))
+            .tool(tool_fn("last", move |n: i64| {
+                calls.add();
+                let gate = gate.clone();
+                async move {
+                    gate.acquire().await.unwrap().forget();
+                    Ok::<_, ToolError>(n + 1)
+                }
+            }))
+            .build()
+            .unwrap()
+    };
+    let hub = world.hub().await;
+    let suspension = suspended(hub.register(&flow).unwrap().run(order()).await);
+    let key = suspension.only().unwrap().key().unwrap().clone();
+    let resumed = tokio::spawn({
+        let hub = hub.clone();
+        async move { hub.resume(&key, json!(1)).await }
+    });
+    while calls.get() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let stopping = tokio::spawn({
+        let hub = hub.clone();
+        async move { hub.shutdown(Duration::from_secs(30)).await }
+    });
+    tokio::task::yield_now().await;
+    gate.add_permits(1);
+    assert!(stopping.await.unwrap());
+    assert_eq!(completed(resumed.await.unwrap()), json!(2));
 }

@@ -9,10 +9,11 @@ use std::{
 };
 
 use dynamic_flow::{
-    Flow, Result, SuspensionKey, Timestamp, ToolError,
+    Clock as _, Flow, Result, RunId, SuspensionKey, Timestamp, ToolError,
     codec::{EncryptionKey, Keyring},
+    engine::RunStatus,
     hub::{HubBuilder, Outcome, PersistenceHub, Suspension},
-    store::{MemoryStore, Store},
+    store::{Change, Expect, Lease, MemoryStore, Store},
     testkit::{Faults, ManualClock, faults::Operation},
     tool::{AwaitInput, tool_fn},
 };
@@ -163,4 +164,19 @@ pub(crate) async fn parked(
     let suspension = suspended(handle.run(order()).await);
     let key = suspension.only().unwrap().key().unwrap().clone();
     (hub, suspension, key)
+}
+
+/// Gives a run to a holder elsewhere, of whom nothing more is heard.
+pub(crate) async fn held(world: &World, run: RunId, lease: Duration) {
+    let (now, record) = (world.clock.now(), world.store.get(run).await.unwrap().unwrap());
+    let until = now.after(lease);
+    let change = Change {
+        epoch: Some(record.epoch.next()),
+        // One that has ended is held by a worker that is about to remove it.
+        status: (!record.status.is_final()).then_some(RunStatus::Running),
+        due_at: Some(Some(until)),
+        lease: Some(Some(Lease { owner: "elsewhere".into(), until })),
+        ..Change::at(now)
+    };
+    world.store.update(run, Expect::Any, change).await.unwrap();
 }

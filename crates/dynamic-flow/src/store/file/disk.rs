@@ -350,4 +350,30 @@ mod tests {
         assert!(!Mode::PRIVATE.place_hint(&hint, 0, &seed).unwrap());
         assert!(hint.is_file());
     }
+
+    #[test]
+    fn what_passes_by_itself_is_worth_another_try_and_each_fault_says_what_to_do() {
+        let path = Path::new("/nowhere");
+        let told = |error: io::Error| cannot("write", path)(error);
+        let passing = [Io::Interrupted, Io::WouldBlock, Io::TimedOut, Io::StaleNetworkFileHandle];
+        let no_descriptors = [23, 24].map(io::Error::from_raw_os_error);
+        for error in passing.map(io::Error::from).into_iter().chain(no_descriptors) {
+            assert!(told(error).is_retryable());
+        }
+        let lasting = [
+            Io::StorageFull,
+            Io::PermissionDenied,
+            Io::ReadOnlyFilesystem,
+            Io::NotADirectory,
+            Io::IsADirectory,
+            Io::NotFound,
+            Io::Unsupported,
+            Io::Other,
+        ];
+        let mut advices: Vec<_> = lasting.map(|kind| advice(&kind.into()).0).into();
+        assert!(!lasting.into_iter().any(|kind| told(kind.into()).is_retryable()));
+        advices.sort_unstable();
+        advices.dedup();
+        assert_eq!(advices.len(), lasting.len(), "{advices:?}");
+    }
 }

@@ -376,5 +376,10 @@ mod tests {
         next.id = RunId::from_bytes([[10; 8], [0; 8]].concat().try_into().unwrap());
         folder.insert(&next).unwrap();
         assert!(!notes(&folder).contains(&"sync runs".into()), "its name is known to be durable");
+        // To another process it is not: whoever made the folder may have died before it was synced.
+        let other = Folder::new(root.path().to_owned(), Mode::PRIVATE);
+        next.id = RunId::from_bytes([[10; 8], [1; 8]].concat().try_into().unwrap());
+        other.insert(&next).unwrap();
+        assert!(notes(&other).contains(&"sync runs".into()));
     }
 }

@@ -350,3 +350,59 @@ fn a_call_that_nobody_waits_for_is_not_begun() {
     assert!(rows::find(&connection, wanted.id).unwrap().is_some());
     assert!(rows::find(&connection, given_up.id).unwrap().is_none());
 }
+
+#[test]
+fn only_a_lock_is_worth_another_try_and_each_fault_says_what_to_do() {
+    use rusqlite::ffi;
+    let path = Path::new("/nowhere/flows.db");
+    let told = |code| {
+        let fault = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+        Trouble::from(fault).into_error("update", path)
+    };
+    for code in [ffi::SQLITE_BUSY, ffi::SQLITE_LOCKED] {
+        assert!(told(code).is_retryable());
+    }
+    let others = [
+        ffi::SQLITE_FULL,
+        ffi::SQLITE_READONLY,
+        ffi::SQLITE_CANTOPEN,
+        ffi::SQLITE_PERM,
+        ffi::SQLITE_NOTADB,
+        ffi::SQLITE_CORRUPT,
+        ffi::SQLITE_IOERR,
+        ffi::SQLITE_TOOBIG,
+        ffi::SQLITE_ERROR,
+    ];
+    assert!(others.iter().all(|code| !told(*code).is_retryable()));
+    let mut words: Vec<String> =
+        others.iter().chain([&ffi::SQLITE_BUSY]).map(|code| told(*code).message().into()).collect();
+    use std::io::ErrorKind as Io;
+    let around = [
+        Io::PermissionDenied,
+        Io::StorageFull,
+        Io::ReadOnlyFilesystem,
+        Io::NotADirectory,
+        Io::IsADirectory,
+        Io::Other,
+    ];
+    for kind in around {
+        let error = Trouble::from(std::io::Error::from(kind)).into_error("provision", path);
+        assert!(!error.is_retryable());
+        words.push(error.message().into());
+    }
+    let count = words.len();
+    words.sort();
+    words.dedup();
+    // A full disk is one, whoever tells of it, and so is a file in the place of a folder.
+    assert_eq!(words.len(), count - 1, "{words:?}");
+}
+
+#[test]
+fn metadata_are_in_the_index_as_they_always_were() {
+    let long = "x".repeat(65);
+    let terms = [true.into(), 7.into(), "short".into(), "x".repeat(64).into(), long.into()]
+        .map(|value: Scalar| hex::encode(super::rows::term(&value)));
+    assert_eq!(terms[..3], ["6201", "690000000000000007", "7473686f7274"]);
+    assert_eq!(terms[3], format!("74{}", "78".repeat(64)));
+    assert_eq!(terms[4].len(), 66, "of a longer text there is a digest: {}", terms[4]);
+}

@@ -1,0 +1,185 @@
+//! Limits and settings, on both sides of where they lie.
+
+use dynamic_flow::{
+    Clock as _, ErrorKind, FlowId, Result, RunId, SuspensionKey,
+    codec::{Binding, Codec, EncryptionKey, Part},
+    days,
+    engine::RunStatus,
+    hours,
+    hub::{Cleanup, HubOptions, KeyGenerator, PersistenceHub, RunOptions},
+    store::{Change, Expect, Filter},
+};
+use serde_json::{Value, json};
+
+use crate::support::{
+    Counter, Counts, World, approval_flow, completed, order, parked, suspended, yes,
+};
+
+#[tokio::test]
+async fn an_input_may_be_as_large_as_the_limit_and_no_larger() {
+    let (world, counts) = (World::new(), Counts::default());
+    // Both are of the same length: what a run starts with, and what answers its wait.
+    let mut first = order();
+    let answer = serde_json::to_vec(&yes()).unwrap().len();
+    while serde_json::to_vec(&first).unwrap().len() < answer {
+        first.id.push('7');
+    }
+    let mut options = HubOptions::default();
+    options.max_input_size = answer;
+    let hub = world.builder().options(options.clone()).build().await.unwrap();
+    let handle = hub.register(approval_flow(&counts)).unwrap();
+    let suspension = suspended(handle.run(first.clone()).await);
+    let key = suspension.only().unwrap().key().unwrap();
+
+    options.max_input_size = answer - 1;
+    let narrow = world.builder().options(options).build().await.unwrap();
+    let handle = narrow.register(approval_flow(&counts)).unwrap();
+    assert_eq!(handle.run(first).await.unwrap_err().kind(), ErrorKind::LimitExceeded);
+    assert_eq!(narrow.resume(key, yes()).await.unwrap_err().kind(), ErrorKind::LimitExceeded);
+    assert_eq!(hub.query(&Filter::default(), None, 9).await.unwrap().items.len(), 1);
+    completed(hub.resume(key, yes()).await);
+}
+
+#[tokio::test]
+async fn settings_that_can_not_work_are_refused_when_the_hub_is_built() {
+    let world = World::new();
+    let zero = std::time::Duration::ZERO;
+    let changes: [fn(&mut HubOptions, std::time::Duration); 4] = [
+        |options, zero| options.lease = zero,
+        |options, zero| options.default_timeout = zero,
+        |options, _| options.concurrency = 0,
+        |options, zero| options.poll_interval = zero,
+    ];
+    for change in changes {
+        let mut options = HubOptions::default();
+        change(&mut options, zero);
+        let error = world.builder().options(options).build().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+    }
+}
+
+#[tokio::test]
+async fn metadata_of_a_run_are_there_to_find_it_by() {
+    let (world, counts) = (World::new(), Counts::default());
+    let hub = world.hub().await;
+    let handle = hub.register(approval_flow(&counts)).unwrap();
+    suspended(handle.run(order()).await);
+    let options = RunOptions::new().metadata("tenant", "acme");
+    let run = suspended(handle.run_with(order(), options).await).run_id;
+    let tenant = [("tenant".to_owned(), "acme".into())].into();
+    let filter = Filter { metadata: tenant, ..Filter::default() };
+    let page = hub.query(&filter, None, 9).await.unwrap();
+    assert_eq!(page.items.iter().map(|run| run.id).collect::<Vec<_>>(), [run]);
+    assert_eq!(hub.get(run).await.unwrap().metadata["tenant"], "acme".into());
+}
+
+#[tokio::test]
+async fn a_run_that_a_newer_version_wrote_is_not_opened() {
+    let (world, counts) = (World::new(), Counts::default());
+    let builder = || PersistenceHub::builder(world.store.clone()).clock(world.clock.clone());
+    let hub = builder().plaintext().build().await.unwrap();
+    let run = suspended(hub.register(approval_flow(&counts)).unwrap().run(order()).await).run_id;
+    let record = world.store.get(run).await.unwrap().unwrap();
+    let flow = FlowId::from("purchase");
+    let binding = Binding { run, flow: &flow, part: Part::Snapshot };
+    let codec = Codec::builder().plaintext().build().unwrap();
+    let (mut state, sequence): (Value, u64) = codec.open(&record.snapshot, binding).unwrap();
+    let format = state["format"].as_u64().unwrap();
+    state["format"] = json!(format + 1);
+    let snapshot = Some(codec.seal(&state, sequence, binding).unwrap());
+    let change = Change { snapshot, ..Change::at(record.updated_at) };
+    world.store.update(run, Expect::Any, change).await.unwrap();
+    let error = hub.get(run).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::CorruptState);
+    assert!(error.message().contains("newer"), "{error}");
+}
+
+#[tokio::test]
+async fn who_has_no_right_key_hears_nothing_of_state_that_does_not_open() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (_, suspension, key) = parked(&world, &counts).await;
+    let other = EncryptionKey::generate().unwrap().expose().to_string();
+    let hub = World { key: other, ..world.clone() }.hub().await;
+    let stranger = SuspensionKey::from_secret(suspension.run_id, [7; 32]);
+    let heard = |error: dynamic_flow::Error| error.kind();
+    assert_eq!(heard(hub.question(&stranger).await.unwrap_err()), ErrorKind::SuspensionKeyNotFound);
+    assert_eq!(heard(hub.question(&key).await.unwrap_err()), ErrorKind::EncryptionError);
+}
+
+#[tokio::test]
+async fn a_cleanup_of_what_expired_writes_to_nothing_else() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, overdue, _) = parked(&world, &counts).await;
+    let handle = hub.register(approval_flow(&counts)).unwrap();
+    let ended = suspended(handle.run(order()).await);
+    completed(hub.resume(ended.only().unwrap().key().unwrap(), yes()).await);
+    world.clock.advance(hours(4));
+    let open = suspended(handle.run(order()).await);
+    let record = async |run| world.store.get(run).await.unwrap().unwrap();
+    let before = [record(ended.run_id).await, record(open.run_id).await];
+    let late = record(overdue.run_id).await;
+
+    let expired = Cleanup::new().expired_only();
+    assert_eq!(hub.cleanup(&expired.clone().dry_run()).await.unwrap().deleted_count, 0);
+    assert_eq!(record(overdue.run_id).await, late, "a dry run applies no deadline");
+    assert_eq!(hub.cleanup(&expired).await.unwrap().deleted, [overdue.run_id]);
+    assert_eq!([record(ended.run_id).await, record(open.run_id).await], before);
+}
+
+#[tokio::test]
+async fn a_sleep_is_not_what_a_cleanup_of_the_expired_wakes() {
+    let world = World::new();
+    let hub = world.hub().await;
+    let flow = dynamic_flow::Flow::input::<Value>("sleeper").sleep("nap", days(1)).build().unwrap();
+    let run = suspended(hub.register(&flow).unwrap().run(json!(1)).await).run_id;
+    world.clock.advance(days(1));
+    let now = world.clock.now();
+    assert_eq!(hub.cleanup(&Cleanup::new().expired_only()).await.unwrap().deleted_count, 0);
+    let view = hub.get(run).await.unwrap();
+    assert_eq!((view.status, view.due_at), (RunStatus::Waiting, Some(now)));
+}
+
+#[tokio::test]
+async fn a_sleep_as_long_as_the_linger_is_waited_for_and_a_longer_one_parks_the_run() {
+    let world = World::new();
+    let mut options = HubOptions::default();
+    options.linger = hours(1);
+    let hub = world.builder().options(options).build().await.unwrap();
+    let flow = |millis| {
+        dynamic_flow::Flow::input::<Value>(format!("sleeper-{millis}"))
+            .sleep("nap", hours(1) + std::time::Duration::from_millis(millis))
+            .build()
+            .unwrap()
+    };
+    suspended(hub.register(flow(1)).unwrap().run(json!(1)).await);
+    let handle = hub.register(flow(0)).unwrap();
+    let running = tokio::spawn(async move { handle.run(json!(1)).await });
+    world.clock.until_sleeping(1).await;
+    world.clock.advance(hours(1));
+    completed(running.await.unwrap());
+}
+
+/// Makes one key, and then no more.
+struct OneKey(Counter);
+
+impl KeyGenerator for OneKey {
+    fn generate(&self, run: RunId) -> Result<SuspensionKey> {
+        assert_eq!(self.0.add(), 1, "no more keys");
+        SuspensionKey::generate(run)
+    }
+}
+
+#[tokio::test]
+async fn a_panic_in_what_a_hub_was_given_comes_to_whoever_called_it() {
+    let (world, counts) = (World::new(), Counts::default());
+    let keys = OneKey(Counter::default());
+    let hub = world.builder().key_generator(keys).build().await.unwrap();
+    let suspension = suspended(hub.register(approval_flow(&counts)).unwrap().run(order()).await);
+    let wait = suspension.only().unwrap().id.clone();
+    let caller = tokio::spawn({
+        let (hub, run) = (hub.clone(), suspension.run_id);
+        async move { hub.reissue(run, &wait).await }
+    });
+    assert!(caller.await.unwrap_err().is_panic());
+    completed(hub.resume(suspension.only().unwrap().key().unwrap(), yes()).await);
+}

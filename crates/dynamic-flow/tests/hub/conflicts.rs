@@ -1,0 +1,296 @@
+//! Writes that come second, or fail, behind the first write of a call.
+
+use std::future::Future;
+
+use dynamic_flow::{
+    Answer, Error, ErrorKind, Flow, Schema, SuspensionKey, ToolError, days,
+    engine::RunStatus,
+    hours,
+    hub::{Cleanup, PersistenceHub, StateClaim, SuspensionRequest, Worked},
+    testkit::faults::{Moment, Operation},
+    tool::{AwaitInput, tool_fn},
+    wait::Closed,
+};
+use serde_json::{Value, json};
+
+use crate::support::{
+    Approval, Counter, Counts, Order, World, approval_flow, approval_flow_with, completed, faulty,
+    no, order, parked, question, suspended, yes,
+};
+
+/// Begins something in a hub of its own that knows the approval flow, and does something else before
+/// its first call of that kind comes to the store.
+async fn overlap<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+    world: &World,
+    operation: Operation,
+    begin: impl FnOnce(PersistenceHub) -> F,
+    meanwhile: impl Future,
+) -> T {
+    let (faults, slow) = faulty(world);
+    let hub = slow.hub().await;
+    hub.register(approval_flow(&Counts::default())).unwrap();
+    let pause = faults.pause_next(operation, Moment::Before);
+    let begun = tokio::spawn(begin(hub));
+    pause.reached().await;
+    meanwhile.await;
+    pause.release();
+    begun.await.unwrap()
+}
+
+#[tokio::test]
+async fn an_answer_whose_write_failed_is_not_taken_for_that_of_somebody_else() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension, key) = parked(&world, &counts).await;
+    let (faults, slow) = faulty(&world);
+    let slow = slow.hub().await;
+    slow.register(approval_flow(&counts)).unwrap();
+    // Nothing was written at the first try, and before the second one somebody else is faster.
+    faults.fail(Operation::Update, 1, Moment::Before);
+    let second = faults.pause(Operation::Update, 2, Moment::Before);
+    let answering = tokio::spawn({
+        let key = key.clone();
+        async move { slow.answer(&key, no()).await }
+    });
+    second.reached().await;
+    hub.answer(&key, Answer::new(yes()).by("jane")).await.unwrap();
+    second.release();
+    let error = answering.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyResumed);
+    assert_eq!(error.receipt().unwrap().by.as_deref(), Some("jane"));
+    hub.work_once().await.unwrap();
+    let view = hub.get(suspension.run_id).await.unwrap();
+    assert_eq!(view.output, Some(json!("PO-17 by jane")));
+}
+
+#[tokio::test]
+async fn a_lease_whose_write_failed_is_not_taken_for_that_of_somebody_else() {
+    let (world, counts) = (World::new(), Counts::default());
+    let default = Approval { approved: true, by: "system".into() };
+    let flow = approval_flow_with(&counts, question().default_value(default));
+    let hub = world.hub().await;
+    let run = suspended(hub.register(&flow).unwrap().run(order()).await).run_id;
+    world.clock.advance(hours(4));
+    let (faults, slow) = faulty(&world);
+    let slow = slow.hub().await;
+    slow.register(&flow).unwrap();
+    faults.fail(Operation::Update, 1, Moment::Before);
+    let second = faults.pause(Operation::Update, 2, Moment::Before);
+    let driving = tokio::spawn(async move { slow.drive(run).await });
+    second.reached().await;
+    crate::support::held(&world, run, hours(1)).await;
+    let there = world.store.get(run).await.unwrap();
+    second.release();
+    // It is left to the holder; what it would have done waits for the end of that lease.
+    world.clock.until_sleeping(1).await;
+    assert_eq!(world.store.get(run).await.unwrap(), there);
+    assert_eq!(counts.after.get(), 0);
+    driving.abort();
+}
+
+#[tokio::test]
+async fn a_late_answer_that_overlaps_the_deadline_hears_of_it() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, _, key) = parked(&world, &counts).await;
+    world.clock.advance(hours(4));
+    let answering = move |slow: PersistenceHub| async move { slow.resume(&key, yes()).await };
+    let worker = async { hub.work_once().await.unwrap() };
+    let error = overlap(&world, Operation::Update, answering, worker).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SuspensionExpired);
+    assert_eq!(error.receipt().unwrap().closed, Closed::TimedOut);
+}
+
+#[tokio::test]
+async fn who_drives_a_run_that_another_drives_meanwhile_hears_how_it_ended() {
+    for answered in [true, false] {
+        let (world, counts) = (World::new(), Counts::default());
+        let (hub, suspension, key) = parked(&world, &counts).await;
+        let run = suspension.run_id;
+        if answered {
+            world.hub().await.answer(&key, yes()).await.unwrap();
+        }
+        world.clock.advance(hours(4));
+        let driving = move |slow: PersistenceHub| async move { slow.drive(run).await };
+        let worker = async { hub.work_once().await.unwrap() };
+        let outcome = overlap(&world, Operation::Update, driving, worker).await;
+        match answered {
+            true => assert_eq!(completed(outcome), json!("PO-17 by jane")),
+            false => assert_eq!(outcome.unwrap_err().kind(), ErrorKind::RunExpired),
+        }
+    }
+}
+
+/// A flow that fails once, and its run.
+async fn failed(world: &World) -> (PersistenceHub, Flow<Order, i64>, dynamic_flow::RunId) {
+    let calls = Counter::default();
+    let flow = Flow::input::<Order>("fails-once")
+        .tool(tool_fn("work", move |_: Order| {
+            let first = calls.add() == 1;
+            async move { if first { Err(ToolError::new("not yet")) } else { Ok(1_i64) } }
+        }))
+        .build()
+        .unwrap();
+    let hub = world.hub().await;
+    let error = hub.register(&flow).unwrap().run(order()).await.unwrap_err();
+    (hub, flow, error.run_id().unwrap())
+}
+
+#[tokio::test]
+async fn of_two_retries_at_once_the_second_finds_the_run_going_on() {
+    let world = World::new();
+    let (hub, flow, run) = failed(&world).await;
+    let retrying = move |slow: PersistenceHub| async move {
+        slow.register(&flow).unwrap();
+        slow.retry(run).await
+    };
+    let first = async { assert_eq!(completed(hub.retry(run).await), json!(1)) };
+    let error = overlap(&world, Operation::Update, retrying, first).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidState);
+}
+
+#[tokio::test]
+async fn a_retry_that_overlaps_the_purge_keeps_the_run() {
+    let world = World::new();
+    let (hub, _, run) = failed(&world).await;
+    world.clock.advance(days(7));
+    let purging = |slow: PersistenceHub| async move { slow.work_once().await };
+    let retry = async { assert_eq!(completed(hub.retry(run).await), json!(1)) };
+    let worked = overlap(&world, Operation::Delete, purging, retry).await.unwrap();
+    assert_eq!(worked, Worked::default());
+    assert_eq!(hub.get(run).await.unwrap().status, RunStatus::Completed);
+}
+
+#[tokio::test]
+async fn a_run_that_is_answered_while_it_is_cleaned_up_stays() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension, key) = parked(&world, &counts).await;
+    let cleaning = |slow: PersistenceHub| async move { slow.cleanup(&Cleanup::new().all()).await };
+    let answer = async { hub.answer(&key, yes()).await.unwrap() };
+    let cleaned = overlap(&world, Operation::Delete, cleaning, answer).await.unwrap();
+    assert_eq!((cleaned.deleted_count, cleaned.errors.len()), (0, 0));
+    assert_eq!(completed(hub.drive(suspension.run_id).await), json!("PO-17 by jane"));
+}
+
+#[tokio::test]
+async fn a_run_that_can_not_be_removed_is_told_of() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (_, suspension, _) = parked(&world, &counts).await;
+    let (faults, cut) = faulty(&world);
+    faults.fail_next(Operation::Delete, Moment::Before);
+    let cleaned = cut.hub().await.cleanup(&Cleanup::new().all()).await.unwrap();
+    assert_eq!((cleaned.deleted_count, cleaned.errors.len()), (0, 1));
+    assert_eq!(cleaned.errors[0].run_id, suspension.run_id);
+}
+
+fn request() -> SuspensionRequest {
+    SuspensionRequest::new("ask", Schema::any()).timeout(hours(24)).default_value(json!("none"))
+}
+
+async fn resumed(hub: &PersistenceHub, key: &SuspensionKey, answer: Value) -> Result<Value, Error> {
+    let claim: StateClaim<Value> = hub.resume_state(key, answer).await?;
+    let input = claim.input.clone();
+    claim.complete().await?;
+    Ok(input)
+}
+
+#[tokio::test]
+async fn of_two_callers_who_resume_a_state_at_once_one_gets_it() {
+    for late in [false, true] {
+        let world = World::new();
+        let hub = world.hub().await;
+        let parked = hub.suspend(&1_i64, request()).await.unwrap();
+        if late {
+            world.clock.advance(hours(24));
+        }
+        let key = parked.key.clone();
+        let resuming =
+            move |slow: PersistenceHub| async move { resumed(&slow, &key, json!("second")).await };
+        let first = async { resumed(&hub, &parked.key, json!("first")).await.unwrap() };
+        let error = overlap(&world, Operation::Update, resuming, first).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AlreadyResumed);
+        let closed = if late { Closed::Defaulted } else { Closed::Answered };
+        assert_eq!(error.receipt().unwrap().closed, closed);
+    }
+}
+
+#[tokio::test]
+async fn a_lease_whose_reply_got_lost_is_known_to_be_ones_own() {
+    let (world, counts) = (World::new(), Counts::default());
+    let default = Approval { approved: true, by: "system".into() };
+    let flow = approval_flow_with(&counts, question().default_value(default));
+    let (faults, cut) = faulty(&world);
+    let hub = cut.hub().await;
+    let run = suspended(hub.register(&flow).unwrap().run(order()).await).run_id;
+    world.clock.advance(hours(4));
+    faults.fail_next(Operation::Update, Moment::After);
+    assert_eq!(completed(hub.drive(run).await), json!("PO-17 by system"));
+}
+
+#[tokio::test]
+async fn what_the_store_fails_with_is_told_and_not_tried_for_ever() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, cancelled, _) = parked(&world, &counts).await;
+    let (_, answered, ready) = parked(&world, &counts).await;
+    let (_, _, key) = parked(&world, &counts).await;
+    world.hub().await.answer(&ready, yes()).await.unwrap();
+    let (_, flow, failed) = failed(&world).await;
+    let state = hub.suspend(&1_i64, request()).await.unwrap();
+    let late = hub.suspend(&1_i64, request()).await.unwrap();
+    let (faults, cut) = faulty(&world);
+    let cut = cut.builder().max_retries(0).build().await.unwrap();
+    cut.register(approval_flow(&counts)).unwrap();
+    cut.register(&flow).unwrap();
+    let fail = |writes| {
+        faults.fail(Operation::Update, faults.calls(Operation::Update) + writes, Moment::Before);
+    };
+    let told = |error: Error| assert_eq!(error.kind(), ErrorKind::StorageError, "{error}");
+    // The lease is taken; what was to be written under it is not.
+    fail(2);
+    told(cut.cancel(cancelled.run_id, None, None).await.unwrap_err());
+    fail(1);
+    told(cut.drive(answered.run_id).await.unwrap_err());
+    fail(1);
+    told(cut.retry(failed).await.unwrap_err());
+    fail(1);
+    told(resumed(&cut, &state.key, json!(1)).await.unwrap_err());
+    assert_eq!(resumed(&cut, &state.key, json!(1)).await.unwrap(), json!(1));
+
+    world.clock.advance(hours(24));
+    fail(1);
+    told(cut.resume(&key, yes()).await.unwrap_err());
+    fail(1);
+    told(cut.drive(key.run_id()).await.unwrap_err());
+    fail(1);
+    told(resumed(&cut, &late.key, json!(1)).await.unwrap_err());
+    assert_eq!(resumed(&cut, &late.key, json!(1)).await.unwrap(), json!("none"));
+
+    world.clock.advance(days(7));
+    faults.fail_next(Operation::Delete, Moment::Before);
+    told(cut.work_once().await.unwrap_err());
+}
+
+#[tokio::test]
+async fn a_run_that_is_cancelled_while_it_grows_too_large_is_left_to_the_cancellation() {
+    let world = World::new();
+    let flow = Flow::input::<Order>("grows")
+        .await_input(AwaitInput::<bool>::new("ask").no_timeout())
+        .map("grow", |_: bool| "x".repeat(30_000))
+        .sleep("nap", hours(1))
+        .build()
+        .unwrap();
+    let hub = world.hub().await;
+    let suspension = suspended(hub.register(&flow).unwrap().run(order()).await);
+    let key = suspension.only().unwrap().key().unwrap().clone();
+    let (faults, narrow) = faulty(&world);
+    let narrow = narrow.builder().max_state_size(20_000).build().await.unwrap();
+    narrow.register(&flow).unwrap();
+    // The first write takes the lease. The commit never gets to the store.
+    let set_aside = faults.pause(Operation::Update, 2, Moment::Before);
+    let resumed = tokio::spawn(async move { narrow.resume(&key, json!(true)).await });
+    set_aside.reached().await;
+    hub.cancel(suspension.run_id, None, None).await.unwrap();
+    set_aside.release();
+    assert_eq!(resumed.await.unwrap().unwrap_err().kind(), ErrorKind::StateTooLarge);
+    world.clock.advance(hours(1));
+    hub.work_once().await.unwrap();
+    assert_eq!(hub.get(suspension.run_id).await.unwrap().status, RunStatus::Cancelled);
+}

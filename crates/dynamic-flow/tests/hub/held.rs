@@ -1,0 +1,156 @@
+//! Runs that somebody else holds: who comes meanwhile takes nothing away, who comes after the lease
+//! goes on.
+
+use std::sync::Arc;
+
+use dynamic_flow::{
+    ErrorKind, Flow, ToolError,
+    engine::RunStatus,
+    hours,
+    hub::Cleanup,
+    seconds,
+    testkit::faults::{Moment, Operation},
+    tool::{AwaitInput, tool_fn},
+    wait::Closed,
+};
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+use crate::support::{
+    Counter, Counts, Order, World, approval_flow, completed, faulty, held, order, parked,
+    suspended, yes,
+};
+
+#[tokio::test]
+async fn who_comes_too_late_takes_no_run_from_its_holder() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension, key) = parked(&world, &counts).await;
+    world.clock.advance(hours(4));
+    held(&world, suspension.run_id, seconds(30)).await;
+    let before = world.store.get(suspension.run_id).await.unwrap();
+    let late = hub.resume(&key, yes()).await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::SuspensionExpired);
+    assert_eq!(world.store.get(suspension.run_id).await.unwrap(), before);
+    // At the very moment of its end, the lease holds nobody off.
+    world.clock.advance(seconds(30));
+    let late = hub.resume(&key, yes()).await.unwrap_err();
+    assert_eq!(late.receipt().unwrap().closed, Closed::TimedOut);
+}
+
+#[tokio::test]
+async fn an_answer_at_the_end_of_a_lease_is_left_to_no_holder() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension, key) = parked(&world, &counts).await;
+    held(&world, suspension.run_id, seconds(30)).await;
+    world.clock.advance(seconds(30));
+    let accepted = world.hub().await.answer(&key, yes()).await.unwrap();
+    assert_eq!(accepted.status, RunStatus::Ready);
+    assert_eq!(hub.work_once().await.unwrap().driven, 1);
+}
+
+#[tokio::test]
+async fn a_resume_that_takes_a_run_over_counts_as_a_takeover() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (_, suspension, key) = parked(&world, &counts).await;
+    held(&world, suspension.run_id, seconds(30)).await;
+    world.clock.advance(seconds(30));
+    let (faults, slow) = faulty(&world);
+    let hub = slow.hub().await;
+    hub.register(approval_flow(&counts)).unwrap();
+    let commit = faults.pause(Operation::Update, 2, Moment::Before);
+    let resumed = tokio::spawn(async move { hub.resume(&key, yes()).await });
+    commit.reached().await;
+    let attempts = async || world.store.get(suspension.run_id).await.unwrap().unwrap().attempts;
+    assert_eq!(attempts().await, 1, "should this holder die as well, that is the second");
+    commit.release();
+    completed(resumed.await.unwrap());
+    assert_eq!(attempts().await, 0, "it got further");
+}
+
+#[tokio::test]
+async fn a_cancellation_that_the_holder_has_not_seen_closes_the_wait_already() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension, key) = parked(&world, &counts).await;
+    let run = suspension.run_id;
+    held(&world, run, seconds(30)).await;
+    hub.cancel(run, Some("joe".into()), None).await.unwrap();
+    let late = hub.answer(&key, yes()).await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::AlreadyResumed);
+    assert_eq!(late.receipt().unwrap().closed, Closed::Cancelled);
+    let again = hub.cancel(run, None, None).await.unwrap();
+    assert_eq!(again, RunStatus::Cancelled, "cancelling twice is once");
+    world.clock.advance(seconds(30));
+    let error = hub.drive(run).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::RunCancelled);
+    assert_eq!(counts.after.get(), 0);
+}
+
+/// A flow that asks, works until a gate opens, and takes a further step.
+fn two_steps(gate: &Arc<Semaphore>, working: &Counter, further: &Counter) -> Flow<Order, i64> {
+    let (gate, working, further) = (gate.clone(), working.clone(), further.clone());
+    Flow::input::<Order>("two-steps")
+        .await_input(AwaitInput::<bool>::new("ask").no_timeout())
+        .tool(tool_fn("work", move |_: bool| {
+            working.add();
+            let gate = gate.clone();
+            async move {
+                gate.acquire().await.unwrap().forget();
+                Ok::<_, ToolError>(1_i64)
+            }
+        }))
+        .tool(tool_fn("further", move |n: i64| {
+            further.add();
+            async move { Ok::<_, ToolError>(n) }
+        }))
+        .build()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_holder_whose_run_was_taken_begins_no_further_step_and_one_whose_store_fails_does() {
+    for taken in [true, false] {
+        let world = World::new();
+        let gate = Arc::new(Semaphore::new(0));
+        let (working, further) = (Counter::default(), Counter::default());
+        let (faults, slow) = faulty(&world);
+        let hub = slow.hub().await;
+        let flow = two_steps(&gate, &working, &further);
+        let suspension = suspended(hub.register(&flow).unwrap().run(order()).await);
+        let key = suspension.only().unwrap().key().unwrap().clone();
+        let resumed = tokio::spawn(async move { hub.resume(&key, json!(true)).await });
+        while working.get() == 0 {
+            tokio::task::yield_now().await;
+        }
+        if taken {
+            held(&world, suspension.run_id, seconds(30)).await;
+        } else {
+            faults.fail_next(Operation::Renew, Moment::Before);
+        }
+        // A third of the lease later it is to be renewed, and the holder hears what is.
+        world.clock.until_sleeping(1).await;
+        let renewal = faults.pause_next(Operation::Renew, Moment::Before);
+        world.clock.advance(seconds(10));
+        renewal.reached().await;
+        renewal.release();
+        world.clock.until_sleeping(1).await;
+        gate.add_permits(1);
+        let outcome = resumed.await.unwrap();
+        match taken {
+            true => assert_eq!(outcome.unwrap_err().kind(), ErrorKind::RunBusy),
+            false => assert_eq!(completed(outcome), json!(1)),
+        }
+        assert_eq!(further.get(), usize::from(!taken));
+    }
+}
+
+#[tokio::test]
+async fn an_ended_run_that_a_worker_is_about_to_purge_is_left_to_it() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension, key) = parked(&world, &counts).await;
+    completed(hub.resume(&key, yes()).await);
+    held(&world, suspension.run_id, seconds(30)).await;
+    let all = Cleanup::new().all();
+    assert_eq!(hub.cleanup(&all).await.unwrap().deleted_count, 0);
+    world.clock.advance(seconds(30));
+    assert_eq!(hub.cleanup(&all).await.unwrap().deleted_count, 1);
+}

@@ -1,0 +1,236 @@
+//! Runs that workers skip, set aside or try again later.
+
+use std::{sync::Arc, time::Duration};
+
+use dynamic_flow::{
+    Clock as _, Flow, FlowId, RunId, ToolError, days,
+    engine::{RunStatus, runner::Durability},
+    hours,
+    hub::{HubEvent, HubOptions, Notifier, SuspendedWait, Worked},
+    minutes, seconds,
+    store::{Change, Expect},
+    testkit::faults::{Moment, Operation},
+    tool::{AwaitInput, tool_fn},
+};
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+use crate::support::{
+    Counter, Counts, Order, World, approval_flow, completed, faulty, order, parked, suspended, yes,
+};
+
+/// Makes it look as if one worker after the other had died over a run.
+async fn worn(world: &World, run: RunId) {
+    let change = Change { attempts: Some(6), ..Change::at(world.clock.now()) };
+    world.store.update(run, Expect::Any, change).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_poisoned_run_is_let_go_and_kept_for_the_retention() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension, key) = parked(&world, &counts).await;
+    let run = suspension.run_id;
+    world.hub().await.answer(&key, yes()).await.unwrap();
+    worn(&world, run).await;
+    hub.work_once().await.unwrap();
+    let view = hub.get(run).await.unwrap();
+    assert_eq!((view.status, view.driven_by), (RunStatus::Failed, None));
+    assert_eq!(hub.sealed_info(run).await.unwrap().sequence, 2);
+    let record = world.store.get(run).await.unwrap().unwrap();
+    assert_eq!(record.attempts, 0, "once it is retried, takeovers count anew");
+    world.clock.advance(days(7));
+    assert_eq!(hub.work_once().await.unwrap().purged, 1);
+}
+
+#[tokio::test]
+async fn a_poisoned_run_that_nothing_was_accepted_for_goes_on_when_it_is_retried() {
+    let world = World::new();
+    let hub = world.hub().await;
+    let flow = Flow::input::<Order>("sleeper")
+        .sleep("nap", hours(1))
+        .map("id", |order: Order| order.id)
+        .build()
+        .unwrap();
+    let run = suspended(hub.register(&flow).unwrap().run(order()).await).run_id;
+    worn(&world, run).await;
+    world.clock.advance(hours(1));
+    hub.work_once().await.unwrap();
+    assert_eq!(hub.get(run).await.unwrap().status, RunStatus::Failed);
+    assert_eq!(completed(hub.retry(run).await), json!("PO-17"));
+}
+
+#[tokio::test]
+async fn a_call_in_which_a_run_was_set_aside_is_made_again_when_it_is_retried() {
+    let world = World::new();
+    let calls = Counter::default();
+    let flow = {
+        let calls = calls.clone();
+        Flow::input::<Order>("kills-once")
+            .await_input(AwaitInput::<bool>::new("ask").no_timeout())
+            .tool(tool_fn("work", move |_: bool| {
+                let first = calls.add() == 1;
+                async move {
+                    if first {
+                        std::future::pending::<()>().await;
+                    }
+                    Ok::<_, ToolError>(1_i64)
+                }
+            }))
+            .build()
+            .unwrap()
+    };
+    // The holder commits before the call, and dies in it.
+    let (faults, dying) = faulty(&world);
+    faults.fail_all(Operation::Renew, Moment::Before);
+    let dying = dying.builder().durability(Durability::EveryStep).build().await.unwrap();
+    let suspension = suspended(dying.register(&flow).unwrap().run(order()).await);
+    let key = suspension.only().unwrap().key().unwrap().clone();
+    let resumed = tokio::spawn(async move { dying.resume(&key, json!(true)).await });
+    while calls.get() == 0 {
+        tokio::task::yield_now().await;
+    }
+    worn(&world, suspension.run_id).await;
+    world.clock.advance(seconds(30));
+    let hub = world.hub().await;
+    hub.register(&flow).unwrap();
+    hub.work_once().await.unwrap();
+    assert_eq!(hub.get(suspension.run_id).await.unwrap().status, RunStatus::Failed);
+    assert_eq!(completed(hub.retry(suspension.run_id).await), json!(1));
+    assert_eq!(calls.get(), 2);
+    resumed.abort();
+}
+
+#[tokio::test]
+async fn a_run_that_was_skipped_is_let_go_as_it_was_and_offered_again_a_minute_later() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (_, waiting, _) = parked(&world, &counts).await;
+    let (_, answered, key) = parked(&world, &counts).await;
+    world.hub().await.answer(&key, yes()).await.unwrap();
+    world.clock.advance(hours(4));
+    let wrong = world.hub().await;
+    let other = Flow::input::<Order>("purchase").map("id", |o: Order| o.id).build().unwrap();
+    wrong.register(other).unwrap();
+    let mut events = wrong.events();
+    let worked = wrong.work_once().await.unwrap();
+    assert_eq!(worked, Worked { skipped: 2, ..Worked::default() });
+    let mut skipped = Vec::new();
+    while skipped.len() < 2 {
+        if let HubEvent::RunSkipped { run_id, .. } = events.next().await.unwrap() {
+            skipped.push(run_id);
+        }
+    }
+    let later = Some(world.clock.now().after(minutes(1)));
+    for (run, status) in [(waiting.run_id, RunStatus::Waiting), (answered.run_id, RunStatus::Ready)]
+    {
+        assert!(skipped.contains(&run));
+        let view = wrong.get(run).await.unwrap();
+        assert_eq!((view.status, view.driven_by, view.due_at), (status, None, later));
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_fails_under_a_worker_is_no_run_that_was_driven() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (_, suspension, key) = parked(&world, &counts).await;
+    world.hub().await.answer(&key, yes()).await.unwrap();
+    let (faults, cut) = faulty(&world);
+    let hub = cut.builder().max_retries(0).build().await.unwrap();
+    hub.register(approval_flow(&counts)).unwrap();
+    faults.fail_all(Operation::Update, Moment::Before);
+    let worked = hub.work_once().await.unwrap();
+    assert_eq!(worked, Worked { skipped: 1, ..Worked::default() });
+    faults.heal();
+    world.clock.advance(minutes(1));
+    assert_eq!(hub.work_once().await.unwrap().driven, 1);
+    assert_eq!(hub.get(suspension.run_id).await.unwrap().status, RunStatus::Completed);
+}
+
+/// Reaches nobody.
+struct Unplugged;
+
+#[async_trait::async_trait]
+impl Notifier for Unplugged {
+    async fn notify(&self, _: RunId, _: &FlowId, _: &SuspendedWait) -> Result<(), ToolError> {
+        Err(ToolError::new("no line"))
+    }
+}
+
+#[tokio::test]
+async fn a_notifier_that_is_down_is_asked_at_ever_longer_intervals() {
+    let (world, counts) = (World::new(), Counts::default());
+    let hub = world.builder().notifier(Unplugged).build().await.unwrap();
+    let run = suspended(hub.register(approval_flow(&counts)).unwrap().run(order()).await).run_id;
+    for pause in [2, 4, 8, 16] {
+        let due = hub.get(run).await.unwrap().due_at;
+        assert_eq!(due, Some(world.clock.now().after(seconds(pause))));
+        world.clock.advance(seconds(pause));
+        assert_eq!(hub.work_once().await.unwrap().driven, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_question_is_still_the_same_when_its_run_was_set_aside_and_retried() {
+    let (world, counts) = (World::new(), Counts::default());
+    let hub = world.builder().notifier(Unplugged).build().await.unwrap();
+    let handle = hub.register(approval_flow(&counts)).unwrap();
+    let suspension = suspended(handle.run(order()).await);
+    let run = suspension.run_id;
+    worn(&world, run).await;
+    // Due, because the notifier is to be asked again; the wait itself is not.
+    world.clock.advance(seconds(2));
+    hub.work_once().await.unwrap();
+    assert_eq!(hub.get(run).await.unwrap().status, RunStatus::Failed);
+    suspended(hub.retry(run).await);
+    let key = suspension.only().unwrap().key().unwrap();
+    assert_eq!(completed(hub.resume(key, yes()).await), json!("PO-17 by jane"));
+    assert_eq!(counts.before.get(), 1);
+}
+
+#[tokio::test]
+async fn a_worker_drives_no_more_runs_at_once_than_it_may() {
+    let world = World::new();
+    let gate = Arc::new(Semaphore::new(0));
+    let calls = Counter::default();
+    let flow = {
+        let (gate, calls) = (gate.clone(), calls.clone());
+        Flow::input::<Order>("gated")
+            .await_input(AwaitInput::<bool>::new("ask").no_timeout())
+            .tool(tool_fn("work", move |_: bool| {
+                calls.add();
+                let gate = gate.clone();
+                async move {
+                    gate.acquire().await.unwrap().forget();
+                    Ok::<_, ToolError>(true)
+                }
+            }))
+            .build()
+            .unwrap()
+    };
+    let mut options = HubOptions::default();
+    options.concurrency = 2;
+    let hub = world.builder().options(options).build().await.unwrap();
+    let handle = hub.register(&flow).unwrap();
+    for _ in 0..5 {
+        let suspension = suspended(handle.run(order()).await);
+        let key = suspension.only().unwrap().key().unwrap();
+        hub.answer(key, json!(true)).await.unwrap();
+    }
+    let worker = tokio::spawn({
+        let hub = hub.clone();
+        async move { hub.work().await }
+    });
+    for done in 0..3 {
+        while calls.get() < done + 2 {
+            tokio::task::yield_now().await;
+        }
+        // Whatever else it took would have begun by now: all runs on this one thread.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(calls.get(), done + 2, "with {done} done");
+        gate.add_permits(1);
+    }
+    gate.add_permits(2);
+    assert!(hub.shutdown(Duration::from_secs(5)).await);
+    worker.await.unwrap().unwrap();
+}

@@ -1,0 +1,97 @@
+//! Steps: what they refuse, when they end, what they tell.
+
+use dynamic_flow::{
+    Error, ErrorKind, Flow, ToolError, hours,
+    hub::PersistenceHub,
+    tool::{ToolRegistry, tool_fn},
+};
+use serde_json::{Value, json};
+
+use crate::support::{World, completed, suspended};
+
+async fn failure(hub: &PersistenceHub, flow: Flow) -> Error {
+    let error = hub.register(flow).unwrap().run(json!({ "n": 4 })).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::RunFailed);
+    error
+}
+
+#[tokio::test]
+async fn what_a_flow_gives_and_what_a_flow_in_it_gives_fits_its_schema() {
+    let hub = World::new().hub().await;
+    let flow = |outer: &str, inner: &str| {
+        let text = format!(
+            "
+flow: outer
+output: {outer}
+steps:
+  - id: inner
+    flow:
+      flow: inner
+      output: {inner}
+      steps:
+        - id: pick
+          set: '${{ value.n }}'
+"
+        );
+        Flow::from_document(&text, &ToolRegistry::new()).unwrap()
+    };
+    let (any, number, text) = ("true", "{ type: integer }", "{ type: string }");
+    let fits = hub.register(flow(number, number)).unwrap().run(json!({ "n": 4 })).await;
+    assert_eq!(completed(fits), json!(4));
+    for (outer, inner, step) in [(any, text, "inner"), (text, any, "")] {
+        let error = failure(&hub, flow(outer, inner)).await;
+        assert_eq!(error.context_value("code"), Some("output_invalid"), "{error}");
+        assert_eq!(error.context_value("step").unwrap_or_default(), step);
+        assert!(error.to_string().contains("does not fit"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_tool_in_a_document_is_called_with_what_it_says() {
+    let double = tool_fn("double", |n: i64| async move { Ok::<_, ToolError>(2 * n) });
+    let mut tools = ToolRegistry::new();
+    tools.add_typed(double).unwrap();
+    let hub = World::new().builder().tools(tools).build().await.unwrap();
+    let text = "
+flow: doubled
+steps:
+  - id: twice
+    call: double
+    with: '${ value.n }'
+";
+    let flow = Flow::from_document(text, hub.tools()).unwrap();
+    let outcome = hub.register(flow).unwrap().run(json!({ "n": 4 })).await;
+    assert_eq!(completed(outcome), json!(8));
+}
+
+#[tokio::test]
+async fn an_id_has_at_most_128_bytes() {
+    let flow = |id: String| Flow::input::<Value>(id).sleep("nap", hours(1)).build();
+    assert!(flow("i".repeat(128)).is_ok());
+    let error = flow("i".repeat(129)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidFlow);
+}
+
+#[tokio::test]
+async fn a_step_that_fails_on_purpose_tells_its_code() {
+    let hub = World::new().hub().await;
+    let flow = Flow::input::<Value>("fails").fail::<Value>("stop", "too-much", "no more").build();
+    let error = failure(&hub, flow.unwrap().erase()).await;
+    assert_eq!(error.context_value("code"), Some("too-much"));
+    assert_eq!(error.context_value("step"), Some("stop"));
+}
+
+#[tokio::test]
+async fn a_timeout_ends_a_sleep() {
+    let world = World::new();
+    let hub = world.hub().await;
+    let flow = Flow::input::<Value>("hurried")
+        .timeout("quick", hours(1), |value| value.sleep("nap", hours(2)))
+        .build()
+        .unwrap();
+    let run = suspended(hub.register(&flow).unwrap().run(json!(1)).await).run_id;
+    world.clock.advance(hours(1));
+    assert_eq!(hub.work_once().await.unwrap().driven, 1);
+    let error = hub.drive(run).await.unwrap_err();
+    assert_eq!(error.context_value("code"), Some("timeout"));
+}

@@ -1,0 +1,255 @@
+//! Before and with a deploy: which runs a newer flow goes on with, moving them, sealing them anew.
+
+use dynamic_flow::{
+    ErrorKind, Flow, RunId, SuspensionKey,
+    codec::{EncryptionKey, Keyring},
+    engine::RunStatus,
+    hours,
+    hub::{PersistenceHub, ResealReport},
+    seconds,
+    testkit::faults::{Moment, Operation},
+    tool::{AwaitInput, ToolRegistry},
+};
+use serde_json::json;
+
+use crate::support::{
+    Counts, Order, World, approval_flow, completed, faulty, held, order, parked, suspended, yes,
+};
+
+const OLD: &str = "
+flow: greet
+steps:
+  - id: ask
+    await_input: { preset: text, prompt: Name? }
+  - id: greet
+    set: 'Hello {{ value.text }}'
+";
+
+fn document(text: &str) -> Flow {
+    Flow::from_document(text, &ToolRegistry::new()).unwrap()
+}
+
+/// A step more, after the wait.
+fn longer() -> Flow {
+    document(&format!("{OLD}  - id: shout\n    set: '{{{{ value | upper }}}}'\n"))
+}
+
+async fn greeting(world: &World) -> (PersistenceHub, RunId, SuspensionKey) {
+    let hub = world.hub().await;
+    let suspension = suspended(hub.register(document(OLD)).unwrap().run(json!(null)).await);
+    let key = suspension.only().unwrap().key().unwrap().clone();
+    (hub, suspension.run_id, key)
+}
+
+#[tokio::test]
+async fn a_check_counts_the_live_runs_of_the_flow_and_no_others() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, ..) = parked(&world, &counts).await;
+    let (_, _, key) = parked(&world, &counts).await;
+    completed(hub.resume(&key, yes()).await);
+    greeting(&world).await;
+    let report = hub.check(&approval_flow(&counts).erase()).await.unwrap();
+    assert_eq!((report.runs, report.same, report.compatible), (1, 1, 0));
+    assert!(report.stranded.is_empty());
+}
+
+#[tokio::test]
+async fn a_check_passes_over_what_is_gone_and_fails_with_the_store() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (_, suspension, _) = parked(&world, &counts).await;
+    let flow = approval_flow(&counts).erase();
+    let (faults, cut) = faulty(&world);
+    let hub = cut.builder().max_retries(0).build().await.unwrap();
+    faults.fail_next(Operation::Get, Moment::Before);
+    assert_eq!(hub.check(&flow).await.unwrap_err().kind(), ErrorKind::StorageError);
+
+    let other = EncryptionKey::generate().unwrap().expose().to_string();
+    let blind = World { key: other, ..world.clone() }.hub().await;
+    let report = blind.check(&flow).await.unwrap();
+    assert_eq!((report.runs, report.stranded.len()), (1, 1), "it does not open");
+
+    let read = faults.pause_next(Operation::Get, Moment::Before);
+    let checking = tokio::spawn(async move { hub.check(&flow).await });
+    read.reached().await;
+    world.store.delete(suspension.run_id, dynamic_flow::store::Expect::Any).await.unwrap();
+    read.release();
+    let report = checking.await.unwrap().unwrap();
+    assert_eq!((report.runs, report.stranded.len()), (0, 0));
+}
+
+#[tokio::test]
+async fn an_upgraded_run_goes_on_with_the_newer_document() {
+    let world = World::new();
+    let (hub, run, key) = greeting(&world).await;
+    hub.upgrade(run, &longer()).await.unwrap();
+    assert_eq!(hub.sealed_info(run).await.unwrap().sequence, 2);
+    // What travels with a run is what any hub goes on with.
+    let other = world.hub().await;
+    assert_eq!(completed(other.resume(&key, json!({ "text": "Ada" })).await), json!("HELLO ADA"));
+}
+
+#[tokio::test]
+async fn only_a_parked_run_of_the_same_flow_can_be_upgraded() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, run, key) = greeting(&world).await;
+    let (_, other, _) = parked(&world, &counts).await;
+    let refused = hub.upgrade(other.run_id, &longer()).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::FlowIncompatible);
+
+    held(&world, run, seconds(30)).await;
+    assert_eq!(hub.upgrade(run, &longer()).await.unwrap_err().kind(), ErrorKind::RunBusy);
+    world.clock.advance(seconds(30));
+    let resumed = hub.resume(&key, json!({ "text": "Ada" })).await;
+    assert_eq!(completed(resumed), json!("Hello Ada"));
+    let before = world.store.get(run).await.unwrap();
+    assert!(hub.upgrade(run, &document(OLD)).await.is_err(), "it has ended");
+    assert_eq!(world.store.get(run).await.unwrap(), before);
+}
+
+#[tokio::test]
+async fn an_expired_run_can_be_upgraded_unless_a_worker_is_about_to_remove_it() {
+    let world = World::new();
+    let (hub, run, _) = greeting(&world).await;
+    world.clock.advance(hours(24));
+    hub.work_once().await.unwrap();
+    assert_eq!(hub.get(run).await.unwrap().status, RunStatus::Expired);
+    held(&world, run, seconds(30)).await;
+    assert_eq!(hub.upgrade(run, &longer()).await.unwrap_err().kind(), ErrorKind::RunBusy);
+    world.clock.advance(seconds(30));
+    hub.upgrade(run, &longer()).await.unwrap();
+    let again = suspended(hub.retry(run).await);
+    let key = again.only().unwrap().key().unwrap();
+    assert_eq!(completed(hub.resume(key, json!({ "text": "Ada" })).await), json!("HELLO ADA"));
+}
+
+#[tokio::test]
+async fn an_upgrade_that_overlaps_an_answer_leaves_the_run_to_it() {
+    let world = World::new();
+    let (hub, run, key) = greeting(&world).await;
+    let (faults, slow) = faulty(&world);
+    let slow = slow.builder().max_retries(0).build().await.unwrap();
+    let write = faults.pause_next(Operation::Update, Moment::Before);
+    let upgrading = tokio::spawn({
+        let slow = slow.clone();
+        async move { slow.upgrade(run, &longer()).await }
+    });
+    write.reached().await;
+    hub.answer(&key, json!({ "text": "Ada" })).await.unwrap();
+    write.release();
+    assert_eq!(upgrading.await.unwrap().unwrap_err().kind(), ErrorKind::RunBusy);
+    faults.fail_next(Operation::Update, Moment::Before);
+    let failed = slow.upgrade(run, &longer()).await.unwrap_err();
+    assert_eq!(failed.kind(), ErrorKind::StorageError);
+    assert_eq!(completed(hub.drive(run).await), json!("Hello Ada"));
+}
+
+/// A flow that asks, and one that sleeps in its place and takes its runs over.
+fn without_the_question() -> (Flow<Order, bool>, Flow<Order, bool>) {
+    let old = Flow::input::<Order>("upgraded")
+        .await_input(AwaitInput::<bool>::new("ask").metadata("team", "blue"))
+        .sleep("nap", hours(9))
+        .build()
+        .unwrap();
+    let new = Flow::input::<Order>("upgraded")
+        .sleep("nap", hours(9))
+        .map("done", |_: Order| true)
+        .build()
+        .unwrap()
+        .upgrade(old.fingerprint().unwrap().clone(), |state| {
+            state.root.step = Some("nap".into());
+            state.root.state = dynamic_flow::engine::StepState::Ready;
+            state.flow.steps[0].path = "nap".into();
+            state.flow.steps[0].kind = "sleep".into();
+            state.flow.steps[0].tool_id = None;
+            Ok(())
+        });
+    (old, new)
+}
+
+#[tokio::test]
+async fn a_wait_that_an_upgrade_has_no_use_for_takes_no_answer() {
+    let world = World::new();
+    let (old, new) = without_the_question();
+    let hub = world.hub().await;
+    let suspension = suspended(hub.register(&old).unwrap().run(order()).await);
+    let key = suspension.only().unwrap().key().unwrap();
+    let newer = world.hub().await;
+    newer.register(&new).unwrap();
+    for error in [
+        newer.answer(key, json!(true)).await.unwrap_err(),
+        newer.resume(key, json!(true)).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::FlowIncompatible);
+    }
+    assert_eq!(hub.answer(key, json!(true)).await.unwrap().status, RunStatus::Ready);
+}
+
+#[tokio::test]
+async fn an_upgrade_closes_the_waits_that_it_has_no_use_for() {
+    let world = World::new();
+    let (old, new) = without_the_question();
+    let hub = world.hub().await;
+    let suspension = suspended(hub.register(&old).unwrap().run(order()).await);
+    let run = suspension.run_id;
+    hub.upgrade(run, &new.erase()).await.unwrap();
+    let view = hub.get(run).await.unwrap();
+    assert!(view.waits.is_empty());
+    assert!(view.metadata.is_empty(), "they were the wait's: {:?}", view.metadata);
+    let late = hub.answer(suspension.only().unwrap().key().unwrap(), json!(true)).await;
+    assert_eq!(late.unwrap_err().kind(), ErrorKind::AlreadyResumed);
+}
+
+/// A new key, a hub that seals with it and opens what the world's key sealed, and one that has only
+/// the new key.
+async fn rotated(world: &World) -> (PersistenceHub, PersistenceHub) {
+    let new = EncryptionKey::generate().unwrap().expose().to_string();
+    let keyring = Keyring::new(new.parse().unwrap()).with_older(world.key.parse().unwrap());
+    let both = world.builder().keyring(keyring).max_retries(0).build().await.unwrap();
+    (both, World { key: new, ..world.clone() }.hub().await)
+}
+
+#[tokio::test]
+async fn sealing_anew_goes_page_by_page_and_takes_the_inbox_along() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (_, first, key) = parked(&world, &counts).await;
+    world.hub().await.answer(&key, yes()).await.unwrap();
+    parked(&world, &counts).await;
+    let (both, new) = rotated(&world).await;
+    let page = both.reseal(None, 1).await.unwrap();
+    assert_eq!((page.runs, page.resealed), (1, 1));
+    let rest = both.reseal(page.next, 1).await.unwrap();
+    assert_eq!((rest.runs, rest.resealed, rest.next), (1, 1, None));
+    new.register(approval_flow(&counts)).unwrap();
+    assert_eq!(completed(new.drive(first.run_id).await), json!("PO-17 by jane"));
+}
+
+#[tokio::test]
+async fn sealing_anew_leaves_what_is_driven_and_what_does_not_open() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension, key) = parked(&world, &counts).await;
+    let (_, new) = rotated(&world).await;
+    let one = ResealReport { runs: 1, ..ResealReport::default() };
+    let report = new.reseal(None, 9).await.unwrap();
+    assert_eq!(report, ResealReport { failed: 1, ..one }, "it was sealed with the old key");
+
+    let (faults, cut) = faulty(&world);
+    let (both, _) = rotated(&cut).await;
+    held(&world, suspension.run_id, seconds(30)).await;
+    let busy = ResealReport { busy: 1, ..one };
+    assert_eq!(both.reseal(None, 9).await.unwrap(), busy);
+    world.clock.advance(seconds(30));
+    // The lease has lapsed; but while it is sealed, an answer comes in.
+    let write = faults.pause_next(Operation::Update, Moment::Before);
+    let sealing = tokio::spawn({
+        let both = both.clone();
+        async move { both.reseal(None, 9).await }
+    });
+    write.reached().await;
+    hub.answer(&key, yes()).await.unwrap();
+    write.release();
+    assert_eq!(sealing.await.unwrap().unwrap(), busy);
+    faults.fail_next(Operation::Update, Moment::Before);
+    assert_eq!(both.reseal(None, 9).await.unwrap_err().kind(), ErrorKind::StorageError);
+    let done = ResealReport { resealed: 1, ..one };
+    assert_eq!(both.reseal(None, 9).await.unwrap(), done);
+}
