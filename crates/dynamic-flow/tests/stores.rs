@@ -72,3 +72,26 @@ fn a_url_of_no_store_is_told_of_by_its_kind_and_by_nothing_that_may_be_a_secret(
         assert!(!said.contains("word") && said.contains("file:"), "{said}");
     }
 }
+
+/// Run by the test below, in a process with an environment of its own.
+#[test]
+fn as_a_process_that_opens_the_store_of_its_environment() {
+    if let Ok(expected) = std::env::var("DFLOW_EXPECTED_STORE") {
+        let opened = format!("{:?}", store::open_from_env().unwrap());
+        assert!(opened.starts_with(&expected), "{opened}");
+    }
+}
+
+#[test]
+fn the_environment_names_the_store_and_an_empty_name_is_none() {
+    for (url, expected) in
+        [(Some("memory:"), "MemoryStore"), (Some(""), "FileStore"), (None, "FileStore")]
+    {
+        let mut process = std::process::Command::new(std::env::current_exe().unwrap());
+        process.args(["--exact", "as_a_process_that_opens_the_store_of_its_environment"]);
+        process.env("DFLOW_EXPECTED_STORE", expected).env_remove(store::STORE_VARIABLE);
+        process.envs(url.map(|url| (store::STORE_VARIABLE, url)));
+        let told = process.output().unwrap();
+        assert!(told.status.success(), "{url:?}: {}", String::from_utf8_lossy(&told.stdout));
+    }
+}
