@@ -1,6 +1,15 @@
 //! Where the servers are, and what all of their tests need.
 
-use std::{env, fmt::Debug, future::Future, io::Write as _, time::Duration};
+use std::{
+    env,
+    fmt::Debug,
+    fs,
+    future::Future,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use dynamic_flow::{Error, ErrorKind, Result, RunId, Timestamp};
 
@@ -23,6 +32,46 @@ pub(crate) fn fresh() -> String {
     let mut random = [0; 8];
     getrandom::fill(&mut random).unwrap();
     format!("dflow_test_{:016x}", u64::from_le_bytes(random))
+}
+
+/// A file system of a few megabytes for a server's data, which goes with the test.
+pub(crate) struct Disk(PathBuf);
+
+impl Disk {
+    /// None where there is no right to mount one, which is then said.
+    pub(crate) fn of_megabytes(size: u32) -> Option<Self> {
+        let disk = Self(env::temp_dir().join(fresh()));
+        fs::create_dir(&disk.0).unwrap();
+        // The servers run as nobody.
+        let options = format!("size={size}m,uid=65534,gid=65534,mode=0700");
+        if disk.mount(&["-t", "tmpfs", "-o", &options, "tmpfs"]) {
+            return Some(disk);
+        }
+        skip("a full disk needs the right to mount one");
+        None
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Makes room.
+    pub(crate) fn grow_to_megabytes(&self, size: u32) {
+        assert!(self.mount(&["-o", &format!("remount,size={size}m")]));
+    }
+
+    fn mount(&self, args: &[&str]) -> bool {
+        let mount = Command::new("mount").args(args).arg(&self.0).output();
+        mount.is_ok_and(|output| output.status.success())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Also while the server still uses it.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+        let _ = fs::remove_dir(&self.0);
+    }
 }
 
 pub(crate) fn id(n: u8) -> RunId {

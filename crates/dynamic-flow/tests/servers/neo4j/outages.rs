@@ -15,6 +15,8 @@ use dynamic_flow::{
 };
 use dynamic_flow_services::neo4j::Options;
 
+use crate::support::Disk;
+
 use super::{
     ground::{Ground, private},
     proxy::{Fault, Proxy},
@@ -220,6 +222,44 @@ async fn kills_freezes_and_restarts_lose_nothing_and_need_no_new_store() {
 fn log_size(folder: &std::path::Path) -> u64 {
     let logs = std::fs::read_dir(folder.join("data/transactions/neo4j")).unwrap();
     logs.map(|log| log.unwrap().metadata().unwrap().len()).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_told_and_loses_nothing_that_was_acknowledged() {
+    let Some(disk) = Disk::of_megabytes(32) else { return };
+    let options = Options { data: Some(disk.path().to_owned()), ..Options::default() };
+    let Some(mut server) = private(&options) else { return };
+    let ground = Ground::at(&server.url());
+    let mut config = ground.config();
+    config.operation_timeout = Duration::from_secs(3);
+    let store = Neo4jStore::new(config).unwrap();
+    in_the_end(async || store.provision().await).await;
+    let mut told = Vec::new();
+    let (refused, error) = loop {
+        let mut record = waiting(told.len() as u64 + 1, "purchase", "manager", "jane");
+        record.snapshot = Sealed(vec![b'x'; 1 << 20]);
+        match store.insert(record.clone()).await {
+            Ok(()) => told.push(record),
+            Err(error) => break (record, error),
+        }
+        assert!(told.len() < 100, "the disk is never full");
+    };
+    let next = waiting(1000, "purchase", "manager", "jane");
+    for error in [error, store.insert(next).await.unwrap_err()] {
+        passing(&error);
+        assert!(error.message().contains("full disk"), "{error}");
+    }
+    // It takes no writes any more, until it is started again with some room.
+    disk.grow_to_megabytes(256);
+    server.kill();
+    server.start_again().unwrap();
+    for record in told {
+        let found = in_the_end(async || store.get(record.id).await).await;
+        assert_eq!(found, Some(record), "acknowledged, and lost");
+    }
+    let found = store.get(refused.id).await.unwrap();
+    assert!(found.is_none() || found == Some(refused), "it is half there");
+    store.update(id(1), Expect::Any, large(b'y')).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,12 +1,14 @@
 //! Servers that freeze, go, come back and change places, and connections that break.
 
-use std::{fs, process::Command, time::Duration};
+use std::time::Duration;
 
 use dynamic_flow::{
     Revision,
     store::{Change, Expect, PostgresStore, Record, Store as _},
 };
 use dynamic_flow_services::postgres::{Options, Postgres};
+
+use crate::support::Disk;
 
 use super::{
     proxy::Proxy,
@@ -170,19 +172,10 @@ async fn a_failover_is_followed() {
 #[tokio::test]
 async fn a_full_disk_is_an_error_and_outlasted() {
     let Some((server, _)) = ready(&Options::default()).await else { return };
-    let disk = server.folder().join("disk");
-    fs::create_dir(&disk).unwrap();
-    let options = "size=2m,uid=65534,gid=65534,mode=0700";
-    let mut mount = Command::new("mount");
-    mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&disk);
-    if !mount.output().is_ok_and(|output| output.status.success()) {
-        crate::support::skip("a full disk needs the right to mount one");
-        return;
-    }
-    let mounted = Mounted(disk.clone());
+    let Some(disk) = Disk::of_megabytes(2) else { return };
     let admin = connect(&server.url()).await;
     admin
-        .batch_execute(&format!("CREATE TABLESPACE small LOCATION '{}'", disk.display()))
+        .batch_execute(&format!("CREATE TABLESPACE small LOCATION '{}'", disk.path().display()))
         .await
         .unwrap();
     let store =
@@ -213,22 +206,8 @@ async fn a_full_disk_is_an_error_and_outlasted() {
         assert_whole(&store, record).await;
     }
     // Room is made, and it goes on.
-    let mut grow = Command::new("mount");
-    grow.args(["-o", "remount,size=64m"]).arg(&disk);
-    assert!(grow.status().unwrap().success());
+    disk.grow_to_megabytes(64);
     store.insert(last.clone()).await.unwrap();
     assert_whole(&store, &last).await;
     store.update(record(1).id, expect, Change::at(at(5))).await.unwrap();
-    drop(store);
-    drop(server);
-    drop(mounted);
-}
-
-/// A file system that goes with the test.
-struct Mounted(std::path::PathBuf);
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
-    }
 }
