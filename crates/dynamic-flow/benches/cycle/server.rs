@@ -194,7 +194,8 @@ pub(crate) async fn copy(bench: &Bench, from: usize, to: usize, at_once: usize) 
         for wait in &mut copy.waits {
             wait.expires_at = wait.expires_at.map(later);
         }
-        copy.metadata.insert("customer".into(), format!("customer-{}", n % 1000).into());
+        // A page of a customer's runs is full, however many there are.
+        copy.metadata.insert("customer".into(), format!("customer-{}", n % 100).into());
         let store = bench.store.clone();
         writes.spawn(async move { store.insert(copy).await });
         if writes.len() >= at_once {
