@@ -5,6 +5,7 @@
 mod apt;
 mod cache;
 pub mod certificates;
+mod disk;
 mod kind;
 mod live;
 pub mod mongodb;
@@ -14,8 +15,16 @@ mod process;
 pub mod redis;
 mod server;
 
+use std::io::Write as _;
+
 pub use cache::{CACHE_VARIABLE, cache};
+pub use disk::SmallDisk;
 pub use kind::{Kind, Service};
 pub use live::end_all;
 pub use process::Process;
 pub use server::{Launch, Server, UNPRIVILEGED, free_port, start_apart};
+
+/// Says that a test can't run where it is: past the test harness, which keeps what is printed.
+pub fn skip(reason: &str) {
+    let _ = std::io::stderr().write_all(format!("SKIPPED: {reason}\n").as_bytes());
+}

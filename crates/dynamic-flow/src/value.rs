@@ -104,17 +104,11 @@ fn depth(json: &[u8]) -> usize {
 /// ```
 /// use dynamic_flow::value::from_value;
 ///
-/// let error = from_value::<Vec<u8>>(serde_json::json!([1, "secret"])).unwrap_err();
+/// let error = from_value::<Vec<u8>>(&serde_json::json!([1, "secret"])).unwrap_err();
 /// assert_eq!(error.context_value("at"), Some("/1"));
 /// assert_eq!(error.message(), "invalid type: string, expected u8");
 /// ```
-#[expect(clippy::needless_pass_by_value, reason = "as `to_value` gives it; nobody needs it after")]
-pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T> {
-    read_value(&value)
-}
-
-/// The same of a value that is still needed.
-pub(crate) fn read_value<T: DeserializeOwned>(value: &Value) -> Result<T> {
+pub fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T> {
     T::deserialize(value).map_err(|complaint| {
         // A `Value` knows no places; its text does.
         let text = value.to_string();
@@ -214,13 +208,13 @@ mod tests {
     fn keys_that_read_back_are_kept() {
         let numbers: BTreeMap<i64, bool> = BTreeMap::from([(-1, true), (i64::MAX, false)]);
         assert_eq!(
-            from_value::<BTreeMap<i64, bool>>(to_value(&numbers).unwrap()).unwrap(),
+            from_value::<BTreeMap<i64, bool>>(&to_value(&numbers).unwrap()).unwrap(),
             numbers
         );
         let flags = BTreeMap::from([(true, 'x'), (false, 'y')]);
-        assert_eq!(from_value::<BTreeMap<bool, char>>(to_value(&flags).unwrap()).unwrap(), flags);
+        assert_eq!(from_value::<BTreeMap<bool, char>>(&to_value(&flags).unwrap()).unwrap(), flags);
         let letters = BTreeMap::from([('ü', Some(1)), ('"', None)]);
-        let read: BTreeMap<char, Option<i32>> = from_value(to_value(&letters).unwrap()).unwrap();
+        let read: BTreeMap<char, Option<i32>> = from_value(&to_value(&letters).unwrap()).unwrap();
         assert_eq!(read, letters);
     }
 
@@ -262,30 +256,30 @@ mod tests {
 
     #[test]
     fn a_complaint_has_its_place_and_quotes_no_value() {
-        fn complaint<T: DeserializeOwned + std::fmt::Debug>(value: Value) -> (String, String) {
+        fn complaint<T: DeserializeOwned + std::fmt::Debug>(value: &Value) -> (String, String) {
             let error = from_value::<T>(value).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::SerializationError);
             assert!(!error.to_string().contains("secret"), "{error}");
             (error.context_value("at").unwrap().into(), error.message().into())
         }
         let (at, message) = complaint::<BTreeMap<String, Vec<Shape>>>(
-            json!({ "a": [], "b/c": ["Unit", { "Struct": { "text": 5, "nested": null } }] }),
+            &json!({ "a": [], "b/c": ["Unit", { "Struct": { "text": 5, "nested": null } }] }),
         );
         assert_eq!(at, "/b~1c/1/Struct/text");
         assert_eq!(message, "invalid type: integer, expected a string");
-        let (at, message) = complaint::<Vec<Shape>>(json!(["Unit", "secret`, expected x"]));
+        let (at, message) = complaint::<Vec<Shape>>(&json!(["Unit", "secret`, expected x"]));
         assert_eq!(at, "/1");
         assert!(message.starts_with("unknown variant, expected one of `Unit`"), "{message}");
         let (at, message) =
-            complaint::<Vec<Shape>>(json!([{ "Struct": { "text": "secret" } , "x": 1}]));
+            complaint::<Vec<Shape>>(&json!([{ "Struct": { "text": "secret" } , "x": 1}]));
         assert!(at.starts_with("/0") && !message.is_empty(), "{at} {message}");
-        let (at, message) = complaint::<Shape>(json!({ "Struct": {} }));
+        let (at, message) = complaint::<Shape>(&json!({ "Struct": {} }));
         assert_eq!((at.as_str(), message.as_str()), ("/Struct", "missing field `text`"));
-        let (at, _) = complaint::<u8>(json!("\"secret, expected \""));
+        let (at, _) = complaint::<u8>(&json!("\"secret, expected \""));
         assert_eq!(at, "(whole value)");
-        let (at, _) = complaint::<(u8, u8)>(json!([1, 256]));
+        let (at, _) = complaint::<(u8, u8)>(&json!([1, 256]));
         assert_eq!(at, "/1");
-        let (_, message) = complaint::<crate::RunId>(json!("\"secret\" and 'secret'"));
+        let (_, message) = complaint::<crate::RunId>(&json!("\"secret\" and 'secret'"));
         assert!(!message.is_empty());
     }
 
@@ -332,7 +326,7 @@ mod tests {
                     prop_assert!(faithful);
                     let text: Value = serde_json::from_str(&json.to_string()).unwrap();
                     prop_assert_eq!(&text, &json);
-                    prop_assert_eq!(from_value::<Sample>(json).unwrap(), value);
+                    prop_assert_eq!(from_value::<Sample>(&json).unwrap(), value);
                 }
                 Err(error) => prop_assert!(!faithful, "{}", error),
             }

@@ -368,7 +368,7 @@ mod tests {
             metadata: Metadata::new(),
             saved: None,
         };
-        let read: WaitRequest = crate::value::from_value(to_value(&request).unwrap()).unwrap();
+        let read: WaitRequest = crate::value::from_value(&to_value(&request).unwrap()).unwrap();
         assert_eq!(read, request);
     }
 }

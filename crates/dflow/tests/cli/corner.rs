@@ -1,8 +1,8 @@
 //! Corners of servers: each test has one of its own, and removes it.
 
-use std::{collections::BTreeSet, env, io::Write as _, sync::Mutex};
+use std::{collections::BTreeSet, env, sync::Mutex};
 
-use dynamic_flow_services::Kind;
+use dynamic_flow_services::{Kind, skip};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -144,9 +144,4 @@ impl Drop for Corner {
         // Nothing depends on it, and the server may be one that was stopped on purpose.
         let _ = runtime.block_on(self.remove());
     }
-}
-
-/// Says that a test can't run where it is: past the test harness, which keeps what is printed.
-pub(crate) fn skip(reason: &str) {
-    let _ = std::io::stderr().write_all(format!("SKIPPED: {reason}\n").as_bytes());
 }

@@ -1,9 +1,6 @@
 //! The calls that a cycle makes to its store, made again with no hub around them.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use dynamic_flow::{
@@ -29,7 +26,7 @@ impl Calls {
     pub(crate) async fn of_a_cycle() -> Result<Self> {
         let listener = Arc::new(Listener::default());
         Bench::over(listener.clone()).await?.cycle(Order::new(0)).await?;
-        let mut heard = listener.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut heard = listener.heard();
         let record = heard.record.take().ok_or("a cycle inserts a record")?;
         Ok(Self { record, changes: std::mem::take(&mut heard.changes) })
     }
@@ -47,21 +44,21 @@ impl Calls {
 }
 
 /// A store in memory that remembers what is written.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Listener {
     store: MemoryStore,
     heard: Mutex<Heard>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Heard {
     record: Option<Record>,
     changes: Vec<Change>,
 }
 
-impl fmt::Debug for Listener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Listener")
+impl Listener {
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -72,7 +69,7 @@ impl Store for Listener {
     }
 
     async fn insert(&self, record: Record) -> dynamic_flow::Result<()> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).record = Some(record.clone());
+        self.heard().record = Some(record.clone());
         self.store.insert(record).await
     }
 
@@ -86,8 +83,7 @@ impl Store for Listener {
         expect: Expect,
         change: Change,
     ) -> dynamic_flow::Result<Revision> {
-        let heard = || self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        heard().changes.push(change.clone());
+        self.heard().changes.push(change.clone());
         self.store.update(id, expect, change).await
     }
 

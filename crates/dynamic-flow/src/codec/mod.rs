@@ -282,7 +282,7 @@ impl Codec {
                 value::located(unreadable(&complaint), place)
             })?,
             (Encoding::Custom, Some(serializer)) => {
-                value::from_value(serializer.deserialize(&raw)?)
+                value::from_value(&serializer.deserialize(&raw)?)
                     .map_err(|error| unreadable(error.message()))?
             }
             (Encoding::Custom, None) => {

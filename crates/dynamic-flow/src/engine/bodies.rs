@@ -105,7 +105,8 @@ impl<'f> Turn<'f> {
         match progress {
             Progress::Done(value) => match &step.kind {
                 StepKind::Keep { .. } => {
-                    let both = [branch.value.clone(), value].map(Arc::unwrap_or_clone);
+                    let both = [std::mem::take(&mut branch.value), value];
+                    let both = both.map(Arc::unwrap_or_clone);
                     Progress::Done(Arc::new(both.into_iter().collect()))
                 }
                 StepKind::Tap { .. } => Progress::Done(branch.value.clone()),

@@ -474,7 +474,7 @@ fn typed<O: DeserializeOwned>(outcome: Outcome) -> Result<Outcome<O>> {
     Ok(match outcome {
         Outcome::Completed(Completion { run_id, output }) => Outcome::Completed(Completion {
             run_id,
-            output: from_value(output).map_err(|error| error.with_run(run_id))?,
+            output: from_value(&output).map_err(|error| error.with_run(run_id))?,
         }),
         Outcome::Suspended(suspension) => Outcome::Suspended(suspension),
         Outcome::Rejected(rejection) => Outcome::Rejected(rejection),

@@ -21,7 +21,7 @@ use crate::{
     id::{FlowId, RunId, SuspensionKey, WaitId},
     position::Position,
     store::{Change, Claim, Lease, Queue, Record},
-    value::{read_value, to_value},
+    value::{from_value, to_value},
     wait::{Answer, Closed, ContentDigest, Deadline, Receipt, Wait},
 };
 
@@ -167,7 +167,7 @@ impl PersistenceHub {
             };
             self.check_is_state(&opened)?;
             // Nothing may be consumed for a caller who can't use it.
-            let _: S = read_value(&opened.snapshot.root.value)?;
+            let _: S = from_value(&opened.snapshot.root.value)?;
             let now = hub.clock.now();
             if wait.expires_at.is_some_and(|end| end <= now) {
                 match hub.expire_state(*opened, &wait, now).await {
@@ -324,7 +324,7 @@ impl PersistenceHub {
             Error::new(ErrorKind::CorruptState, "the state has no accepted input").with_run(run_id)
         })?;
         let state =
-            read_value(&opened.snapshot.root.value).map_err(|error| error.with_run(run_id))?;
+            from_value(&opened.snapshot.root.value).map_err(|error| error.with_run(run_id))?;
         let active = Arc::new(Active::default());
         let hold = hub.keeper.hold(run_id, opened.record.epoch, &active, &hub.clock);
         Ok(StateClaim {

@@ -13,7 +13,7 @@ use crate::{
     expr::{Code, Compute},
     id::ToolId,
     tool::{Tool, presets::Preset},
-    value::{read_value, to_value},
+    value::{from_value, to_value},
 };
 
 pub use self::def::AwaitInputDef;
@@ -271,7 +271,7 @@ impl<A, S> AwaitInput<A, S> {
     ) -> Compute {
         let id = self.def.id.clone();
         Compute::Code(Code::new(move |scope| {
-            let value = read_value(scope.value).map_err(|error| unfit(&id, part, &error))?;
+            let value = from_value(scope.value).map_err(|error| unfit(&id, part, &error))?;
             compute(&value)
         }))
     }

@@ -11,7 +11,7 @@ use crate::{
     Error, Result, Schema, ToolError,
     id::ToolId,
     tool::{Output, Tool, ToolContext, ToolSpec, TypedTool},
-    value::{read_value, to_value},
+    value::{from_value, to_value},
 };
 
 /// What the function of a tool may return: a `Result` of a value, or of an [`Output`] where the
@@ -171,7 +171,7 @@ where
     }
 
     async fn execute(&self, input: &Value, context: &ToolContext) -> Result<Output, ToolError> {
-        let input = read_value(input).map_err(|error| unfit("input", &error))?;
+        let input = from_value(input).map_err(|error| unfit("input", &error))?;
         Ok(match (self.function)(input, context).await? {
             Output::Value(output) => {
                 Output::Value(to_value(&output).map_err(|error| unfit("output", &error))?)

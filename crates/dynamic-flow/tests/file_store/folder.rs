@@ -4,13 +4,13 @@ use std::{
     fs,
     os::unix::fs::{PermissionsExt as _, symlink},
     path::Path,
-    process::Command,
 };
 
 use dynamic_flow::{
     Error, ErrorKind,
     store::{Expect, FileStore, Filter, Store},
 };
+use dynamic_flow_services::{SmallDisk, skip};
 
 use super::support::*;
 
@@ -307,34 +307,20 @@ async fn deleted_lock_files_let_nobody_in() {
     waiting.await.unwrap().unwrap();
 }
 
-/// A file system with room for a few files, which ends with the test.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn new() -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"])
-            .arg(folder.path())
-            .status()
-            .is_ok_and(|status| status.success());
-        if !mounted {
-            eprintln!("SKIPPED: no right to mount a small file system; run as root to test it");
-        }
-        mounted.then_some(Self(folder))
+/// A file system with room for a few files; none where there is no right to mount one, which is
+/// then said.
+fn small_disk() -> Option<SmallDisk> {
+    let disk = SmallDisk::mount(64);
+    if let Err(error) = &disk {
+        skip(&format!("a small disk needs the right to mount one: {error:#}"));
     }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.0.path()).status();
-    }
+    disk.ok()
 }
 
 #[tokio::test]
 async fn a_full_disk_is_an_error_and_nothing_is_half_written() {
-    let Some(disk) = SmallDisk::new() else { return };
-    let path = disk.0.path().join("flows");
+    let Some(disk) = small_disk() else { return };
+    let path = disk.path().join("flows");
     let store = FileStore::new(&path);
     store.provision().await.unwrap();
     let record = parked();
@@ -369,14 +355,13 @@ async fn a_full_disk_is_an_error_and_nothing_is_half_written() {
 
 #[tokio::test]
 async fn a_read_only_disk_can_be_read_and_says_why_it_cannot_be_written() {
-    let Some(disk) = SmallDisk::new() else { return };
-    let path = disk.0.path().join("flows");
+    let Some(disk) = small_disk() else { return };
+    let path = disk.path().join("flows");
     let store = FileStore::new(&path);
     store.provision().await.unwrap();
     let record = parked();
     store.insert(record.clone()).await.unwrap();
-    let read_only = Command::new("mount").args(["-o", "remount,ro"]).arg(disk.0.path()).status();
-    assert!(read_only.unwrap().success());
+    disk.make_read_only().unwrap();
     let store = FileStore::new(&path);
     store.provision().await.unwrap();
     assert_eq!(store.get(record.id).await.unwrap(), Some(record));

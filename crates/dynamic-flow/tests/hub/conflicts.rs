@@ -1,7 +1,5 @@
 //! Writes that come second, or fail, behind the first write of a call.
 
-use std::future::Future;
-
 use dynamic_flow::{
     Answer, Error, ErrorKind, Flow, Schema, SuspensionKey, ToolError, days,
     engine::RunStatus,
@@ -15,27 +13,8 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Approval, Counter, Counts, Order, World, approval_flow, approval_flow_with, completed, faulty,
-    no, order, parked, question, suspended, yes,
+    no, order, overlap, parked, question, suspended, yes,
 };
-
-/// Begins something in a hub of its own that knows the approval flow, and does something else before
-/// its first call of that kind comes to the store.
-async fn overlap<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
-    world: &World,
-    operation: Operation,
-    begin: impl FnOnce(PersistenceHub) -> F,
-    meanwhile: impl Future,
-) -> T {
-    let (faults, slow) = faulty(world);
-    let hub = slow.hub().await;
-    hub.register(approval_flow(&Counts::default())).unwrap();
-    let pause = faults.pause_next(operation, Moment::Before);
-    let begun = tokio::spawn(begin(hub));
-    pause.reached().await;
-    meanwhile.await;
-    pause.release();
-    begun.await.unwrap()
-}
 
 #[tokio::test]
 async fn an_answer_whose_write_failed_is_not_taken_for_that_of_somebody_else() {

@@ -1,7 +1,5 @@
 //! Writes of one run that overlap at the store: who comes second looks again at what the first did.
 
-use std::future::Future;
-
 use dynamic_flow::{
     Answer, ErrorKind,
     engine::RunStatus,
@@ -11,25 +9,7 @@ use dynamic_flow::{
 };
 use serde_json::json;
 
-use crate::support::{Counts, World, approval_flow, completed, faulty, no, parked, yes};
-
-/// Begins something in a hub of its own, and does something else before its write comes to the
-/// store.
-async fn overlap<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
-    world: &World,
-    begin: impl FnOnce(PersistenceHub) -> F,
-    meanwhile: impl Future,
-) -> T {
-    let (faults, slow) = faulty(world);
-    let hub = slow.hub().await;
-    hub.register(approval_flow(&Counts::default())).unwrap();
-    let pause = faults.pause_next(Operation::Update, Moment::Before);
-    let begun = tokio::spawn(begin(hub));
-    pause.reached().await;
-    meanwhile.await;
-    pause.release();
-    begun.await.unwrap()
-}
+use crate::support::{Counts, World, approval_flow, completed, faulty, no, overlap, parked, yes};
 
 #[tokio::test]
 async fn an_answer_that_overlaps_a_reissue_is_accepted() {
@@ -38,7 +18,10 @@ async fn an_answer_that_overlaps_a_reissue_is_accepted() {
     let wait = suspension.only().unwrap().id.clone();
     let answering = |slow: PersistenceHub| async move { slow.resume(&key, yes()).await };
     let reissue = async { hub.reissue(suspension.run_id, &wait).await.unwrap() };
-    assert_eq!(completed(overlap(&world, answering, reissue).await), json!("PO-17 by jane"));
+    assert_eq!(
+        completed(overlap(&world, Operation::Update, answering, reissue).await),
+        json!("PO-17 by jane")
+    );
 }
 
 #[tokio::test]
@@ -48,7 +31,7 @@ async fn an_answer_that_overlaps_another_hears_of_it() {
     let second = key.clone();
     let answering = |slow: PersistenceHub| async move { slow.resume(&second, no()).await };
     let first = async { hub.answer(&key, Answer::new(yes()).by("jane")).await.unwrap() };
-    let error = overlap(&world, answering, first).await.unwrap_err();
+    let error = overlap(&world, Operation::Update, answering, first).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyResumed);
     assert_eq!(error.receipt().unwrap().by.as_deref(), Some("jane"));
 }
@@ -60,7 +43,7 @@ async fn a_reissue_that_overlaps_an_answer_makes_no_key() {
     let (run, wait) = (suspension.run_id, suspension.only().unwrap().id.clone());
     let reissuing = move |slow: PersistenceHub| async move { slow.reissue(run, &wait).await };
     let answer = async { completed(hub.resume(&key, yes()).await) };
-    let error = overlap(&world, reissuing, answer).await.unwrap_err();
+    let error = overlap(&world, Operation::Update, reissuing, answer).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidState);
 }
 
@@ -73,7 +56,7 @@ async fn two_reissues_that_overlap_make_two_keys() {
     let reissuing = move |slow: PersistenceHub| async move { slow.reissue(run, &other).await };
     let mut first = None;
     let reissue = async { first = Some(hub.reissue(run, &wait).await.unwrap()) };
-    let second = overlap(&world, reissuing, reissue).await.unwrap();
+    let second = overlap(&world, Operation::Update, reissuing, reissue).await.unwrap();
     assert_eq!(hub.question(&first.unwrap()).await.unwrap().id, wait);
     assert_eq!(hub.question(&second).await.unwrap().id, wait);
 }
@@ -85,7 +68,7 @@ async fn a_cancellation_that_overlaps_an_answer_leaves_its_receipt_true() {
     let run = suspension.run_id;
     let cancelling = move |slow: PersistenceHub| async move { slow.cancel(run, None, None).await };
     let answer = async { hub.answer(&key, yes()).await.unwrap() };
-    overlap(&world, cancelling, answer).await.unwrap();
+    overlap(&world, Operation::Update, cancelling, answer).await.unwrap();
     hub.work_once().await.unwrap();
     let view = hub.get(run).await.unwrap();
     assert_eq!((view.status, view.receipts.len()), (RunStatus::Cancelled, 1));

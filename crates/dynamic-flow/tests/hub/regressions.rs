@@ -21,7 +21,8 @@ use dynamic_flow::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    Counter, Counts, Order, World, approval_flow, completed, faulty, order, parked, suspended, yes,
+    Counter, Counts, Order, Unplugged, World, approval_flow, completed, faulty, order, parked,
+    suspended, yes,
 };
 
 #[derive(Clone, Default)]
@@ -332,19 +333,10 @@ async fn cleanup_of_expired_leaves_what_a_catch_will_handle() {
     assert_eq!(hub.cleanup(&Cleanup::new().expired_only()).await.unwrap().deleted_count, 0);
 }
 
-#[derive(Clone)]
-struct Down;
-#[async_trait::async_trait]
-impl Notifier for Down {
-    async fn notify(&self, _: RunId, _: &FlowId, _: &SuspendedWait) -> Result<(), ToolError> {
-        Err(ToolError::new("down"))
-    }
-}
-
 #[tokio::test]
 async fn a_notifier_that_is_down_does_not_fill_the_state_with_keys() {
     let (world, counts) = (World::new(), Counts::default());
-    let hub = world.builder().notifier(Down).build().await.unwrap();
+    let hub = world.builder().notifier(Unplugged).build().await.unwrap();
     let s = suspended(hub.register(approval_flow(&counts)).unwrap().run(order()).await);
     for _ in 0..60 {
         world.clock.advance(seconds(1));

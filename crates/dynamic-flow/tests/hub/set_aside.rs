@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use dynamic_flow::{
-    Clock as _, Flow, FlowId, RunId, ToolError, days,
+    Clock as _, Flow, RunId, ToolError, days,
     engine::{RunStatus, runner::Durability},
     hours,
-    hub::{HubEvent, HubOptions, Notifier, SuspendedWait, Worked},
+    hub::{HubEvent, HubOptions, Worked},
     minutes, seconds,
     store::{Change, Expect},
     testkit::faults::{Moment, Operation},
@@ -16,7 +16,8 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::support::{
-    Counter, Counts, Order, World, approval_flow, completed, faulty, order, parked, suspended, yes,
+    Counter, Counts, Order, Unplugged, World, approval_flow, completed, faulty, order, parked,
+    sleeper, suspended, yes,
 };
 
 /// Makes it look as if one worker after the other had died over a run.
@@ -46,12 +47,7 @@ async fn a_poisoned_run_is_let_go_and_kept_for_the_retention() {
 async fn a_poisoned_run_that_nothing_was_accepted_for_goes_on_when_it_is_retried() {
     let world = World::new();
     let hub = world.hub().await;
-    let flow = Flow::input::<Order>("sleeper")
-        .sleep("nap", hours(1))
-        .map("id", |order: Order| order.id)
-        .build()
-        .unwrap();
-    let run = suspended(hub.register(&flow).unwrap().run(order()).await).run_id;
+    let run = suspended(hub.register(sleeper()).unwrap().run(order()).await).run_id;
     worn(&world, run).await;
     world.clock.advance(hours(1));
     hub.work_once().await.unwrap();
@@ -143,16 +139,6 @@ async fn a_store_that_fails_under_a_worker_is_no_run_that_was_driven() {
     world.clock.advance(minutes(1));
     assert_eq!(hub.work_once().await.unwrap().driven, 1);
     assert_eq!(hub.get(suspension.run_id).await.unwrap().status, RunStatus::Completed);
-}
-
-/// Reaches nobody.
-struct Unplugged;
-
-#[async_trait::async_trait]
-impl Notifier for Unplugged {
-    async fn notify(&self, _: RunId, _: &FlowId, _: &SuspendedWait) -> Result<(), ToolError> {
-        Err(ToolError::new("no line"))
-    }
 }
 
 #[tokio::test]

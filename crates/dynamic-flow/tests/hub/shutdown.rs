@@ -3,14 +3,40 @@
 use std::{sync::Arc, time::Duration};
 
 use dynamic_flow::{
-    ErrorKind, Flow, ToolError,
+    ErrorKind, Flow, Result, SuspensionKey, ToolError,
     engine::RunStatus,
+    hub::{Outcome, PersistenceHub},
     tool::{AwaitInput, tool_fn},
 };
 use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::support::{Counter, Order, World, completed, order, suspended};
+
+/// Answers with 1, and stops the hub while the tool that counts is held up; gives what the answer
+/// came to.
+async fn stopped_at(
+    calls: &Counter,
+    gate: &Semaphore,
+    hub: &PersistenceHub,
+    key: SuspensionKey,
+) -> Result<Outcome> {
+    let resumed = tokio::spawn({
+        let hub = hub.clone();
+        async move { hub.resume(&key, json!(1)).await }
+    });
+    while calls.get() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let stopping = tokio::spawn({
+        let hub = hub.clone();
+        async move { hub.shutdown(Duration::from_secs(30)).await }
+    });
+    tokio::task::yield_now().await;
+    gate.add_permits(1);
+    assert!(stopping.await.unwrap());
+    resumed.await.unwrap()
+}
 
 #[tokio::test]
 async fn a_shutdown_commits_at_the_next_step_and_another_hub_goes_on() {
@@ -39,21 +65,8 @@ async fn a_shutdown_commits_at_the_next_step_and_another_hub_goes_on() {
     let hub = world.hub().await;
     let suspension = suspended(hub.register(make()).unwrap().run(order()).await);
     let key = suspension.only().unwrap().key().unwrap().clone();
-    let resumed = tokio::spawn({
-        let hub = hub.clone();
-        async move { hub.resume(&key, json!(1)).await }
-    });
-    while first.get() == 0 {
-        tokio::task::yield_now().await;
-    }
-    let stopping = tokio::spawn({
-        let hub = hub.clone();
-        async move { hub.shutdown(Duration::from_secs(30)).await }
-    });
-    tokio::task::yield_now().await;
-    gate.add_permits(1);
-    assert!(stopping.await.unwrap());
-    assert_eq!(resumed.await.unwrap().unwrap_err().kind(), ErrorKind::ShuttingDown);
+    let resumed = stopped_at(&first, &gate, &hub, key).await;
+    assert_eq!(resumed.unwrap_err().kind(), ErrorKind::ShuttingDown);
     assert_eq!((first.get(), second.get()), (1, 0));
     let view = hub.get(suspension.run_id).await.unwrap();
     assert_eq!((view.status, view.driven_by), (RunStatus::Ready, None));
@@ -98,19 +111,6 @@ async fn a_run_whose_last_step_ends_in_a_shutdown_has_completed() {
     let hub = world.hub().await;
     let suspension = suspended(hub.register(&flow).unwrap().run(order()).await);
     let key = suspension.only().unwrap().key().unwrap().clone();
-    let resumed = tokio::spawn({
-        let hub = hub.clone();
-        async move { hub.resume(&key, json!(1)).await }
-    });
-    while calls.get() == 0 {
-        tokio::task::yield_now().await;
-    }
-    let stopping = tokio::spawn({
-        let hub = hub.clone();
-        async move { hub.shutdown(Duration::from_secs(30)).await }
-    });
-    tokio::task::yield_now().await;
-    gate.add_permits(1);
-    assert!(stopping.await.unwrap());
-    assert_eq!(completed(resumed.await.unwrap()), json!(2));
+    let resumed = stopped_at(&calls, &gate, &hub, key).await;
+    assert_eq!(completed(resumed), json!(2));
 }

@@ -1,6 +1,7 @@
 //! Flows and hubs for the tests.
 
 use std::{
+    future::Future,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -9,12 +10,16 @@ use std::{
 };
 
 use dynamic_flow::{
-    Clock as _, Flow, Result, RunId, SuspensionKey, Timestamp, ToolError,
+    Clock as _, Flow, FlowId, Result, RunId, SuspensionKey, Timestamp, ToolError,
     codec::{EncryptionKey, Keyring},
     engine::RunStatus,
-    hub::{HubBuilder, Outcome, PersistenceHub, Suspension},
+    hours,
+    hub::{HubBuilder, Notifier, Outcome, PersistenceHub, SuspendedWait, Suspension},
     store::{Change, Expect, Lease, MemoryStore, Store},
-    testkit::{Faults, ManualClock, faults::Operation},
+    testkit::{
+        Faults, ManualClock,
+        faults::{Moment, Operation},
+    },
     tool::{AwaitInput, tool_fn},
 };
 use schemars::JsonSchema;
@@ -179,4 +184,42 @@ pub(crate) async fn held(world: &World, run: RunId, lease: Duration) {
         ..Change::at(now)
     };
     world.store.update(run, Expect::Any, change).await.unwrap();
+}
+
+/// Begins something in a hub of its own that knows the approval flow, and does something else before
+/// its first call of that kind comes to the store.
+pub(crate) async fn overlap<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+    world: &World,
+    operation: Operation,
+    begin: impl FnOnce(PersistenceHub) -> F,
+    meanwhile: impl Future,
+) -> T {
+    let (faults, slow) = faulty(world);
+    let hub = slow.hub().await;
+    hub.register(approval_flow(&Counts::default())).unwrap();
+    let pause = faults.pause_next(operation, Moment::Before);
+    let begun = tokio::spawn(begin(hub));
+    pause.reached().await;
+    meanwhile.await;
+    pause.release();
+    begun.await.unwrap()
+}
+
+/// A notifier that reaches nobody.
+pub(crate) struct Unplugged;
+
+#[async_trait::async_trait]
+impl Notifier for Unplugged {
+    async fn notify(&self, _: RunId, _: &FlowId, _: &SuspendedWait) -> Result<(), ToolError> {
+        Err(ToolError::new("no line"))
+    }
+}
+
+/// A flow that sleeps for an hour, and gives the order's id.
+pub(crate) fn sleeper() -> Flow<Order, String> {
+    Flow::input::<Order>("sleeper")
+        .sleep("nap", hours(1))
+        .map("id", |order: Order| order.id)
+        .build()
+        .unwrap()
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Approval, Counter, Counts, Order, World, approval_flow_with, completed, order, parked,
-    question, suspended, yes,
+    question, sleeper, suspended, yes,
 };
 
 #[tokio::test]
@@ -159,12 +159,7 @@ async fn an_expired_run_asks_anew_when_it_is_retried() {
 async fn a_long_sleep_parks_the_run_and_a_worker_wakes_it() {
     let world = World::new();
     let hub = world.hub().await;
-    let flow = Flow::input::<Order>("sleeper")
-        .sleep("nap", hours(1))
-        .map("id", |order: Order| order.id)
-        .build()
-        .unwrap();
-    let parked = suspended(hub.register(&flow).unwrap().run(order()).await);
+    let parked = suspended(hub.register(sleeper()).unwrap().run(order()).await);
     assert!(parked.waits.is_empty());
     assert_eq!(parked.resumes_at, Some(crate::support::at("2026-11-23T09:00:00Z")));
     world.clock.advance(minutes(59));

@@ -1,17 +1,10 @@
 //! Where the servers are, and what all of their tests need.
 
-use std::{
-    env,
-    fmt::Debug,
-    fs,
-    future::Future,
-    io::Write as _,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{env, fmt::Debug, future::Future, time::Duration};
 
 use dynamic_flow::{Error, ErrorKind, Result, RunId, Timestamp};
+use dynamic_flow_services::SmallDisk;
+pub(crate) use dynamic_flow_services::skip;
 
 /// The URL of a server that was started for tests, from that variable of the environment.
 pub(crate) fn url(variable: &str) -> Option<String> {
@@ -22,11 +15,6 @@ pub(crate) fn url(variable: &str) -> Option<String> {
     url
 }
 
-/// Says that a test can't run where it is: past the test harness, which keeps what is printed.
-pub(crate) fn skip(reason: &str) {
-    let _ = std::io::stderr().write_all(format!("SKIPPED: {reason}\n").as_bytes());
-}
-
 /// A name for a database, schema or prefix of one test's own.
 pub(crate) fn fresh() -> String {
     let mut random = [0; 8];
@@ -34,43 +22,15 @@ pub(crate) fn fresh() -> String {
     format!("dflow_test_{:016x}", u64::from_le_bytes(random))
 }
 
-/// A file system of a few megabytes for a server's data, which goes with the test.
-pub(crate) struct Disk(PathBuf);
-
-impl Disk {
-    /// None where there is no right to mount one, which is then said.
-    pub(crate) fn of_megabytes(size: u32) -> Option<Self> {
-        let disk = Self(env::temp_dir().join(fresh()));
-        fs::create_dir(&disk.0).unwrap();
-        // The servers run as nobody.
-        let options = format!("size={size}m,uid=65534,gid=65534,mode=0700");
-        if disk.mount(&["-t", "tmpfs", "-o", &options, "tmpfs"]) {
-            return Some(disk);
+/// A disk of so many megabytes for a server's data; none where there is no right to mount one,
+/// which is then said.
+pub(crate) fn small_disk(megabytes: u32) -> Option<SmallDisk> {
+    match SmallDisk::mount(megabytes << 10) {
+        Ok(disk) => Some(disk),
+        Err(error) => {
+            skip(&format!("a full disk needs the right to mount one: {error:#}"));
+            None
         }
-        skip("a full disk needs the right to mount one");
-        None
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-
-    /// Makes room.
-    pub(crate) fn grow_to_megabytes(&self, size: u32) {
-        assert!(self.mount(&["-o", &format!("remount,size={size}m")]));
-    }
-
-    fn mount(&self, args: &[&str]) -> bool {
-        let mount = Command::new("mount").args(args).arg(&self.0).output();
-        mount.is_ok_and(|output| output.status.success())
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Also while the server still uses it.
-        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
-        let _ = fs::remove_dir(&self.0);
     }
 }
 

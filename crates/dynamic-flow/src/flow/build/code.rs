@@ -6,7 +6,7 @@ use crate::{
     Error, ToolError,
     expr::{Code, Compute},
     id::StepId,
-    value::{read_value, to_value},
+    value::{from_value, to_value},
 };
 
 /// The computation of a closure that can't fail.
@@ -24,7 +24,7 @@ pub(super) fn fallible<T: DeserializeOwned, U: Serialize>(
 ) -> Compute {
     let step = step.clone();
     Compute::Code(Code::new(move |scope| {
-        let value = read_value(scope.value).map_err(|error| unfit(&step, "input", &error))?;
+        let value = from_value(scope.value).map_err(|error| unfit(&step, "input", &error))?;
         to_value(&closure(value)?).map_err(|error| unfit(&step, "output", &error))
     }))
 }

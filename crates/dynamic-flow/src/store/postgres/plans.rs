@@ -9,7 +9,7 @@
 //! cargo test --release -p dynamic-flow --features postgres --lib postgres::plans
 //! ```
 
-use std::{env, fmt::Write as _, io::Write as _, time::Duration};
+use std::{env, fmt::Write as _, time::Duration};
 
 use tokio_postgres::{Client, SimpleQueryMessage};
 
@@ -260,8 +260,9 @@ fn waste(done: &[String], beside: i64) -> Option<&'static str> {
 #[tokio::test]
 async fn every_statement_goes_by_an_index() {
     let Some(url) = env::var(URL).ok().filter(|url| !url.is_empty()) else {
-        let skipped = format!("SKIPPED: {URL} is not set; `cargo xtask test` starts the server\n");
-        let _ = std::io::stderr().write_all(skipped.as_bytes());
+        dynamic_flow_services::skip(&format!(
+            "{URL} is not set; `cargo xtask test` starts the server"
+        ));
         return;
     };
     let rows: i64 = env::var(ROWS).map_or(20_000, |rows| rows.parse().unwrap());

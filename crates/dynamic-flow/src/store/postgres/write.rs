@@ -53,8 +53,8 @@ pub(super) fn insert<'a>(
         values.join(", ")
     );
     let mut beside = Vec::new();
-    beside.extend(index_waits(&mut it, tables, &record.waits));
-    beside.extend(index_metadata(&mut it, tables, &record.metadata));
+    beside.extend(Found::by_waits(&mut it, tables, &record.waits).insert());
+    beside.extend(Found::by_metadata(&mut it, tables, &record.metadata).insert());
     Ok(finish(it, &write, &beside, told))
 }
 
@@ -115,10 +115,10 @@ pub(super) fn update<'a>(
     let write = format!("UPDATE {} AS f SET {} WHERE {expected}", tables.flows, set.join(", "));
     let mut beside = Vec::new();
     if let Some(waits) = &change.waits {
-        beside.extend(index_waits_anew(&mut it, tables, waits));
+        beside.extend(Found::by_waits(&mut it, tables, waits).replace());
     }
     if let Some(metadata) = &change.metadata {
-        beside.extend(index_metadata_anew(&mut it, tables, metadata));
+        beside.extend(Found::by_metadata(&mut it, tables, metadata).replace());
     }
     Ok(finish(it, &write, &beside, told))
 }
@@ -200,74 +200,67 @@ fn finish<'a>(
     it
 }
 
-/// Makes a run findable by its waits.
-fn index_waits(it: &mut Statement<'_>, tables: &Tables, waits: &[WaitIndex]) -> Option<String> {
-    let found = (!waits.is_empty()).then(|| bind_waits(it, waits))?;
-    let into = &tables.waits;
-    Some(format!(
-        "INSERT INTO {into} (run, tool_id, expires_at) SELECT done.id, w.* FROM done, {found}"
-    ))
+/// What a run is found by in one of the tables beside it.
+struct Found<'t> {
+    table: &'t str,
+    /// The columns beside the run's.
+    columns: &'static str,
+    /// Their values, as a table `n` of the same columns; none if the run is not in the table.
+    values: Option<String>,
+    /// Whether a row `o` of the table has the values of `n`.
+    same: &'static str,
 }
 
-/// Makes a run findable by its metadata.
-fn index_metadata(it: &mut Statement<'_>, tables: &Tables, metadata: &Metadata) -> Option<String> {
-    let found = (!metadata.is_empty()).then(|| bind_metadata(it, metadata))?;
-    let into = &tables.metadata;
-    Some(format!("INSERT INTO {into} (run, entry) SELECT done.id, m.* FROM done, {found}"))
-}
-
-/// Makes a run findable by these waits, and by no others. Most commits change none of them, and
-/// then no row is written.
-fn index_waits_anew(it: &mut Statement<'_>, tables: &Tables, waits: &[WaitIndex]) -> Vec<String> {
-    let table = &tables.waits;
-    if waits.is_empty() {
-        return vec![unindex(table)];
+impl<'t> Found<'t> {
+    /// By its waits; two that are found by the same are one.
+    fn by_waits(it: &mut Statement<'_>, tables: &'t Tables, waits: &[WaitIndex]) -> Self {
+        let values = (!waits.is_empty()).then(|| {
+            let waits = waits.iter();
+            let rows = waits.map(|w| (w.tool_id.as_str().to_owned(), millis(w.expires_at)));
+            let (tools, ends): (Vec<_>, Vec<_>) = rows.collect::<BTreeSet<_>>().into_iter().unzip();
+            let (tools, ends) = (it.bind(tools, Type::TEXT_ARRAY), it.bind(ends, Type::INT8_ARRAY));
+            format!("unnest({tools}, {ends}) AS n (tool_id, expires_at)")
+        });
+        Self {
+            table: &tables.waits,
+            columns: "tool_id, expires_at",
+            values,
+            same: "n.tool_id = o.tool_id AND n.expires_at IS NOT DISTINCT FROM o.expires_at",
+        }
     }
-    let found = bind_waits(it, waits);
-    let same = "w.tool_id = o.tool_id AND w.expires_at IS NOT DISTINCT FROM o.expires_at";
-    vec![
-        format!("{} AND NOT EXISTS (SELECT 1 FROM {found} WHERE {same})", unindex(table)),
-        format!(
-            "INSERT INTO {table} (run, tool_id, expires_at) SELECT done.id, w.* FROM done, {found} \
-             WHERE NOT EXISTS (SELECT 1 FROM {table} AS o WHERE o.run = done.id AND {same})"
-        ),
-    ]
-}
 
-/// Makes a run findable by this metadata, and by no other.
-fn index_metadata_anew(
-    it: &mut Statement<'_>,
-    tables: &Tables,
-    metadata: &Metadata,
-) -> Vec<String> {
-    let table = &tables.metadata;
-    if metadata.is_empty() {
-        return vec![unindex(table)];
+    fn by_metadata(it: &mut Statement<'_>, tables: &'t Tables, metadata: &Metadata) -> Self {
+        let values = (!metadata.is_empty()).then(|| {
+            let entries: Vec<_> = metadata.iter().map(|(name, value)| entry(name, value)).collect();
+            format!("unnest({}) AS n (entry)", it.bind(entries, Type::TEXT_ARRAY))
+        });
+        Self { table: &tables.metadata, columns: "entry", values, same: "n.entry = o.entry" }
     }
-    let found = bind_metadata(it, metadata);
-    let same = "m.entry = o.entry";
-    vec![
-        format!("{} AND NOT EXISTS (SELECT 1 FROM {found} WHERE {same})", unindex(table)),
-        format!(
-            "INSERT INTO {table} (run, entry) SELECT done.id, m.* FROM done, {found} \
-             WHERE NOT EXISTS (SELECT 1 FROM {table} AS o WHERE o.run = done.id AND {same})"
-        ),
-    ]
-}
 
-/// What waits are found by, as a table `w`; two that are found by the same are one.
-fn bind_waits(it: &mut Statement<'_>, waits: &[WaitIndex]) -> String {
-    let waits =
-        waits.iter().map(|wait| (wait.tool_id.as_str().to_owned(), millis(wait.expires_at)));
-    let (tools, ends): (Vec<_>, Vec<_>) = waits.collect::<BTreeSet<_>>().into_iter().unzip();
-    let (tools, ends) = (it.bind(tools, Type::TEXT_ARRAY), it.bind(ends, Type::INT8_ARRAY));
-    format!("unnest({tools}, {ends}) AS w (tool_id, expires_at)")
-}
+    /// Makes a new run findable.
+    fn insert(&self) -> Option<String> {
+        let Self { table, columns, values, .. } = self;
+        let values = values.as_ref()?;
+        Some(format!(
+            "INSERT INTO {table} (run, {columns}) SELECT done.id, n.* FROM done, {values}"
+        ))
+    }
 
-/// What metadata is found by, as a table `m`.
-fn bind_metadata(it: &mut Statement<'_>, metadata: &Metadata) -> String {
-    let entries: Vec<_> = metadata.iter().map(|(name, value)| entry(name, value)).collect();
-    format!("unnest({}) AS m (entry)", it.bind(entries, Type::TEXT_ARRAY))
+    /// Makes a run findable by this, and by nothing else. Most commits change nothing of it, and
+    /// then no row is written.
+    fn replace(&self) -> Vec<String> {
+        let Self { table, same, .. } = self;
+        let (Some(values), Some(insert)) = (&self.values, self.insert()) else {
+            return vec![unindex(table)];
+        };
+        vec![
+            format!("{} AND NOT EXISTS (SELECT 1 FROM {values} WHERE {same})", unindex(table)),
+            format!(
+                "{insert} WHERE NOT EXISTS \
+                 (SELECT 1 FROM {table} AS o WHERE o.run = done.id AND {same})"
+            ),
+        ]
+    }
 }
 
 /// Leaves nothing by which a run is found.

@@ -13,7 +13,7 @@ fn schema<A>(question: AwaitInput<A>) -> Schema {
 fn takes<A: DeserializeOwned + JsonSchema>(question: AwaitInput<A>, answer: &Value) -> bool {
     let fits = schema(question).validate(answer).is_ok();
     if fits {
-        crate::value::from_value::<A>(answer.clone()).expect("what fits reads as its type");
+        crate::value::from_value::<A>(answer).expect("what fits reads as its type");
         assert_eq!(Schema::of::<A>().unwrap().validate(answer), Ok(()));
     }
     fits

@@ -15,7 +15,7 @@ use dynamic_flow::{
 };
 use dynamic_flow_services::neo4j::Options;
 
-use crate::support::Disk;
+use crate::support::small_disk;
 
 use super::{
     ground::{Ground, private},
@@ -226,7 +226,7 @@ fn log_size(folder: &std::path::Path) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_told_and_loses_nothing_that_was_acknowledged() {
-    let Some(disk) = Disk::of_megabytes(32) else { return };
+    let Some(disk) = small_disk(32) else { return };
     let options = Options { data: Some(disk.path().to_owned()), ..Options::default() };
     let Some(mut server) = private(&options) else { return };
     let ground = Ground::at(&server.url());
@@ -250,7 +250,7 @@ async fn a_full_disk_is_told_and_loses_nothing_that_was_acknowledged() {
         assert!(error.message().contains("full disk"), "{error}");
     }
     // It takes no writes any more, until it is started again with some room.
-    disk.grow_to_megabytes(256);
+    disk.grow(256 << 10).unwrap();
     server.kill();
     server.start_again().unwrap();
     for record in told {

@@ -8,7 +8,7 @@ use dynamic_flow::{
 };
 use dynamic_flow_services::postgres::{Options, Postgres};
 
-use crate::support::Disk;
+use crate::support::small_disk;
 
 use super::{
     proxy::Proxy,
@@ -172,7 +172,7 @@ async fn a_failover_is_followed() {
 #[tokio::test]
 async fn a_full_disk_is_an_error_and_outlasted() {
     let Some((server, _)) = ready(&Options::default()).await else { return };
-    let Some(disk) = Disk::of_megabytes(2) else { return };
+    let Some(disk) = small_disk(2) else { return };
     let admin = connect(&server.url()).await;
     admin
         .batch_execute(&format!("CREATE TABLESPACE small LOCATION '{}'", disk.path().display()))
@@ -206,7 +206,7 @@ async fn a_full_disk_is_an_error_and_outlasted() {
         assert_whole(&store, record).await;
     }
     // Room is made, and it goes on.
-    disk.grow_to_megabytes(64);
+    disk.grow(64 << 10).unwrap();
     store.insert(last.clone()).await.unwrap();
     assert_whole(&store, &last).await;
     store.update(record(1).id, expect, Change::at(at(5))).await.unwrap();
