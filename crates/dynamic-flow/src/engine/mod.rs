@@ -5,6 +5,7 @@ mod calls;
 pub mod machine;
 pub mod runner;
 pub mod state;
+mod stored;
 mod turn;
 
 pub use state::{

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::stored;
 use crate::{
     clock::Timestamp,
     flow::ir::{Body, BodyName},
@@ -98,6 +99,7 @@ pub struct Snapshot {
     /// What it is doing.
     pub status: RunStatus,
     /// How far it is: a tree.
+    #[serde(deserialize_with = "stored::read_root")]
     pub root: Branch,
     /// Its open waits.
     pub waits: Vec<Wait>,
@@ -119,7 +121,10 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// The version of the persisted form that this build writes.
-    pub const FORMAT: u32 = 1;
+    ///
+    /// 2: a value that a branch has from the one around it is written once, the place of the current
+    /// step is kept, and steps are stamped without the schemas of their tools.
+    pub const FORMAT: u32 = 2;
     /// How many receipts a snapshot keeps; a key is recognised as answered as long as its receipt is kept.
     pub const MAX_RECEIPTS: usize = 64;
 
@@ -151,6 +156,12 @@ impl Snapshot {
             output: None,
             ended: None,
         }
+    }
+
+    /// One commit further, in the form that this build writes.
+    pub(crate) fn advance(&mut self) {
+        self.sequence += 1;
+        self.format = Self::FORMAT;
     }
 
     /// The earliest timer of the run: a deadline, the end of a sleep, a pause or a timeout.
@@ -312,30 +323,32 @@ impl Failure {
 }
 
 /// One live thread of a run: a body that is being gone through.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Branch {
     /// Which body of the parent step; the flow's own for the root.
     pub body: BodyName,
     /// Which time this body runs, from 1.
     pub iteration: u32,
     /// The current step; none once the body is through.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub step: Option<StepId>,
     /// Where in the body the current step stands, as far as is known.
-    #[serde(skip)]
+    #[serde(default)]
     pub index: Hint,
     /// The value that the current step works on, or the body's result once it is through.
+    #[serde(default = "stored::value_around")]
     pub value: Arc<Value>,
     /// The variables set in this body; those of the bodies around it are in scope too.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default)]
     pub vars: BTreeMap<String, Value>,
     /// How far the current step is.
     pub state: StepState,
 }
 
-/// A place in a body that is looked at first. It is worked out anew when it is wrong: it is not
-/// stored, and two are always equal.
-#[derive(Debug, Clone, Copy, Default)]
+/// A place in a body that is looked at first, so that a resume costs the same however many steps
+/// came before. It is worked out anew when it is wrong, and two are always equal.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Hint(pub usize);
 
 impl PartialEq for Hint {
@@ -444,7 +457,8 @@ pub struct FlowStamp {
     pub steps: Vec<StepStamp>,
 }
 
-/// A step as it was when the run was committed, without annotations.
+/// A step as it was when the run was committed. What its tool takes and gives is not part of it: a new
+/// schema is held against the values that are there, and against that of the open wait.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepStamp {
     /// Where it stands, iterations left out.
@@ -454,10 +468,4 @@ pub struct StepStamp {
     /// The tool it calls, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_id: Option<ToolId>,
-    /// What the tool takes, if it calls one.
-    #[serde(default, with = "present", skip_serializing_if = "Option::is_none")]
-    pub input: Option<Value>,
-    /// What the tool gives, if it calls one.
-    #[serde(default, with = "present", skip_serializing_if = "Option::is_none")]
-    pub output: Option<Value>,
 }

@@ -247,7 +247,7 @@ impl Driver {
         self.hand_out_keys(snapshot)?;
         let now = self.hub.clock.now();
         let known = &self.flow;
-        snapshot.sequence += 1;
+        snapshot.advance();
         snapshot.flow = known.stamp(snapshot)?;
         let binding = Binding { run: self.run, flow: &known.def.id, part: Part::Snapshot };
         let sealed = self.hub.codec.seal_state(snapshot, snapshot.sequence, binding)?;

@@ -232,7 +232,7 @@ impl PersistenceHub {
         snapshot.close_orphans(now);
         let stamp: FlowStamp = known.stamp(&snapshot)?;
         snapshot.flow = stamp;
-        snapshot.sequence += 1;
+        snapshot.advance();
         let bound = super::vault::binding(record, Part::Snapshot);
         let change = Change {
             waits: Some(snapshot.waits.iter().map(|wait| opened.index(wait)).collect()),

@@ -72,7 +72,7 @@ impl PersistenceHub {
         };
         let mut snapshot = Snapshot::start(run, stamp, &Vec::new(), Value::Null);
         let key = self.ask(&mut snapshot, to_value(state)?, request, now)?;
-        snapshot.sequence = 1;
+        snapshot.advance();
         let bound = Binding { run, flow: &flow, part: Part::Snapshot };
         let sealed = hub.codec.seal_state(&snapshot, snapshot.sequence, bound)?;
         let mut record = first_record(run, flow.clone(), sealed, now);
@@ -176,7 +176,7 @@ impl PersistenceHub {
                     Err(error) => return Err(error),
                 }
             }
-            hub.check_input(&wait, &answer)?;
+            hub.check_input(&wait, &wait.request.schema, &answer)?;
             let receipt = wait.answered(&answer, now);
             let what = Accept::Answer { wait_id: wait.id.clone(), answer: answer.clone(), receipt };
             match self.take_state(*opened, Some(InboxItem { at: now, what })).await {
@@ -481,7 +481,7 @@ async fn write_back(hub: &PersistenceHub, mut opened: Opened, receipt: Receipt) 
         opened.snapshot.waits.clear();
     }
     opened.snapshot.keep(receipt);
-    opened.snapshot.sequence += 1;
+    opened.snapshot.advance();
     let now = hub.clock.now();
     let sealed = hub.codec.seal_state(
         &opened.snapshot,

@@ -1,11 +1,13 @@
 //! Between records and runs: opens what a store holds and checks that it belongs together, and
 //! makes writes whose outcome is certain.
 
-use backon::{ExponentialBuilder, Retryable as _};
 use std::{
     future::Future,
     sync::atomic::{AtomicBool, Ordering},
 };
+
+use backon::{ExponentialBuilder, Retryable as _};
+use serde::Deserialize;
 
 use super::{
     HubOptions,
@@ -21,6 +23,12 @@ use crate::{
     wait::Wait,
 };
 
+/// What every snapshot says of the form that it is in.
+#[derive(Deserialize)]
+struct Form {
+    format: u32,
+}
+
 /// A record and what its sealed parts hold.
 #[derive(Debug, Clone)]
 pub(crate) struct Opened {
@@ -32,18 +40,26 @@ pub(crate) struct Opened {
 impl Opened {
     /// Opens the sealed parts of a record.
     pub(crate) fn unseal(codec: &Codec, record: Record) -> Result<Self> {
-        let (snapshot, sequence) =
-            codec.open::<Snapshot>(&record.snapshot, binding(&record, Part::Snapshot))?;
         let corrupt =
-            |what: &'static str| Err(Error::new(ErrorKind::CorruptState, what).with_run(record.id));
+            |what: &'static str| Error::new(ErrorKind::CorruptState, what).with_run(record.id);
+        let newer = || corrupt("a newer dynamic-flow wrote this run; update this program");
+        let at = binding(&record, Part::Snapshot);
+        let (snapshot, sequence) =
+            codec.open::<Snapshot>(&record.snapshot, at).map_err(|error| {
+                // A later form need not read as this one does; its number does.
+                match codec.open::<Form>(&record.snapshot, at) {
+                    Ok((form, _)) if form.format > Snapshot::FORMAT => newer(),
+                    _ => error,
+                }
+            })?;
         if snapshot.format > Snapshot::FORMAT {
-            return corrupt("a newer dynamic-flow wrote this run; update this program");
+            return Err(newer());
         }
         if snapshot.run_id != record.id {
-            return corrupt("the sealed state is that of another run");
+            return Err(corrupt("the sealed state is that of another run"));
         }
         if snapshot.sequence != sequence {
-            return corrupt("the sealed state is out of its order");
+            return Err(corrupt("the sealed state is out of its order"));
         }
         let inbox = record
             .inbox

@@ -249,7 +249,7 @@ impl Inner {
     pub(super) async fn rewrite(&self, opened: Opened, now: Timestamp) -> Result<()> {
         let waits = opened.snapshot.waits.iter().map(|wait| opened.index(wait)).collect();
         let Opened { record, mut snapshot, .. } = opened;
-        snapshot.sequence += 1;
+        snapshot.advance();
         let bound = binding(&record, Part::Snapshot);
         let sealed = self.codec.seal_state(&snapshot, snapshot.sequence, bound)?;
         let plain = Plain::parked(&snapshot, self.queue_of(&snapshot), now, self);

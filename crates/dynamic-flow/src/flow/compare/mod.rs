@@ -67,13 +67,10 @@ impl FlowStamp {
 fn stamp(body: &Body, branch: &Branch, parent: &str, steps: &mut Vec<StepStamp>) {
     let Some(step) = current(body, branch) else { return };
     let path = join(parent, step);
-    let tool = step.kind.tool();
     steps.push(StepStamp {
         path: path.clone(),
         kind: step.kind.name().to_owned(),
-        tool_id: tool.map(|tool| tool.id.clone()),
-        input: tool.map(|tool| tool.input.essence()),
-        output: tool.map(|tool| tool.output.essence()),
+        tool_id: step.kind.tool().map(|tool| tool.id.clone()),
     });
     if let StepState::Inside { branches, .. } = &branch.state {
         for inner in branches {
