@@ -344,3 +344,39 @@ async fn a_dropped_call_leaves_its_write_done_or_not_done() {
     assert_eq!(files(&place.path.join("tmp")), Vec::<std::path::PathBuf>::new());
     assert_eq!(place.list(&Filter::default()).await.len(), 40);
 }
+
+fn spares(place: &Place) -> Vec<std::path::PathBuf> {
+    let is_spare = |path: &std::path::PathBuf| path.extension().is_some_and(|it| it == "spare");
+    files(&place.path.join("locks")).into_iter().filter(is_spare).collect()
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_a_run_that_was_deleted() {
+    let place = Place::new().await;
+    let record = parked();
+    place.store.insert(record.clone()).await.unwrap();
+    place.store.update(record.id, Expect::Any, Change::at(NOW)).await.unwrap();
+    assert_eq!(spares(&place).len(), 1);
+    place.store.delete(record.id, Expect::Any).await.unwrap();
+    let left = files(&place.path);
+    let text = record.id.to_string();
+    assert_eq!(spares(&place), Vec::<std::path::PathBuf>::new());
+    for path in left {
+        let there = std::fs::read_to_string(&path).unwrap();
+        assert!(!there.contains(&text), "{}", path.display());
+    }
+}
+
+#[tokio::test]
+async fn of_a_large_record_no_second_one_is_kept() {
+    let place = Place::new().await;
+    let mut record = parked();
+    record.snapshot.0 = vec![7; 100_000];
+    place.store.insert(record.clone()).await.unwrap();
+    for _ in 0..2 {
+        place.store.update(record.id, Expect::Any, Change::at(NOW)).await.unwrap();
+    }
+    assert_eq!(spares(&place), Vec::<std::path::PathBuf>::new());
+    let read = place.store.get(record.id).await.unwrap().unwrap();
+    assert_eq!((read.revision, read.snapshot), (Revision(3), record.snapshot));
+}

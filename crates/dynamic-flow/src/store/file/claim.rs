@@ -110,7 +110,7 @@ impl Folder {
         due: &Due,
     ) -> Result<Option<(Timestamp, Record)>> {
         let path = self.layout.record(due.id);
-        let read = self.load(due.id).and_then(|old| {
+        let read = self.load_locked(lock, due.id).and_then(|old| {
             let snapshot = old.as_ref().map(|old| old.sealed(&path)).transpose()?;
             Ok(old.zip(snapshot))
         });

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, ErrorKind as Io, Write as _},
+    io::{self, ErrorKind as Io, Read as _, Write as _},
     path::Path,
 };
 
@@ -141,6 +141,55 @@ impl Mode {
         Ok(())
     }
 
+    /// Replaces a file that is there, durably and as a whole: the new contents are written over what
+    /// is in `spare`, and the two change names. What the file was is the spare one of the next time.
+    ///
+    /// A new file has a place to be found on the disk and recorded, and the old one is to be removed:
+    /// that takes longer than all the rest.
+    ///
+    /// Who may read at the same time must do it by [`read_settled`], and nobody else may write.
+    pub(super) fn exchange(self, path: &Path, spare: &Path, bytes: &[u8]) -> io::Result<()> {
+        let written = self.write_spare(spare, bytes).and_then(|_held| exchange(spare, path));
+        if written.is_err() {
+            let _ = fs::remove_file(spare);
+        }
+        journal::note("exchange", path);
+        written
+    }
+
+    /// Gives the file, so that nobody reads it before it has its name.
+    fn write_spare(self, path: &Path, bytes: &[u8]) -> io::Result<File> {
+        let Some(mut file) = self.open_spare(path) else {
+            return self.write_new(path, bytes, Sync::Contents);
+        };
+        file.write_all(bytes)?;
+        file.set_len(bytes.len() as u64)?;
+        journal::note("sync", path);
+        file.sync_data()?;
+        Ok(file)
+    }
+
+    /// Opens a spare file, unless there is none, or none that may be written over: somebody may still
+    /// read what it was.
+    fn open_spare(self, path: &Path) -> Option<File> {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+            let no_link = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+            let file = OpenOptions::new().write(true).custom_flags(no_link).open(path).ok()?;
+            file.try_lock().ok()?;
+            let is = file.metadata().ok()?;
+            let is_ours = is.is_file() && is.nlink() == 1 && is.mode() & 0o777 == self.0;
+            is_ours.then_some(file)
+        }
+        // Elsewhere files that others have open don't change names.
+        #[cfg(not(unix))]
+        {
+            let _ = path;
+            None
+        }
+    }
+
     /// Replaces a file as a whole by way of `temp`, which is gone if it fails.
     pub(super) fn replace(
         self,
@@ -149,7 +198,7 @@ impl Mode {
         bytes: &[u8],
         sync: Sync,
     ) -> io::Result<()> {
-        let written = self.write_new(temp, bytes, sync).and_then(|()| fs::rename(temp, path));
+        let written = self.write_new(temp, bytes, sync).and_then(|_| fs::rename(temp, path));
         if written.is_err() {
             let _ = fs::remove_file(temp);
         }
@@ -157,7 +206,7 @@ impl Mode {
         written
     }
 
-    fn write_new(self, path: &Path, bytes: &[u8], sync: Sync) -> io::Result<()> {
+    fn write_new(self, path: &Path, bytes: &[u8], sync: Sync) -> io::Result<File> {
         let mut file = match self.create_new(path) {
             Err(error) if error.kind() == Io::AlreadyExists => {
                 fs::remove_file(path)?;
@@ -173,11 +222,28 @@ impl Mode {
         match sync {
             Sync::Contents => {
                 journal::note("sync", path);
-                file.sync_data()
+                file.sync_data()?;
             }
-            Sync::Never => Ok(()),
+            Sync::Never => {}
+        }
+        Ok(file)
+    }
+}
+
+/// Has two files change names; where that can't be done at once, the second gets that of the first.
+fn exchange(spare: &Path, path: &Path) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+    {
+        use rustix::{
+            fs::{CWD, RenameFlags, renameat_with},
+            io::Errno,
+        };
+        match renameat_with(CWD, spare, CWD, path, RenameFlags::EXCHANGE) {
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
+            exchanged => return Ok(exchanged?),
         }
     }
+    fs::rename(spare, path)
 }
 
 /// Whether a file must survive a power failure.
@@ -213,6 +279,44 @@ pub(super) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
         Err(error) if error.kind() == Io::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Reads a file that may be missing, and that others replace by [`Mode::exchange`].
+pub(super) fn read_settled(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    loop {
+        let mut file = match File::open(path) {
+            Err(error) if error.kind() == Io::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        // From here on nobody writes over it. But was that so when it was opened?
+        match file.lock_shared() {
+            Err(error) if error.kind() == Io::Interrupted => continue,
+            locked => locked?,
+        }
+        if is_still_there(&file, path)? {
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)?;
+            return Ok(Some(bytes));
+        }
+    }
+}
+
+/// Whether others find the same file.
+#[cfg(unix)]
+pub(super) fn is_still_there(file: &File, path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+    let ours = file.metadata()?;
+    match path.metadata() {
+        Ok(theirs) => Ok((ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino())),
+        Err(error) if error.kind() == Io::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Elsewhere a file that is open can't be deleted.
+#[cfg(not(unix))]
+pub(super) fn is_still_there(_: &File, _: &Path) -> io::Result<bool> {
+    Ok(true)
 }
 
 /// The names in a folder that may be missing. Those that are not text are not ours.
@@ -349,6 +453,106 @@ mod tests {
         assert!(Mode::PRIVATE.place_hint(&hint, 0, &seed).unwrap());
         assert!(!Mode::PRIVATE.place_hint(&hint, 0, &seed).unwrap());
         assert!(hint.is_file());
+    }
+
+    /// A file and its spare one, with what was written into each.
+    struct Pair {
+        _folder: tempfile::TempDir,
+        path: std::path::PathBuf,
+        spare: std::path::PathBuf,
+    }
+
+    impl Pair {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let [path, spare] = ["file", "spare"].map(|name| folder.path().join(name));
+            let pair = Self { _folder: folder, path, spare };
+            Mode::PRIVATE.replace(&pair.path, &pair.spare, b"first", Sync::Contents).unwrap();
+            pair
+        }
+
+        fn write(&self, text: &str) {
+            Mode::PRIVATE.exchange(&self.path, &self.spare, text.as_bytes()).unwrap();
+            assert_eq!(read_settled(&self.path).unwrap().unwrap(), text.as_bytes());
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn inode(path: &Path) -> u64 {
+        std::os::unix::fs::MetadataExt::ino(&path.metadata().unwrap())
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn two_files_take_turns_and_no_third_is_made() {
+        let pair = Pair::new();
+        pair.write("second, which is longer");
+        assert_eq!(fs::read(&pair.spare).unwrap(), b"first");
+        let files = [inode(&pair.path), inode(&pair.spare)];
+        for text in ["3rd", "the fourth", ""] {
+            pair.write(text);
+        }
+        assert_eq!([inode(&pair.spare), inode(&pair.path)], files);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_somebody_still_reads_is_not_written_over() {
+        let pair = Pair::new();
+        let mut reader = File::open(&pair.path).unwrap();
+        reader.lock_shared().unwrap();
+        for text in ["second", "third", "fourth"] {
+            pair.write(text);
+        }
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "first");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn who_opened_what_is_being_written_over_reads_what_took_its_place() {
+        let pair = Pair::new();
+        let writer = File::open(&pair.path).unwrap();
+        writer.lock().unwrap();
+        let path = pair.path.clone();
+        let reader = std::thread::spawn(move || read_settled(&path).unwrap().unwrap());
+        let blocked = format!(":{} ", inode(&pair.path));
+        let is_blocked = |line: &str| line.contains("->") && line.contains(&blocked);
+        while !fs::read_to_string("/proc/locks").unwrap().lines().any(is_blocked) {
+            assert!(!reader.is_finished(), "it did not wait");
+            std::thread::yield_now();
+        }
+        fs::write(&pair.spare, "second").unwrap();
+        fs::rename(&pair.spare, &pair.path).unwrap();
+        drop(writer);
+        assert_eq!(reader.join().unwrap(), b"second");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn only_a_file_of_ones_own_is_written_over() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let elsewhere = tempfile::tempdir().unwrap();
+        let precious = elsewhere.path().join("precious");
+        let plant = |pair: &Pair, how: usize| match how {
+            0 => symlink(&precious, &pair.spare),
+            1 => fs::hard_link(&precious, &pair.spare),
+            2 => fs::write(&pair.spare, "?")
+                .and_then(|()| fs::set_permissions(&pair.spare, PermissionsExt::from_mode(0o644))),
+            _ => symlink("/nowhere", &pair.spare),
+        };
+        for how in 0..4 {
+            let pair = Pair::new();
+            fs::write(&precious, "precious").unwrap();
+            plant(&pair, how).unwrap();
+            pair.write("second");
+            pair.write("third");
+            assert_eq!(fs::read_to_string(&precious).unwrap(), "precious", "{how}");
+            for path in [&pair.path, &pair.spare] {
+                assert_eq!(path.symlink_metadata().unwrap().permissions().mode(), 0o100_600);
+            }
+        }
     }
 
     #[test]

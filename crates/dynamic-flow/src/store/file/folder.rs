@@ -21,6 +21,9 @@ use crate::{
     store::{Change, Expect, Record},
 };
 
+/// What a record was is kept to be written over, unless it is larger: a shard keeps no more of it.
+const MAX_SPARE: usize = 64 << 10;
+
 /// All that blocks is here and below; above it is async.
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -57,11 +60,33 @@ impl Folder {
         // one of an earlier revision is void, for the record's write took it in.
         let renewal = self.renewal(id)?;
         let path = self.layout.record(id);
-        let Some(bytes) = disk::read(&path).at("read a record", &path)? else {
+        let bytes = disk::read_settled(&path).at("read a record", &path)?;
+        self.stored(id, bytes, |_| Ok(renewal))
+    }
+
+    /// The same, for who holds the lock: nobody writes meanwhile.
+    pub(super) fn load_locked(&self, _lock: &Lock, id: RunId) -> Result<Option<Stored>> {
+        let path = self.layout.record(id);
+        let bytes = disk::read(&path).at("read a record", &path)?;
+        let renewal = |record: &Record| match record.lease {
+            Some(_) => self.renewal(id),
+            None => Ok(None),
+        };
+        self.stored(id, bytes, renewal)
+    }
+
+    fn stored(
+        &self,
+        id: RunId,
+        bytes: Option<Vec<u8>>,
+        renewal: impl FnOnce(&Record) -> Result<Option<Renewal>>,
+    ) -> Result<Option<Stored>> {
+        let Some(bytes) = bytes else {
             self.check_present()?;
             return Ok(None);
         };
-        let mut stored = Stored::read(&bytes, id, &path)?;
+        let mut stored = Stored::read(&bytes, id, &self.layout.record(id))?;
+        let renewal = renewal(&stored.record)?;
         stored.renewed = renewal.is_some();
         if let Some(renewal) = renewal
             && renewal.revision == stored.record.revision
@@ -118,7 +143,7 @@ impl Folder {
     pub(super) fn update(&self, id: RunId, expect: Expect, mut change: Change) -> Result<Revision> {
         let snapshot = change.snapshot.take().map(|snapshot| form::encode(&snapshot));
         let lock = self.lock(id)?;
-        let old = self.expect(id, expect)?;
+        let old = self.expect(&lock, id, expect)?;
         let mut record = old.record.clone();
         change.apply(&mut record);
         let snapshot = snapshot.as_ref().unwrap_or(&old.snapshot);
@@ -127,8 +152,9 @@ impl Folder {
     }
 
     /// The record, if it is what is expected.
-    fn expect(&self, id: RunId, expect: Expect) -> Result<Stored> {
-        let stored = self.load(id)?.ok_or_else(|| conflict("there is no such record", id))?;
+    fn expect(&self, lock: &Lock, id: RunId, expect: Expect) -> Result<Stored> {
+        let stored =
+            self.load_locked(lock, id)?.ok_or_else(|| conflict("there is no such record", id))?;
         if !expect.admits(stored.record.revision) {
             return Err(conflict("the record was changed in the meantime", id));
         }
@@ -153,8 +179,19 @@ impl Folder {
         let placed = self.place(&after, before.as_ref())?;
 
         let path = self.layout.record(id);
-        let temp = self.layout.temp(id, super::layout::RECORD);
-        if let Err(error) = self.mode.replace(&path, &temp, &bytes, Sync::Contents) {
+        let (temp, written) = match old {
+            Some(old) if old.bytes <= MAX_SPARE => {
+                let spare = self.layout.spare(id);
+                let written = self.mode.exchange(&path, &spare, &bytes);
+                (spare, written)
+            }
+            _ => {
+                let temp = self.layout.temp(id, super::layout::RECORD);
+                let written = self.mode.replace(&path, &temp, &bytes, Sync::Contents);
+                (temp, written)
+            }
+        };
+        if let Err(error) = written {
             placed.remove();
             return Err(error).at("write a record", &temp);
         }
@@ -171,12 +208,14 @@ impl Folder {
     }
 
     pub(super) fn delete(&self, id: RunId, expect: Expect) -> Result<()> {
-        let _lock = self.lock(id)?;
-        let old = self.expect(id, expect)?;
+        let lock = self.lock(id)?;
+        let old = self.expect(&lock, id, expect)?;
         let path = self.layout.record(id);
         disk::remove(&path).at("remove a record", &path)?;
         let bucket = self.layout.bucket(id);
         disk::sync_dir(&bucket).at("sync a folder", &bucket)?;
+        // It may be what this record was.
+        let _ = disk::remove(&self.layout.spare(id));
         let _ = disk::remove(&self.layout.lease(id));
         Hints::of(&self.layout, &old.record).remove();
         // New records come into the present bucket: that its name is durable must stay true.
@@ -190,8 +229,8 @@ impl Folder {
 
     /// Moves the end of a lease. Not synced: if the power fails, its holder is gone as well.
     pub(super) fn renew(&self, id: RunId, epoch: Epoch, until: Timestamp) -> Result<()> {
-        let _lock = self.lock(id)?;
-        let old = self.expect(id, Expect::Any)?;
+        let lock = self.lock(id)?;
+        let old = self.expect(&lock, id, Expect::Any)?;
         if old.record.epoch != epoch {
             return Err(conflict("somebody else holds the lease", id));
         }
@@ -240,16 +279,17 @@ impl Folder {
     }
 
     /// Makes the hints of a record that lacks some; tells how many it lacked.
-    pub(super) fn heal(&self, _lock: &Lock, id: RunId) -> Result<usize> {
-        let Some(stored) = self.load(id)? else { return Ok(0) };
+    pub(super) fn heal(&self, lock: &Lock, id: RunId) -> Result<usize> {
+        let Some(stored) = self.load_locked(lock, id)? else { return Ok(0) };
         let hints = Hints::of(&self.layout, &stored.record);
         let placed = self.place(&hints, None)?;
         Ok(usize::from(placed.columns.is_some()) + usize::from(placed.due.is_some()))
     }
 
     /// Removes a hint of what a record's columns are, unless it is right.
-    pub(super) fn drop_columns_hint(&self, _lock: &Lock, id: RunId, hint: &Path) -> Result<()> {
-        let right = self.load(id)?.map(|stored| self.layout.columns_hint(&stored.record));
+    pub(super) fn drop_columns_hint(&self, lock: &Lock, id: RunId, hint: &Path) -> Result<()> {
+        let right =
+            self.load_locked(lock, id)?.map(|stored| self.layout.columns_hint(&stored.record));
         if right.as_deref() != Some(hint) {
             match disk::remove(hint) {
                 Err(error) if error.kind() != Io::NotFound => {
@@ -342,10 +382,13 @@ mod tests {
         assert_eq!(made[1..3], ["rename dynamic-flow-store.json", "sync "], "{made:?}");
 
         folder.insert(&record()).unwrap();
-        let write =
+        let insert =
             ["sync tmp/9/ID.json", "rename runs/090909/ID.json", "sync runs/090909"].as_slice();
         let hints = ["place hint", "place due hint"].as_slice();
-        assert_eq!(notes(&folder), [&["sync runs"], hints, write].concat());
+        assert_eq!(notes(&folder), [&["sync runs"], hints, insert].concat());
+
+        let write =
+            ["sync locks/09.spare", "exchange runs/090909/ID.json", "sync runs/090909"].as_slice();
 
         let change = Change {
             status: Some(RunStatus::Ready),
@@ -366,7 +409,7 @@ mod tests {
 
         folder.delete(record().id, Expect::Any).unwrap();
         let first = ["remove runs/090909/ID.json", "sync runs/090909"].as_slice();
-        let rest = ["remove runs/090909/ID.lease"].as_slice();
+        let rest = ["remove locks/09.spare", "remove runs/090909/ID.lease"].as_slice();
         assert_eq!(notes(&folder), [first, rest, removed].concat());
 
         let mut next = record();

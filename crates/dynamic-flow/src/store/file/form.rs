@@ -54,6 +54,8 @@ pub(super) struct Stored {
     pub(super) snapshot: String,
     /// Whether the end of the lease is that of a file beside the record.
     pub(super) renewed: bool,
+    /// How many bytes the file has.
+    pub(super) bytes: usize,
 }
 
 impl Stored {
@@ -93,7 +95,8 @@ impl Stored {
             snapshot: Sealed(Vec::new()),
             inbox: form.inbox.into_owned(),
         };
-        Ok(Self { record, snapshot: form.snapshot.into_owned(), renewed: false })
+        let snapshot = form.snapshot.into_owned();
+        Ok(Self { record, snapshot, renewed: false, bytes: bytes.len() })
     }
 
     /// The snapshot, opened.

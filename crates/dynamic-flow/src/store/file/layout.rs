@@ -6,7 +6,7 @@
 //! runs/<time>/<run>.lease                         the end of its lease, since that was renewed
 //! runs/<time>/<run>~<status>~<flow>~<deadlines>~<tools>   a hint: what its plain columns are
 //! due/<queue>/<hours>/<seconds>/<time>~<run>      a hint: when it is due
-//! locks/<shard>  locks/<shard>.seed  tmp/<part>/<run>.<kind>  boots/<boot>
+//! locks/<shard>  locks/<shard>.seed  locks/<shard>.spare  tmp/<part>/<run>.<kind>  boots/<boot>
 //! ```
 //!
 //! No text that users choose is part of a name: ids of flows and tools and names of queues are
@@ -75,6 +75,20 @@ impl Layout {
     /// shard's lock touches it.
     pub(super) fn seed(&self, id: RunId) -> PathBuf {
         self.shard(id).with_extension("seed")
+    }
+
+    /// What a record of the shard was before it was written last: the file that the next is written
+    /// in. Only who holds the shard's lock touches it.
+    pub(super) fn spare(&self, id: RunId) -> PathBuf {
+        self.shard(id).with_extension("spare")
+    }
+
+    /// The spare files of all shards, each with the lock that it is under.
+    pub(super) fn spares(&self) -> impl Iterator<Item = (PathBuf, PathBuf)> + '_ {
+        (0..SHARDS).map(|shard| {
+            let lock = self.locks().join(format!("{shard:02x}"));
+            (lock.with_extension("spare"), lock)
+        })
     }
 
     /// Tells by its age when the due index was last tidied.

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use super::disk::Mode;
+use super::disk::{Mode, is_still_there};
 
 /// Proof that nobody else, here or in another process, writes the records of a shard.
 #[derive(Debug)]
@@ -23,6 +23,7 @@ impl Lock {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 locked => locked?,
             }
+            // A tidy person who deletes lock files must not let two in.
             if is_still_there(&file, path)? {
                 return Ok(Self { _file: file });
             }
@@ -41,22 +42,4 @@ impl Lock {
             }
         }
     }
-}
-
-/// Whether others find the same file. A tidy person who deletes lock files must not let two in.
-#[cfg(unix)]
-fn is_still_there(file: &File, path: &Path) -> io::Result<bool> {
-    use std::os::unix::fs::MetadataExt as _;
-    let ours = file.metadata()?;
-    match path.metadata() {
-        Ok(theirs) => Ok((ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// Elsewhere a file that is open can't be deleted.
-#[cfg(not(unix))]
-fn is_still_there(_: &File, _: &Path) -> io::Result<bool> {
-    Ok(true)
 }

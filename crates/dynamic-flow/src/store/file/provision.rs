@@ -223,6 +223,7 @@ impl Folder {
 
     pub(super) fn rebuild(&self) -> Result<Rebuilt> {
         self.check_present()?;
+        self.remove_spares()?;
         let runs = self.layout.runs();
         let mut buckets = Vec::new();
         let each = |name: &str| buckets.extend(parse_bucket(name).map(|_| runs.join(name)));
@@ -232,6 +233,17 @@ impl Folder {
             self.rebuild_bucket(&bucket, &mut rebuilt)?;
         }
         Ok(rebuilt)
+    }
+
+    /// After a power failure nobody knows what is in them.
+    fn remove_spares(&self) -> Result<()> {
+        for (spare, lock) in self.layout.spares() {
+            if spare.symlink_metadata().is_ok() {
+                let _lock = Lock::wait(&lock, self.mode).at("lock a record", &lock)?;
+                let _ = fs::remove_file(spare);
+            }
+        }
+        Ok(())
     }
 
     fn rebuild_bucket(&self, bucket: &Path, rebuilt: &mut Rebuilt) -> Result<()> {
