@@ -148,7 +148,8 @@ impl ContentDigest {
     /// The digest of a JSON value, which always has a canonical form: its keys are texts and its
     /// numbers are finite.
     pub(crate) fn of_value(value: &Value) -> Self {
-        Self::of(value).unwrap_or_else(|_| Self(hex::encode(Sha256::digest(value.to_string()))))
+        Self::of_json(value)
+            .unwrap_or_else(|_| Self(hex::encode(Sha256::digest(value.to_string()))))
     }
 
     /// The digest of a value.
@@ -168,13 +169,16 @@ impl ContentDigest {
     /// assert_eq!(digest.0.len(), 64);
     /// ```
     pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
-        let value = to_value(value)?;
-        let canonical = serde_json_canonicalizer::to_vec(&value).map_err(|_| {
+        Self::of_json(&to_value(value)?)
+    }
+
+    fn of_json(value: &Value) -> Result<Self> {
+        let canonical = serde_json_canonicalizer::to_vec(value).map_err(|_| {
             Error::new(ErrorKind::SerializationError, "the value has no canonical JSON form")
         })?;
         let mut digest = Sha256::new_with_prefix(canonical);
         let mut inexact = Vec::new();
-        collect_inexact(&value, &mut String::new(), &mut inexact);
+        collect_inexact(value, &mut String::new(), &mut inexact);
         inexact.sort_unstable();
         for (pointer, number) in inexact {
             // JSON text holds no zero byte: nothing else can look like this.

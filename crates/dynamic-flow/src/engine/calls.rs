@@ -1,5 +1,7 @@
 //! Calls and questions: what a turn makes of what comes back.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::{
@@ -46,9 +48,10 @@ impl<'f> Turn<'f> {
         };
         match (&step.kind, call.kind) {
             (StepKind::Tool { .. }, CallKind::Compute) => {
-                self.call(step, branch, place, env, CallKind::Tool { input: Some(value) })
+                let input = Some(Arc::unwrap_or_clone(value));
+                self.call(step, branch, place, env, CallKind::Tool { input })
             }
-            (StepKind::Filter { .. }, _) => match value {
+            (StepKind::Filter { .. }, _) => match *value {
                 Value::Bool(true) => Progress::Done(branch.value.clone()),
                 Value::Bool(false) => {
                     Progress::Rejected(place.join(step, 1).full, branch.value.clone())
@@ -62,14 +65,14 @@ impl<'f> Turn<'f> {
                 ),
             },
             (StepKind::Fail { code, .. }, _) => {
-                let message = match value {
+                let message = match Arc::unwrap_or_clone(value) {
                     Value::String(message) => message,
                     other => other.to_string(),
                 };
                 self.fail(step, place, ToolError::new(message).code(code.clone()).permanent())
             }
             (StepKind::Switch { arms, otherwise, .. }, _) => {
-                let name = match value {
+                let name = match Arc::unwrap_or_clone(value) {
                     Value::String(name) => name,
                     other => other.to_string(),
                 };
@@ -83,7 +86,7 @@ impl<'f> Turn<'f> {
                 };
                 self.enter(step, branch, place, env, body, Memo::None)
             }
-            _ => Progress::Done(value.into()),
+            _ => Progress::Done(value),
         }
     }
 

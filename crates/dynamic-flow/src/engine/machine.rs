@@ -32,7 +32,7 @@ pub enum Event {
         /// The call.
         call: u64,
         /// What it came to.
-        result: Result<Output, ToolError>,
+        result: Result<Output<Arc<Value>>, ToolError>,
     },
     /// A wait was answered, and the answer was accepted.
     Answered {

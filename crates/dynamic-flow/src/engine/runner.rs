@@ -5,7 +5,7 @@ use std::{
     collections::{HashMap, VecDeque},
     future::Future,
     panic::AssertUnwindSafe,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -119,6 +119,7 @@ pub async fn drive(
         run_input,
         calls: JoinSet::new(),
         live: HashMap::new(),
+        vetted: None,
         turn: Pending::default(),
     };
     let events = events.into();
@@ -138,6 +139,14 @@ struct Pending<'f> {
     undo: bool,
 }
 
+/// A call that is being made.
+struct Live {
+    handle: AbortHandle,
+    effect: bool,
+    /// What it gives fits this.
+    output: Schema,
+}
+
 /// How everything was before a batch, in case that it did not happen.
 struct Before<'f> {
     snapshot: Snapshot,
@@ -152,8 +161,10 @@ struct Runner<'a, 'f> {
     host: &'a mut dyn Host,
     snapshot: Snapshot,
     run_input: Arc<Value>,
-    calls: JoinSet<(u64, Result<Output, ToolError>)>,
-    live: HashMap<u64, (AbortHandle, bool)>,
+    calls: JoinSet<(u64, Result<Output<Arc<Value>>, ToolError>)>,
+    live: HashMap<u64, Live>,
+    /// What a tool gave last, and the schema that it was found to fit.
+    vetted: Option<(Weak<Value>, Schema)>,
     turn: Pending<'f>,
 }
 
@@ -161,7 +172,7 @@ impl<'f> Runner<'_, 'f> {
     /// What is made of a call whose task ended without a result. Tools catch their panics; what is
     /// around them should not panic, but must not leave the run waiting for ever if it does.
     fn lost_call(&mut self, lost: &JoinError) -> Event {
-        let call = self.live.iter().find(|(_, (task, _))| task.id() == lost.id());
+        let call = self.live.iter().find(|(_, live)| live.handle.id() == lost.id());
         let Some(call) = call.map(|(call, _)| *call) else { return Event::Tick };
         self.live.remove(&call);
         let error = ToolError::new("the call ended without a result").code("panic");
@@ -210,8 +221,8 @@ impl<'f> Runner<'_, 'f> {
             self.announce();
             self.turn.commit = false;
             for call in std::mem::take(&mut self.turn.abort) {
-                if let Some((handle, _)) = self.live.remove(&call) {
-                    handle.abort();
+                if let Some(live) = self.live.remove(&call) {
+                    live.handle.abort();
                 }
             }
             // A run that is asked to stop starts nothing; its next holder makes these calls.
@@ -246,7 +257,7 @@ impl<'f> Runner<'_, 'f> {
                     Command::Call(order) if is_computation(&order) => {
                         let result = compute(&order, &self.run_input, self.snapshot.run_id);
                         let call = order.call.id;
-                        let result = result.map(Output::Value);
+                        let result = result.map(|value| Output::Value(value.into()));
                         events.push_front((Event::Returned { call, result }, at));
                     }
                     Command::Call(order) => {
@@ -309,7 +320,7 @@ impl<'f> Runner<'_, 'f> {
             let error = ToolError::new("the tool of this step is not at hand").permanent();
             let id = order.call.id;
             let handle = self.calls.spawn(async move { (id, Err(error.code("unbound"))) });
-            self.live.insert(id, (handle, false));
+            self.live.insert(id, Live { handle, effect: false, output: Schema::any() });
             return;
         };
         let context = ToolContext {
@@ -320,17 +331,21 @@ impl<'f> Runner<'_, 'f> {
             variables: order.vars,
             run_input: order.flow_input.unwrap_or_else(|| self.run_input.clone()),
         };
-        let effect = tool.spec().effect;
+        let (effect, output) = (tool.spec().effect, tool.spec().output.clone());
+        // Most tools take what the one before them gave.
+        let is_vetted = self.vetted.as_ref().is_some_and(|(value, schema)| {
+            std::ptr::eq(value.as_ptr(), Arc::as_ptr(&order.input)) && *schema == tool.spec().input
+        });
         let span = tracing::info_span!(
             "tool",
             run = %context.run_id,
             step = %context.position,
             tool = %tool.spec().id,
         );
-        let call = perform(tool, order.call.kind, order.input, context).instrument(span);
+        let call = perform(tool, order.call.kind, order.input, is_vetted, context).instrument(span);
         let id = order.call.id;
         let handle = self.calls.spawn(async move { (id, call.await) });
-        self.live.insert(id, (handle, effect));
+        self.live.insert(id, Live { handle, effect, output });
     }
 
     /// Waits for whatever comes first: a call that returns, a timer, or something from outside.
@@ -346,8 +361,11 @@ impl<'f> Runner<'_, 'f> {
             Some(done) = self.calls.join_next_with_id() => match done {
                 Ok((_, (call, result))) => {
                     match self.live.remove(&call) {
-                        Some((_, effect)) => {
-                            self.turn.commit |= effect;
+                        Some(live) => {
+                            self.turn.commit |= live.effect;
+                            if let Ok(Output::Value(value)) = &result {
+                                self.vetted = Some((Arc::downgrade(value), live.output));
+                            }
                             Event::Returned { call, result }
                         }
                         None => Event::Tick,
@@ -400,18 +418,19 @@ fn compute(order: &Order<'_>, run_input: &Value, run_id: crate::RunId) -> Result
     Ok(value)
 }
 
-/// Calls a tool, and holds its input and output against their schemas.
+/// Calls a tool, and holds its input and output against their schemas; the input unless it was.
 async fn perform(
     tool: Arc<dyn Tool>,
     kind: CallKind,
     input: Arc<Value>,
+    is_vetted: bool,
     context: ToolContext,
-) -> Result<Output, ToolError> {
+) -> Result<Output<Arc<Value>>, ToolError> {
     let work = async {
         match kind {
             CallKind::OnResume { answer, saved } => tool.on_resume(answer, saved, &context).await,
             CallKind::Compute | CallKind::Tool { .. } => {
-                if let Err(violations) = tool.spec().input.validate(&input) {
+                if !is_vetted && let Err(violations) = tool.spec().input.validate(&input) {
                     let all: Vec<String> = violations.iter().map(ToString::to_string).collect();
                     let message = format!("the tool's input does not fit: {}", all.join("; "));
                     return Err(ToolError::new(message).code("input_invalid").permanent());
@@ -423,7 +442,10 @@ async fn perform(
     let output = catch_panic(work).await?;
     check_output(&tool, &output)
         .map_err(|message| ToolError::new(message).code("output_invalid"))?;
-    Ok(output)
+    Ok(match output {
+        Output::Value(value) => Output::Value(value.into()),
+        Output::Suspend(request) => Output::Suspend(request),
+    })
 }
 
 /// Says what is wrong with what a tool gave.

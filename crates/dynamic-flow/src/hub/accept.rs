@@ -12,9 +12,10 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Result,
-    codec::Part,
+    codec::{Cipher, Part},
     engine::RunStatus,
     id::{RunId, SuspensionKey, WaitId},
+    schema::Schema,
     store::{Change, Lease, Record},
     wait::{Answer, Closed, Receipt, Wait},
 };
@@ -70,7 +71,11 @@ impl Inner {
                     .with("wait", &wait.id)
                     .with_reasons(vec![reason]));
             }
-            self.check_input(&wait, answer).map_err(|error| error.with_run(run_id))?;
+            let schema = match &flow {
+                Some(flow) => flow.compiled(&wait, &opened.snapshot.root),
+                None => &wait.request.schema,
+            };
+            self.check_input(&wait, schema, answer).map_err(|error| error.with_run(run_id))?;
             let receipt = wait.answered(answer, now);
             let what = Accept::Answer {
                 wait_id: wait.id.clone(),
@@ -135,8 +140,10 @@ impl Inner {
                 Err(receipt) => Err(refusal(receipt).with_run(run_id)),
             };
         }
-        let question = Wait::question_digest(run_id, &wait.id, &wait.tool_id, &wait.request);
-        if question != wait.question {
+        // What was sealed with a key is as it was.
+        let may_differ = self.codec.cipher() == Cipher::None;
+        let question = || Wait::question_digest(run_id, &wait.id, &wait.tool_id, &wait.request);
+        if may_differ && question() != wait.question {
             return Err(Error::new(
                 ErrorKind::CorruptState,
                 "the question is not the one that was asked",
@@ -146,7 +153,8 @@ impl Inner {
         Ok(Found::Open(Box::new(opened), Box::new(wait)))
     }
 
-    pub(super) fn check_input(&self, wait: &Wait, answer: &Answer) -> Result<()> {
+    /// Holds an answer against the schema of its wait, which somebody may have compiled already.
+    pub(super) fn check_input(&self, wait: &Wait, schema: &Schema, answer: &Answer) -> Result<()> {
         let size = serde_json::to_vec(&answer.input).map_or(usize::MAX, |json| json.len());
         if size > self.options.max_input_size {
             return Err(Error::new(ErrorKind::LimitExceeded, "the input is too large")
@@ -154,7 +162,7 @@ impl Inner {
                 .with("limit", self.options.max_input_size));
         }
         crate::value::check_depth(&answer.input)?;
-        wait.request.schema.validate(&answer.input).map_err(|violations| {
+        schema.validate(&answer.input).map_err(|violations| {
             let n = violations.len();
             let what = if n == 1 { "in one place" } else { "in several places" };
             Error::new(

@@ -8,11 +8,12 @@ use super::Inner;
 use crate::{
     Error, ErrorKind, Result,
     clock::Timestamp,
-    engine::{FlowStamp, Snapshot},
-    flow::{Fit, Flow, FlowDef},
+    engine::{Branch, FlowStamp, Snapshot, StepState},
+    flow::{Body, Fit, Flow, FlowDef, StepKind},
     id::{RunId, WaitId},
+    schema::Schema,
     store::Queue,
-    wait::{ContentDigest, Metadata},
+    wait::{ContentDigest, Metadata, Wait},
 };
 
 /// A flow, and what is worked out of it once.
@@ -82,6 +83,13 @@ impl Known {
         }
     }
 
+    /// The schema of a wait as this flow has compiled it, where it asks the same: to compile one
+    /// costs far more than to check an answer.
+    pub(crate) fn compiled<'a>(&'a self, wait: &'a Wait, root: &Branch) -> &'a Schema {
+        let asked = &wait.request.schema;
+        answers(&self.def.body, root, &wait.id).filter(|own| *own == asked).unwrap_or(asked)
+    }
+
     /// Whether this flow can go on with a run.
     pub(crate) fn compare(&self, snapshot: &Snapshot) -> Result<Fit> {
         match &self.flow {
@@ -91,6 +99,20 @@ impl Known {
             },
             None => Ok(Fit::Same),
         }
+    }
+}
+
+/// What answers the step takes that stands at a wait.
+fn answers<'f>(body: &'f Body, branch: &Branch, wait: &WaitId) -> Option<&'f Schema> {
+    let step = &body[branch.find(body)?];
+    match (&step.kind, &branch.state) {
+        (StepKind::AwaitInput { tool }, StepState::Waiting { wait: here }) => {
+            Some(&tool.output).filter(|_| here == wait)
+        }
+        (kind, StepState::Inside { branches, .. }) => {
+            branches.iter().find_map(|inner| answers(kind.body(&inner.body)?, inner, wait))
+        }
+        _ => None,
     }
 }
 

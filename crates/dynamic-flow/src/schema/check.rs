@@ -54,10 +54,12 @@ fn refused(why: impl std::fmt::Display) -> Error {
 
 /// Whether lists and objects are nested deeper than that.
 pub(super) fn is_deeper(value: &Value, limit: usize) -> bool {
-    let is_nested = value.is_array() || value.is_object();
-    match limit.checked_sub(1) {
-        Some(limit) => inside(value).any(|inner| is_deeper(inner, limit)),
-        None => is_nested,
+    let inside = |limit: usize| move |inner: &Value| is_deeper(inner, limit);
+    match (value, limit.checked_sub(1)) {
+        (Value::Array(items), Some(limit)) => items.iter().any(inside(limit)),
+        (Value::Object(fields), Some(limit)) => fields.values().any(inside(limit)),
+        (Value::Array(_) | Value::Object(_), None) => true,
+        _ => false,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::ser::{self, Serialize};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Number, Value, map::Entry};
 
 use super::MAX_DEPTH;
 
@@ -280,17 +280,19 @@ pub(super) struct Object {
 
 impl Object {
     fn insert<T: Serialize + ?Sized>(&mut self, key: String, value: &T) -> Result<(), Fault> {
-        let built = if self.map.contains_key(&key) {
-            Err(Fault::new("this key is there twice, when both are written as text"))
-        } else {
-            value.serialize(self.inside)
+        let slot = match self.map.entry(key) {
+            Entry::Vacant(slot) => slot,
+            Entry::Occupied(slot) => {
+                let fault = Fault::new("this key is there twice, when both are written as text");
+                return Err(fault.within(slot.key()).within_variant(self.variant));
+            }
         };
-        match built {
+        match value.serialize(self.inside) {
             Ok(value) => {
-                self.map.insert(key, value);
+                slot.insert(value);
                 Ok(())
             }
-            Err(fault) => Err(fault.within(key).within_variant(self.variant)),
+            Err(fault) => Err(fault.within(slot.key()).within_variant(self.variant)),
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -139,7 +140,7 @@ impl<'f> Simulation<'f> {
     fn next(&self) -> Option<(Timestamp, Event)> {
         let calls = self.state.live.values().map(|order| {
             let call = order.call.id;
-            (self.asked[&call].1, Event::Returned { call, result: self.result(order) })
+            (self.asked[&call].1, Event::Returned { call, result: self.result(order).map(shared) })
         });
         let answers = self.state.snapshot.waits.iter().filter_map(|wait| {
             let answered = wait.expires_at.is_none() || self.chance("answer", &wait.id, 4) != 0;
@@ -328,7 +329,8 @@ impl<'f> Simulation<'f> {
     /// An event for what is not there any more changes nothing.
     fn check_stale(&self) {
         let gone = self.asked.keys().filter(|id| !self.state.live.contains_key(id));
-        let late = gone.map(|&call| Event::Returned { call, result: Ok(Output::Value(json!(1))) });
+        let late =
+            gone.map(|&call| Event::Returned { call, result: Ok(shared(Output::Value(json!(1)))) });
         let answers = self
             .state
             .closed
@@ -341,5 +343,13 @@ impl<'f> Simulation<'f> {
             assert!(commands.is_empty(), "{event:?} came too late and led to {commands:?}");
             assert_eq!(snapshot, self.state.snapshot, "{event:?} came too late");
         }
+    }
+}
+
+/// An output as the engine takes it.
+fn shared(output: Output) -> Output<Arc<Value>> {
+    match output {
+        Output::Value(value) => Output::Value(value.into()),
+        Output::Suspend(request) => Output::Suspend(request),
     }
 }
