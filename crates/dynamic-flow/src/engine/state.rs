@@ -323,6 +323,9 @@ impl Failure {
 }
 
 /// One live thread of a run: a body that is being gone through.
+///
+/// A value that it has from the branch around it is written with that alone: read the [`Snapshot`], not
+/// a part of it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Branch {
     /// Which body of the parent step; the flow's own for the root.

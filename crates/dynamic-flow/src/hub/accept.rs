@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Result,
-    codec::{Cipher, Part},
+    codec::Part,
     engine::RunStatus,
     id::{RunId, SuspensionKey, WaitId},
     schema::Schema,
@@ -139,16 +139,6 @@ impl Inner {
                 }
                 Err(receipt) => Err(refusal(receipt).with_run(run_id)),
             };
-        }
-        // What was sealed with a key is as it was.
-        let may_differ = self.codec.cipher() == Cipher::None;
-        let question = || Wait::question_digest(run_id, &wait.id, &wait.tool_id, &wait.request);
-        if may_differ && question() != wait.question {
-            return Err(Error::new(
-                ErrorKind::CorruptState,
-                "the question is not the one that was asked",
-            )
-            .with_run(run_id));
         }
         Ok(Found::Open(Box::new(opened), Box::new(wait)))
     }

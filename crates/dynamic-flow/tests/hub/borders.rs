@@ -86,12 +86,16 @@ async fn a_run_that_a_newer_version_wrote_is_not_opened() {
     let (mut state, sequence): (Value, u64) = codec.open(&record.snapshot, binding).unwrap();
     let format = state["format"].as_u64().unwrap();
     state["format"] = json!(format + 1);
-    let snapshot = Some(codec.seal(&state, sequence, binding).unwrap());
-    let change = Change { snapshot, ..Change::at(record.updated_at) };
-    world.store.update(run, Expect::Any, change).await.unwrap();
-    let error = hub.get(run).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::CorruptState);
-    assert!(error.message().contains("newer"), "{error}");
+    let mut other = state.clone();
+    other["root"] = json!("in a form that nobody knows yet");
+    for state in [state, other] {
+        let snapshot = Some(codec.seal(&state, sequence, binding).unwrap());
+        let change = Change { snapshot, ..Change::at(record.updated_at) };
+        world.store.update(run, Expect::Any, change).await.unwrap();
+        let error = hub.get(run).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::CorruptState);
+        assert!(error.message().contains("newer"), "{error}");
+    }
 }
 
 #[tokio::test]

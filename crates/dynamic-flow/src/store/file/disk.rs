@@ -141,25 +141,36 @@ impl Mode {
         Ok(())
     }
 
-    /// Replaces a file that is there, durably and as a whole: the new contents are written over what
-    /// is in `spare`, and the two change names. What the file was is the spare one of the next time.
+    /// Replaces a file that is there, as a whole: the new contents are written over what is in
+    /// `spare`, under the name `temp`, and change names with it. What the file was is left in `temp`,
+    /// and may become the spare one when the folder is synced: until then it may be all that a power
+    /// failure leaves.
     ///
     /// A new file has a place to be found on the disk and recorded, and the old one is to be removed:
     /// that takes longer than all the rest.
     ///
     /// Who may read at the same time must do it by [`read_settled`], and nobody else may write.
-    pub(super) fn exchange(self, path: &Path, spare: &Path, bytes: &[u8]) -> io::Result<()> {
-        let written = self.write_spare(spare, bytes).and_then(|_held| exchange(spare, path));
-        if written.is_err() {
-            let _ = fs::remove_file(spare);
+    pub(super) fn exchange(
+        self,
+        path: &Path,
+        temp: &Path,
+        spare: &Path,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        let taken = fs::rename(spare, temp).is_ok();
+        let written = self.write_over(temp, taken, bytes);
+        let exchanged = written.and_then(|_locked| exchange(temp, path));
+        if exchanged.is_err() {
+            let _ = fs::remove_file(temp);
         }
         journal::note("exchange", path);
-        written
+        exchanged
     }
 
-    /// Gives the file, so that nobody reads it before it has its name.
-    fn write_spare(self, path: &Path, bytes: &[u8]) -> io::Result<File> {
-        let Some(mut file) = self.open_spare(path) else {
+    /// Gives the file, which stays locked until its names have changed.
+    fn write_over(self, path: &Path, is_there: bool, bytes: &[u8]) -> io::Result<File> {
+        let Some(mut file) = Some(path).filter(|_| is_there).and_then(|it| self.open_spare(it))
+        else {
             return self.write_new(path, bytes, Sync::Contents);
         };
         file.write_all(bytes)?;
@@ -169,25 +180,24 @@ impl Mode {
         Ok(file)
     }
 
-    /// Opens a spare file, unless there is none, or none that may be written over: somebody may still
-    /// read what it was.
+    /// Opens a spare file, unless it is none that may be written over: somebody may still read what
+    /// it was.
+    #[cfg(unix)]
     fn open_spare(self, path: &Path) -> Option<File> {
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-            let no_link = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-            let file = OpenOptions::new().write(true).custom_flags(no_link).open(path).ok()?;
-            file.try_lock().ok()?;
-            let is = file.metadata().ok()?;
-            let is_ours = is.is_file() && is.nlink() == 1 && is.mode() & 0o777 == self.0;
-            is_ours.then_some(file)
-        }
-        // Elsewhere files that others have open don't change names.
-        #[cfg(not(unix))]
-        {
-            let _ = path;
-            None
-        }
+        use rustix::fs::OFlags;
+        use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+        let file = OpenOptions::new().write(true).custom_flags(flags).open(path).ok()?;
+        file.try_lock().ok()?;
+        let is = file.metadata().ok()?;
+        let is_ours = is.is_file() && is.nlink() == 1 && is.mode() & 0o777 == self.0;
+        is_ours.then_some(file)
+    }
+
+    /// Elsewhere two files can't change names.
+    #[cfg(not(unix))]
+    fn open_spare(self, _: &Path) -> Option<File> {
+        None
     }
 
     /// Replaces a file as a whole by way of `temp`, which is gone if it fails.
@@ -231,19 +241,15 @@ impl Mode {
 }
 
 /// Has two files change names; where that can't be done at once, the second gets that of the first.
-fn exchange(spare: &Path, path: &Path) -> io::Result<()> {
+fn exchange(temp: &Path, path: &Path) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
     {
-        use rustix::{
-            fs::{CWD, RenameFlags, renameat_with},
-            io::Errno,
-        };
-        match renameat_with(CWD, spare, CWD, path, RenameFlags::EXCHANGE) {
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
-            exchanged => return Ok(exchanged?),
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        if renameat_with(CWD, temp, CWD, path, RenameFlags::EXCHANGE).is_ok() {
+            return Ok(());
         }
     }
-    fs::rename(spare, path)
+    fs::rename(temp, path)
 }
 
 /// Whether a file must survive a power failure.
@@ -265,6 +271,7 @@ pub(super) fn parent(path: &Path) -> &Path {
 /// Makes the names in a folder survive a power failure.
 pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
     journal::note("sync", path);
+    journal::fail(path)?;
     // Elsewhere a folder can't be opened as a file, and its names are the file system's care.
     #[cfg(unix)]
     File::open(path)?.sync_all()?;
@@ -281,7 +288,14 @@ pub(super) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
+/// Elsewhere two files can't change names.
+#[cfg(not(unix))]
+pub(super) fn read_settled(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    read(path)
+}
+
 /// Reads a file that may be missing, and that others replace by [`Mode::exchange`].
+#[cfg(unix)]
 pub(super) fn read_settled(path: &Path) -> io::Result<Option<Vec<u8>>> {
     loop {
         let mut file = match File::open(path) {
@@ -313,7 +327,7 @@ pub(super) fn is_still_there(file: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Elsewhere a file that is open can't be deleted.
+/// Elsewhere there is nothing to tell files by.
 #[cfg(not(unix))]
 pub(super) fn is_still_there(_: &File, _: &Path) -> io::Result<bool> {
     Ok(true)
@@ -415,8 +429,33 @@ mod journal {
         NOTES.with_borrow_mut(|notes| notes.push((what, path.to_owned())));
     }
 
+    #[cfg(test)]
+    thread_local! {
+        pub(super) static FAILING: std::cell::RefCell<Option<std::path::PathBuf>> =
+            const { std::cell::RefCell::new(None) };
+    }
+
+    #[cfg(test)]
+    pub(super) fn fail(path: &Path) -> std::io::Result<()> {
+        match FAILING.with_borrow_mut(|failing| failing.take_if(|failing| failing == path)) {
+            Some(_) => Err(std::io::ErrorKind::Interrupted.into()),
+            None => Ok(()),
+        }
+    }
+
     #[cfg(not(test))]
     pub(super) fn note(_: &'static str, _: &Path) {}
+
+    #[cfg(not(test))]
+    pub(super) fn fail(_: &Path) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Has the next sync of a folder by this thread fail.
+#[cfg(test)]
+pub(super) fn fail_next_sync_of(path: &Path) {
+    journal::FAILING.set(Some(path.to_owned()));
 }
 
 /// What this thread did to files since it was asked last.
@@ -472,7 +511,9 @@ mod tests {
         }
 
         fn write(&self, text: &str) {
-            Mode::PRIVATE.exchange(&self.path, &self.spare, text.as_bytes()).unwrap();
+            let temp = self.path.with_extension("temp");
+            Mode::PRIVATE.exchange(&self.path, &temp, &self.spare, text.as_bytes()).unwrap();
+            let _ = fs::rename(&temp, &self.spare);
             assert_eq!(read_settled(&self.path).unwrap().unwrap(), text.as_bytes());
         }
     }
@@ -540,9 +581,10 @@ mod tests {
             1 => fs::hard_link(&precious, &pair.spare),
             2 => fs::write(&pair.spare, "?")
                 .and_then(|()| fs::set_permissions(&pair.spare, PermissionsExt::from_mode(0o644))),
-            _ => symlink("/nowhere", &pair.spare),
+            3 => symlink("/nowhere", &pair.spare),
+            _ => Ok(rustix::fs::mkfifoat(rustix::fs::CWD, &pair.spare, 0o600.into()).unwrap()),
         };
-        for how in 0..4 {
+        for how in 0..5 {
             let pair = Pair::new();
             fs::write(&precious, "precious").unwrap();
             plant(&pair, how).unwrap();

@@ -1,6 +1,7 @@
 //! The folder: one record at a time, under the lock of its shard.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::ErrorKind as Io,
     path::{Path, PathBuf},
@@ -31,11 +32,18 @@ pub(super) struct Folder {
     pub(super) mode: Mode,
     /// The bucket whose name this process last saw to be durable.
     synced: Mutex<Option<u32>>,
+    /// The buckets that could not be synced after a write.
+    unsynced: Mutex<BTreeSet<PathBuf>>,
 }
 
 impl Folder {
     pub(super) fn new(root: PathBuf, mode: Mode) -> Self {
-        Self { layout: Layout::new(root), mode, synced: Mutex::new(None) }
+        Self {
+            layout: Layout::new(root),
+            mode,
+            synced: Mutex::default(),
+            unsynced: Mutex::default(),
+        }
     }
 
     pub(super) fn lock(&self, id: RunId) -> Result<Lock> {
@@ -54,8 +62,19 @@ impl Folder {
         Ok(Some(stored.record))
     }
 
-    /// Reads a record as it is now, its snapshot unopened. Needs no lock: names change atomically.
+    /// Reads a record as it is now, its snapshot unopened. Needs no lock of its shard.
     pub(super) fn load(&self, id: RunId) -> Result<Option<Stored>> {
+        match self.load_unlocked(id) {
+            // Not every file system is as strict as it should be: a second look, with nobody writing.
+            Err(error) if error.kind() == ErrorKind::CorruptState => match self.lock(id) {
+                Ok(lock) => self.load_locked(&lock, id),
+                Err(_) => Err(error),
+            },
+            loaded => loaded,
+        }
+    }
+
+    fn load_unlocked(&self, id: RunId) -> Result<Option<Stored>> {
         // The renewal first: one of a later revision than the record's can then not be met, and
         // one of an earlier revision is void, for the record's write took it in.
         let renewal = self.renewal(id)?;
@@ -81,6 +100,7 @@ impl Folder {
         bytes: Option<Vec<u8>>,
         renewal: impl FnOnce(&Record) -> Result<Option<Renewal>>,
     ) -> Result<Option<Stored>> {
+        self.make_up_for(&self.layout.bucket(id))?;
         let Some(bytes) = bytes else {
             self.check_present()?;
             return Ok(None);
@@ -179,24 +199,19 @@ impl Folder {
         let placed = self.place(&after, before.as_ref())?;
 
         let path = self.layout.record(id);
-        let (temp, written) = match old {
-            Some(old) if old.bytes <= MAX_SPARE => {
-                let spare = self.layout.spare(id);
-                let written = self.mode.exchange(&path, &spare, &bytes);
-                (spare, written)
-            }
-            _ => {
-                let temp = self.layout.temp(id, super::layout::RECORD);
-                let written = self.mode.replace(&path, &temp, &bytes, Sync::Contents);
-                (temp, written)
-            }
+        let temp = self.layout.temp(id, super::layout::RECORD);
+        let spare = old.filter(|old| old.bytes <= MAX_SPARE).map(|_| self.layout.spare(id));
+        let written = match &spare {
+            Some(spare) => self.mode.exchange(&path, &temp, spare, &bytes),
+            None => self.mode.replace(&path, &temp, &bytes, Sync::Contents),
         };
         if let Err(error) = written {
             placed.remove();
             return Err(error).at("write a record", &temp);
         }
-        let bucket = self.layout.bucket(id);
-        disk::sync_dir(&bucket).at("sync a folder", &bucket)?;
+        self.sync_bucket(id)?;
+        // Where files can't change names there is nothing under this one.
+        spare.map(|spare| fs::rename(&temp, spare));
 
         if let Some(before) = before {
             before.without(&after).remove();
@@ -207,15 +222,45 @@ impl Folder {
         Ok(())
     }
 
+    /// Makes the names in a record's folder durable. Where that fails, what is there now must not be
+    /// told before it was made up for.
+    fn sync_bucket(&self, id: RunId) -> Result<()> {
+        let bucket = self.layout.bucket(id);
+        let synced = disk::sync_dir(&bucket).at("sync a folder", &bucket);
+        if synced.is_err() {
+            self.with_unsynced(|unsynced| unsynced.insert(bucket));
+        }
+        synced
+    }
+
+    fn make_up_for(&self, bucket: &Path) -> Result<()> {
+        if self.with_unsynced(|unsynced| unsynced.contains(bucket)) {
+            disk::sync_dir(bucket).at("sync a folder", bucket)?;
+            self.with_unsynced(|unsynced| unsynced.remove(bucket));
+        }
+        Ok(())
+    }
+
+    fn with_unsynced<T>(&self, f: impl FnOnce(&mut BTreeSet<PathBuf>) -> T) -> T {
+        f(&mut self.unsynced.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
     pub(super) fn delete(&self, id: RunId, expect: Expect) -> Result<()> {
         let lock = self.lock(id)?;
         let old = self.expect(&lock, id, expect)?;
+        // Either may be what this record was.
+        for path in [self.layout.spare(id), self.layout.temp(id, super::layout::RECORD)] {
+            match disk::remove(&path) {
+                Err(error) if error.kind() != Io::NotFound => {
+                    return Err(error).at("remove a file", &path);
+                }
+                _ => {}
+            }
+        }
         let path = self.layout.record(id);
         disk::remove(&path).at("remove a record", &path)?;
+        self.sync_bucket(id)?;
         let bucket = self.layout.bucket(id);
-        disk::sync_dir(&bucket).at("sync a folder", &bucket)?;
-        // It may be what this record was.
-        let _ = disk::remove(&self.layout.spare(id));
         let _ = disk::remove(&self.layout.lease(id));
         Hints::of(&self.layout, &old.record).remove();
         // New records come into the present bucket: that its name is durable must stay true.
@@ -373,6 +418,35 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
+    fn what_a_power_failure_may_leave_is_not_written_over() {
+        use std::os::unix::fs::MetadataExt as _;
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path().to_owned(), Mode::PRIVATE);
+        folder.provision().unwrap();
+        let change = || Change::at(Timestamp::from_millis(0));
+        let update = || folder.update(record().id, Expect::Any, change());
+        let path = folder.layout.record(record().id);
+        folder.insert(&record()).unwrap();
+        // Held open, so that no other file gets its number.
+        let held = fs::File::open(&path).unwrap();
+        let first = held.metadata().unwrap().ino();
+
+        disk::fail_next_sync_of(&folder.layout.bucket(record().id));
+        update().unwrap_err();
+        let unsynced = path.metadata().unwrap().ino();
+        disk::take_notes();
+        // Who looks whether it was written makes sure that it is.
+        assert_eq!(folder.get(record().id).unwrap().unwrap().revision, Revision(2));
+        assert_eq!(notes(&folder), ["sync runs/090909"]);
+        update().unwrap();
+        let third = path.metadata().unwrap().ino();
+        assert!(third != first && third != unsynced, "it is a new file");
+        update().unwrap();
+        assert_eq!(path.metadata().unwrap().ino(), unsynced, "and from here on there are two");
+    }
+
+    #[test]
     fn each_write_is_synced_and_its_hints_are_there_before_it_and_after_it() {
         let root = tempfile::tempdir().unwrap();
         let folder = Folder::new(root.path().to_owned(), Mode::PRIVATE);
@@ -388,7 +462,7 @@ mod tests {
         assert_eq!(notes(&folder), [&["sync runs"], hints, insert].concat());
 
         let write =
-            ["sync locks/09.spare", "exchange runs/090909/ID.json", "sync runs/090909"].as_slice();
+            ["sync tmp/9/ID.json", "exchange runs/090909/ID.json", "sync runs/090909"].as_slice();
 
         let change = Change {
             status: Some(RunStatus::Ready),
@@ -408,8 +482,14 @@ mod tests {
         assert_eq!(notes(&folder), renewed);
 
         folder.delete(record().id, Expect::Any).unwrap();
-        let first = ["remove runs/090909/ID.json", "sync runs/090909"].as_slice();
-        let rest = ["remove locks/09.spare", "remove runs/090909/ID.lease"].as_slice();
+        let first = [
+            "remove locks/09.spare",
+            "remove tmp/9/ID.json",
+            "remove runs/090909/ID.json",
+            "sync runs/090909",
+        ]
+        .as_slice();
+        let rest = ["remove runs/090909/ID.lease"].as_slice();
         assert_eq!(notes(&folder), [first, rest, removed].concat());
 
         let mut next = record();

@@ -43,7 +43,7 @@ impl Folder {
         })
     }
 
-    /// What every write does: lock, write, sync, rename, sync the folder.
+    /// What writes do: lock, write, sync, rename or change names, sync the folder.
     fn probe(&self) -> Result<()> {
         let mut bytes = [0; 16];
         bytes[8..].copy_from_slice(&random()?.to_ne_bytes());
@@ -52,6 +52,11 @@ impl Folder {
         let _lock = self.lock(id)?;
         let (path, temp) = (self.layout.temp(id, ".probe"), self.layout.temp(id, ".new"));
         self.mode.replace(&path, &temp, b"probe\n", Sync::Contents).at("write a file", &temp)?;
+        let spare = self.layout.temp(id, ".old");
+        let again = self.mode.exchange(&path, &temp, &spare, b"again\n");
+        again.at("write over a file", &path)?;
+        let _ = fs::remove_file(&temp);
+        disk::read_settled(&path).at("read a file", &path)?;
         let folder = disk::parent(&path);
         let synced = disk::sync_dir(folder).at("sync a folder", folder);
         fs::remove_file(&path).at("remove a file", &path)?;

@@ -30,6 +30,11 @@ use crate::{
 /// and gone with their process, so that a crash blocks nobody. The folder is best on a local disk:
 /// [`Store::health`] says what it is on.
 ///
+/// Copy it while nobody writes, or by a snapshot of the file system: files are written over when
+/// nobody of ours reads them. In `locks/*.spare` are records as they were before their last write, at
+/// most one for each of 64 locks, until the next write or a deletion there; [`FileStore::rebuild`]
+/// removes them.
+///
 /// Neither a claim nor a page of a query reads records that do not concern it: an index of file
 /// names tells them apart. Filters on metadata read the records that the other criteria leave.
 ///

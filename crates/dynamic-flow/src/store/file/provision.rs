@@ -235,7 +235,7 @@ impl Folder {
         Ok(rebuilt)
     }
 
-    /// After a power failure nobody knows what is in them.
+    /// After a power failure there may be some of runs that were deleted.
     fn remove_spares(&self) -> Result<()> {
         for (spare, lock) in self.layout.spares() {
             if spare.symlink_metadata().is_ok() {
