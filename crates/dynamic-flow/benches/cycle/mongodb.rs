@@ -17,6 +17,7 @@ use tokio::runtime::Runtime;
 use crate::{
     Result,
     args::Args,
+    floor::changed,
     flow::Bench,
     server::{Floor, Plan, copy},
     table::Table,
@@ -102,12 +103,13 @@ impl Documents {
 impl Floor for Documents {
     async fn cycle(&self, number: usize, body: &[u8]) -> Result<()> {
         let key = doc! { "_id": i64::try_from(number)? };
-        let body = Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: body.to_vec() });
+        let binary = |bytes| Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes });
         let mut document = key.clone();
-        document.insert("body", body.clone());
+        document.insert("body", binary(body.to_vec()));
         self.documents.insert_one(document).await?;
         let read = self.documents.find_one(key.clone()).await?.ok_or("not there")?;
-        for body in [read.get("body").ok_or("no body")?, &body] {
+        for body in [changed(read.get_binary_generic("body")?), body.to_vec()] {
+            let body = binary(body);
             self.documents.update_one(key.clone(), doc! { "$set": { "body": body } }).await?;
         }
         Ok(())

@@ -10,6 +10,7 @@ use tokio::runtime::Runtime;
 use crate::{
     Result,
     args::Args,
+    floor::changed,
     flow::Bench,
     server::{Floor, Plan, copy},
     table::Table,
@@ -125,7 +126,7 @@ impl Floor for Nodes {
         let read: BoltType = rows.first().ok_or("not there")?.get("body")?;
         let BoltType::Bytes(read) = read else { return Err("no bytes".into()) };
         let update = format!("MATCH (f:`{label}` {{id: $p.id}}) SET f.body = $p.body RETURN true");
-        self.ask(&update, [id(), body_of(&read.value)]).await?;
+        self.ask(&update, [id(), body_of(&changed(&read.value))]).await?;
         self.ask(&update, [id(), body_of(body)]).await?;
         Ok(())
     }

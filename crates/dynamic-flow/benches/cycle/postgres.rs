@@ -11,6 +11,7 @@ use tokio_postgres::{Config, NoTls};
 use crate::{
     Result,
     args::Args,
+    floor::changed,
     flow::{Bench, Order},
     server::{Floor, Plan},
     table::Table,
@@ -89,7 +90,7 @@ impl Floor for Rows {
         let select = client.prepare_cached(&select).await?;
         let read: Vec<u8> = client.query_one(&select, &[&id]).await?.try_get(0)?;
         drop(client);
-        for body in [&read, body] {
+        for body in [changed(&read).as_slice(), body] {
             let client = self.pool.get().await?;
             let update = format!("UPDATE {schema}.floor SET body = $2 WHERE id = $1");
             let update = client.prepare_cached(&update).await?;

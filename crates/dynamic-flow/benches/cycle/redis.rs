@@ -13,6 +13,7 @@ use tokio::runtime::Runtime;
 use crate::{
     Result,
     args::Args,
+    floor::changed,
     flow::Bench,
     server::{Floor, Plan, copy},
     table::Table,
@@ -98,7 +99,7 @@ impl Floor for Values {
             return Err("there is such a value".into());
         }
         let read: Vec<u8> = server.get(&key).await?;
-        let _: () = server.set(&key, &read).await?;
+        let _: () = server.set(&key, changed(&read)).await?;
         Ok(server.set(&key, body).await?)
     }
 

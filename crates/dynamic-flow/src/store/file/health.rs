@@ -87,7 +87,7 @@ impl Folder {
 /// Whether what is on a file system of that kind survives a power failure, and what to know of it.
 fn judge(kind: &str) -> (bool, Option<String>) {
     const IN_MEMORY: [&str; 3] = ["tmpfs", "ramfs", "rootfs"];
-    const REMOTE: [&str; 11] = [
+    const REMOTE: [&str; 15] = [
         "nfs",
         "nfs4",
         "cifs",
@@ -98,7 +98,11 @@ fn judge(kind: &str) -> (bool, Option<String>) {
         "glusterfs",
         "fuse.sshfs",
         "fuse.glusterfs",
+        "fuse.juicefs",
         "afs",
+        "lustre",
+        "beegfs",
+        "virtiofs",
     ];
     if IN_MEMORY.contains(&kind) {
         let warning = format!(
