@@ -22,6 +22,9 @@ use crate::{
     wait::{Answer, Closed, Receipt},
 };
 
+/// What a call came to, as the run goes on with it.
+pub type Returned = Result<Output<Arc<Value>>, ToolError>;
+
 /// Something that happened to a run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
@@ -32,7 +35,7 @@ pub enum Event {
         /// The call.
         call: u64,
         /// What it came to.
-        result: Result<Output<Arc<Value>>, ToolError>,
+        result: Returned,
     },
     /// A wait was answered, and the answer was accepted.
     Answered {

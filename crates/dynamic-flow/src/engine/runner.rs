@@ -17,7 +17,7 @@ use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tracing::Instrument as _;
 
 use super::{
-    machine::{Command, Event, Machine, Order, Trace},
+    machine::{Command, Event, Machine, Order, Returned, Trace},
     state::{CallKind, Snapshot},
 };
 use crate::{
@@ -161,7 +161,7 @@ struct Runner<'a, 'f> {
     host: &'a mut dyn Host,
     snapshot: Snapshot,
     run_input: Arc<Value>,
-    calls: JoinSet<(u64, Result<Output<Arc<Value>>, ToolError>)>,
+    calls: JoinSet<(u64, Returned)>,
     live: HashMap<u64, Live>,
     /// What a tool gave last, and the schema that it was found to fit.
     vetted: Option<(Weak<Value>, Schema)>,
@@ -425,7 +425,7 @@ async fn perform(
     input: Arc<Value>,
     is_vetted: bool,
     context: ToolContext,
-) -> Result<Output<Arc<Value>>, ToolError> {
+) -> Returned {
     let work = async {
         match kind {
             CallKind::OnResume { answer, saved } => tool.on_resume(answer, saved, &context).await,
