@@ -380,3 +380,28 @@ async fn of_a_large_record_no_second_one_is_kept() {
     let read = place.store.get(record.id).await.unwrap().unwrap();
     assert_eq!((read.revision, read.snapshot), (Revision(3), record.snapshot));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[cfg(target_os = "linux")]
+async fn what_does_not_read_is_looked_at_again_when_nobody_writes() {
+    use std::os::unix::fs::MetadataExt as _;
+    let place = Place::new().await;
+    let record = parked();
+    place.store.insert(record.clone()).await.unwrap();
+    let path = place.record(record.id);
+    let good = fs::read(&path).unwrap();
+    let writer = place.lock(record.id);
+    writer.lock().unwrap();
+    fs::write(&path, &good[..good.len() / 2]).unwrap();
+    let (store, id) = (place.store.clone(), record.id);
+    let reading = tokio::spawn(async move { store.get(id).await });
+    let lock = format!(":{} ", writer.metadata().unwrap().ino());
+    let waits = |line: &str| line.contains("->") && line.contains(&lock);
+    while !fs::read_to_string("/proc/locks").unwrap().lines().any(waits) {
+        assert!(!reading.is_finished(), "it did not wait for the writer");
+        tokio::task::yield_now().await;
+    }
+    fs::write(&path, &good).unwrap();
+    drop(writer);
+    assert_eq!(reading.await.unwrap().unwrap(), Some(record));
+}

@@ -47,6 +47,29 @@ steps:
 }
 
 #[tokio::test]
+async fn what_one_tool_gave_is_held_against_what_the_next_one_takes() {
+    let number = tool_fn("number", |n: i64| async move { Ok::<_, ToolError>(n) });
+    let byte = tool_fn("byte", |n: u8| async move { Ok::<_, ToolError>(n) });
+    let mut tools = ToolRegistry::new();
+    tools.add_typed(number).unwrap();
+    tools.add_typed(byte).unwrap();
+    let hub = World::new().builder().tools(tools).build().await.unwrap();
+    let text = "
+flow: narrower
+steps:
+  - { id: first, call: number }
+  - { id: second, call: number }
+  - { id: third, call: byte }
+";
+    let handle = hub.register(Flow::from_document(text, hub.tools()).unwrap()).unwrap();
+    assert_eq!(completed(handle.run(json!(255)).await), json!(255));
+    let error = handle.run(json!(256)).await.unwrap_err();
+    assert_eq!(error.context_value("code"), Some("input_invalid"), "{error}");
+    assert_eq!(error.context_value("step"), Some("third"));
+    assert!(error.to_string().contains("255"), "the schema says it: {error}");
+}
+
+#[tokio::test]
 async fn a_tool_in_a_document_is_called_with_what_it_says() {
     let double = tool_fn("double", |n: i64| async move { Ok::<_, ToolError>(2 * n) });
     let mut tools = ToolRegistry::new();

@@ -1,7 +1,7 @@
 //! Before and with a deploy: which runs a newer flow goes on with, moving them, sealing them anew.
 
 use dynamic_flow::{
-    ErrorKind, Flow, RunId, SuspensionKey,
+    ErrorKind, Flow, RunId, Schema, SuspensionKey,
     codec::{EncryptionKey, Keyring},
     engine::RunStatus,
     hours,
@@ -51,6 +51,25 @@ async fn a_check_counts_the_live_runs_of_the_flow_and_no_others() {
     let report = hub.check(&approval_flow(&counts).erase()).await.unwrap();
     assert_eq!((report.runs, report.same, report.compatible), (1, 1, 0));
     assert!(report.stranded.is_empty());
+}
+
+#[tokio::test]
+async fn a_question_takes_what_it_took_when_it_was_asked_though_the_flow_asks_for_more_now() {
+    let flow = |choices: serde_json::Value| {
+        let schema = Schema::new(json!({ "type": "string", "enum": choices })).unwrap();
+        let ask = AwaitInput::<String>::new("ask").schema(schema);
+        Flow::input::<Order>("ask").await_input(ask).build().unwrap()
+    };
+    let world = World::new();
+    let asked = suspended(
+        world.hub().await.register(flow(json!(["yes", "no"]))).unwrap().run(order()).await,
+    );
+    let key = asked.only().unwrap().key().unwrap().clone();
+    let hub = world.hub().await;
+    hub.register(flow(json!(["yes", "no", "later"]))).unwrap();
+    let refused = hub.resume(&key, json!("later")).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InputValidationError);
+    assert_eq!(completed(hub.resume(&key, json!("no")).await), json!("no"));
 }
 
 #[tokio::test]
