@@ -79,10 +79,22 @@ async fn park(case: &Case) -> File {
 async fn resume(case: &Case, file: File) {
     let world = World::now(file.at, case.sealing);
     let run = file.record.id;
+    let before = open(&file.record, case.sealing);
     world.store.insert(file.record).await.unwrap();
     let key = file.key.map(|key| key.parse().unwrap());
     (case.finish)(world.clone(), Golden { run, key, note: file.note }).await;
     world.assert_nothing_ran_again();
+    let Some(record) = world.store.get(run).await.unwrap() else { return };
+    let after = open(&record, case.sealing);
+    if after["sequence"] != before["sequence"] {
+        assert_eq!(after["format"], Snapshot::FORMAT, "what is written is in today's form");
+    }
+}
+
+/// The snapshot of a record, as it was written.
+fn open(record: &Record, sealing: Sealing) -> Value {
+    let binding = Binding { run: record.id, flow: &record.flow_id, part: Part::Snapshot };
+    sealing.codec().open::<Value>(&record.snapshot, binding).unwrap().0
 }
 
 /// Writes a file that is not there yet.
