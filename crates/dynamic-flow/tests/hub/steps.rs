@@ -54,19 +54,27 @@ async fn what_one_tool_gave_is_held_against_what_the_next_one_takes() {
     tools.add_typed(number).unwrap();
     tools.add_typed(byte).unwrap();
     let hub = World::new().builder().tools(tools).build().await.unwrap();
-    let text = "
+    let between = |what: &str| {
+        let text = format!(
+            "
 flow: narrower
 steps:
-  - { id: first, call: number }
-  - { id: second, call: number }
-  - { id: third, call: byte }
-";
-    let handle = hub.register(Flow::from_document(text, hub.tools()).unwrap()).unwrap();
-    assert_eq!(completed(handle.run(json!(255)).await), json!(255));
-    let error = handle.run(json!(256)).await.unwrap_err();
-    assert_eq!(error.context_value("code"), Some("input_invalid"), "{error}");
-    assert_eq!(error.context_value("step"), Some("third"));
-    assert!(error.to_string().contains("255"), "the schema says it: {error}");
+  - {{ id: first, call: number }}
+  - {{ id: between, {what} }}
+  - {{ id: last, call: number }}
+  - {{ id: narrow, call: byte }}
+"
+        );
+        hub.register(Flow::from_document(&text, hub.tools()).unwrap()).unwrap()
+    };
+    let same = between("call: number");
+    assert_eq!(completed(same.run(json!(255)).await), json!(255));
+    let other = between("set: '${ string(value) }'");
+    for (flow, step) in [(same, "narrow"), (other, "last")] {
+        let error = flow.run(json!(256)).await.unwrap_err();
+        assert_eq!(error.context_value("code"), Some("input_invalid"), "{error}");
+        assert_eq!(error.context_value("step"), Some(step));
+    }
 }
 
 #[tokio::test]
