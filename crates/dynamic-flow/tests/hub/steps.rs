@@ -74,6 +74,8 @@ steps:
         let error = flow.run(json!(256)).await.unwrap_err();
         assert_eq!(error.context_value("code"), Some("input_invalid"), "{error}");
         assert_eq!(error.context_value("step"), Some(step));
+        // By the schema, before the tool is called, and not by its type.
+        assert!(error.to_string().contains("the tool's input does not fit"), "{error}");
     }
 }
 
