@@ -11,6 +11,7 @@ use std::{
 
 use super::{
     disk::{self, At as _, Mode, Sync},
+    exchange::read_settled,
     form::{self, Renewal, Stored},
     layout::{Layout, bucket_of},
     lock::Lock,
@@ -79,18 +80,15 @@ impl Folder {
         // one of an earlier revision is void, for the record's write took it in.
         let renewal = self.renewal(id)?;
         let path = self.layout.record(id);
-        let bytes = disk::read_settled(&path).at("read a record", &path)?;
-        self.stored(id, bytes, |_| Ok(renewal))
+        let bytes = read_settled(&path).at("read a record", &path)?;
+        self.stored(id, bytes, renewal)
     }
 
     /// The same, for who holds the lock: nobody writes meanwhile.
     pub(super) fn load_locked(&self, _lock: &Lock, id: RunId) -> Result<Option<Stored>> {
+        let renewal = self.renewal(id)?;
         let path = self.layout.record(id);
         let bytes = disk::read(&path).at("read a record", &path)?;
-        let renewal = |record: &Record| match record.lease {
-            Some(_) => self.renewal(id),
-            None => Ok(None),
-        };
         self.stored(id, bytes, renewal)
     }
 
@@ -98,7 +96,7 @@ impl Folder {
         &self,
         id: RunId,
         bytes: Option<Vec<u8>>,
-        renewal: impl FnOnce(&Record) -> Result<Option<Renewal>>,
+        renewal: Option<Renewal>,
     ) -> Result<Option<Stored>> {
         self.make_up_for(&self.layout.bucket(id))?;
         let Some(bytes) = bytes else {
@@ -106,7 +104,6 @@ impl Folder {
             return Ok(None);
         };
         let mut stored = Stored::read(&bytes, id, &self.layout.record(id))?;
-        let renewal = renewal(&stored.record)?;
         stored.renewed = renewal.is_some();
         if let Some(renewal) = renewal
             && renewal.revision == stored.record.revision

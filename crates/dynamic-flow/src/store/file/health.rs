@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     disk::{self, At as _, Sync},
+    exchange::read_settled,
     folder::Folder,
     provision::random,
 };
@@ -56,7 +57,7 @@ impl Folder {
         let again = self.mode.exchange(&path, &temp, &spare, b"again\n");
         again.at("write over a file", &path)?;
         let _ = fs::remove_file(&temp);
-        disk::read_settled(&path).at("read a file", &path)?;
+        read_settled(&path).at("read a file", &path)?;
         let folder = disk::parent(&path);
         let synced = disk::sync_dir(folder).at("sync a folder", folder);
         fs::remove_file(&path).at("remove a file", &path)?;

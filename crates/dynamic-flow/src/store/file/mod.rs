@@ -2,6 +2,7 @@
 
 mod claim;
 mod disk;
+mod exchange;
 mod folder;
 mod form;
 mod health;
