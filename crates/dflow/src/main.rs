@@ -26,7 +26,7 @@ use crate::{
     terminal::{Terminal, say},
 };
 
-/// The one of the C library takes a third of the time of a run.
+/// With the one of the C library, a fifth of the time of a run goes by in allocating.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -30,7 +30,7 @@ use std::process::ExitCode;
 
 use self::{args::Args, table::Table};
 
-/// What the program has: a third of a cycle's time goes by in the allocator of the C library.
+/// What the program has.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
