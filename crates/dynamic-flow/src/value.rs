@@ -3,8 +3,13 @@
 mod build;
 mod place;
 
+use std::io;
+
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{
+    Value,
+    ser::{CompactFormatter, Formatter},
+};
 
 use crate::{Error, ErrorKind, Result};
 
@@ -62,37 +67,59 @@ pub fn to_value<T: Serialize + ?Sized>(value: &T) -> Result<Value> {
 /// # Errors
 /// `SerializationError` for what nests deeper than [`MAX_DEPTH`].
 pub(crate) fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
-    let json = serde_json::to_vec(value).map_err(|error| {
+    let mut json = Vec::new();
+    let mut deepest = 0;
+    let formatter = Measured { depth: 0, deepest: &mut deepest };
+    let written =
+        value.serialize(&mut serde_json::Serializer::with_formatter(&mut json, formatter));
+    written.map_err(|error| {
         Error::new(ErrorKind::SerializationError, "the state can't be written as JSON")
             .with_source(error.to_string())
     })?;
-    if depth(&json) > MAX_DEPTH {
+    if deepest > MAX_DEPTH {
         let message = format!("the state nests deeper than {MAX_DEPTH} levels");
         return Err(Error::new(ErrorKind::SerializationError, message));
     }
     Ok(json)
 }
 
-/// How deep JSON text nests.
-fn depth(json: &[u8]) -> usize {
-    let (mut depth, mut deepest, mut in_text) = (0_usize, 0, false);
-    let mut bytes = json.iter();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'"' => in_text = !in_text,
-            // What follows is part of the text, a quotation mark too.
-            b'\\' => {
-                bytes.next();
-            }
-            b'[' | b'{' if !in_text => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b']' | b'}' if !in_text => depth = depth.saturating_sub(1),
-            _ => {}
-        }
+/// Writes JSON without a space, and sees how deep it nests.
+struct Measured<'a> {
+    depth: usize,
+    deepest: &'a mut usize,
+}
+
+impl Measured<'_> {
+    fn enter(&mut self) {
+        self.depth += 1;
+        *self.deepest = self.depth.max(*self.deepest);
     }
-    deepest
+
+    fn leave(&mut self) {
+        self.depth -= 1;
+    }
+}
+
+impl Formatter for Measured<'_> {
+    fn begin_array<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.enter();
+        CompactFormatter.begin_array(writer)
+    }
+
+    fn end_array<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.leave();
+        CompactFormatter.end_array(writer)
+    }
+
+    fn begin_object<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.enter();
+        CompactFormatter.begin_object(writer)
+    }
+
+    fn end_object<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.leave();
+        CompactFormatter.end_object(writer)
+    }
 }
 
 /// Reads a value from its JSON form.
@@ -234,8 +261,8 @@ mod tests {
         assert_eq!(serde_json::from_slice::<Value>(&deepest).unwrap(), nested(MAX_DEPTH));
         let error = to_json(&nested(MAX_DEPTH + 1)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::SerializationError);
-        let wide = json!([{ "a": [{}, {}] }, { "]": "}\\" }, [[[]]]]);
-        assert_eq!(depth(wide.to_string().as_bytes()), 4);
+        let beside = json!([nested(MAX_DEPTH - 1), {}, { "a": nested(MAX_DEPTH - 2) }]);
+        assert_eq!(to_json(&beside).unwrap(), beside.to_string().as_bytes(), "they don't add up");
     }
 
     #[test]
