@@ -84,6 +84,7 @@ pub fn start(options: &Options) -> Result<Mongodb> {
         // To end in good order takes it seconds, and now and then for ever; and what it has
         // acknowledged is not lost this way either.
         stop: "KILL",
+        ready: None,
     };
     let mut it = Mongodb { server: Server::start(launch, folder)?, options: options.clone() };
     if options.auth {

@@ -93,8 +93,16 @@ pub fn start(options: &Options) -> Result<Neo4j> {
     let mut args: Vec<String> = JAVA.iter().map(|it| (*it).to_owned()).collect();
     args.extend(["-cp".into(), class_path, "org.neo4j.server.CommunityEntryPoint".into()]);
     args.extend([format!("--home-dir={home}"), format!("--config-dir={home}/conf")]);
-    let launch =
-        Launch { name: "Neo4j", program: "java".into(), args, env: Vec::new(), port, stop: "TERM" };
+    let launch = Launch {
+        name: "Neo4j",
+        program: "java".into(),
+        args,
+        env: Vec::new(),
+        port,
+        stop: "TERM",
+        // A connection that comes before that may be cut without a word.
+        ready: Some(("logs/neo4j.log", "Started.")),
+    };
     Ok(Neo4j { server: Server::start(launch, folder)?, options: options.clone() })
 }
 

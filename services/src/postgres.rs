@@ -225,6 +225,7 @@ pub fn bouncer_before(server: &Postgres) -> Result<(Server, String)> {
         env: Vec::new(),
         port,
         stop: "INT",
+        ready: None,
     };
     let url = format!("postgres://{USER}:{PASSWORD}@127.0.0.1:{port}/postgres");
     Ok((Server::start(launch, folder)?, url))
@@ -271,6 +272,7 @@ fn launch(folder: TempDir) -> Result<Postgres> {
         port,
         // Ends connections and stops: `TERM` would wait for clients to go.
         stop: "INT",
+        ready: None,
     };
     let postgres = Postgres { server: Server::start(launch, folder)? };
     // It listens before it is ready.

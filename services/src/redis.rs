@@ -122,6 +122,7 @@ pub fn start(options: &Options) -> Result<Redis> {
         env: Vec::new(),
         port,
         stop: "TERM",
+        ready: None,
     };
     let server = Server::start(launch, folder)?;
     let (password, certificates) = (options.password.clone(), options.tls.clone());

@@ -49,6 +49,9 @@ pub struct Launch {
     pub port: u16,
     /// The signal that makes it end in good order.
     pub stop: &'static str,
+    /// For those that take connections before they serve them: a log in its folder, and what its
+    /// last words are when they do.
+    pub ready: Option<(&'static str, &'static str)>,
 }
 
 /// A server of one's own; killed, and its folder removed, when this is dropped.
@@ -107,10 +110,12 @@ impl Server {
     /// # Errors
     /// As [`Server::start`]; also when it runs already.
     pub fn start_again(&mut self) -> Result<()> {
-        let Launch { name, program, args, env, port, .. } = &self.launch;
+        let Launch { name, program, args, env, port, ready, .. } = &self.launch;
         if self.child.is_some() {
             bail!("{name} runs already");
         }
+        let ready = ready.map(|(log, words)| (self.folder.path().join(log), words));
+        let earlier = ready.as_ref().map_or(0, |(log, words)| count(log, words));
         let log = self.folder.path().join("output.log");
         let output = File::options().create(true).append(true).open(&log)?;
         let mut command = unprivileged(program);
@@ -135,14 +140,15 @@ impl Server {
             return Err(late);
         }
         let give_up = Instant::now() + PATIENCE;
-        while !accepts(*port) {
+        let serves = || ready.as_ref().is_none_or(|(log, words)| count(log, words) > earlier);
+        while !(accepts(*port) && serves()) {
             if let Some(status) = child.try_wait()? {
                 live::ended(child.id());
                 self.child = None;
                 bail!("{name} ended at once ({status}):\n{}", tail(&log));
             }
             if Instant::now() > give_up {
-                bail!("{name} takes no connections on port {port}:\n{}", tail(&log));
+                bail!("{name} does not serve on port {port}:\n{}", tail(&log));
             }
             thread::sleep(Duration::from_millis(20));
         }
@@ -269,6 +275,11 @@ pub(crate) fn is_root() -> bool {
 fn accepts(port: u16) -> bool {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_ok()
+}
+
+/// How often a log has these words; it may not be there yet.
+fn count(log: &Path, words: &str) -> usize {
+    fs::read_to_string(log).unwrap_or_default().matches(words).count()
 }
 
 fn shown(status: ExitStatus) -> String {

@@ -217,6 +217,7 @@ mod tests {
                     env: Vec::new(),
                     port,
                     stop: "TERM",
+                    ready: None,
                 };
                 Server::start(launch, Server::folder_for("pretended").unwrap()).unwrap()
             };
