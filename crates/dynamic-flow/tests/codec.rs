@@ -95,16 +95,12 @@ fn compression_is_left_out_where_it_does_not_pay() {
         let sealed = plain().seal(&value, 0, binding(&flow())).unwrap();
         assert_eq!(Codec::sealed_info(&sealed).unwrap().compression, compression);
     }
-    // Random characters of 88 kinds compress, but so few of them by less than a tenth.
-    let mut random = 1_u64;
-    let letters: String = (0..520)
-        .map(|_| {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            char::from(b' ' + 3 + u8::try_from((random >> 33) % 88).unwrap())
-        })
-        .collect();
-    let sealed = plain().seal(&letters, 0, binding(&flow())).unwrap();
-    assert_eq!(Codec::sealed_info(&sealed).unwrap().compression, Compression::None);
+    // It must make the state a tenth smaller.
+    let codec = Codec::builder().plaintext().serializer(Arc::new(Noise)).build().unwrap();
+    for (zeros, compression) in [(80, Compression::None), (160, Compression::Gzip)] {
+        let sealed = codec.seal(&zeros, 0, binding(&flow())).unwrap();
+        assert_eq!(Codec::sealed_info(&sealed).unwrap().compression, compression);
+    }
 }
 
 #[test]
@@ -270,7 +266,7 @@ fn state_that_does_not_read_back_is_corrupt_and_not_quoted() {
 #[test]
 fn a_newer_format_says_so() {
     let mut sealed = keyed().seal(&state(), 0, binding(&flow())).unwrap();
-    sealed.0[3] = 2;
+    sealed.0[3] = 3;
     refused(&keyed(), &sealed, ErrorKind::CorruptState, "newer dynamic-flow");
     sealed.0.truncate(4);
     refused(&keyed(), &sealed, ErrorKind::CorruptState, "newer dynamic-flow");
@@ -286,6 +282,12 @@ fn state_of_format_1_still_opens() {
     {
         let sealed: Sealed = serde_json::from_value(json!(golden)).unwrap();
         assert_eq!(open(&codec, &sealed).unwrap(), (value.clone(), 258));
+        assert_eq!(Codec::sealed_info(&sealed).unwrap().format, 1);
+
+        // Sealed with another key, it is still compressed as it was.
+        let resealed = codec.reseal(&sealed, binding(&flow())).unwrap();
+        assert_eq!(open(&codec, &resealed).unwrap(), (value.clone(), 258));
+        assert_eq!(Codec::sealed_info(&resealed).unwrap().format, 1);
     }
 }
 
@@ -317,6 +319,26 @@ impl StateEncryptor for Toy {
         body.truncate(body.len() - end.len());
         body.reverse();
         Ok(())
+    }
+}
+
+/// Writes a number as a thousand bytes: so many zeros, and then what nothing makes smaller.
+struct Noise;
+
+impl StateSerializer for Noise {
+    fn serialize(&self, value: &Value) -> Result<Vec<u8>> {
+        let zeros = usize::try_from(value.as_u64().unwrap()).unwrap();
+        let mut bytes = vec![0; 1000];
+        let mut random = 1_u64;
+        for byte in &mut bytes[zeros..] {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            *byte = u8::try_from(random >> 56).unwrap();
+        }
+        Ok(bytes)
+    }
+
+    fn deserialize(&self, _: &[u8]) -> Result<Value> {
+        Err(Error::new(ErrorKind::CorruptState, "it is but noise"))
     }
 }
 
@@ -373,9 +395,11 @@ proptest! {
     fn random_bytes_never_open_and_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         for codec in [keyed(), plain()] {
             prop_assert!(open(&codec, &Sealed(bytes.clone())).is_err());
-            let headed = [b"dfs\x01\x00\x00".as_slice(), &bytes].concat();
-            prop_assert!(open(&codec, &Sealed(headed.clone())).is_err());
-            let _ = Codec::sealed_info(&Sealed(headed));
+            for format in [1, 2] {
+                let headed = [b"dfs".as_slice(), &[format, 0, 0], &bytes].concat();
+                prop_assert!(open(&codec, &Sealed(headed.clone())).is_err());
+                let _ = Codec::sealed_info(&Sealed(headed));
+            }
         }
     }
 
@@ -383,6 +407,7 @@ proptest! {
     fn random_bodies_under_a_right_checksum_never_panic(
         body in prop::collection::vec(any::<u8>(), 0..200),
         compression in 0..3_u8,
+        format in 1..3_u8,
     ) {
         // An encryptor that lets everything pass stands for one who can write to a plaintext store.
         struct Open;
@@ -400,6 +425,7 @@ proptest! {
         let codec = Codec::builder().encryptor(Arc::new(Open)).build().unwrap();
         let mut sealed = codec.seal(&1, 0, binding(&flow())).unwrap();
         sealed.0.truncate(36);
+        sealed.0[3] = format;
         sealed.0[6] = compression;
         sealed.0.extend_from_slice(&body);
         if let Err(error) = open(&codec, &sealed) {

@@ -1,10 +1,11 @@
 //! Stored state of every released format: what was parked then goes on today, and what is parked
 //! today is stored in the same form.
 //!
-//! `golden/v2/NAME.json` is a record of format 2 with the key of its wait. A case that has no file
-//! yet gets one by `DFLOW_GOLDEN=write cargo test -p dynamic-flow --test golden`; no file is ever
-//! written over. Where a form must change, raise `Snapshot::FORMAT`: the same command then makes
-//! the folder of the new format, and the files of the old one still have to resume.
+//! `golden/v2.1/NAME.json` is a record whose snapshot has format 2, in sealed bytes of format 1,
+//! with the key of its wait. A case that has no file yet gets one by
+//! `DFLOW_GOLDEN=write cargo test -p dynamic-flow --test golden`; no file is ever written over.
+//! Where a form must change, raise `Snapshot::FORMAT` or that of sealed bytes: the same command then
+//! makes the folder of the new formats, and the files of the old ones still have to resume.
 
 mod golden {
     pub(crate) mod ended;

@@ -34,6 +34,10 @@ pub(crate) fn measure(args: &Args, runtime: &Runtime, table: &mut Table) -> Resu
     let times = args.pick(500, 5000);
     let raw = Row::new("codec: the state of a parked run as raw JSON", bytes(json.len()));
     table.add(raw.ratio("1.00"));
+    let stored = record.snapshot.0.len();
+    let ratio = format!("{:.2}", stored as f64 / json.len() as f64);
+    let row = Row::new("codec: what a hub stores of it, gzip, AES-256-GCM", bytes(stored));
+    table.add(row.floor(bytes(json.len())).ratio(ratio));
     let plain = time_of(times, || serde_json::to_vec(&snapshot).map_err(Into::into))?;
     table.add(Row::new("codec: serde_json alone, write", time(plain)).n(times));
     let plain = time_of(times, || serde_json::from_slice::<Snapshot>(&json).map_err(Into::into))?;

@@ -7,8 +7,10 @@ use crate::{Error, ErrorKind, Result};
 
 const MAGIC: [u8; 3] = *b"dfs";
 
-/// The version of the form that this build writes.
-pub(super) const FORMAT: u8 = 1;
+/// The version of the form that this build writes; it reads all from 1 on.
+///
+/// 2: what is compressed begins with a dictionary, and has no checksum of its own.
+pub(super) const FORMAT: u8 = 2;
 
 /// How sealed bytes are protected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,6 +44,8 @@ pub(super) enum Encoding {
 /// What stands before the body; 36 bytes, all of them authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
+    /// The version of the form, which says how what is compressed was compressed.
+    pub(super) format: u8,
     pub(super) part: Part,
     pub(super) encoding: Encoding,
     pub(super) compression: Compression,
@@ -57,7 +61,7 @@ impl Header {
     pub(super) fn encode(&self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         bytes[..3].copy_from_slice(&MAGIC);
-        bytes[3] = FORMAT;
+        bytes[3] = self.format;
         bytes[4] = match self.part {
             Part::Snapshot => 0,
             Part::Inbox => 1,
@@ -87,8 +91,8 @@ impl Header {
         let Some((version, _)) = bytes.strip_prefix(&MAGIC).and_then(<[u8]>::split_first) else {
             return Err(corrupt("the bytes are no state of dynamic-flow"));
         };
-        match *version {
-            FORMAT => {}
+        let format = match *version {
+            known @ 1..=FORMAT => known,
             0 => return Err(corrupt("the version of the state can't be read")),
             newer => {
                 return Err(corrupt(
@@ -96,7 +100,7 @@ impl Header {
                 )
                 .with("format", newer));
             }
-        }
+        };
         let Some((header, body)) = bytes.split_first_chunk::<{ Self::BYTES }>() else {
             return Err(corrupt("the state is cut off"));
         };
@@ -130,7 +134,7 @@ impl Header {
         nonce.copy_from_slice(&header[24..]);
         let key_id = KeyId::from_bytes(key_id);
         let sequence = u64::from_be_bytes(sequence);
-        Ok((Self { part, encoding, compression, cipher, key_id, sequence, nonce }, body))
+        Ok((Self { format, part, encoding, compression, cipher, key_id, sequence, nonce }, body))
     }
 }
 

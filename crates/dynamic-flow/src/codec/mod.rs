@@ -2,6 +2,7 @@
 
 mod builder;
 mod compress;
+mod dictionary;
 mod envelope;
 mod keyring;
 mod seal;
@@ -223,7 +224,7 @@ impl Codec {
     pub fn sealed_info(sealed: &Sealed) -> Result<SealedInfo> {
         let (header, _) = Header::decode(&sealed.0)?;
         Ok(SealedInfo {
-            format: envelope::FORMAT,
+            format: header.format,
             part: header.part,
             compression: header.compression,
             cipher: header.cipher,
@@ -257,6 +258,7 @@ impl Codec {
         }
         let (compression, body) = self.compression.compress(raw)?;
         let header = Header {
+            format: envelope::FORMAT,
             part: binding.part,
             encoding,
             compression,
@@ -275,7 +277,7 @@ impl Codec {
     ) -> Result<(T, u64)> {
         let (header, body) = self.unseal(sealed, binding)?;
         let limit = self.max_state_size.max(Self::MAX_OPEN_SIZE);
-        let raw = header.compression.decompress(body, limit)?;
+        let raw = header.compression.decompress(body, header.format, limit)?;
         let value = match (header.encoding, &self.serializer) {
             (Encoding::Json, _) => serde_json::from_slice(&raw).map_err(|error| {
                 let (complaint, place) = value::complaint(&error, &raw);

@@ -33,23 +33,32 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
-fn folder_of(format: u32) -> PathBuf {
-    root().join(format!("v{format}"))
+/// Of every format that there was, each a folder.
+fn folders() -> Vec<PathBuf> {
+    let entries = fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.is_dir()).collect()
+}
+
+/// Of the formats that this build writes: of the snapshot, and of the bytes that it is sealed in.
+fn folder_of_today(file: &File) -> PathBuf {
+    root().join(format!("v{}.{}", Snapshot::FORMAT, sealed_format(&file.record)))
+}
+
+fn sealed_format(record: &Record) -> u8 {
+    Codec::sealed_info(&record.snapshot).unwrap().format
 }
 
 /// Every golden file of every format.
 pub(crate) fn all() -> Vec<PathBuf> {
-    let files: Vec<PathBuf> = (1..=Snapshot::FORMAT)
-        .flat_map(|format| fs::read_dir(folder_of(format)).into_iter().flatten())
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let files = folders().into_iter().flat_map(|folder| fs::read_dir(folder).unwrap());
+    let files: Vec<PathBuf> = files.map(|entry| entry.unwrap().path()).collect();
     assert!(!files.is_empty(), "there are no golden files");
     files
 }
 
 pub(crate) async fn check(case: Case) {
     let fresh = park(&case).await;
-    let current = folder_of(Snapshot::FORMAT).join(case.name).with_extension("json");
+    let current = folder_of_today(&fresh).join(case.name).with_extension("json");
     if std::env::var_os("DFLOW_GOLDEN").is_some_and(|mode| mode == "write") {
         write(&current, &fresh);
     }
@@ -60,10 +69,10 @@ pub(crate) async fn check(case: Case) {
     );
     assert_same_form(&read(&current), &fresh, case.sealing);
 
-    for format in 1..=Snapshot::FORMAT {
-        let file = folder_of(format).join(case.name).with_extension("json");
+    for folder in folders() {
+        let file = folder.join(case.name).with_extension("json");
         if file.exists() {
-            resume(&case, read(&file)).await;
+            resume(&case, read(&file), sealed_format(&fresh.record)).await;
         }
     }
 }
@@ -76,7 +85,7 @@ async fn park(case: &Case) -> File {
     File { at, key: key.map(|key| key.expose()), note, record }
 }
 
-async fn resume(case: &Case, file: File) {
+async fn resume(case: &Case, file: File, sealed_today: u8) {
     let world = World::now(file.at, case.sealing);
     let run = file.record.id;
     let before = open(&file.record, case.sealing);
@@ -88,6 +97,7 @@ async fn resume(case: &Case, file: File) {
     let after = open(&record, case.sealing);
     if after["sequence"] != before["sequence"] {
         assert_eq!(after["format"], Snapshot::FORMAT, "what is written is in today's form");
+        assert_eq!(sealed_format(&record), sealed_today, "in bytes that are sealed as today");
     }
 }
 
@@ -118,7 +128,7 @@ fn assert_same_form(golden: &File, fresh: &File, sealing: Sealing) {
     assert!(
         differences.is_empty(),
         "the stored form changed; give a new field a serde default that is not written, or raise \
-         Snapshot::FORMAT and keep reading the old form:\n{}",
+         Snapshot::FORMAT (or that of sealed bytes) and keep reading the old form:\n{}",
         differences.join("\n")
     );
 }
