@@ -18,9 +18,10 @@ CREATE TABLE {flows} (
     state bytea NOT NULL,
     inbox bytea[] NOT NULL,
     CONSTRAINT {name:_pkey} PRIMARY KEY (id)
-) WITH (fillfactor = 90);
+);
 
--- What is sealed is compressed already. Apart from the row, it is not written again with it.
+-- What is sealed is compressed already. Where it makes a row longer than 2 KB it is kept apart, and
+-- not written again with it.
 ALTER TABLE {flows}
     ALTER COLUMN state SET STORAGE EXTERNAL,
     ALTER COLUMN inbox SET STORAGE EXTERNAL;
