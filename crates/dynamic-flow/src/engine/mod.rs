@@ -3,6 +3,7 @@
 mod bodies;
 mod calls;
 pub mod machine;
+mod perform;
 pub mod runner;
 pub mod state;
 mod stored;

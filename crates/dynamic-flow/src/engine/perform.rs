@@ -1,0 +1,125 @@
+//! One call: what a step computes, or a tool between the schemas of its input and output.
+
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc};
+
+use futures::FutureExt as _;
+use serde_json::{Map, Value};
+
+use super::{
+    machine::{Order, Returned},
+    state::CallKind,
+};
+use crate::{
+    RunId, ToolError,
+    expr::{Compute, Scope},
+    flow::ir::StepKind,
+    schema::Schema,
+    tool::{Output, Tool, ToolContext},
+    value::check_depth,
+};
+
+/// Works out what a step computes.
+pub(super) fn compute(
+    order: &Order<'_>,
+    run_input: &Value,
+    run_id: RunId,
+) -> Result<Value, ToolError> {
+    let run_input = order.flow_input.as_deref().unwrap_or(run_input);
+    let scope = Scope { value: &order.input, vars: &order.vars, input: run_input, run_id };
+    let work = || match &order.step.kind {
+        StepKind::Map { compute: it }
+        | StepKind::Filter { predicate: it }
+        | StepKind::Switch { route: it, .. }
+        | StepKind::Fail { message: it, .. }
+        | StepKind::Tool { with: Some(it), .. } => it.evaluate(scope),
+        StepKind::Set { variables } => {
+            let mut set = Map::new();
+            for (name, it) in variables {
+                set.insert(name.clone(), Compute::evaluate(it, scope)?);
+            }
+            Ok(Value::Object(set))
+        }
+        _ => Ok(Value::clone(&order.input)),
+    };
+    let value = std::panic::catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|panic| Err(panicked(panic.as_ref())))?;
+    check_depth(&value)
+        .map_err(|error| ToolError::new(error.message()).code("output_invalid").permanent())?;
+    Ok(value)
+}
+
+/// Calls a tool, and holds its input and output against their schemas; the input unless it was.
+pub(super) async fn perform(
+    tool: Arc<dyn Tool>,
+    kind: CallKind,
+    input: Arc<Value>,
+    is_vetted: bool,
+    context: ToolContext,
+) -> Returned {
+    let work = async {
+        match kind {
+            CallKind::OnResume { answer, saved } => tool.on_resume(answer, saved, &context).await,
+            CallKind::Compute | CallKind::Tool { .. } => {
+                if !is_vetted && let Err(violations) = tool.spec().input.validate(&input) {
+                    let all: Vec<String> = violations.iter().map(ToString::to_string).collect();
+                    let message = format!("the tool's input does not fit: {}", all.join("; "));
+                    return Err(ToolError::new(message).code("input_invalid").permanent());
+                }
+                tool.execute(&input, &context).await
+            }
+        }
+    };
+    let output = catch_panic(work).await?;
+    check_output(&tool, &output)
+        .map_err(|message| ToolError::new(message).code("output_invalid"))?;
+    Ok(match output {
+        Output::Value(value) => Output::Value(value.into()),
+        Output::Suspend(request) => Output::Suspend(request),
+    })
+}
+
+/// Says what is wrong with what a tool gave.
+fn check_output(tool: &Arc<dyn Tool>, output: &Output) -> Result<(), String> {
+    let fits = |schema: &Schema, value: &Value, what: &str| {
+        check_depth(value).map_err(|error| format!("{what}: {}", error.message()))?;
+        schema.validate(value).map_err(|violations| {
+            let all: Vec<String> = violations.iter().map(ToString::to_string).collect();
+            format!("{what} does not fit: {}", all.join("; "))
+        })
+    };
+    match output {
+        Output::Value(value) => fits(&tool.spec().output, value, "the tool's output"),
+        Output::Suspend(request) => {
+            let whole = [&request.shown, &request.saved];
+            for value in whole.into_iter().flatten() {
+                check_depth(value).map_err(|error| error.message().to_owned())?;
+            }
+            crate::metadata::check(&request.metadata)
+                .map_err(|error| error.message().to_owned())?;
+            match &request.default {
+                Some(default) => fits(&request.schema, default, "the default of the wait"),
+                None => Ok(()),
+            }
+        }
+    }
+}
+
+async fn catch_panic(
+    work: impl Future<Output = Result<Output, ToolError>>,
+) -> Result<Output, ToolError> {
+    AssertUnwindSafe(work)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
+}
+
+/// A panic as the error of the step it happened in.
+fn panicked(panic: &(dyn std::any::Any + Send)) -> ToolError {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned());
+    let message =
+        text.map_or_else(|| "it panicked".to_owned(), |text| format!("it panicked: {text}"));
+    ToolError::new(message).code("panic")
+}
