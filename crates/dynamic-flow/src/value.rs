@@ -122,6 +122,25 @@ impl Formatter for Measured<'_> {
     }
 }
 
+/// How many bytes a value has as JSON.
+pub(crate) fn json_size(value: &Value) -> usize {
+    struct Count(usize);
+
+    impl io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let mut count = Count(0);
+    serde_json::to_writer(&mut count, value).map_or(usize::MAX, |()| count.0)
+}
+
 /// Reads a value from its JSON form.
 ///
 /// # Errors

@@ -145,13 +145,7 @@ impl Inner {
 
     /// Holds an answer against the schema of its wait, which somebody may have compiled already.
     pub(super) fn check_input(&self, wait: &Wait, schema: &Schema, answer: &Answer) -> Result<()> {
-        let size = serde_json::to_vec(&answer.input).map_or(usize::MAX, |json| json.len());
-        if size > self.options.max_input_size {
-            return Err(Error::new(ErrorKind::LimitExceeded, "the input is too large")
-                .with("size", size)
-                .with("limit", self.options.max_input_size));
-        }
-        crate::value::check_depth(&answer.input)?;
+        self.check_bounds(&answer.input)?;
         schema.validate(&answer.input).map_err(|violations| {
             let n = violations.len();
             let what = if n == 1 { "in one place" } else { "in several places" };

@@ -43,7 +43,7 @@ use crate::{
     id::{FlowId, RunId, SuspensionKey, WaitId},
     store::{Hint, Store, hinted},
     tool::ToolRegistry,
-    value::{from_value, to_value},
+    value::{check_depth, from_value, json_size, to_value},
     wait::{Answer, Metadata, Scalar},
 };
 
@@ -451,15 +451,19 @@ impl<I: Serialize, O: DeserializeOwned> Handle<I, O> {
 }
 
 impl Inner {
-    fn check_run_input(&self, flow: &Known, input: &Value) -> Result<()> {
-        let size = serde_json::to_vec(input).map_or(usize::MAX, |json| json.len());
+    /// Refuses an input that is too large or nests too deep, before anybody works with it.
+    fn check_bounds(&self, input: &Value) -> Result<()> {
+        let size = json_size(input);
         if size > self.options.max_input_size {
             return Err(Error::new(ErrorKind::LimitExceeded, "the input is too large")
-                .with("flow", &flow.def.id)
                 .with("size", size)
                 .with("limit", self.options.max_input_size));
         }
-        crate::value::check_depth(input)?;
+        check_depth(input)
+    }
+
+    fn check_run_input(&self, flow: &Known, input: &Value) -> Result<()> {
+        self.check_bounds(input).map_err(|error| error.with("flow", &flow.def.id))?;
         flow.def.input.validate(input).map_err(|violations| {
             Error::new(ErrorKind::InputValidationError, "the input does not fit the flow's schema")
                 .with("flow", &flow.def.id)
