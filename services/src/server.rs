@@ -22,7 +22,7 @@ use crate::{live, process::signal};
 /// `nobody` and `nogroup`: what a server runs as where this process is root.
 pub const UNPRIVILEGED: u32 = 65534;
 
-/// How long a server may take until it takes connections.
+/// How long a server may take until it serves.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Whether servers are kept out of this process's group.
@@ -75,10 +75,10 @@ impl Server {
         Ok(folder)
     }
 
-    /// Starts a server in that folder, and waits until it takes connections.
+    /// Starts a server in that folder, and waits until it serves.
     ///
     /// # Errors
-    /// When it can't be started or ends at once; the error has the end of what it printed.
+    /// When it can't be started or ends at once; the error has the end of its logs.
     pub fn start(launch: Launch, folder: TempDir) -> Result<Self> {
         let mut server = Self { child: None, launch, folder };
         server.start_again()?;
@@ -140,15 +140,17 @@ impl Server {
             return Err(late);
         }
         let give_up = Instant::now() + PATIENCE;
+        // Some say nothing but in a log of their own.
+        let said = || tail(&log) + &ready.as_ref().map_or_else(String::new, |(log, _)| tail(log));
         let serves = || ready.as_ref().is_none_or(|(log, words)| count(log, words) > earlier);
         while !(accepts(*port) && serves()) {
             if let Some(status) = child.try_wait()? {
                 live::ended(child.id());
                 self.child = None;
-                bail!("{name} ended at once ({status}):\n{}", tail(&log));
+                bail!("{name} ended at once ({status}):\n{}", said());
             }
             if Instant::now() > give_up {
-                bail!("{name} does not serve on port {port}:\n{}", tail(&log));
+                bail!("{name} does not serve on port {port}:\n{}", said());
             }
             thread::sleep(Duration::from_millis(20));
         }

@@ -6,18 +6,23 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::dictionary;
+use super::{Part, dictionary};
 use crate::{Error, ErrorKind, Result};
 
-/// Below this size, as that of most answers, there is next to nothing to gain: a hundred bytes, for
-/// half of the time that the whole state takes.
-const MIN_BYTES: usize = 512;
+/// The fewest bytes that are worth the time. A snapshot may be kept for months; an item of the inbox
+/// is mostly there for milliseconds, until its run goes on.
+fn least(part: Part) -> usize {
+    match part {
+        Part::Snapshot => 256,
+        Part::Inbox => 2048,
+    }
+}
 
 /// How state is compressed before it is sealed.
 ///
 /// Gzip where the feature `gzip` is on, as it is by default; what it does not make at least a
-/// tenth smaller is stored as it is. Either begins with a dictionary of what every state has, so
-/// that a short state becomes short too.
+/// tenth smaller is stored as it is. Either knows a dictionary of what every state has, so that a
+/// short state becomes short too; programs of the same name don't, and can't read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -67,15 +72,15 @@ impl Compression {
     }
 
     /// Compresses if that pays; says how the bytes that it gives are compressed.
-    pub(super) fn compress(self, raw: Vec<u8>) -> Result<(Self, Vec<u8>)> {
+    pub(super) fn compress(self, raw: Vec<u8>, part: Part) -> Result<(Self, Vec<u8>)> {
         self.check_available()?;
-        if self == Self::None || raw.len() < MIN_BYTES {
+        if self == Self::None || raw.len() < least(part) {
             return Ok((Self::None, raw));
         }
         let most = raw.len() / 10 * 9;
         let compressed = match self {
-            Self::Gzip => gzip::compress(&raw, dictionary::newest(), most),
-            Self::Zstd => zstd::compress(&raw, dictionary::newest(), most),
+            Self::Gzip => gzip::compress(&raw, most),
+            Self::Zstd => zstd::compress(&raw, most),
             Self::None => Ok(None),
         };
         let compressed = compressed.map_err(|error| {
@@ -132,9 +137,11 @@ mod gzip {
         bufread::GzDecoder,
     };
 
-    /// The default level. Level 3 takes a tenth less time and a twentieth more bytes, and level 1 two
-    /// fifths of the time and two fifths more bytes, which each store would have to write and keep;
-    /// level 4 is slow where there is a dictionary.
+    use super::dictionary;
+
+    /// The default level. Of the benchmark's state (10 KB), level 3 takes a tenth less time and a
+    /// twentieth more bytes, which each store would have to write and keep; level 4, with a
+    /// dictionary, a third more time.
     const LEVEL: u32 = 6;
 
     thread_local! {
@@ -143,18 +150,16 @@ mod gzip {
     }
 
     /// Gives what is at most that long; none if it would be longer.
-    pub(super) fn compress(
-        raw: &[u8],
-        dictionary: &[u8],
-        most: usize,
-    ) -> io::Result<Option<Vec<u8>>> {
+    pub(super) fn compress(raw: &[u8], most: usize) -> io::Result<Option<Vec<u8>>> {
         // A literal takes 9 bits at the most. There is room for all of it, since a stream that
         // stopped halfway could not be reset.
         let mut bytes = Vec::with_capacity(raw.len() + raw.len() / 8 + 64);
         let kept = IDLE.with_borrow_mut(Option::take);
         let mut deflate = kept.unwrap_or_else(|| Compress::new(Compression::new(LEVEL), false));
-        deflate.set_dictionary(dictionary)?;
-        if deflate.compress_vec(raw, &mut bytes, FlushCompress::Finish)? != Status::StreamEnd {
+        deflate.set_dictionary(dictionary::newest())?;
+        let status = deflate.compress_vec(raw, &mut bytes, FlushCompress::Finish)?;
+        // It takes 4 GiB at once, and no more.
+        if status != Status::StreamEnd || deflate.total_in() != raw.len() as u64 {
             return Ok(None);
         }
         deflate.reset();
@@ -205,6 +210,8 @@ mod zstd {
 
     use ::zstd::{bulk::Compressor, stream::read::Decoder};
 
+    use super::dictionary;
+
     const LEVEL: i32 = 1;
     /// What the header of a frame may make the decoder reserve: 8 MiB.
     const MAX_WINDOW_LOG: u32 = 23;
@@ -214,15 +221,11 @@ mod zstd {
     }
 
     /// Gives what is at most that long; none if it would be longer.
-    pub(super) fn compress(
-        raw: &[u8],
-        dictionary: &[u8],
-        most: usize,
-    ) -> io::Result<Option<Vec<u8>>> {
+    pub(super) fn compress(raw: &[u8], most: usize) -> io::Result<Option<Vec<u8>>> {
         let bytes = COMPRESSOR.with_borrow_mut(|kept| {
             let compressor = match kept {
                 Some(compressor) => compressor,
-                None => kept.insert(Compressor::with_dictionary(LEVEL, dictionary)?),
+                None => kept.insert(Compressor::with_dictionary(LEVEL, dictionary::newest())?),
             };
             compressor.compress(raw)
         })?;
@@ -251,7 +254,7 @@ use absent as zstd;
 mod absent {
     use std::io;
 
-    pub(super) fn compress(_: &[u8], _: &[u8], _: usize) -> io::Result<Option<Vec<u8>>> {
+    pub(super) fn compress(_: &[u8], _: usize) -> io::Result<Option<Vec<u8>>> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
@@ -262,20 +265,50 @@ mod absent {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::{super::envelope::FORMAT, *};
+
+    fn compress(compression: Compression, raw: Vec<u8>) -> (Compression, Vec<u8>) {
+        compression.compress(raw, Part::Snapshot).unwrap()
+    }
+
+    /// The same in every format that there was.
+    fn in_all_formats(compression: Compression, raw: &[u8]) -> [(u8, Vec<u8>); 2] {
+        let first = match compression {
+            Compression::Gzip => {
+                let mut gz = flate2::write::GzEncoder::new(Vec::new(), Default::default());
+                gz.write_all(raw).unwrap();
+                gz.finish().unwrap()
+            }
+            _ => ::zstd::bulk::compress(raw, 1).unwrap(),
+        };
+        [(1, first), (FORMAT, compress(compression, raw.to_vec()).1)]
+    }
 
     #[test]
     fn a_bomb_stops_at_the_limit() {
         let raw = vec![b'a'; 1_000_000];
         for compression in [Compression::Gzip, Compression::Zstd] {
-            let (how, bytes) = compression.compress(raw.clone()).unwrap();
-            assert_eq!(how, compression);
-            assert_eq!(how.decompress(bytes.clone(), FORMAT, raw.len()).unwrap(), raw);
-            let error = how.decompress(bytes, FORMAT, raw.len() - 1).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::StateTooLarge);
-            assert_eq!(error.context_value("limit"), Some("999999"));
+            for (format, bytes) in in_all_formats(compression, &raw) {
+                let open = |limit| compression.decompress(bytes.clone(), format, limit);
+                assert_eq!(open(raw.len()).unwrap(), raw);
+                let error = open(raw.len() - 1).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::StateTooLarge);
+                assert_eq!(error.context_value("limit"), Some("999999"));
+            }
         }
         assert!(Compression::None.decompress(vec![0; 11], FORMAT, 10).is_err());
+    }
+
+    #[test]
+    fn what_is_short_is_left_as_it_is() {
+        for (part, least) in [(Part::Snapshot, 256), (Part::Inbox, 2048)] {
+            for (length, expected) in [(least - 1, Compression::None), (least, Compression::Gzip)] {
+                let (how, _) = Compression::Gzip.compress(vec![b'a'; length], part).unwrap();
+                assert_eq!(how, expected, "{part} of {length} bytes");
+            }
+        }
     }
 
     /// Bytes that no compression makes smaller.
@@ -292,14 +325,14 @@ mod tests {
     fn a_compressor_that_is_used_again_knows_nothing_of_what_came_before() {
         let text = |n: usize| format!("{{\"order\": {n}, \"lines\": [").repeat(50 + n).into_bytes();
         for compression in [Compression::Gzip, Compression::Zstd] {
-            let first = compression.compress(text(1)).unwrap();
+            let first = compress(compression, text(1));
             for n in 0..300 {
                 let raw = noise(n * 97);
-                assert_eq!(compression.compress(raw.clone()).unwrap(), (Compression::None, raw));
-                assert_eq!(compression.compress(text(1)).unwrap(), first);
+                assert_eq!(compress(compression, raw.clone()), (Compression::None, raw));
+                assert_eq!(compress(compression, text(1)), first);
                 // Half noise, half not: what is close to paying, on both sides.
                 let mixed = [noise(n * 31), text(n)].concat();
-                let (how, bytes) = compression.compress(mixed.clone()).unwrap();
+                let (how, bytes) = compress(compression, mixed.clone());
                 assert_eq!(how.decompress(bytes, FORMAT, 1 << 20).unwrap(), mixed);
             }
         }
@@ -309,11 +342,18 @@ mod tests {
     fn what_is_cut_off_or_goes_on_does_not_decompress() {
         let raw = b"a step, and another step, and then a wait; ".repeat(20);
         for compression in [Compression::Gzip, Compression::Zstd] {
-            let (_, bytes) = compression.compress(raw.clone()).unwrap();
-            let cut = bytes[..bytes.len() - 1].to_vec();
-            for bytes in [Vec::new(), cut, [&*bytes, b"more"].concat()] {
-                let error = compression.decompress(bytes, FORMAT, 1 << 20).unwrap_err();
-                assert_eq!(error.kind(), ErrorKind::CorruptState);
+            for (format, bytes) in in_all_formats(compression, &raw) {
+                let cut = bytes[..bytes.len() - 1].to_vec();
+                let longer = [&*bytes, b"more"].concat();
+                for (what, bytes) in [("none", Vec::new()), ("cut", cut), ("longer", longer)] {
+                    // gzip of the first format never looked at what follows; the seal does.
+                    if (compression, format, what) == (Compression::Gzip, 1, "longer") {
+                        continue;
+                    }
+                    let opened = compression.decompress(bytes, format, 1 << 20);
+                    let error = opened.expect_err(&format!("{compression} {format} {what}"));
+                    assert_eq!(error.kind(), ErrorKind::CorruptState);
+                }
             }
         }
     }
@@ -322,7 +362,7 @@ mod tests {
     fn what_every_state_has_takes_next_to_no_bytes() {
         let text = dictionary::newest()[..1000].to_vec();
         for compression in [Compression::Gzip, Compression::Zstd] {
-            let (_, bytes) = compression.compress(text.clone()).unwrap();
+            let (_, bytes) = compress(compression, text.clone());
             assert!(bytes.len() < 32, "{compression}: {} bytes", bytes.len());
             assert_eq!(compression.decompress(bytes, FORMAT, 1000).unwrap(), text);
         }

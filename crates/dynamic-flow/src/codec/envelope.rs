@@ -9,7 +9,8 @@ const MAGIC: [u8; 3] = *b"dfs";
 
 /// The version of the form that this build writes; it reads all from 1 on.
 ///
-/// 2: what is compressed begins with a dictionary, and has no checksum of its own.
+/// 2: what is compressed is so as if a dictionary had come before it, and gzip's own header and
+/// checksum are left out.
 pub(super) const FORMAT: u8 = 2;
 
 /// How sealed bytes are protected.

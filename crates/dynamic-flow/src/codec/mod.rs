@@ -220,7 +220,7 @@ impl Codec {
     /// Tells what can be told of sealed bytes without opening them.
     ///
     /// # Errors
-    /// `CorruptState` for bytes that no codec of this version made.
+    /// `CorruptState` for bytes whose header this version can't read.
     pub fn sealed_info(sealed: &Sealed) -> Result<SealedInfo> {
         let (header, _) = Header::decode(&sealed.0)?;
         Ok(SealedInfo {
@@ -256,7 +256,7 @@ impl Codec {
             .with("size", raw.len())
             .with("limit", self.max_state_size));
         }
-        let (compression, body) = self.compression.compress(raw)?;
+        let (compression, body) = self.compression.compress(raw, binding.part)?;
         let header = Header {
             format: envelope::FORMAT,
             part: binding.part,

@@ -32,7 +32,8 @@ pub struct SealContext<'a> {
 
 /// Encrypts state; a [`Keyring`] is one, with AES-256-GCM.
 ///
-/// What it seals must not open when anything in the [`SealContext`] differs.
+/// What it seals must not open when anything in the [`SealContext`] differs, nor when a byte of it was
+/// changed: nothing inside has a checksum of its own.
 pub trait StateEncryptor: Send + Sync {
     /// The key that [`StateEncryptor::seal`] uses: 8 bytes of which nothing is secret.
     fn active_key(&self) -> KeyId;
