@@ -53,13 +53,15 @@ fn id(n: i64) -> RunId {
 }
 
 /// So many parked runs: of ten flows, waiting for one of a hundred tools, one in a thousand for one
-/// customer. The first hundred are due, and the first of all has failed.
+/// customer. The first hundred are due, and the first of all has failed. After them twice as many
+/// runs of the first flow, which have ended.
 fn fill(tables: &Tables, rows: i64) -> String {
     let Tables { flows, waits, metadata, .. } = tables;
     let id = format!(
         "(lpad(to_hex({START} + n), 12, '0') || '70008' || lpad(to_hex(n), 15, '0'))::uuid"
     );
     let runs = format!("generate_series(0, {rows} - 1) AS n");
+    let ended = format!("generate_series(2 * {rows}, 4 * {rows} - 1) AS n");
     let due = format!("CASE WHEN n < 100 THEN {START} ELSE {START} + 86400000 + n END");
     format!(
         "INSERT INTO {flows} (id, revision, epoch, updated_at, due_at, attempts, inbox_len, flow_id, \
@@ -77,6 +79,10 @@ fn fill(tables: &Tables, rows: i64) -> String {
            SELECT {id}, unnest(ARRAY[ \
              '[\"customer\",\"customer-' || n % 1000 || '\"]', '[\"order\",' || n || ']', \
              '[\"parity\",' || n % 2 || ']']) FROM {runs}; \
+         INSERT INTO {flows} (id, revision, epoch, updated_at, attempts, inbox_len, flow_id, status, \
+           waits, metadata, state, inbox) \
+         SELECT {id}, 3, 1, {START}, 0, 0, 'flow-0', 'completed', '[]', '{{}}', \
+           decode(repeat(md5(n::text), 8), 'hex'), '{{}}' FROM {ended}; \
          ANALYZE {flows}; ANALYZE {waits}; ANALYZE {metadata};"
     )
 }
@@ -153,6 +159,7 @@ fn filters() -> Vec<(&'static str, Filter)> {
         ("status, common", Filter { status: [RunStatus::Waiting].into(), ..any() }),
         ("all statuses", Filter { status: RunStatus::ALL.into(), ..any() }),
         ("flow", Filter { flow_id: Some("flow-7".into()), ..any() }),
+        ("flow, mostly ended", Filter { flow_id: Some("flow-0".into()), ..any() }),
         (
             "flow and rare status",
             Filter {

@@ -45,6 +45,8 @@ pub(super) fn query<'a>(
         select.by_entries_and_more(&wanted)
     } else if filter.tool_id.is_some() {
         select.by_tool(&wanted)
+    } else if filter.concerns_waits() && filter.flow_id.is_none() && filter.status.is_empty() {
+        select.by_deadline(&wanted)
     } else if filter.concerns_waits() || !of_run {
         select.by_id(&wanted)
     } else {
@@ -83,7 +85,7 @@ impl<'a> Select<'a, '_> {
         let mut conditions = Vec::new();
         for (name, value) in &self.filter.metadata {
             let value = self.it.bind(entry(name, value), Type::TEXT);
-            conditions.extend(self.among(&["m.entry"], &[&value], "m.run"));
+            conditions.extend(self.among("m.entry", &value, "m.run"));
         }
         let Tables { flows, metadata, .. } = self.tables;
         let from = format!("{metadata} AS m JOIN {flows} AS f ON f.id = m.run");
@@ -111,7 +113,7 @@ impl<'a> Select<'a, '_> {
         let mut conditions = Vec::new();
         if let Some(tool) = &self.filter.tool_id {
             let tool = self.it.bind(tool.as_str(), Type::TEXT);
-            conditions.extend(self.among(&["w.tool_id"], &[&tool], "w.run"));
+            conditions.extend(self.among("w.tool_id", &tool, "w.run"));
         }
         conditions.extend(self.deadline());
         conditions.extend(self.own());
@@ -119,6 +121,20 @@ impl<'a> Select<'a, '_> {
         let from = format!("{waits} AS w JOIN {flows} AS f ON f.id = w.run");
         let once = "DISTINCT ON (w.tool_id, w.run) ";
         self.finish(once, &from, &conditions, "w.tool_id DESC, w.run", wanted)
+    }
+
+    /// The runs with a wait that ends in time. The page is cut from the waits, which only parked runs
+    /// have: runs that have ended since, however many, are not read.
+    fn by_deadline(mut self, wanted: &str) -> Statement<'a> {
+        let mut of_wait = self.deadline();
+        of_wait.extend(self.within("w.run"));
+        let Tables { flows, waits, .. } = self.tables;
+        let from = format!(
+            "(SELECT DISTINCT w.run FROM {waits} AS w WHERE {} ORDER BY w.run DESC LIMIT {wanted}) \
+             AS w JOIN {flows} AS f ON f.id = w.run",
+            of_wait.join(" AND ")
+        );
+        self.finish("", &from, &[], "f.id", wanted)
     }
 
     /// All runs, from the newest on; or those with a wait that ends in time, if these are few.
@@ -143,12 +159,16 @@ impl<'a> Select<'a, '_> {
         let statuses = if asked.is_empty() { all } else { asked };
         let statuses = self.it.bind(statuses, Type::TEXT_ARRAY);
         let (conditions, order) = match &self.filter.flow_id {
+            // Not compared together with the status: an index is read on until the first of what is
+            // compared differs, through all runs of the flow that have another status. And not by
+            // `=`, for which the index of statuses, too, has the order that is wanted.
             Some(flow) => {
-                let flow = self.it.bind(flow.as_str(), Type::TEXT);
-                let keys = ["f.flow_id", "f.status"];
-                (self.among(&keys, &[&flow, "s.status"], "f.id"), "f.flow_id DESC, f.status DESC")
+                let flow = self.it.bind(vec![flow.as_str()], Type::TEXT_ARRAY);
+                let mut conditions = self.among("f.status", "s.status", "f.id");
+                conditions.push(format!("f.flow_id = ANY ({flow})"));
+                (conditions, "f.flow_id DESC, f.status DESC")
             }
-            None => (self.among(&["f.status"], &["s.status"], "f.id"), "f.status DESC"),
+            None => (self.among("f.status", "s.status", "f.id"), "f.status DESC"),
         };
         let from = format!(
             "unnest({statuses}) AS s(status) CROSS JOIN LATERAL ( \
@@ -223,17 +243,16 @@ impl<'a> Select<'a, '_> {
         conditions
     }
 
-    /// Keeps to the ids of the page among those with the same keys.
-    fn among(&mut self, keys: &[&str], values: &[&str], id: &str) -> Vec<String> {
+    /// Keeps to the ids of the page among those with the same key.
+    fn among(&mut self, key: &str, value: &str, id: &str) -> Vec<String> {
         let first = self.range.first.unwrap_or(RunId::from_bytes([0; 16]));
         let (until, last) = match self.range.end {
             Some(end) => ("<", end),
             None => ("<=", RunId::from_bytes([0xff; 16])),
         };
-        let (keys, values) = (keys.join(", "), values.join(", "));
         let mut than = |how: &str, than: RunId| {
             let than = self.it.bind(Id(than), Type::UUID);
-            format!("({keys}, {id}) {how} ({values}, {than})")
+            format!("({key}, {id}) {how} ({value}, {than})")
         };
         vec![than(">=", first), than(until, last)]
     }
