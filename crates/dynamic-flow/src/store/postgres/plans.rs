@@ -183,7 +183,7 @@ fn filters() -> Vec<(&'static str, Filter)> {
         ("metadata, some", Filter { metadata: customer(), ..any() }),
         ("metadata, many", Filter { metadata: parity(), ..any() }),
         (
-            "metadata, two",
+            "metadata and other metadata",
             Filter { metadata: [customer(), parity()].into_iter().flatten().collect(), ..any() },
         ),
         (
