@@ -272,20 +272,9 @@ fn launch(folder: TempDir) -> Result<Postgres> {
         port,
         // Ends connections and stops: `TERM` would wait for clients to go.
         stop: "INT",
-        ready: None,
+        ready: Some(("output.log", "database system is ready to accept")),
     };
-    let postgres = Postgres { server: Server::start(launch, folder)? };
-    // It listens before it is ready.
-    let ready = program("pg_isready")?;
-    let give_up = Instant::now() + Duration::from_secs(60);
-    let port = postgres.port().to_string();
-    while run(Command::new(&ready).args(["-q", "-h", "127.0.0.1", "-p", &port])).is_err() {
-        if Instant::now() > give_up {
-            bail!("PostgreSQL does not become ready");
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    Ok(postgres)
+    Ok(Postgres { server: Server::start(launch, folder)? })
 }
 
 /// A program of the newest version that is installed.

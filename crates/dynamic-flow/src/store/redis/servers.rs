@@ -264,7 +264,13 @@ impl Node {
         }
         *held = None;
         let tls = servers.tls().await?;
-        let connection = Arc::new(Connection::dial(&servers.config, tls, &self.address).await?);
+        let dial = || Connection::dial(&servers.config, tls, &self.address);
+        let mut dialled = dial().await;
+        if dialled.as_ref().is_err_and(Trouble::ended_unasked) {
+            // Whatever the call does, it has done nothing yet, and may have another connection.
+            dialled = dial().await;
+        }
+        let connection = Arc::new(dialled?);
         *held = Some(connection.clone());
         Ok((place, connection))
     }

@@ -126,6 +126,11 @@ impl Trouble {
         }
     }
 
+    /// Whether a server took a connection and ended it before anything was asked of it.
+    pub(super) fn ended_unasked(&self) -> bool {
+        matches!(self, Self::Unreached { cause: Unreached::Ended(_), .. })
+    }
+
     /// What everybody hears of it.
     pub(super) fn into_error(self, operation: &'static str, config: &RedisConfig) -> Error {
         let error = match &self {

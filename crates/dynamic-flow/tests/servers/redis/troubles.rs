@@ -200,6 +200,21 @@ async fn a_write_whose_answer_was_cut_off_is_uncertain_and_is_not_made_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_ends_while_it_is_greeted_is_made_again() {
+    let Some(server) = server(&Options::default()) else { return };
+    let proxy = Proxy::to(&server);
+    let mut config = config(&server);
+    config.hosts = vec![format!("127.0.0.1:{}", proxy.port)];
+    for n in 1..=2 {
+        let store = open(&config);
+        proxy.cut.store(true, Ordering::SeqCst);
+        store.insert(due(n)).await.unwrap();
+        assert!(!proxy.cut.load(Ordering::SeqCst), "the first answer was cut off");
+    }
+    assert_whole(&open(&config), &[due(1), due(2)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_memory_refuses_writes_whole_and_takes_deletes() {
     let Some(server) = server(&Options::default()) else { return };
     let store = open(&config(&server));
