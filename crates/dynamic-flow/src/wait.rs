@@ -113,6 +113,28 @@ impl Wait {
         }))
     }
 
+    /// Digest of the question as it stands now.
+    pub(crate) fn asks(&self, run: RunId) -> ContentDigest {
+        Self::question_digest(run, &self.id, &self.tool_id, &self.request)
+    }
+
+    /// Makes sure that a receipt is of the question as it stands now: what was approved is what the
+    /// run goes on with.
+    ///
+    /// # Errors
+    /// `CorruptState` where it is of another.
+    pub(crate) fn check_asked(&self, run: RunId, receipt: &Receipt) -> Result<()> {
+        if self.asks(run) == receipt.question {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::CorruptState,
+            "what was answered is not what the wait asks now; the run was left as it is",
+        )
+        .with_run(run)
+        .with("wait", &self.id))
+    }
+
     /// The receipt of a wait that was closed without an input.
     pub(crate) fn receipt(&self, closed: Closed, at: Timestamp) -> Receipt {
         Receipt {

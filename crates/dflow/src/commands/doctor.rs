@@ -11,7 +11,7 @@ use crate::{
     context::Context,
     failure::{Exit, Failure},
     output::{Newest, Report},
-    render::{Style, clean_line},
+    render::{Style, clean_line, many},
 };
 
 /// How many runs are read at once.
@@ -38,6 +38,14 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
                 .into(),
         );
     }
+    // Where runs can't be listed, that is what is told.
+    let overdue = hub.overdue(COUNTED).await.unwrap_or_default();
+    if overdue > 0 {
+        warnings.push(format!(
+            "Overdue: {}, whose deadline has passed. `dflow work` sees to deadlines; is it running?",
+            many(overdue, "run")
+        ));
+    }
     let report = Report {
         healthy: problem.is_none() && newest.as_ref().is_none_or(|newest| newest.opens),
         backend: health.backend,
@@ -48,6 +56,7 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
         key_ids: keyring.iter().flat_map(|it| it.key_ids()).map(|id| id.to_string()).collect(),
         runs,
         all_counted,
+        overdue,
         problem,
         newest,
         backends: compiled_in().iter().map(ToString::to_string).collect(),

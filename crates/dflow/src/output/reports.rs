@@ -164,6 +164,8 @@ pub(crate) struct Report {
     pub(crate) runs: BTreeMap<String, usize>,
     /// Whether `runs` are all that there are.
     pub(crate) all_counted: bool,
+    /// How many runs wait beyond a deadline that no worker has seen to yet, up to 10,000.
+    pub(crate) overdue: usize,
     /// Why not all runs could be listed, and so not all are counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) problem: Option<String>,

@@ -73,6 +73,9 @@ impl<I, O> Flow<I, O> {
                 .with_run(snapshot.run_id)
                 .with("flow", &snapshot.flow.id)
             })?;
+            // What is asked may be another question by now, and answers are held against it.
+            let run = snapshot.run_id;
+            snapshot.waits.iter_mut().for_each(|wait| wait.question = wait.asks(run));
         }
         Ok(snapshot)
     }

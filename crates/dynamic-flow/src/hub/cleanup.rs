@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 use super::{
     Inner, PersistenceHub,
     drive::{self, From},
+    state::STATE_FLOW,
     vault::Opened,
 };
 use crate::{
     Error, ErrorKind, Result,
     clock::Timestamp,
-    engine::RunStatus,
+    engine::{RunStatus, machine::Machine},
     id::{Revision, RunId},
     store::{Expect, Filter, Summary},
 };
@@ -138,13 +139,22 @@ impl PersistenceHub {
                 if live || !which.matches(run, now) {
                     continue;
                 }
-                let revision = match which.expired_only && run.status != RunStatus::Expired {
-                    true if which.dry_run => continue,
-                    true => match hub.expire_now(run.id).await {
-                        Some(revision) => revision,
-                        None => continue,
-                    },
-                    false => run.revision,
+                let expired = match which.expired_only && run.status != RunStatus::Expired {
+                    true if which.dry_run => hub.would_expire(run.id).await,
+                    true => hub.expire_now(run.id).await,
+                    false => Ok(Some(run.revision)),
+                };
+                let revision = match expired {
+                    Ok(Some(revision)) => revision,
+                    Ok(None) => continue,
+                    // Somebody else had it at that very moment.
+                    Err(error) if error.is_conflict() || error.kind() == ErrorKind::RunBusy => {
+                        continue;
+                    }
+                    Err(error) => {
+                        cleaned.failed(run.id, &error);
+                        continue;
+                    }
                 };
                 if which.dry_run {
                     cleaned.deleted.push(run.id);
@@ -154,9 +164,7 @@ impl PersistenceHub {
                     Ok(()) => cleaned.deleted.push(run.id),
                     // It was answered, claimed or removed since the page was read.
                     Err(error) if error.is_conflict() => {}
-                    Err(error) => cleaned
-                        .errors
-                        .push(CleanupError { run_id: run.id, message: error.to_string() }),
+                    Err(error) => cleaned.failed(run.id, &error),
                 }
             }
             after = page.next;
@@ -168,21 +176,54 @@ impl PersistenceHub {
     }
 }
 
+impl Cleaned {
+    fn failed(&mut self, run_id: RunId, error: &Error) {
+        self.errors.push(CleanupError { run_id, message: error.to_string() });
+    }
+}
+
 impl Inner {
     /// Lets the deadlines of a run do what they do; gives its revision if it has expired then.
-    async fn expire_now(self: &Arc<Self>, run: RunId) -> Option<Revision> {
-        let opened = self.open_verified(run).await.ok()?;
-        if opened.record.flow_id == super::state::STATE_FLOW {
-            let wait = opened.snapshot.waits.first().cloned()?;
-            self.expire_state(opened, &wait, self.clock.now()).await.err()?;
+    async fn expire_now(self: &Arc<Self>, run: RunId) -> Result<Option<Revision>> {
+        let opened = self.open_verified(run).await?;
+        let driven = if opened.record.flow_id == STATE_FLOW {
+            let Some(wait) = opened.snapshot.waits.first().cloned() else { return Ok(None) };
+            self.expire_state(opened, &wait, self.clock.now()).await
         } else {
-            let flow = self.known_flow(&opened.snapshot).ok()?;
-            let flow = self.fit(&opened.snapshot, flow).ok()?;
-            let record = self.take(opened.record).await.ok()??;
-            let opened = Opened::unseal(&self.codec, record).ok()?;
-            drive::drive(self.clone(), flow, From::Leased(Box::new(opened))).await.err()?;
+            let flow = self.known_flow(&opened.snapshot)?;
+            let flow = self.fit(&opened.snapshot, flow)?;
+            let Some(record) = self.take(opened.record).await? else { return Ok(None) };
+            let opened = Opened::unseal(&self.codec, record)?;
+            drive::drive(self.clone(), flow, From::Leased(Box::new(opened))).await.map(drop)
+        };
+        match driven.map_err(|error| (error.kind(), error)) {
+            // What else becomes of it then is its own affair.
+            Ok(()) | Err((ErrorKind::RunFailed | ErrorKind::RunCancelled, _)) => return Ok(None),
+            Err((ErrorKind::RunExpired | ErrorKind::SuspensionExpired, _)) => {}
+            Err((_, error)) => return Err(error),
         }
-        let record = self.vault.get(run).await.ok()??;
-        (record.status == RunStatus::Expired).then_some(record.revision)
+        let record = self.vault.get(run).await?;
+        let expired = record.filter(|record| record.status == RunStatus::Expired);
+        Ok(expired.map(|record| record.revision))
+    }
+
+    /// Gives the revision of a run that would expire if its deadlines did what they do; writes
+    /// nothing, and calls no tool.
+    async fn would_expire(&self, run: RunId) -> Result<Option<Revision>> {
+        let Opened { record, snapshot, inbox } = self.open_verified(run).await?;
+        let expires = if record.flow_id == STATE_FLOW {
+            snapshot.waits.first().is_some_and(|wait| wait.request.default.is_none())
+        } else {
+            let flow = self.known_flow(&snapshot)?;
+            let flow = self.fit(&snapshot, flow)?;
+            let now = self.clock.now();
+            let (mut snapshot, events) = drive::taken_up(&flow, snapshot, &inbox, now)?;
+            let machine = Machine::new(&flow.def, self.options.default_timeout);
+            for (event, at) in events {
+                machine.apply(&mut snapshot, event, at, now);
+            }
+            snapshot.status == RunStatus::Expired
+        };
+        Ok(expires.then_some(record.revision))
     }
 }

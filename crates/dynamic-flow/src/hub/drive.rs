@@ -8,7 +8,7 @@ use tracing::Instrument as _;
 
 use super::{
     HubEvent, Inner, Known,
-    inbox::InboxItem,
+    inbox::{Accept, InboxItem},
     lease::{Active, Hold, lock},
     outcome::{Outcome, SuspendedWait, outcome_of},
     vault::{Opened, first_record, index_of, plain_metadata},
@@ -40,29 +40,14 @@ pub(super) enum From {
 /// The future must be polled to its end, so it belongs on a task of its own.
 pub(super) async fn drive(hub: Arc<Inner>, flow: Arc<Known>, from: From) -> Result<Outcome> {
     let now = hub.clock.now();
-    let (snapshot, mut events, driver) = match from {
+    let (snapshot, events, driver) = match from {
         From::Start(snapshot) => {
             let driver = Driver::new(&hub, &flow, snapshot.run_id, None, Epoch(1), 0);
-            (*snapshot, vec![(Event::Started, now)], driver)
+            (*snapshot, vec![(Event::Started, now), (Event::Tick, now)], driver)
         }
         From::Leased(opened) => {
-            let mut snapshot = flow.carry_over(opened.snapshot)?;
-            snapshot.close_orphans(now);
-            let accepted: Vec<_> = opened.inbox.iter().map(InboxItem::event).collect();
-            if snapshot.is_set_aside() && accepted.iter().any(|(e, _)| *e == Event::Retried) {
-                // All is as it was committed last, whatever it was doing then.
-                snapshot.status = RunStatus::Running;
-                snapshot.ended = None;
-            }
-            // What was accepted counts from when it was accepted: no timer that was due later may
-            // come first. Calls are not made anew only to be dropped by a cancellation.
-            let from = accepted.first().map_or(now, |(_, at)| *at);
-            let cancelled = accepted.iter().any(|(e, _)| matches!(e, Event::Cancelled { .. }))
-                && !accepted.iter().any(|(e, _)| matches!(e, Event::Answered { .. }));
-            let mut events: Vec<_> =
-                (!cancelled).then_some((Event::Started, from)).into_iter().collect();
-            events.extend(accepted);
-            let record = &opened.record;
+            let Opened { record, snapshot, inbox, .. } = *opened;
+            let (snapshot, events) = taken_up(&flow, snapshot, &inbox, now)?;
             let mut driver = Driver::new(
                 &hub,
                 &flow,
@@ -76,10 +61,52 @@ pub(super) async fn drive(hub: Arc<Inner>, flow: Arc<Known>, from: From) -> Resu
             (snapshot, events, driver)
         }
     };
-    events.push((Event::Tick, now));
     let run_id = snapshot.run_id;
     let span = tracing::info_span!("run", run = %run_id, flow = %flow.def.id);
     run(hub, flow, snapshot, events, driver).instrument(span).await
+}
+
+/// A run as its next holder finds it: its state under the flow, and what happened to it meanwhile.
+///
+/// # Errors
+/// `CorruptState` where what was answered is not what the wait asks.
+pub(super) fn taken_up(
+    flow: &Known,
+    snapshot: Snapshot,
+    inbox: &[InboxItem],
+    now: Timestamp,
+) -> Result<(Snapshot, Vec<(Event, Timestamp)>)> {
+    let accepted = events_of(inbox, &snapshot)?;
+    let mut snapshot = flow.carry_over(snapshot)?;
+    snapshot.close_orphans(now);
+    if snapshot.is_set_aside() && accepted.iter().any(|(e, _)| *e == Event::Retried) {
+        // All is as it was committed last, whatever it was doing then.
+        snapshot.status = RunStatus::Running;
+        snapshot.ended = None;
+    }
+    // What was accepted counts from when it was accepted: no timer that was due later may come
+    // first. Calls are not made anew only to be dropped by a cancellation.
+    let from = accepted.first().map_or(now, |(_, at)| *at);
+    let cancelled = accepted.iter().any(|(e, _)| matches!(e, Event::Cancelled { .. }))
+        && !accepted.iter().any(|(e, _)| matches!(e, Event::Answered { .. }));
+    let mut events: Vec<_> = (!cancelled).then_some((Event::Started, from)).into_iter().collect();
+    events.extend(accepted);
+    events.push((Event::Tick, now));
+    Ok((snapshot, events))
+}
+
+/// What the machine hears of what was accepted for a run in that state.
+fn events_of(inbox: &[InboxItem], snapshot: &Snapshot) -> Result<Vec<(Event, Timestamp)>> {
+    let mut events = Vec::with_capacity(inbox.len());
+    for item in inbox {
+        if let Accept::Answer { wait_id, receipt, .. } = &item.what
+            && let Some(wait) = snapshot.wait(wait_id)
+        {
+            wait.check_asked(snapshot.run_id, receipt)?;
+        }
+        events.push(item.event());
+    }
+    Ok(events)
 }
 
 async fn run(
@@ -325,7 +352,7 @@ impl Driver {
         let opened = Opened::unseal(&self.hub.codec, record)?;
         let new = opened.inbox.get(self.applied..).unwrap_or_default();
         self.applied = opened.inbox.len();
-        Ok(Committed::Merge(new.iter().map(InboxItem::event).collect()))
+        events_of(new, &opened.snapshot).map(Committed::Merge)
     }
 
     /// Tells the notifier of each wait that it was not told of.

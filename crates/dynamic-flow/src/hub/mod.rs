@@ -11,6 +11,7 @@ mod lease;
 mod outcome;
 mod query;
 mod state;
+mod state_claim;
 mod suspension;
 mod vault;
 mod worker;
@@ -53,7 +54,7 @@ pub use self::{
     events::{Events, HubEvent, Notifier},
     outcome::{Accepted, Completion, Outcome, Rejection, RunView, SuspendedWait, Suspension},
     query::{CheckReport, ResealReport, Stranded},
-    state::StateClaim,
+    state_claim::StateClaim,
     suspension::{Suspended, SuspensionRequest},
     worker::Worked,
 };

@@ -141,6 +141,40 @@ impl PersistenceHub {
         self.inner().vault.store().health().await
     }
 
+    /// How many parked runs are overdue: a deadline of theirs has passed, and no worker has done yet
+    /// what it does then. Counts up to `most`.
+    ///
+    /// A number to watch: it stays at nothing while workers keep up.
+    ///
+    /// # Errors
+    /// What the store fails with.
+    ///
+    /// ```
+    /// use dynamic_flow::{PersistenceHub, store::MemoryStore};
+    ///
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let hub = PersistenceHub::builder(MemoryStore::new()).plaintext().build().await?;
+    /// assert_eq!(hub.overdue(1_000).await?, 0);
+    /// # Ok::<(), dynamic_flow::Error>(()) }).unwrap();
+    /// ```
+    pub async fn overdue(&self, most: usize) -> Result<usize> {
+        let filter = Filter {
+            status: [RunStatus::Waiting].into(),
+            expires_before: Some(self.inner().clock.now()),
+            ..Filter::default()
+        };
+        let (mut count, mut after) = (0, None);
+        while count < most {
+            let page = self.query(&filter, after, PAGE.min(most - count)).await?;
+            count += page.items.len();
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        Ok(count)
+    }
+
     /// How the state of a run is sealed.
     ///
     /// # Errors

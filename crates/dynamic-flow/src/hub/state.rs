@@ -1,7 +1,5 @@
 //! The lower half alone: suspends any serialisable state, for callers with an engine of their own.
 
-use std::{fmt, sync::Arc};
-
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -9,7 +7,7 @@ use super::{
     Inner, PersistenceHub,
     accept::{Found, is_cancelled},
     inbox::{Accept, InboxItem},
-    lease::{Active, Hold},
+    state_claim::StateClaim,
     suspension::{Suspended, SuspensionRequest},
     vault::{Opened, binding, first_record, index_of, plain_metadata},
 };
@@ -27,25 +25,6 @@ use crate::{
 
 /// The flow id under which states without a flow are stored.
 pub(super) const STATE_FLOW: &str = "@state";
-
-/// A state that was given back with its input, and is this caller's until it is completed,
-/// suspended anew or released, or its lease lapses; then it is given again.
-#[must_use = "complete it or suspend it anew, or it is given again after its lease"]
-pub struct StateClaim<S> {
-    /// The run under which the state is stored.
-    pub run_id: RunId,
-    /// The state as it was suspended.
-    pub state: S,
-    /// The input that was accepted, or the default.
-    pub input: Value,
-    /// When it was resumed.
-    pub resumed_at: Timestamp,
-    /// What the wait took.
-    pub receipt: Receipt,
-    hub: PersistenceHub,
-    opened: Box<Opened>,
-    _hold: Hold,
-}
 
 impl PersistenceHub {
     /// Stores any serialisable state until somebody presents the key with an input that fits.
@@ -87,7 +66,7 @@ impl PersistenceHub {
     }
 
     /// Opens a wait in a stored state.
-    fn ask(
+    pub(super) fn ask(
         &self,
         snapshot: &mut Snapshot,
         state: Value,
@@ -180,7 +159,7 @@ impl PersistenceHub {
             let receipt = wait.answered(&answer, now);
             let what = Accept::Answer { wait_id: wait.id.clone(), answer: answer.clone(), receipt };
             match self.take_state(*opened, Some(InboxItem { at: now, what })).await {
-                Ok(opened) => return self.claim_of(opened),
+                Ok(opened) => return StateClaim::of(self, opened),
                 Err(error) if error.is_conflict() => {}
                 Err(error) => return Err(error),
             }
@@ -233,13 +212,13 @@ impl PersistenceHub {
             return Ok(None);
         }
         if accepted(&opened).is_some() {
-            return self.claim_of(opened).map(Some);
+            return StateClaim::of(self, opened).map(Some);
         }
         let Some(wait) = opened.snapshot.waits.first().cloned() else { return Ok(None) };
         match hub.expire_state(opened, &wait, hub.clock.now()).await {
             Ok(()) => {
                 let opened = hub.open_verified(run).await?;
-                self.claim_of(self.take_state(opened, None).await?).map(Some)
+                StateClaim::of(self, self.take_state(opened, None).await?).map(Some)
             }
             Err(error) if error.kind() == ErrorKind::SuspensionExpired => Ok(None),
             Err(error) => Err(error),
@@ -274,7 +253,7 @@ impl PersistenceHub {
         if !mine {
             return Err(refused);
         }
-        self.claim_of(self.take_state(opened, None).await?)
+        StateClaim::of(self, self.take_state(opened, None).await?)
     }
 
     /// Takes the lease of a state, with an item for its inbox in the same write.
@@ -315,28 +294,6 @@ impl PersistenceHub {
         opened.record.revision = revision;
         opened.inbox.extend(item);
         Ok(opened)
-    }
-
-    fn claim_of<S: DeserializeOwned>(&self, opened: Opened) -> Result<StateClaim<S>> {
-        let hub = self.inner();
-        let run_id = opened.record.id;
-        let (input, receipt) = accepted(&opened).ok_or_else(|| {
-            Error::new(ErrorKind::CorruptState, "the state has no accepted input").with_run(run_id)
-        })?;
-        let state =
-            from_value(&opened.snapshot.root.value).map_err(|error| error.with_run(run_id))?;
-        let active = Arc::new(Active::default());
-        let hold = hub.keeper.hold(run_id, opened.record.epoch, &active, &hub.clock);
-        Ok(StateClaim {
-            run_id,
-            state,
-            input,
-            resumed_at: hub.clock.now(),
-            receipt,
-            hub: self.clone(),
-            opened: Box::new(opened),
-            _hold: hold,
-        })
     }
 }
 
@@ -406,128 +363,9 @@ impl Inner {
 }
 
 /// The input that was accepted for a state, and its receipt.
-fn accepted(opened: &Opened) -> Option<(Value, Receipt)> {
+pub(super) fn accepted(opened: &Opened) -> Option<(Value, Receipt)> {
     opened.inbox.iter().find_map(|item| match &item.what {
         Accept::Answer { answer, receipt, .. } => Some((answer.input.clone(), receipt.clone())),
         _ => None,
     })
-}
-
-impl<S> fmt::Debug for StateClaim<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StateClaim")
-            .field("run_id", &self.run_id)
-            .field("resumed_at", &self.resumed_at)
-            .field("receipt", &self.receipt)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<S> StateClaim<S> {
-    /// Says that the caller is done with the state; its receipt is kept for the retention.
-    ///
-    /// # Errors
-    /// `RunBusy` when the lease lapsed and somebody else has the claim by now.
-    pub async fn complete(self) -> Result<()> {
-        let Self { hub, opened, receipt, .. } = self;
-        let mut opened = *opened;
-        opened.snapshot.status = RunStatus::Completed;
-        opened.snapshot.root.value = Arc::default();
-        write_back(&hub, opened, receipt).await
-    }
-
-    /// Suspends a new state under the same run: the claim ends, and a new key resumes it.
-    ///
-    /// # Errors
-    /// As [`PersistenceHub::suspend`]; `RunBusy` as [`StateClaim::complete`].
-    pub async fn suspend<T: Serialize + Sync>(
-        self,
-        state: &T,
-        request: SuspensionRequest,
-    ) -> Result<Suspended> {
-        let Self { hub, opened, receipt, run_id, .. } = self;
-        let mut opened = *opened;
-        let now = hub.inner().clock.now();
-        let key = hub.ask(&mut opened.snapshot, to_value(state)?, request, now)?;
-        let expires_at = opened.snapshot.waits.iter().filter_map(|wait| wait.expires_at).min();
-        write_back(&hub, opened, receipt).await?;
-        Ok(Suspended { run_id, key, suspended_at: now, expires_at })
-    }
-
-    /// Gives the claim back unused: the next caller gets it at once.
-    ///
-    /// # Errors
-    /// What the store fails with; the lease then lapses by itself.
-    pub async fn release(self) -> Result<()> {
-        let hub = self.hub.inner();
-        let now = hub.clock.now();
-        let change = Change {
-            status: Some(RunStatus::Ready),
-            lease: Some(None),
-            due_at: Some(Some(now)),
-            ..Change::at(now)
-        };
-        let record = &self.opened.record;
-        let released = hub.vault.update(record.id, record.revision, change).await;
-        released.map(|_| ()).map_err(|error| taken(error, record.id))
-    }
-}
-
-/// Commits a state that its caller is done with.
-async fn write_back(hub: &PersistenceHub, mut opened: Opened, receipt: Receipt) -> Result<()> {
-    let hub = hub.inner();
-    let run = opened.record.id;
-    if opened.snapshot.status == RunStatus::Completed {
-        opened.snapshot.waits.clear();
-    }
-    opened.snapshot.keep(receipt);
-    opened.snapshot.advance();
-    let now = hub.clock.now();
-    let sealed = hub.codec.seal_state(
-        &opened.snapshot,
-        opened.snapshot.sequence,
-        binding(&opened.record, Part::Snapshot),
-    )?;
-    let plain = super::drive::Plain::parked(&opened.snapshot, Queue::states(), now, hub);
-    let mut change = Change {
-        queue: Some(plain.queue),
-        status: Some(plain.status),
-        waits: Some(opened.snapshot.waits.iter().map(index_of).collect()),
-        metadata: Some(plain_metadata(&opened.snapshot)),
-        due_at: Some(plain.due_at),
-        attempts: Some(0),
-        lease: Some(None),
-        snapshot: Some(sealed),
-        inbox_drop: opened.inbox.len(),
-        ..Change::at(now)
-    };
-    loop {
-        match hub.vault.update(run, opened.record.revision, change.clone()).await {
-            Ok(_) => return Ok(()),
-            Err(error) if error.is_conflict() => {
-                // A key or a cancellation came in: it is too late for it, not for the holder.
-                let there = hub.vault.get(run).await?;
-                match there.filter(|there| there.epoch == opened.record.epoch) {
-                    Some(there) => {
-                        change.inbox_drop = there.inbox.len();
-                        opened.record.revision = there.revision;
-                    }
-                    None => return Err(taken(error, run)),
-                }
-            }
-            Err(error) => return Err(error.with_run(run)),
-        }
-    }
-}
-
-/// What the holder of a claim hears whose lease has lapsed.
-fn taken(error: Error, run: RunId) -> Error {
-    if !error.is_conflict() {
-        return error.with_run(run);
-    }
-    Error::new(
-        ErrorKind::RunBusy,
-        "the claim's lease lapsed and the state was given to somebody else; nothing was written",
-    )
-    .with_run(run)
 }

@@ -1,0 +1,191 @@
+//! A stored state in the hands of a caller: its input, and the ways to be done with it.
+
+use std::{fmt, sync::Arc};
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use super::{
+    PersistenceHub,
+    drive::Plain,
+    lease::{Active, Hold},
+    state::accepted,
+    suspension::{Suspended, SuspensionRequest},
+    vault::{Opened, binding, index_of, plain_metadata},
+};
+use crate::{
+    Error, ErrorKind, Result,
+    clock::Timestamp,
+    codec::Part,
+    engine::RunStatus,
+    id::RunId,
+    store::{Change, Queue},
+    value::{from_value, to_value},
+    wait::Receipt,
+};
+
+/// A state that was given back with its input, and is this caller's until it is completed,
+/// suspended anew or released, or its lease lapses; then it is given again.
+#[must_use = "complete it or suspend it anew, or it is given again after its lease"]
+pub struct StateClaim<S> {
+    /// The run under which the state is stored.
+    pub run_id: RunId,
+    /// The state as it was suspended.
+    pub state: S,
+    /// The input that was accepted, or the default.
+    pub input: Value,
+    /// When it was resumed.
+    pub resumed_at: Timestamp,
+    /// What the wait took.
+    pub receipt: Receipt,
+    hub: PersistenceHub,
+    opened: Box<Opened>,
+    _hold: Hold,
+}
+
+impl<S: DeserializeOwned> StateClaim<S> {
+    /// A claim of a state whose lease was just taken.
+    pub(super) fn of(hub: &PersistenceHub, opened: Opened) -> Result<Self> {
+        let inner = hub.inner();
+        let run_id = opened.record.id;
+        let (input, receipt) = accepted(&opened).ok_or_else(|| {
+            Error::new(ErrorKind::CorruptState, "the state has no accepted input").with_run(run_id)
+        })?;
+        if let Some(wait) = opened.snapshot.wait(&receipt.wait_id) {
+            wait.check_asked(run_id, &receipt)?;
+        }
+        let state =
+            from_value(&opened.snapshot.root.value).map_err(|error| error.with_run(run_id))?;
+        let active = Arc::new(Active::default());
+        let hold = inner.keeper.hold(run_id, opened.record.epoch, &active, &inner.clock);
+        Ok(Self {
+            run_id,
+            state,
+            input,
+            resumed_at: inner.clock.now(),
+            receipt,
+            hub: hub.clone(),
+            opened: Box::new(opened),
+            _hold: hold,
+        })
+    }
+}
+
+impl<S> fmt::Debug for StateClaim<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StateClaim")
+            .field("run_id", &self.run_id)
+            .field("resumed_at", &self.resumed_at)
+            .field("receipt", &self.receipt)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S> StateClaim<S> {
+    /// Says that the caller is done with the state; its receipt is kept for the retention.
+    ///
+    /// # Errors
+    /// `RunBusy` when the lease lapsed and somebody else has the claim by now.
+    pub async fn complete(self) -> Result<()> {
+        let Self { hub, opened, receipt, .. } = self;
+        let mut opened = *opened;
+        opened.snapshot.status = RunStatus::Completed;
+        opened.snapshot.root.value = Arc::default();
+        write_back(&hub, opened, receipt).await
+    }
+
+    /// Suspends a new state under the same run: the claim ends, and a new key resumes it.
+    ///
+    /// # Errors
+    /// As [`PersistenceHub::suspend`]; `RunBusy` as [`StateClaim::complete`].
+    pub async fn suspend<T: Serialize + Sync>(
+        self,
+        state: &T,
+        request: SuspensionRequest,
+    ) -> Result<Suspended> {
+        let Self { hub, opened, receipt, run_id, .. } = self;
+        let mut opened = *opened;
+        let now = hub.inner().clock.now();
+        let key = hub.ask(&mut opened.snapshot, to_value(state)?, request, now)?;
+        let expires_at = opened.snapshot.waits.iter().filter_map(|wait| wait.expires_at).min();
+        write_back(&hub, opened, receipt).await?;
+        Ok(Suspended { run_id, key, suspended_at: now, expires_at })
+    }
+
+    /// Gives the claim back unused: the next caller gets it at once.
+    ///
+    /// # Errors
+    /// What the store fails with; the lease then lapses by itself.
+    pub async fn release(self) -> Result<()> {
+        let hub = self.hub.inner();
+        let now = hub.clock.now();
+        let change = Change {
+            status: Some(RunStatus::Ready),
+            lease: Some(None),
+            due_at: Some(Some(now)),
+            ..Change::at(now)
+        };
+        let record = &self.opened.record;
+        let released = hub.vault.update(record.id, record.revision, change).await;
+        released.map(|_| ()).map_err(|error| taken(error, record.id))
+    }
+}
+
+/// Commits a state that its caller is done with.
+async fn write_back(hub: &PersistenceHub, mut opened: Opened, receipt: Receipt) -> Result<()> {
+    let hub = hub.inner();
+    let run = opened.record.id;
+    if opened.snapshot.status == RunStatus::Completed {
+        opened.snapshot.waits.clear();
+    }
+    opened.snapshot.keep(receipt);
+    opened.snapshot.advance();
+    let now = hub.clock.now();
+    let sealed = hub.codec.seal_state(
+        &opened.snapshot,
+        opened.snapshot.sequence,
+        binding(&opened.record, Part::Snapshot),
+    )?;
+    let plain = Plain::parked(&opened.snapshot, Queue::states(), now, hub);
+    let mut change = Change {
+        queue: Some(plain.queue),
+        status: Some(plain.status),
+        waits: Some(opened.snapshot.waits.iter().map(index_of).collect()),
+        metadata: Some(plain_metadata(&opened.snapshot)),
+        due_at: Some(plain.due_at),
+        attempts: Some(0),
+        lease: Some(None),
+        snapshot: Some(sealed),
+        inbox_drop: opened.inbox.len(),
+        ..Change::at(now)
+    };
+    loop {
+        match hub.vault.update(run, opened.record.revision, change.clone()).await {
+            Ok(_) => return Ok(()),
+            Err(error) if error.is_conflict() => {
+                // A key or a cancellation came in: it is too late for it, not for the holder.
+                let there = hub.vault.get(run).await?;
+                match there.filter(|there| there.epoch == opened.record.epoch) {
+                    Some(there) => {
+                        change.inbox_drop = there.inbox.len();
+                        opened.record.revision = there.revision;
+                    }
+                    None => return Err(taken(error, run)),
+                }
+            }
+            Err(error) => return Err(error.with_run(run)),
+        }
+    }
+}
+
+/// What the holder of a claim hears whose lease has lapsed.
+fn taken(error: Error, run: RunId) -> Error {
+    if !error.is_conflict() {
+        return error.with_run(run);
+    }
+    Error::new(
+        ErrorKind::RunBusy,
+        "the claim's lease lapsed and the state was given to somebody else; nothing was written",
+    )
+    .with_run(run)
+}
