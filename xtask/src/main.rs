@@ -27,8 +27,8 @@ struct Args {
 enum Task {
     /// Runs everything that must hold: format, lints, all tests, each feature, no stray drivers.
     ///
-    /// Stages run in this order, and the first that fails ends it: fmt, clippy, tests, features,
-    /// trees. A test that can't run where it is prints a line `SKIPPED: reason`; where the
+    /// Stages run in this order, and the first that fails ends it: fmt, clippy, features, trees,
+    /// tests. A test that can't run where it is prints a line `SKIPPED: reason`; where the
     /// environment variable CI is set, that is a failure.
     ///
     /// The stage `tests` needs servers, which are installed where they are missing, started beside

@@ -171,3 +171,19 @@ fn the_doctor_says_how_the_store_is() {
         assert!(report["warnings"].to_string().contains("unsealed"));
     });
 }
+
+#[test]
+fn the_doctor_tells_of_deadlines_that_nobody_sees_to() {
+    on_each_store(|place| {
+        place.run(
+            10,
+            "flow: f\nsteps:\n  - id: ask\n    await_input: { preset: confirmation, prompt: Sure?, \
+             timeout: 1ms }\n",
+        );
+        let report = place.json(0, &["doctor"]);
+        assert_eq!(report["overdue"], 1);
+        assert!(report["warnings"].to_string().contains("Overdue: 1 run,"), "{report}");
+        place.json(0, &["work", "--once"]);
+        assert_eq!(place.json(0, &["doctor"])["overdue"], 0);
+    });
+}

@@ -124,7 +124,8 @@ async fn a_cleanup_of_what_expired_writes_to_nothing_else() {
     let late = record(overdue.run_id).await;
 
     let expired = Cleanup::new().expired_only();
-    assert_eq!(hub.cleanup(&expired.clone().dry_run()).await.unwrap().deleted_count, 0);
+    let dry = hub.cleanup(&expired.clone().dry_run()).await.unwrap();
+    assert_eq!(dry.deleted, [overdue.run_id], "what would be removed is told");
     assert_eq!(record(overdue.run_id).await, late, "a dry run applies no deadline");
     assert_eq!(hub.cleanup(&expired).await.unwrap().deleted, [overdue.run_id]);
     assert_eq!([record(ended.run_id).await, record(open.run_id).await], before);

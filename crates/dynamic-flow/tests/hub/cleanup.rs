@@ -1,10 +1,12 @@
 //! Removing runs: criteria mean AND, none is an error, and nothing live is touched.
 
+use std::collections::BTreeSet;
+
 use dynamic_flow::{
-    ErrorKind, Flow, days,
+    ErrorKind, Flow, Schema, days,
     engine::RunStatus,
     hours,
-    hub::{Cleanup, PersistenceHub},
+    hub::{Cleanup, PersistenceHub, SuspensionRequest},
     store::Filter,
     tool::AwaitInput,
 };
@@ -132,4 +134,61 @@ async fn runs_are_found_by_flow_tool_status_metadata_and_deadline() {
     let second = hub.query(&nothing(), first.next, 1).await.unwrap();
     assert_eq!((first.items[0].id, second.items[0].id, second.next), (b, a, None));
     assert!(hub.query(&nothing(), None, 0).await.is_err());
+}
+
+#[tokio::test]
+async fn a_dry_run_tells_of_the_overdue_what_the_deadlines_would_make_of_them() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, plain, _) = parked(&world, &counts).await;
+    let default = Approval { approved: true, by: "system".into() };
+    let caught = Flow::input::<Order>("caught")
+        .catch(
+            "late",
+            |body| body.await_input(question()),
+            |error| error.map("nobody", |_| Approval { approved: false, by: "nobody".into() }),
+        )
+        .build()
+        .unwrap();
+    let defaulted = Flow::input::<Order>("defaulted")
+        .await_input(question().default_value(default))
+        .build()
+        .unwrap();
+    for flow in [&caught, &defaulted] {
+        suspended(hub.register(flow).unwrap().run(order()).await);
+    }
+    let ask = || SuspensionRequest::new("ask", Schema::any()).timeout(hours(4));
+    let state = hub.suspend(&1, ask()).await.unwrap().run_id;
+    hub.suspend(&2, ask().default_value(json!(true))).await.unwrap();
+    let young = hub.suspend(&3, ask().timeout(days(2))).await.unwrap().run_id;
+    assert_eq!(hub.overdue(10).await.unwrap(), 0);
+    world.clock.advance(hours(5));
+    assert_eq!(hub.overdue(10).await.unwrap(), 5);
+    assert_eq!(hub.overdue(3).await.unwrap(), 3, "no more than asked for are counted");
+
+    let expired = Cleanup::new().expired_only();
+    let told = hub.cleanup(&expired.clone().dry_run()).await.unwrap();
+    assert_eq!(BTreeSet::from_iter(told.deleted.clone()), [state, plain.run_id].into());
+    assert_eq!(count(&hub).await, 6);
+    let done = hub.cleanup(&expired).await.unwrap();
+    assert_eq!((&done.deleted, done.deleted_count), (&told.deleted, told.deleted_count));
+    assert!(done.errors.is_empty() && told.errors.is_empty(), "{done:?} {told:?}");
+    assert_eq!(hub.get(young).await.unwrap().status, RunStatus::Waiting);
+    assert_eq!(hub.overdue(10).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn overdue_runs_that_can_not_be_ended_here_are_told_with_the_reason() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (_, overdue, _) = parked(&world, &counts).await;
+    world.clock.advance(hours(5));
+    let stranger = world.hub().await;
+    let before = world.store.get(overdue.run_id).await.unwrap();
+    for which in [Cleanup::new().expired_only(), Cleanup::new().expired_only().dry_run()] {
+        let cleaned = stranger.cleanup(&which).await.unwrap();
+        assert_eq!(cleaned.deleted_count, 0);
+        assert_eq!(cleaned.errors[0].run_id, overdue.run_id);
+        let message = &cleaned.errors[0].message;
+        assert!(message.contains("FlowNotRegistered") && message.contains("purchase"), "{message}");
+    }
+    assert_eq!(world.store.get(overdue.run_id).await.unwrap(), before);
 }

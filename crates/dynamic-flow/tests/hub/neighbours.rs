@@ -1,5 +1,5 @@
 //! What users of neighbouring systems suffer from, each as a test that is named after what it
-//! protects. Those that need several processes are in `tests/processes.rs`.
+//! protects. Those that need several processes are in `tests/processes/`.
 
 use std::sync::{Arc, Mutex};
 

@@ -1,0 +1,73 @@
+//! What was asked is what the run goes on with.
+
+use dynamic_flow::{
+    Clock as _, ErrorKind, FlowId, RunId, Schema,
+    codec::{Binding, Codec, Keyring, Part},
+    engine::{RunStatus, Snapshot},
+    hub::SuspensionRequest,
+    store::{Change, Expect},
+};
+use serde_json::json;
+
+use crate::support::{Counts, World, approval_flow, completed, order, parked, suspended, yes};
+
+/// Makes the open wait of a run another question, as only a bug could: the seal is right.
+async fn ask_otherwise(world: &World, run: RunId) {
+    let record = world.store.get(run).await.unwrap().unwrap();
+    let flow = FlowId::from(record.flow_id.as_str());
+    let binding = Binding { run, flow: &flow, part: Part::Snapshot };
+    let keyring = Keyring::new(world.key.parse().unwrap());
+    let codec = Codec::builder().keyring(keyring).build().unwrap();
+    let (mut snapshot, sequence) = codec.open::<Snapshot>(&record.snapshot, binding).unwrap();
+    snapshot.waits[0].request.prompt = "Sell the house?".into();
+    let sealed = codec.seal(&snapshot, sequence, binding).unwrap();
+    let change = Change { snapshot: Some(sealed), ..Change::at(world.clock.now()) };
+    world.store.update(run, Expect::Any, change).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_approved_is_not_taken_for_an_approval_of_something_else() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension, key) = parked(&world, &counts).await;
+    let run = suspension.run_id;
+    hub.answer(&key, yes()).await.unwrap();
+    ask_otherwise(&world, run).await;
+    let error = hub.drive(run).await.unwrap_err();
+    assert_eq!((error.kind(), error.run_id()), (ErrorKind::CorruptState, Some(run)));
+    assert!(error.message().contains("is not what the wait asks"), "{error}");
+    world.clock.advance(dynamic_flow::hours(1));
+    let worked = hub.work_once().await.unwrap();
+    assert_eq!((worked.driven, worked.skipped), (0, 1));
+    assert_eq!(counts.after.get(), 0);
+    let record = world.store.get(run).await.unwrap().unwrap();
+    assert_eq!((record.status, record.inbox.len()), (RunStatus::Ready, 1), "nothing is lost");
+}
+
+#[tokio::test]
+async fn a_state_is_not_given_with_an_answer_to_something_else() {
+    let world = World::new();
+    let hub = world.hub().await;
+    let request = SuspensionRequest::new("ask", Schema::any()).prompt("Sell the car?");
+    let suspended = hub.suspend(&1, request).await.unwrap();
+    hub.answer(&suspended.key, json!(true)).await.unwrap();
+    ask_otherwise(&world, suspended.run_id).await;
+    let error = hub.resume_state::<i32>(&suspended.key, json!(true)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::CorruptState);
+}
+
+#[tokio::test]
+async fn an_upgrade_may_ask_otherwise_and_answers_are_to_what_it_asks() {
+    let (world, counts) = (World::new(), Counts::default());
+    let old = approval_flow(&counts);
+    let (_, suspension, key) = parked(&world, &counts).await;
+    let new = approval_flow(&counts).erase().upgrade(old.fingerprint().unwrap().clone(), |state| {
+        state.waits[0].request.prompt = "Approve, please?".into();
+        Ok(())
+    });
+    let hub = world.hub().await;
+    hub.register(&new).unwrap();
+    hub.upgrade(suspension.run_id, &new).await.unwrap();
+    assert_eq!(hub.question(&key).await.unwrap().prompt, "Approve, please?");
+    assert_eq!(completed(hub.resume(&key, yes()).await), json!("PO-17 by jane"));
+    suspended(hub.register(&new).unwrap().run(json!(order())).await);
+}
