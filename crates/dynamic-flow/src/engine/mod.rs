@@ -7,6 +7,7 @@ mod perform;
 pub mod runner;
 pub mod state;
 mod stored;
+pub(crate) mod timeline;
 mod turn;
 
 pub use state::{

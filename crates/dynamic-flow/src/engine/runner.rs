@@ -17,6 +17,7 @@ use super::{
     machine::{Command, Event, Machine, Order, Returned, Trace},
     perform::{compute, perform},
     state::{CallKind, Snapshot},
+    timeline::Timeline,
 };
 use crate::{
     Result, ToolError,
@@ -232,8 +233,9 @@ impl<'f> Runner<'_, 'f> {
     }
 
     /// Works events in, with all that follows from them without anything from outside.
-    fn work_in(&mut self, mut events: VecDeque<(Event, Timestamp)>) {
-        while let Some((event, at)) = events.pop_front() {
+    fn work_in(&mut self, events: VecDeque<(Event, Timestamp)>) {
+        let mut timeline = Timeline::new(events);
+        while let Some((event, at)) = timeline.next(&self.snapshot) {
             let now = self.clock.now();
             for command in self.machine.apply(&mut self.snapshot, event, at, now) {
                 match command {
@@ -254,7 +256,7 @@ impl<'f> Runner<'_, 'f> {
                         let result = compute(&order, &self.run_input, self.snapshot.run_id);
                         let call = order.call.id;
                         let result = result.map(|value| Output::Value(value.into()));
-                        events.push_front((Event::Returned { call, result }, at));
+                        timeline.push(Event::Returned { call, result }, at);
                     }
                     Command::Call(order) => {
                         let every_step = self.options.durability == Durability::EveryStep;

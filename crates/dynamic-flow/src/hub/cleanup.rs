@@ -13,7 +13,7 @@ use super::{
 use crate::{
     Error, ErrorKind, Result,
     clock::Timestamp,
-    engine::{RunStatus, machine::Machine},
+    engine::{RunStatus, machine::Machine, timeline::Timeline},
     id::{Revision, RunId},
     store::{Expect, Filter, Summary},
 };
@@ -219,7 +219,8 @@ impl Inner {
             let now = self.clock.now();
             let (mut snapshot, events) = drive::taken_up(&flow, snapshot, &inbox, now)?;
             let machine = Machine::new(&flow.def, self.options.default_timeout);
-            for (event, at) in events {
+            let mut timeline = Timeline::new(events.into());
+            while let Some((event, at)) = timeline.next(&snapshot) {
                 machine.apply(&mut snapshot, event, at, now);
             }
             snapshot.status == RunStatus::Expired

@@ -7,6 +7,7 @@ mod cleanup;
 mod conflicts;
 mod held;
 mod keys;
+mod late;
 mod leases;
 mod lower_half;
 mod neighbours;
