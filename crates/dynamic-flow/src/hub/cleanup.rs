@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Inner, PersistenceHub,
     drive::{self, From},
-    state::STATE_FLOW,
+    state::{STATE_FLOW, overdue},
     vault::Opened,
 };
 use crate::{
@@ -186,9 +186,13 @@ impl Inner {
     /// Lets the deadlines of a run do what they do; gives its revision if it has expired then.
     async fn expire_now(self: &Arc<Self>, run: RunId) -> Result<Option<Revision>> {
         let opened = self.open_verified(run).await?;
+        let now = self.clock.now();
         let driven = if opened.record.flow_id == STATE_FLOW {
-            let Some(wait) = opened.snapshot.waits.first().cloned() else { return Ok(None) };
-            self.expire_state(opened, &wait, self.clock.now()).await
+            // A caller who was given it by now has it until its lease lapses.
+            if opened.record.lease.as_ref().is_some_and(|lease| lease.until > now) {
+                return Ok(None);
+            }
+            self.expire_state(opened, now).await
         } else {
             let flow = self.known_flow(&opened.snapshot)?;
             let flow = self.fit(&opened.snapshot, flow)?;
@@ -210,13 +214,16 @@ impl Inner {
     /// Gives the revision of a run that would expire if its deadlines did what they do; writes
     /// nothing, and calls no tool.
     async fn would_expire(&self, run: RunId) -> Result<Option<Revision>> {
-        let Opened { record, snapshot, inbox } = self.open_verified(run).await?;
-        let expires = if record.flow_id == STATE_FLOW {
-            snapshot.waits.first().is_some_and(|wait| wait.request.default.is_none())
+        let opened = self.open_verified(run).await?;
+        let now = self.clock.now();
+        let revision = opened.record.revision;
+        let expires = if opened.record.flow_id == STATE_FLOW {
+            let held = opened.record.lease.as_ref().is_some_and(|lease| lease.until > now);
+            !held && overdue(&opened, now).is_some_and(|wait| wait.request.default.is_none())
         } else {
-            let flow = self.known_flow(&snapshot)?;
-            let flow = self.fit(&snapshot, flow)?;
-            let now = self.clock.now();
+            let flow = self.known_flow(&opened.snapshot)?;
+            let flow = self.fit(&opened.snapshot, flow)?;
+            let Opened { snapshot, inbox, .. } = opened;
             let (mut snapshot, events) = drive::taken_up(&flow, snapshot, &inbox, now)?;
             let machine = Machine::new(&flow.def, self.options.default_timeout);
             let mut timeline = Timeline::new(events.into());
@@ -225,6 +232,6 @@ impl Inner {
             }
             snapshot.status == RunStatus::Expired
         };
-        Ok(expires.then_some(record.revision))
+        Ok(expires.then_some(revision))
     }
 }

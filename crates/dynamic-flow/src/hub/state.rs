@@ -149,7 +149,7 @@ impl PersistenceHub {
             let _: S = from_value(&opened.snapshot.root.value)?;
             let now = hub.clock.now();
             if wait.expires_at.is_some_and(|end| end <= now) {
-                match hub.expire_state(*opened, &wait, now).await {
+                match hub.expire_state(*opened, now).await {
                     Ok(()) => continue,
                     Err(error) if error.is_conflict() => continue,
                     Err(error) => return Err(error),
@@ -214,8 +214,10 @@ impl PersistenceHub {
         if accepted(&opened).is_some() {
             return StateClaim::of(self, opened).map(Some);
         }
-        let Some(wait) = opened.snapshot.waits.first().cloned() else { return Ok(None) };
-        match hub.expire_state(opened, &wait, hub.clock.now()).await {
+        if opened.snapshot.waits.is_empty() {
+            return Ok(None);
+        }
+        match hub.expire_state(opened, hub.clock.now()).await {
             Ok(()) => {
                 let opened = hub.open_verified(run).await?;
                 StateClaim::of(self, self.take_state(opened, None).await?).map(Some)
@@ -300,12 +302,18 @@ impl PersistenceHub {
 impl Inner {
     /// Lets the deadline of a state's wait do what it does: a default is accepted as if it were an
     /// answer; without one the state expires.
-    pub(super) async fn expire_state(
-        &self,
-        mut opened: Opened,
-        wait: &Wait,
-        now: Timestamp,
-    ) -> Result<()> {
+    ///
+    /// # Errors
+    /// `SuspensionExpired` when it has expired by that; `Conflict` when its deadline has nothing to
+    /// do: it was answered or cancelled, or has more time.
+    pub(super) async fn expire_state(&self, mut opened: Opened, now: Timestamp) -> Result<()> {
+        let Some(wait) = overdue(&opened, now) else {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                "the state was answered or cancelled, or has more time; look at it again",
+            )
+            .with_run(opened.record.id));
+        };
         let Some(default) = wait.request.default.clone() else {
             let receipt = wait.receipt(Closed::TimedOut, now);
             opened.snapshot.waits.clear();
@@ -360,6 +368,16 @@ impl Inner {
         opened.snapshot.ended = Some(Ended::Cancelled { by, reason });
         self.rewrite(opened, now).await
     }
+}
+
+/// The wait of a state that is left to its deadline, with all of its keys.
+pub(super) fn overdue(opened: &Opened, now: Timestamp) -> Option<Wait> {
+    if accepted(opened).is_some() || is_cancelled(opened) {
+        return None;
+    }
+    let wait = opened.snapshot.waits.first()?;
+    let is_over = wait.expires_at.is_some_and(|end| end <= now);
+    is_over.then(|| opened.with_added_keys(wait.clone()))
 }
 
 /// The input that was accepted for a state, and its receipt.

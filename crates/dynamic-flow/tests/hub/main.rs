@@ -17,6 +17,7 @@ mod regressions;
 mod set_aside;
 mod shutdown;
 mod spans;
+mod state_claims;
 mod states;
 mod steps;
 mod support;
