@@ -253,7 +253,8 @@ pub struct Answer {
     /// Who gives it, as far as the caller knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
-    /// The caller's id of this request: the same id again is told that it was accepted.
+    /// The caller's id of this request: the same id with the same input again is told that it was
+    /// accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
 }
@@ -326,6 +327,22 @@ pub struct Receipt {
     /// Digests of the keys that could have answered it.
     #[serde(default)]
     pub keys: Vec<KeyDigest>,
+}
+
+impl Receipt {
+    /// Whether a key of that digest could have answered the wait. All are compared, whether or not
+    /// one has matched.
+    pub(crate) fn is_opened_by(&self, digest: &KeyDigest) -> bool {
+        self.keys.iter().fold(false, |found, key| key.matches(digest) | found)
+    }
+
+    /// Whether it is that of this very request: the same id with another input is another request.
+    pub(crate) fn is_of(&self, answer: &Answer) -> bool {
+        self.closed == Closed::Answered
+            && answer.request_id.is_some()
+            && answer.request_id == self.request_id
+            && self.input == Some(ContentDigest::of_value(&answer.input))
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives it so")]

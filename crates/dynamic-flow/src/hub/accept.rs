@@ -119,12 +119,9 @@ impl Inner {
         opened.verify()?;
         let run_id = opened.record.id;
         if let Some(receipt) = receipt {
-            let repeated = receipt.closed == Closed::Answered
-                && answer.request_id.is_some()
-                && answer.request_id == receipt.request_id;
-            if repeated {
+            if receipt.is_of(answer) {
                 let status = opened.record.status;
-                return Ok(Found::Repeated(Accepted { run_id, receipt, repeated, status }));
+                return Ok(Found::Repeated(Accepted { run_id, receipt, repeated: true, status }));
             }
             return Err(refusal(receipt).with_run(run_id));
         }
@@ -422,10 +419,7 @@ pub(super) enum Found {
 
 /// The receipt of the closed wait that a key of that digest could have answered.
 fn closed_by_key(opened: &Opened, digest: &crate::id::KeyDigest) -> Option<Receipt> {
-    let matches = |receipt: &&Receipt| {
-        receipt.keys.iter().fold(false, |found, key| key.matches(digest) | found)
-    };
-    opened.snapshot.receipts.iter().rev().find(matches).cloned()
+    opened.snapshot.receipts.iter().rev().find(|receipt| receipt.is_opened_by(digest)).cloned()
 }
 
 pub(super) fn is_cancelled(opened: &Opened) -> bool {
@@ -440,8 +434,8 @@ fn pending_receipt(
 ) -> Option<Result<Receipt, Receipt>> {
     opened.inbox.iter().find_map(|item| match &item.what {
         Accept::Answer { wait_id, receipt, .. } if *wait_id == wait.id => {
-            let same = answer.request_id.is_some() && answer.request_id == receipt.request_id;
-            Some(if same { Ok(receipt.clone()) } else { Err(receipt.clone()) })
+            let receipt = receipt.clone();
+            Some(if receipt.is_of(answer) { Ok(receipt) } else { Err(receipt) })
         }
         Accept::Cancel { .. } => Some(Err(wait.receipt(Closed::Cancelled, item.at))),
         _ => None,
@@ -449,7 +443,7 @@ fn pending_receipt(
 }
 
 /// What the holder of a right key hears who came too late.
-fn refusal(receipt: Receipt) -> Error {
+pub(super) fn refusal(receipt: Receipt) -> Error {
     let (kind, message) = match receipt.closed {
         Closed::TimedOut => (ErrorKind::SuspensionExpired, "the deadline has passed"),
         Closed::Answered => (ErrorKind::AlreadyResumed, "the wait was answered before"),

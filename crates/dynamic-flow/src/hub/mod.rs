@@ -273,7 +273,7 @@ impl PersistenceHub {
 
     /// Accepts an answer durably, without driving the run; needs no flow.
     ///
-    /// The same `request_id` again is told that it was accepted.
+    /// The same `request_id` with the same input again is told that it was accepted.
     ///
     /// # Errors
     /// `SuspensionKeyNotFound`; `AlreadyResumed` with the receipt; `SuspensionExpired`;

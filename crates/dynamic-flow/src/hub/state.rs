@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{
     Inner, PersistenceHub,
-    accept::{Found, is_cancelled},
+    accept::{Found, is_cancelled, refusal},
     inbox::{Accept, InboxItem},
     state_claim::StateClaim,
     suspension::{Suspended, SuspensionRequest},
@@ -116,7 +116,7 @@ impl PersistenceHub {
     /// lease, which is renewed as long as the claim is held.
     ///
     /// After the deadline the default is given in place of the input. After a crash of the caller
-    /// the same input (or `request_id`) is given the claim again.
+    /// the same key and input are given the claim again.
     ///
     /// # Errors
     /// `SuspensionKeyNotFound`, `InputValidationError`, `AlreadyResumed`, `SuspensionExpired`, and
@@ -139,9 +139,9 @@ impl PersistenceHub {
             };
             let (opened, wait) = match found {
                 Found::Open(opened, wait) => (opened, wait),
-                Found::Repeated(_) => {
-                    let busy = Error::new(ErrorKind::RunBusy, "the state was given to a caller");
-                    return self.give_again(key, &answer, busy).await;
+                Found::Repeated(accepted) => {
+                    let refused = refusal(accepted.receipt).with_run(accepted.run_id);
+                    return self.give_again(key, &answer, refused).await;
                 }
             };
             self.check_is_state(&opened)?;
@@ -246,11 +246,9 @@ impl PersistenceHub {
         self.check_is_state(&opened)?;
         let digest = ContentDigest::of_value(&answer.input);
         let mine = accepted(&opened).is_some_and(|(_, receipt)| {
-            let same_request =
-                answer.request_id.is_some() && answer.request_id == receipt.request_id;
-            same_request
-                || receipt.closed == Closed::Defaulted
-                || receipt.input.as_ref() == Some(&digest)
+            // The key of an earlier wait of the state entitles to nothing of this one.
+            receipt.is_opened_by(&key.digest())
+                && (receipt.closed == Closed::Defaulted || receipt.input.as_ref() == Some(&digest))
         });
         if !mine {
             return Err(refused);

@@ -101,6 +101,21 @@ async fn the_same_request_again_is_told_that_it_was_accepted() {
 }
 
 #[tokio::test]
+async fn the_id_of_a_request_with_another_answer_is_no_repetition_of_it() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, _, key) = parked(&world, &counts).await;
+    hub.answer(&key, Answer::new(yes()).request_id("r1")).await.unwrap();
+    let contrary = Answer::new(no()).request_id("r1");
+    let pending = hub.answer(&key, contrary.clone()).await.unwrap_err();
+    completed(hub.drive(key.run_id()).await);
+    let closed = hub.resume(&key, contrary).await.unwrap_err();
+    for error in [pending, closed] {
+        assert_eq!(error.kind(), ErrorKind::AlreadyResumed);
+        assert_eq!(error.receipt().unwrap().request_id.as_deref(), Some("r1"));
+    }
+}
+
+#[tokio::test]
 async fn a_process_without_the_code_accepts_and_another_one_drives() {
     let (world, counts) = (World::new(), Counts::default());
     let (hub, suspension, key) = parked(&world, &counts).await;

@@ -69,3 +69,47 @@ async fn a_state_that_was_suspended_anew_while_the_expired_are_cleaned_up_stays(
         assert_eq!(hub.get(first.run_id).await.unwrap().status, RunStatus::Waiting);
     }
 }
+
+#[tokio::test]
+async fn the_key_of_an_earlier_wait_is_given_nothing_of_a_later_one() {
+    let world = World::new();
+    let (hub, first) = suspended_state(&world).await;
+    let claim: StateClaim<Value> = hub.resume_state(&first.key, yes()).await.unwrap();
+    let second = claim.suspend(&json!("further"), request()).await.unwrap();
+    let claim: StateClaim<Value> = hub.resume_state(&second.key, yes()).await.unwrap();
+    drop(claim);
+    world.clock.advance(minutes(1));
+    let stale = hub.resume_state::<Value>(&first.key, yes()).await.unwrap_err();
+    assert_eq!(stale.kind(), ErrorKind::AlreadyResumed);
+    let claim: StateClaim<Value> = hub.resume_state(&second.key, yes()).await.unwrap();
+    assert_eq!(claim.state, json!("further"));
+    claim.complete().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_that_was_added_before_the_default_was_taken_is_given_the_state() {
+    let world = World::new();
+    let hub = world.hub().await;
+    let parked = hub.suspend(&1_i64, request().default_value(json!({}))).await.unwrap();
+    let wait = hub.get(parked.run_id).await.unwrap().waits[0].id.clone();
+    let added = hub.reissue(parked.run_id, &wait).await.unwrap();
+    world.clock.advance(hours(24));
+    drop(hub.claim_states::<i64>(1).await.unwrap());
+    world.clock.advance(minutes(1));
+    let claim: StateClaim<i64> = hub.resume_state(&added, yes()).await.unwrap();
+    assert_eq!(claim.input, json!({}));
+    claim.complete().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_whose_state_is_completed_hears_so_and_not_that_it_is_busy() {
+    let world = World::new();
+    let (hub, parked) = suspended_state(&world).await;
+    let answer = Answer::new(yes()).request_id("r1");
+    let claim: StateClaim<Value> = hub.resume_state(&parked.key, answer.clone()).await.unwrap();
+    let busy = hub.resume_state::<Value>(&parked.key, answer.clone()).await.unwrap_err();
+    assert_eq!(busy.kind(), ErrorKind::RunBusy);
+    claim.complete().await.unwrap();
+    let done = hub.resume_state::<Value>(&parked.key, answer).await.unwrap_err();
+    assert_eq!(done.kind(), ErrorKind::AlreadyResumed);
+}

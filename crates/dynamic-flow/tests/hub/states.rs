@@ -84,8 +84,9 @@ async fn a_request_is_given_its_state_again_once_the_lease_has_lapsed() {
     crashed(&world, &hub, &parked.key, Answer::new(yes()).request_id("r1")).await;
     let other = refused(&hub, &parked.key, Answer::new(no()).request_id("r2")).await;
     assert_eq!(other.kind(), ErrorKind::AlreadyResumed);
-    // It is the request that counts, not what it says the second time.
-    let again = Answer::new(no()).request_id("r1");
+    let contrary = refused(&hub, &parked.key, Answer::new(no()).request_id("r1")).await;
+    assert_eq!(contrary.kind(), ErrorKind::AlreadyResumed);
+    let again = Answer::new(yes()).request_id("r1");
     let claim: StateClaim<Value> = hub.resume_state(&parked.key, again).await.unwrap();
     assert_eq!((&claim.state, &claim.input), (&json!("half way"), &yes()));
     claim.release().await.unwrap();
