@@ -254,6 +254,8 @@ impl Inner {
         let sealed = self.codec.seal_state(&snapshot, snapshot.sequence, bound)?;
         let plain = Plain::parked(&snapshot, self.queue_of(&snapshot), now, self);
         let change = Change {
+            // Whoever held it before and is heard of again has lost it.
+            epoch: Some(record.epoch.next()),
             status: Some(plain.status),
             waits: Some(waits),
             metadata: Some(plain_metadata(&snapshot)),

@@ -113,3 +113,19 @@ async fn a_request_whose_state_is_completed_hears_so_and_not_that_it_is_busy() {
     let done = hub.resume_state::<Value>(&parked.key, answer).await.unwrap_err();
     assert_eq!(done.kind(), ErrorKind::AlreadyResumed);
 }
+
+#[tokio::test]
+async fn who_lost_a_state_to_a_cancellation_completes_nothing_over_it() {
+    let world = World::new();
+    let (slow, parked) = suspended_state(&world).await;
+    let old: StateClaim<Value> = slow.resume_state(&parked.key, yes()).await.unwrap();
+    // Frozen, it can't renew: its lease lapses, and then the state is cancelled.
+    let lapsed = Change { lease: Some(None), ..Change::at(world.clock.now()) };
+    world.store.update(parked.run_id, Expect::Any, lapsed).await.unwrap();
+    let hub = world.hub().await;
+    hub.cancel(parked.run_id, None, None).await.unwrap();
+    let cancelled = hub.resume_state::<Value>(&parked.key, yes()).await.unwrap_err();
+    assert_eq!(cancelled.kind(), ErrorKind::RunCancelled);
+    assert_eq!(old.complete().await.unwrap_err().kind(), ErrorKind::RunBusy);
+    assert_eq!(hub.get(parked.run_id).await.unwrap().status, RunStatus::Cancelled);
+}
