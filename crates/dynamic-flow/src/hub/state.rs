@@ -265,9 +265,7 @@ impl PersistenceHub {
             if opened.record.lease.as_ref().is_none_or(|lease| lease.until <= now) {
                 hub.cancel_state(opened).await?;
             }
-            return Err(
-                Error::new(ErrorKind::RunCancelled, "the state was cancelled").with_run(run)
-            );
+            return Err(cancelled(run));
         }
         let record = &opened.record;
         if record.lease.as_ref().is_some_and(|lease| lease.until > now) {
@@ -347,8 +345,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Ends a state that was cancelled while nobody held it.
-    async fn cancel_state(&self, mut opened: Opened) -> Result<()> {
+    /// Ends a state that was cancelled while nobody held it, or whose holder suspends it anew.
+    pub(super) async fn cancel_state(&self, mut opened: Opened) -> Result<()> {
         let now = self.clock.now();
         let cancelled = opened.inbox.iter().find_map(|item| match &item.what {
             Accept::Cancel { by, reason } => Some((by.clone(), reason.clone())),
@@ -366,6 +364,11 @@ impl Inner {
         opened.snapshot.ended = Some(Ended::Cancelled { by, reason });
         self.rewrite(opened, now).await
     }
+}
+
+/// What callers hear of a state that was cancelled.
+pub(super) fn cancelled(run: RunId) -> Error {
+    Error::new(ErrorKind::RunCancelled, "the state was cancelled").with_run(run)
 }
 
 /// The wait of a state that is left to its deadline, with all of its keys.

@@ -7,9 +7,10 @@ use serde_json::Value;
 
 use super::{
     PersistenceHub,
+    accept::is_cancelled,
     drive::Plain,
     lease::{Active, Hold},
-    state::accepted,
+    state::{accepted, cancelled},
     suspension::{Suspended, SuspensionRequest},
     vault::{Opened, binding, index_of, plain_metadata},
 };
@@ -82,7 +83,8 @@ impl<S> fmt::Debug for StateClaim<S> {
 }
 
 impl<S> StateClaim<S> {
-    /// Says that the caller is done with the state; its receipt is kept for the retention.
+    /// Says that the caller is done with the state; its receipt is kept for the retention. A
+    /// cancellation that came in meanwhile is too late.
     ///
     /// # Errors
     /// `RunBusy` when the lease lapsed and somebody else has the claim by now.
@@ -97,7 +99,8 @@ impl<S> StateClaim<S> {
     /// Suspends a new state under the same run: the claim ends, and a new key resumes it.
     ///
     /// # Errors
-    /// As [`PersistenceHub::suspend`]; `RunBusy` as [`StateClaim::complete`].
+    /// As [`PersistenceHub::suspend`]; `RunBusy` as [`StateClaim::complete`]; `RunCancelled` when it
+    /// was cancelled meanwhile: it has ended by that, and the new state is not kept.
     pub async fn suspend<T: Serialize + Sync>(
         self,
         state: &T,
@@ -163,14 +166,19 @@ async fn write_back(hub: &PersistenceHub, mut opened: Opened, receipt: Receipt) 
         match hub.vault.update(run, opened.record.revision, change.clone()).await {
             Ok(_) => return Ok(()),
             Err(error) if error.is_conflict() => {
-                // A key or a cancellation came in: it is too late for it, not for the holder.
                 let there = hub.vault.get(run).await?;
-                match there.filter(|there| there.epoch == opened.record.epoch) {
-                    Some(there) => {
-                        change.inbox_drop = there.inbox.len();
-                        opened.record.revision = there.revision;
+                let there = there.filter(|there| there.epoch == opened.record.epoch);
+                let Some(there) = there else { return Err(taken(error, run)) };
+                change.inbox_drop = there.inbox.len();
+                opened.record.revision = there.revision;
+                // A cancellation came in: it is too late for it where the caller is done.
+                let there = Opened::unseal(&hub.codec, there)?;
+                if opened.snapshot.status == RunStatus::Waiting && is_cancelled(&there) {
+                    match hub.cancel_state(there).await {
+                        Ok(()) => return Err(cancelled(run)),
+                        Err(error) if error.is_conflict() => {}
+                        Err(error) => return Err(error.with_run(run)),
                     }
-                    None => return Err(taken(error, run)),
                 }
             }
             Err(error) => return Err(error.with_run(run)),

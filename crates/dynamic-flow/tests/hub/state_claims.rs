@@ -129,3 +129,16 @@ async fn who_lost_a_state_to_a_cancellation_completes_nothing_over_it() {
     assert_eq!(old.complete().await.unwrap_err().kind(), ErrorKind::RunBusy);
     assert_eq!(hub.get(parked.run_id).await.unwrap().status, RunStatus::Cancelled);
 }
+
+#[tokio::test]
+async fn a_state_that_was_cancelled_is_not_suspended_anew() {
+    let world = World::new();
+    let (hub, parked) = suspended_state(&world).await;
+    let claim: StateClaim<Value> = hub.resume_state(&parked.key, yes()).await.unwrap();
+    hub.cancel(parked.run_id, Some("joe".into()), None).await.unwrap();
+    let error = claim.suspend(&json!("further"), request()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::RunCancelled);
+    let view = hub.get(parked.run_id).await.unwrap();
+    assert_eq!((view.status, view.waits.len()), (RunStatus::Cancelled, 0));
+    assert!(serde_json::to_string(&view.ended).unwrap().contains("joe"));
+}
