@@ -58,18 +58,12 @@ impl Inner {
                 continue;
             }
             let flow = match (self.known_flow(&opened.snapshot), drive) {
-                (Ok(flow), _) => Some(self.fit(&opened.snapshot, flow)?),
+                (Ok(flow), _) => Some(self.fit(&opened, flow)?),
                 (Err(error), true) => return Err(error.with_run(run_id)),
                 (Err(_), false) => None,
             };
-            if let Some(flow) = &flow
-                && flow.drops(&opened.snapshot, &wait.id)?
-            {
-                let reason = "the upgrade of this flow has no use for the wait".to_owned();
-                return Err(Error::new(ErrorKind::FlowIncompatible, reason.clone())
-                    .with_run(run_id)
-                    .with("wait", &wait.id)
-                    .with_reasons(vec![reason]));
+            if let Some(flow) = &flow {
+                flow.check_keeps(&opened.snapshot, &wait)?;
             }
             let schema = match &flow {
                 Some(flow) => flow.compiled(&wait, &opened.snapshot.root),
@@ -172,7 +166,7 @@ impl Inner {
             return Err(expired());
         }
         let flow = self.known_flow(&opened.snapshot).map_err(|_| expired())?;
-        let flow = self.fit(&opened.snapshot, flow).map_err(|_| expired())?;
+        let flow = self.fit(&opened, flow).map_err(|_| expired())?;
         match self.take(opened.record).await {
             Ok(Some(record)) => {
                 let opened = Opened::unseal(&self.codec, record)?;
@@ -377,7 +371,7 @@ impl Inner {
                 .with_run(run));
             }
             let flow = self.known_flow(&opened.snapshot)?;
-            let flow = self.fit(&opened.snapshot, flow)?;
+            let flow = self.fit(&opened, flow)?;
             let item = InboxItem { at: self.clock.now(), what: Accept::Retry };
             match self.submit(opened, item, Some(flow)).await {
                 Ok((_, submitted)) => return Ok(submitted),

@@ -350,6 +350,8 @@ impl Driver {
         }
         self.at = Some(record.revision);
         let opened = Opened::unseal(&self.hub.codec, record)?;
+        // Who accepted it may not know of the upgrade that is not committed yet.
+        self.flow.check_keeps_answers(&opened)?;
         let new = opened.inbox.get(self.applied..).unwrap_or_default();
         self.applied = opened.inbox.len();
         events_of(new, &opened.snapshot).map(Committed::Merge)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::Inner;
+use super::{Inner, inbox::Accept, vault::Opened};
 use crate::{
     Error, ErrorKind, Result,
     clock::Timestamp,
@@ -71,16 +71,39 @@ impl Known {
         }
     }
 
-    /// Whether an upgrade to this flow leaves a wait behind.
-    pub(crate) fn drops(&self, snapshot: &Snapshot, wait: &WaitId) -> Result<bool> {
-        match &self.flow {
-            Some(flow) if flow.upgrades_from(snapshot) => {
-                let mut carried = flow.carry_over(snapshot.clone())?;
-                carried.close_orphans(Timestamp::from_millis(0));
-                Ok(carried.wait(wait).is_none())
-            }
-            _ => Ok(false),
+    /// Makes sure that an upgrade to this flow leaves no wait behind whose answer was accepted.
+    ///
+    /// # Errors
+    /// `FlowIncompatible` where it does.
+    pub(crate) fn check_keeps_answers(&self, opened: &Opened) -> Result<()> {
+        opened
+            .inbox
+            .iter()
+            .filter_map(|item| match &item.what {
+                Accept::Answer { wait_id, .. } => opened.snapshot.wait(wait_id),
+                _ => None,
+            })
+            .try_for_each(|wait| self.check_keeps(&opened.snapshot, wait))
+    }
+
+    /// Makes sure that an upgrade to this flow does not leave a wait behind.
+    ///
+    /// # Errors
+    /// `FlowIncompatible` where it does.
+    pub(crate) fn check_keeps(&self, snapshot: &Snapshot, wait: &Wait) -> Result<()> {
+        let Some(flow) = self.flow.as_ref().filter(|flow| flow.upgrades_from(snapshot)) else {
+            return Ok(());
+        };
+        let mut carried = flow.carry_over(snapshot.clone())?;
+        carried.close_orphans(Timestamp::from_millis(0));
+        if carried.wait(&wait.id).is_some() {
+            return Ok(());
         }
+        let reason = "the upgrade of this flow has no use for the wait".to_owned();
+        Err(Error::new(ErrorKind::FlowIncompatible, reason.clone())
+            .with_run(snapshot.run_id)
+            .with("wait", &wait.id)
+            .with_reasons(vec![reason]))
     }
 
     /// The schema of a wait as this flow has compiled it, where it asks the same: to compile one
@@ -146,10 +169,14 @@ impl Inner {
         Ok(known)
     }
 
-    /// Gives the flow back if it can go on with the run.
-    pub(crate) fn fit(&self, snapshot: &Snapshot, flow: Arc<Known>) -> Result<Arc<Known>> {
+    /// Gives the flow back if it can go on with the run, and with what was accepted for it.
+    pub(crate) fn fit(&self, opened: &Opened, flow: Arc<Known>) -> Result<Arc<Known>> {
+        let snapshot = &opened.snapshot;
         match flow.compare(snapshot)? {
-            Fit::Same | Fit::Compatible => Ok(flow),
+            Fit::Same | Fit::Compatible => {
+                flow.check_keeps_answers(opened)?;
+                Ok(flow)
+            }
             Fit::Incompatible(reasons) => Err(Error::new(
                 ErrorKind::FlowIncompatible,
                 format!("the flow no longer fits the parked run: {}", reasons.join("; ")),

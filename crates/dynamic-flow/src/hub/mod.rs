@@ -157,7 +157,7 @@ impl Inner {
             }
             if opened.record.lease.as_ref().is_none_or(|lease| lease.until <= now) {
                 let flow = self.known_flow(&opened.snapshot)?;
-                let flow = self.fit(&opened.snapshot, flow)?;
+                let flow = self.fit(&opened, flow)?;
                 match self.take(opened.record).await {
                     Ok(Some(record)) => {
                         let opened = vault::Opened::unseal(&self.codec, record)?;
@@ -297,7 +297,7 @@ impl PersistenceHub {
             let parked = opened.record.status == RunStatus::Waiting;
             if parked && due {
                 let flow = hub.known_flow(&opened.snapshot)?;
-                let flow = hub.fit(&opened.snapshot, flow)?;
+                let flow = hub.fit(&opened, flow)?;
                 match hub.take(opened.record).await {
                     Ok(Some(record)) => {
                         let opened = vault::Opened::unseal(&hub.codec, record)?;

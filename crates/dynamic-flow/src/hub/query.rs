@@ -212,7 +212,9 @@ impl PersistenceHub {
         report: &mut CheckReport,
     ) -> Result<()> {
         let fit = match self.inner().open_verified(summary.id).await {
-            Ok(opened) => known.compare(&opened.snapshot),
+            Ok(opened) => {
+                known.check_keeps_answers(&opened).and_then(|()| known.compare(&opened.snapshot))
+            }
             // It ended and was removed since the page was read.
             Err(error) if error.kind() == ErrorKind::RunNotFound => return Ok(()),
             Err(error) if error.kind() == ErrorKind::StorageError => return Err(error),
@@ -238,7 +240,8 @@ impl PersistenceHub {
     /// Moves a parked run to a newer document, if that can go on with it.
     ///
     /// # Errors
-    /// `FlowIncompatible` with reasons, the run staying as it was; `RunBusy` while somebody drives it.
+    /// `FlowIncompatible` with reasons, the run staying as it was, also where the upgrade would drop
+    /// an answer that was accepted; `RunBusy` while somebody drives it.
     pub async fn upgrade(&self, run: RunId, flow: &Flow) -> Result<()> {
         let hub = self.inner();
         let known = std::sync::Arc::new(Known::new(flow));
@@ -248,7 +251,7 @@ impl PersistenceHub {
                 .with_run(run)
                 .with("flow", &known.def.id));
         }
-        hub.fit(&opened.snapshot, known.clone())?;
+        hub.fit(&opened, known.clone())?;
         let busy = || {
             Error::new(ErrorKind::RunBusy, "the run is being driven; try again when it is parked")
                 .with_run(run)

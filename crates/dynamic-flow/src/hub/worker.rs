@@ -197,7 +197,7 @@ impl Inner {
         let opened = Opened::unseal(&self.codec, record)?;
         opened.verify()?;
         let flow = self.known_flow(&opened.snapshot)?;
-        let flow = self.fit(&opened.snapshot, flow)?;
+        let flow = self.fit(&opened, flow)?;
         Ok((Box::new(opened), flow))
     }
 

@@ -1,14 +1,18 @@
 //! Before and with a deploy: which runs a newer flow goes on with, moving them, sealing them anew.
 
 use dynamic_flow::{
-    ErrorKind, Flow, RunId, Schema, SuspensionKey,
+    Clock as _, ErrorKind, Flow, RunId, Schema, SuspensionKey,
     codec::{EncryptionKey, Keyring},
     engine::RunStatus,
     hours,
     hub::{PersistenceHub, ResealReport},
     seconds,
-    testkit::faults::{Moment, Operation},
+    testkit::{
+        ManualClock,
+        faults::{Moment, Operation},
+    },
     tool::{AwaitInput, ToolRegistry},
+    wait::Closed,
 };
 use serde_json::json;
 
@@ -216,6 +220,56 @@ async fn an_upgrade_closes_the_waits_that_it_has_no_use_for() {
     assert!(view.metadata.is_empty(), "they were the wait's: {:?}", view.metadata);
     let late = hub.answer(suspension.only().unwrap().key().unwrap(), json!(true)).await;
     assert_eq!(late.unwrap_err().kind(), ErrorKind::AlreadyResumed);
+}
+
+/// A run of the old flow in the hands of processes that are both right by their own clocks: one that
+/// knows the old flow and is a day behind, and one that knows the new one.
+async fn in_mid_deploy(world: &World) -> (PersistenceHub, PersistenceHub, SuspensionKey) {
+    let (old, new) = without_the_question();
+    let behind = World { clock: ManualClock::new(world.clock.now()), ..world.clone() };
+    let older = behind.hub().await;
+    let suspension = suspended(older.register(&old).unwrap().run(order()).await);
+    let newer = world.hub().await;
+    newer.register(&new).unwrap();
+    (older, newer, suspension.only().unwrap().key().unwrap().clone())
+}
+
+#[tokio::test]
+async fn an_answer_that_was_accepted_is_dropped_by_no_upgrade() {
+    let world = World::new();
+    let (older, newer, key) = in_mid_deploy(&world).await;
+    let run = key.run_id();
+    older.answer(&key, json!(true)).await.unwrap();
+    assert_eq!(newer.work_once().await.unwrap().skipped, 1);
+    let (_, new) = without_the_question();
+    for error in
+        [newer.upgrade(run, &new.erase()).await.unwrap_err(), newer.drive(run).await.unwrap_err()]
+    {
+        assert_eq!(error.kind(), ErrorKind::FlowIncompatible);
+    }
+    assert_eq!(newer.check(&new.erase()).await.unwrap().stranded.len(), 1);
+    suspended(older.drive(run).await);
+    assert_eq!(older.get(run).await.unwrap().receipts[0].closed, Closed::Answered);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_accepted_while_an_upgrade_is_under_way_is_not_dropped_either() {
+    let world = World::new();
+    let (faults, slow) = faulty(&world);
+    let (older, newer, key) = in_mid_deploy(&slow).await;
+    world.clock.advance(hours(24));
+    let commit = faults.pause(Operation::Update, 1, Moment::Before);
+    let working = tokio::spawn(async move { newer.work_once().await });
+    commit.reached().await;
+    older.answer(&key, json!(true)).await.unwrap();
+    commit.release();
+    assert_eq!(working.await.unwrap().unwrap().driven, 0);
+    world.clock.advance(hours(1));
+    let (old, _) = without_the_question();
+    let hub = world.hub().await;
+    hub.register(&old).unwrap();
+    hub.work_once().await.unwrap();
+    assert_eq!(hub.get(key.run_id()).await.unwrap().receipts[0].closed, Closed::Answered);
 }
 
 /// A new key, a hub that seals with it and opens what the world's key sealed, and one that has only
