@@ -324,14 +324,15 @@ impl Inner {
                 )
                 .with_run(run));
             }
-            let flow = match self.known_flow(&opened.snapshot) {
+            let known = self.known_flow(&opened.snapshot);
+            let flow = match known.and_then(|flow| self.fit(&opened, flow)) {
                 Ok(flow) => Some(flow),
                 Err(_)
                     if opened.inbox.iter().all(|item| matches!(item.what, Accept::Key { .. })) =>
                 {
                     Some(Arc::new(Known::nothing(&opened.snapshot)))
                 }
-                // An answer comes first, and only who has the code can work it in.
+                // An answer comes first, and only who has code that fits can work it in.
                 Err(_) => None,
             };
             let what = Accept::Cancel { by: by.clone(), reason: reason.clone() };

@@ -243,6 +243,27 @@ async fn an_answer_that_was_accepted_is_not_undone_by_a_cancellation() {
 }
 
 #[tokio::test]
+async fn a_run_is_cancelled_by_who_has_another_flow_by_now_as_by_who_has_none() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, answered, key) = parked(&world, &counts).await;
+    let (_, waiting, _) = parked(&world, &counts).await;
+    hub.answer(&key, yes()).await.unwrap();
+    let newer = world.hub().await;
+    let other = dynamic_flow::Flow::input::<crate::support::Order>("purchase");
+    newer.register(other.map("id", |order| order.id).build().unwrap()).unwrap();
+    let before = hub.get(waiting.run_id).await.unwrap().positions;
+    let status = newer.cancel(waiting.run_id, None, None).await.unwrap();
+    assert_eq!(status, RunStatus::Cancelled);
+    assert_eq!(hub.get(waiting.run_id).await.unwrap().positions, before);
+    // The answer comes first, and this flow does not know what follows from it.
+    let status = newer.cancel(answered.run_id, None, None).await.unwrap();
+    assert_eq!(status, RunStatus::Ready);
+    hub.work_once().await.unwrap();
+    let view = hub.get(answered.run_id).await.unwrap();
+    assert_eq!((view.status, view.receipts[0].closed), (RunStatus::Cancelled, Closed::Answered));
+}
+
+#[tokio::test]
 async fn an_ended_run_can_be_neither_cancelled_nor_retried() {
     let (world, counts) = (World::new(), Counts::default());
     let (hub, suspension, key) = parked(&world, &counts).await;
