@@ -89,6 +89,9 @@ pub struct Wait {
     /// How often a notifier failed to pass it on.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failed_notices: u32,
+    /// Those of its keys that were made for a notifier which did not pass them on, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notice_keys: Vec<KeyDigest>,
 }
 
 impl Wait {
@@ -133,6 +136,17 @@ impl Wait {
         )
         .with_run(run)
         .with("wait", &self.id))
+    }
+
+    /// Adds a key for a notifier. Of those that earlier calls did not pass on, the oldest gives way
+    /// once there are `most`; keys that somebody was given stay.
+    pub(crate) fn add_notice_key(&mut self, digest: KeyDigest, most: usize) {
+        if self.notice_keys.len() >= most {
+            let oldest = self.notice_keys.remove(0);
+            self.keys.retain(|key| *key != oldest);
+        }
+        self.keys.push(digest);
+        self.notice_keys.push(digest);
     }
 
     /// The receipt of a wait that was closed without an input.

@@ -183,6 +183,7 @@ impl<'f> Turn<'f> {
             question,
             notified: false,
             failed_notices: 0,
+            notice_keys: Vec::new(),
         });
         self.commands.push(Command::OpenWait(id.clone()));
         branch.state = StepState::Waiting { wait: id };

@@ -369,7 +369,10 @@ impl Driver {
             let told = tokio::time::timeout(NOTIFY_TIMEOUT, told).await;
             let told = told.unwrap_or_else(|_| Err(ToolError::new("no answer in time")));
             match told {
-                Ok(()) => wait.notified = true,
+                Ok(()) => {
+                    wait.notified = true;
+                    wait.notice_keys.clear();
+                }
                 Err(error) => {
                     wait.failed_notices += 1;
                     tracing::warn!(run = %self.run, wait = %wait.id, %error, "a wait was not passed on");
@@ -386,11 +389,7 @@ impl Driver {
                 continue;
             }
             let key = self.hub.keys.generate(self.run)?;
-            if wait.keys.len() >= MAX_NOTIFIED_KEYS {
-                // The first is that of whoever parked the run.
-                wait.keys.remove(1);
-            }
-            wait.keys.push(key.digest());
+            wait.add_notice_key(key.digest(), MAX_NOTICE_KEYS);
             self.fresh.push((wait.id.clone(), key));
         }
         Ok(())
@@ -400,7 +399,7 @@ impl Driver {
 /// How long a notifier may take for one wait.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many keys a wait has at the most because its notifier was called again and again.
-const MAX_NOTIFIED_KEYS: usize = 8;
+const MAX_NOTICE_KEYS: usize = 7;
 
 #[async_trait]
 impl Host for Driver {

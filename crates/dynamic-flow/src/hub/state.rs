@@ -108,6 +108,7 @@ impl PersistenceHub {
             keys: vec![key.digest()],
             notified: true,
             failed_notices: 0,
+            notice_keys: Vec::new(),
         }];
         Ok(key)
     }

@@ -14,6 +14,7 @@ mod neighbours;
 mod overlaps;
 mod questions;
 mod regressions;
+mod reissued;
 mod set_aside;
 mod shutdown;
 mod spans;

@@ -123,6 +123,7 @@ fn snapshot(def: &FlowDef, root: Branch) -> Snapshot {
         question: ContentDigest(String::new()),
         notified: false,
         failed_notices: 0,
+        notice_keys: Vec::new(),
     });
     Snapshot {
         format: Snapshot::FORMAT,
