@@ -154,10 +154,7 @@ impl<'f> Machine<'f> {
     ) -> Vec<Command<'f>> {
         match &event {
             Event::KeyAdded { wait, digest } => {
-                let wait = snapshot.waits.iter_mut().find(|open| open.id == *wait);
-                if let Some(wait) = wait.filter(|wait| !wait.keys.contains(digest)) {
-                    wait.keys.push(*digest);
-                }
+                snapshot.add_key(wait, *digest);
                 return Vec::new();
             }
             Event::Retried if matches!(snapshot.status, RunStatus::Failed | RunStatus::Expired) => {

@@ -9,7 +9,7 @@ use super::stored;
 use crate::{
     clock::Timestamp,
     flow::ir::{Body, BodyName},
-    id::{FlowId, RunId, StepId, ToolId, WaitId},
+    id::{FlowId, KeyDigest, RunId, StepId, ToolId, WaitId},
     position::Position,
     wait::{Closed, ContentDigest, Metadata, Receipt, Wait, present},
 };
@@ -198,6 +198,17 @@ impl Snapshot {
     /// The open wait of that id.
     pub fn wait(&self, id: &WaitId) -> Option<&Wait> {
         self.waits.iter().find(|wait| wait.id == *id)
+    }
+
+    /// Adds a key to a wait. Of one that was closed meanwhile, the receipt has it: who holds the key
+    /// is told what became of the wait.
+    pub(crate) fn add_key(&mut self, wait: &WaitId, digest: KeyDigest) {
+        let open = self.waits.iter_mut().find(|open| open.id == *wait).map(|open| &mut open.keys);
+        let closed = self.receipts.iter_mut().rev().find(|receipt| receipt.wait_id == *wait);
+        let keys = open.or(closed.map(|receipt| &mut receipt.keys));
+        if let Some(keys) = keys.filter(|keys| !keys.contains(&digest)) {
+            keys.push(digest);
+        }
     }
 
     /// Keeps a receipt; the oldest one beyond [`Snapshot::MAX_RECEIPTS`] is only counted.

@@ -281,6 +281,15 @@ impl Inner {
             {
                 return Err(refusal(receipt).with_run(run));
             }
+            let now = self.clock.now();
+            if opened.record.waits[index].expires_at.is_some_and(|end| end <= now) {
+                return Err(Error::new(
+                    ErrorKind::SuspensionExpired,
+                    "the deadline has passed; no key can answer the wait any more",
+                )
+                .with_run(run)
+                .with("wait", wait));
+            }
             if opened.record.waits[index].keys.len() >= MAX_KEYS_PER_WAIT {
                 return Err(Error::new(ErrorKind::LimitExceeded, "the wait has too many keys")
                     .with_run(run)
@@ -288,7 +297,6 @@ impl Inner {
                     .with("limit", MAX_KEYS_PER_WAIT));
             }
             let key = self.keys.generate(run)?;
-            let now = self.clock.now();
             let what = Accept::Key { wait_id: wait.clone(), digest: key.digest() };
             let item = InboxItem { at: now, what };
             let sealed = self.codec.seal_state(&item, 0, binding(&opened.record, Part::Inbox))?;

@@ -318,7 +318,8 @@ impl PersistenceHub {
     /// stay good; one answer is taken all the same.
     ///
     /// # Errors
-    /// `RunNotFound`, `InvalidState` when there is no such open wait, `LimitExceeded` after 16 keys.
+    /// `RunNotFound`, `InvalidState` when there is no such open wait, `SuspensionExpired` after its
+    /// deadline, `LimitExceeded` after 16 keys.
     pub async fn reissue(&self, run: RunId, wait: &WaitId) -> Result<SuspensionKey> {
         let (hub, wait) = (self.inner.clone(), wait.clone());
         detached(async move { hub.reissue(run, &wait).await }).await

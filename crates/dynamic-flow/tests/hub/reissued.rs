@@ -42,3 +42,42 @@ async fn keys_that_were_reissued_outlast_a_notifier_that_is_down() {
     // Those that the notifier did not pass on have given way to one another.
     assert_eq!(world.store.get(run).await.unwrap().unwrap().waits[0].keys.len(), 10);
 }
+
+#[tokio::test]
+async fn after_the_deadline_no_key_is_added() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension, first) = parked(&world, &counts).await;
+    let (wait, added) = reissued(&hub, suspension.run_id).await;
+    world.clock.advance(hours(4));
+    // No worker has done yet what the deadline does.
+    let late = hub.reissue(suspension.run_id, &wait).await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::SuspensionExpired);
+    hub.work_once().await.unwrap();
+    for key in [&added, &first] {
+        assert_eq!(hub.resume(key, yes()).await.unwrap_err().kind(), ErrorKind::SuspensionExpired);
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_was_added_while_the_deadline_was_at_work_is_told_of_it() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (_, suspension, _) = parked(&world, &counts).await;
+    let behind = World { clock: ManualClock::new(world.clock.now()), ..world.clone() };
+    let (faults, slow) = faulty(&world);
+    let slow = slow.hub().await;
+    slow.register(approval_flow(&counts)).unwrap();
+    world.clock.advance(hours(4));
+    // The deadline is worked in, and before that is committed a process that is behind adds a key.
+    let commit = faults.pause(Operation::Update, 1, Moment::Before);
+    let working = tokio::spawn({
+        let slow = slow.clone();
+        async move { slow.work_once().await }
+    });
+    commit.reached().await;
+    let (_, added) = reissued(&behind.hub().await, suspension.run_id).await;
+    commit.release();
+    working.await.unwrap().unwrap();
+    let late = slow.resume(&added, yes()).await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::SuspensionExpired);
+    assert_eq!(late.receipt().unwrap().closed, Closed::TimedOut);
+}
