@@ -76,7 +76,8 @@ pub(super) fn taken_up(
     inbox: &[InboxItem],
     now: Timestamp,
 ) -> Result<(Snapshot, Vec<(Event, Timestamp)>)> {
-    let accepted = events_of(inbox, &snapshot)?;
+    let mut accepted = events_of(inbox, &snapshot)?;
+    put_answers_in_time(&mut accepted);
     let mut snapshot = flow.carry_over(snapshot)?;
     snapshot.close_orphans(now);
     if snapshot.is_set_aside() && accepted.iter().any(|(e, _)| *e == Event::Retried) {
@@ -86,13 +87,27 @@ pub(super) fn taken_up(
     }
     // What was accepted counts from when it was accepted: no timer that was due later may come
     // first. Calls are not made anew only to be dropped by a cancellation.
-    let from = accepted.first().map_or(now, |(_, at)| *at);
+    let from = accepted.iter().map(|(_, at)| *at).min().unwrap_or(now);
     let cancelled = accepted.iter().any(|(e, _)| matches!(e, Event::Cancelled { .. }))
         && !accepted.iter().any(|(e, _)| matches!(e, Event::Answered { .. }));
     let mut events: Vec<_> = (!cancelled).then_some((Event::Started, from)).into_iter().collect();
     events.extend(accepted);
     events.push((Event::Tick, now));
     Ok((snapshot, events))
+}
+
+/// Lets nothing that comes before an answer happen later than it. Clocks differ: what was accepted
+/// first may say so, and would then let a deadline win over an answer that was in time.
+fn put_answers_in_time(accepted: &mut [(Event, Timestamp)]) {
+    let mut answered = None;
+    for (event, at) in accepted.iter_mut().rev() {
+        match (event, answered) {
+            (Event::Answered { .. }, None) => answered = Some(*at),
+            (Event::Answered { .. }, Some(later)) => answered = Some(later.min(*at)),
+            (_, Some(answered)) => *at = answered.min(*at),
+            (_, None) => {}
+        }
+    }
 }
 
 /// What the machine hears of what was accepted for a run in that state.
@@ -354,7 +369,9 @@ impl Driver {
         self.flow.check_keeps_answers(&opened)?;
         let new = opened.inbox.get(self.applied..).unwrap_or_default();
         self.applied = opened.inbox.len();
-        events_of(new, &opened.snapshot).map(Committed::Merge)
+        let mut accepted = events_of(new, &opened.snapshot)?;
+        put_answers_in_time(&mut accepted);
+        Ok(Committed::Merge(accepted))
     }
 
     /// Tells the notifier of each wait that it was not told of.

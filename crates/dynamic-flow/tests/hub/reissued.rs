@@ -1,9 +1,9 @@
 //! Keys that were added to a wait: what they are good for, and for how long.
 
 use dynamic_flow::{
-    Answer, Clock as _, ErrorKind, RunId, SuspensionKey, WaitId, hours,
+    Clock as _, ErrorKind, RunId, SuspensionKey, WaitId, hours,
     hub::PersistenceHub,
-    minutes, seconds,
+    minutes,
     testkit::{
         ManualClock,
         faults::{Moment, Operation},
@@ -13,7 +13,7 @@ use dynamic_flow::{
 use serde_json::json;
 
 use crate::support::{
-    Counts, Unplugged, World, approval_flow, completed, faulty, order, parked, suspended, yes,
+    Counts, Unplugged, World, approval_flow, faulty, order, parked, suspended, yes,
 };
 
 async fn reissued(hub: &PersistenceHub, run: RunId) -> (WaitId, SuspensionKey) {

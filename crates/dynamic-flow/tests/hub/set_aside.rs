@@ -3,13 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use dynamic_flow::{
-    Clock as _, Flow, RunId, ToolError, days,
+    Clock as _, ErrorKind, Flow, RunId, ToolError, days,
     engine::{RunStatus, runner::Durability},
     hours,
     hub::{HubEvent, HubOptions, Worked},
     minutes, seconds,
     store::{Change, Expect},
-    testkit::faults::{Moment, Operation},
+    testkit::{
+        ManualClock,
+        faults::{Moment, Operation},
+    },
     tool::{AwaitInput, tool_fn},
 };
 use serde_json::json;
@@ -170,6 +173,28 @@ async fn a_question_is_still_the_same_when_its_run_was_set_aside_and_retried() {
     let key = suspension.only().unwrap().key().unwrap();
     assert_eq!(completed(hub.resume(key, yes()).await), json!("PO-17 by jane"));
     assert_eq!(counts.before.get(), 1);
+}
+
+#[tokio::test]
+async fn an_answer_in_time_counts_though_a_clock_that_is_ahead_retried_the_run_before_it() {
+    let (world, counts) = (World::new(), Counts::default());
+    let hub = world.builder().notifier(Unplugged).build().await.unwrap();
+    let suspension = suspended(hub.register(approval_flow(&counts)).unwrap().run(order()).await);
+    let run = suspension.run_id;
+    worn(&world, run).await;
+    world.clock.advance(seconds(2));
+    hub.work_once().await.unwrap();
+    // By that clock the deadline is over. It takes the run, and dies at its commit.
+    let (faults, cut) = faulty(&world);
+    let ahead = World { clock: ManualClock::new(world.clock.now().after(hours(4))), ..cut };
+    let ahead = ahead.builder().max_retries(0).build().await.unwrap();
+    ahead.register(approval_flow(&counts)).unwrap();
+    faults.fail(Operation::Update, 2, Moment::Before);
+    assert_eq!(ahead.retry(run).await.unwrap_err().kind(), ErrorKind::StorageError);
+    hub.answer(suspension.only().unwrap().key().unwrap(), yes()).await.unwrap();
+    world.clock.advance(hours(5));
+    hub.work_once().await.unwrap();
+    assert_eq!(hub.get(run).await.unwrap().output, Some(json!("PO-17 by jane")));
 }
 
 #[tokio::test]
