@@ -38,7 +38,10 @@ mod trouble;
 use std::{
     fmt,
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -93,6 +96,8 @@ struct Shared {
     keys: Keys,
     /// There once the marker was found to be this layout's, or written.
     ready: OnceCell<()>,
+    /// Whether this user was found to have all rights that scripts need.
+    allowed: AtomicBool,
     hinter: Hinter,
     listener: Mutex<Option<Listener>>,
 }
@@ -110,6 +115,7 @@ impl RedisStore {
             keys: Keys::new(&config.key_prefix, config.db, config.partitions),
             servers: Arc::new(Servers::new(config)),
             ready: OnceCell::new(),
+            allowed: AtomicBool::new(false),
             hinter: Hinter::new(),
             listener: Mutex::default(),
         };
@@ -138,6 +144,26 @@ impl RedisStore {
         let result = within(config.operation_timeout, call).await;
         result.map_err(|trouble| trouble.into_error(name, config))
     }
+
+    /// Makes a call that writes. The first one finds out whether this user may: a right that is
+    /// missing would else stop a script in the middle, with a record changed and its index not.
+    async fn change<T>(
+        &self,
+        name: &'static str,
+        change: impl Future<Output = Result<T, Trouble>>,
+    ) -> Result<T> {
+        let change = async {
+            if !self.shared.allowed.load(Ordering::Relaxed) {
+                match self.shared.probe().await {
+                    // Of changes, some make room.
+                    Err(trouble) if trouble.code() == Some("OOM") => {}
+                    probed => probed?,
+                }
+            }
+            change.await
+        };
+        self.call(name, change).await
+    }
 }
 
 impl Shared {
@@ -164,7 +190,9 @@ impl Shared {
     async fn probe(&self) -> Result<(), Trouble> {
         let partition = &self.keys.partitions[0];
         let keys = [partition.probe.as_str()];
-        PROBE.run(&self.servers, Effect::Write, partition.slot, &keys, &[]).await.map(drop)
+        PROBE.run(&self.servers, Effect::Write, partition.slot, &keys, &[]).await?;
+        self.allowed.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn insert(&self, record: &Record) -> Result<(), Trouble> {
@@ -284,7 +312,7 @@ impl Store for RedisStore {
 
     async fn insert(&self, record: Record) -> Result<()> {
         record.check()?;
-        let inserted = self.call("insert", self.shared.insert(&record)).await;
+        let inserted = self.change("insert", self.shared.insert(&record)).await;
         inserted.map_err(|error| error.with_run(record.id))
     }
 
@@ -294,22 +322,22 @@ impl Store for RedisStore {
 
     async fn update(&self, id: RunId, expect: Expect, change: Change) -> Result<Revision> {
         change.check(id)?;
-        let updated = self.call("update", self.shared.update(id, expect, &change)).await;
+        let updated = self.change("update", self.shared.update(id, expect, &change)).await;
         updated.map_err(|error| error.with_run(id))
     }
 
     async fn delete(&self, id: RunId, expect: Expect) -> Result<()> {
-        let deleted = self.call("delete", self.shared.delete(id, expect)).await;
+        let deleted = self.change("delete", self.shared.delete(id, expect)).await;
         deleted.map_err(|error| error.with_run(id))
     }
 
     async fn claim(&self, claim: Claim) -> Result<Vec<Record>> {
         claim.check()?;
-        self.call("claim", claim::claim(&self.shared, &claim)).await
+        self.change("claim", claim::claim(&self.shared, &claim)).await
     }
 
     async fn renew(&self, id: RunId, epoch: Epoch, until: Timestamp) -> Result<()> {
-        let renewed = self.call("renew", self.shared.renew(id, epoch, until)).await;
+        let renewed = self.change("renew", self.shared.renew(id, epoch, until)).await;
         renewed.map_err(|error| error.with_run(id))
     }
 

@@ -304,6 +304,10 @@ fn advice(code: &str, text: &str) -> Advice {
         "ERR" if text.contains("DB index is out of range") => {
             ("the server has no database of that number".into(), false)
         }
+        // Redis 7 of what a script does; it does not say which right that is.
+        "ERR" if text.contains("executing the script can't") => {
+            (format!("the user lacks a right: {text}; grant it with ACL SETUSER"), false)
+        }
         "ERR" if text.contains("unknown command") => {
             (format!("the server lacks a command: {text}"), false)
         }

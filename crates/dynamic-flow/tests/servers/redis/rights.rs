@@ -1,12 +1,12 @@
 //! ACL users: what the documentation says is enough, and what is missing is named.
 
 use dynamic_flow::{
-    store::{Filter, Hint, RedisConfig, Store as _},
+    store::{Change, Expect, Filter, Hint, Queue, RedisConfig, Store as _},
     testkit::conformance,
 };
 use dynamic_flow_services::redis::{Options, Redis};
 
-use super::support::{config, due, failed, id, open, server};
+use super::support::{at, claim, config, due, failed, id, open, server};
 
 /// What the documentation of the store gives a user.
 const RIGHTS: &str = "on >hunter2 resetchannels &flow:suspended:* ~flow:suspended:* +@hash \
@@ -68,6 +68,47 @@ async fn the_right_that_is_missing_is_named_before_anything_is_written() {
         failed::<()>(Err(error), "lacks a right", false);
         assert_eq!(server.cli(&["DBSIZE"]).unwrap(), "0", "{less}");
     }
+}
+
+#[tokio::test]
+async fn a_right_that_is_missing_is_named_where_there_are_records_and_they_stay_whole() {
+    let Some(server) = server(&Options::default()) else { return };
+    let owner = open(&config(&server));
+    owner.insert(due(1)).await.unwrap();
+    let move_on = Change { queue: Some(Some(Queue("other".into()))), ..Change::at(at(2)) };
+    for (n, right) in ["zrem", "zadd", "hdel", "persist", "zcard"].into_iter().enumerate() {
+        let user = user(&server, &format!("less{n}"), &format!("{RIGHTS} -{right}"));
+        let store = open(&user);
+        assert_eq!(store.get(id(1)).await.unwrap(), Some(due(1)), "reading needs no {right}");
+        for _ in 0..2 {
+            let failure = store.update(id(1), Expect::Any, move_on.clone()).await;
+            failed(failure, "lacks a right", false);
+        }
+        failed(store.delete(id(1), Expect::Any).await, "lacks a right", false);
+        failed(store.claim(claim(1)).await, "lacks a right", false);
+        assert_eq!(owner.get(id(1)).await.unwrap(), Some(due(1)), "without {right}");
+    }
+    assert_eq!(owner.claim(claim(2)).await.unwrap().len(), 1, "it is found by its queue still");
+}
+
+#[tokio::test]
+async fn a_right_that_is_taken_away_later_is_named_as_one() {
+    let Some(server) = server(&Options::default()) else { return };
+    let store = open(&user(&server, "flows", RIGHTS));
+    store.insert(due(1)).await.unwrap();
+    server.cli(&["ACL", "SETUSER", "flows", "-hget"]).unwrap();
+    failed(store.delete(id(1), Expect::Any).await, "lacks a right", false);
+}
+
+#[tokio::test]
+async fn whoever_may_only_read_reads() {
+    let Some(server) = server(&Options::default()) else { return };
+    open(&config(&server)).insert(due(1)).await.unwrap();
+    let rights = "on >hunter2 resetchannels ~flow:suspended:* +@connection +@read +@scripting";
+    let store = open(&user(&server, "reader", rights));
+    assert_eq!(store.get(id(1)).await.unwrap(), Some(due(1)));
+    assert_eq!(store.query(&Filter::default(), None, 5).await.unwrap().items.len(), 1);
+    failed(store.insert(due(2)).await, "lacks a right", false);
 }
 
 #[tokio::test]
