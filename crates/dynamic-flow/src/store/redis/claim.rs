@@ -1,7 +1,7 @@
 //! Who gets which run: the partitions are looked at first, and then those runs are taken that have
 //! been due for longest over all of them, and no others.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use futures::future::{join_all, try_join_all};
 use redis::{Value, cmd};
@@ -180,10 +180,10 @@ async fn take(
     for candidate in candidates {
         groups.entry(shared.keys.of(candidate.id)).or_default().push(candidate);
     }
+    let mut trouble = confirmed(shared, &mut groups).await.err();
     let batches = groups.iter().flat_map(|(n, group)| group.chunks(TAKEN).map(|it| (*n, it)));
     let results = join_all(batches.map(|(n, batch)| take_in(shared, claim, n, batch))).await;
     let mut given = Vec::new();
-    let mut trouble = None;
     for result in results {
         match result {
             Ok(taken) => given.extend(taken),
@@ -191,6 +191,35 @@ async fn take(
         }
     }
     (given, trouble)
+}
+
+/// Leaves out what is at servers whose replicas do not confirm writes: a run that was taken there
+/// could not be given to anybody, would look like one whose worker died, and after some more such
+/// claims like one that kills workers.
+async fn confirmed(
+    shared: &Shared,
+    groups: &mut BTreeMap<usize, Vec<Candidate>>,
+) -> Result<(), Trouble> {
+    let servers = &shared.servers;
+    if servers.config().wait_replicas == 0 {
+        return Ok(());
+    }
+    // One partition speaks for all that are at the same server.
+    let mut partitions: HashMap<_, Vec<usize>> = HashMap::new();
+    for n in groups.keys() {
+        let owner = servers.owner(shared.keys.partitions[*n].slot).await?;
+        partitions.entry(owner).or_default().push(*n);
+    }
+    let rehearsals = partitions.values().map(|them| shared.rehearse(them[0]));
+    let results = join_all(rehearsals).await;
+    let mut trouble = Ok(());
+    for (them, result) in partitions.values().zip(results) {
+        if result.is_err() {
+            groups.retain(|n, _| !them.contains(n));
+            trouble = trouble.and(result);
+        }
+    }
+    trouble
 }
 
 async fn take_in(

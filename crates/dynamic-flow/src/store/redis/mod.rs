@@ -188,11 +188,20 @@ impl Shared {
 
     /// Finds out whether the server takes scripts, and this user may do what they do.
     async fn probe(&self) -> Result<(), Trouble> {
-        let partition = &self.keys.partitions[0];
-        let keys = [partition.probe.as_str()];
-        PROBE.run(&self.servers, Effect::Write, partition.slot, &keys, &[]).await?;
+        self.rehearse(0).await?;
         self.allowed.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Writes what is of no use at the server of a partition, and removes it again: so what keeps
+    /// a write from being made, or from being confirmed by replicas, is known before one is made.
+    async fn rehearse(&self, partition: usize) -> Result<(), Trouble> {
+        let partition = &self.keys.partitions[partition];
+        let keys = [partition.probe.as_str()];
+        match PROBE.run(&self.servers, Effect::Write, partition.slot, &keys, &[]).await {
+            Err(Trouble::Replicas { wanted, got }) => Err(Trouble::Unconfirmed { wanted, got }),
+            rehearsed => rehearsed.map(drop),
+        }
     }
 
     async fn insert(&self, record: &Record) -> Result<(), Trouble> {

@@ -158,6 +158,11 @@ impl Servers {
         result
     }
 
+    /// The server that has a slot, as far as is known.
+    pub(super) async fn owner(&self, slot: u16) -> Result<Option<Address>, Trouble> {
+        Ok(self.topology().await?.owner(slot).cloned())
+    }
+
     /// All servers that take writes.
     pub(super) async fn masters(&self) -> Result<Vec<Address>, Trouble> {
         Ok(self.topology().await?.masters())

@@ -47,6 +47,9 @@ pub(super) enum Trouble {
     NoOwner(u16),
     #[error("{got} of {wanted} replicas confirmed the write")]
     Replicas { wanted: u32, got: u32 },
+    /// What was to be written was not, since replicas would not confirm it.
+    #[error("{got} of {wanted} replicas confirm what is written")]
+    Unconfirmed { wanted: u32, got: u32 },
     #[error("the reply is not what the command gives")]
     Confused,
 }
@@ -177,6 +180,11 @@ impl Trouble {
             Self::Replicas { wanted, got } => storage(format!(
                 "written, but only {got} of {wanted} replicas have confirmed it: a failover may \
                  lose it; look at the replicas, or lower wait_replicas"
+            ))
+            .retryable(),
+            Self::Unconfirmed { wanted, got } => storage(format!(
+                "only {got} of {wanted} replicas confirm what is written, and nothing was changed; \
+                 look at the replicas, or lower wait_replicas"
             ))
             .retryable(),
             Self::Confused => storage(

@@ -3,7 +3,7 @@
 use dynamic_flow::store::{Health, Store as _};
 use dynamic_flow_services::redis::{Options, Redis};
 
-use super::support::{config, due, failed, open, server};
+use super::support::{claim, config, due, failed, id, open, server};
 
 async fn health(server: &Redis) -> Health {
     open(&config(server)).health().await.unwrap()
@@ -72,12 +72,7 @@ async fn a_failover_is_a_risk_that_is_told_and_can_be_met() {
     failed(store.insert(due(0)).await, "0 of 1 replicas", true);
     let options = Options { replica_of: Some(master.port()), ..Options::default() };
     let Some(mut replica) = server(&options) else { return };
-    for _ in 0..400 {
-        if replica.cli(&["INFO", "replication"]).unwrap().contains("master_link_status:up") {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    in_step(&replica).await;
     assert!(says(&health(&master).await, "a failover may lose"));
     store.insert(due(1)).await.unwrap();
     assert_eq!(replica.cli(&["DBSIZE"]).unwrap(), master.cli(&["DBSIZE"]).unwrap());
@@ -98,4 +93,46 @@ async fn a_failover_is_a_risk_that_is_told_and_can_be_met() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     panic!("the replica is back");
+}
+
+#[tokio::test]
+async fn a_run_is_not_claimed_where_the_lease_would_not_be_confirmed() {
+    let Some(master) = server(&Options::default()) else { return };
+    let alone = open(&config(&master));
+    for n in 0..40 {
+        alone.insert(due(n)).await.unwrap();
+    }
+    let mut waiting = config(&master);
+    waiting.wait_replicas = 1;
+    // As many waits as there are partitions would outlast the call.
+    waiting.pool_size = 1;
+    let options = Options { replica_of: Some(master.port()), ..Options::default() };
+    let Some(mut replica) = server(&options) else { return };
+    in_step(&replica).await;
+    let store = open(&waiting);
+    assert_eq!(store.claim(claim(1)).await.unwrap().len(), 1);
+    replica.kill();
+    for _ in 0..3 {
+        let error = failed(store.claim(claim(100)).await, "0 of 1 replicas confirm", true);
+        assert!(error.message().contains("nothing was changed"), "{error}");
+    }
+    for n in 1..40 {
+        assert_eq!(alone.get(id(n)).await.unwrap(), Some(due(n)), "nobody has taken it");
+    }
+    replica.start_again().unwrap();
+    in_step(&replica).await;
+    let given = store.claim(claim(100)).await.unwrap();
+    assert_eq!(given.len(), 39);
+    assert!(given.iter().all(|record| record.attempts == 1), "as often as it was given");
+}
+
+/// Waits until a replica has what its master has.
+async fn in_step(replica: &Redis) {
+    for _ in 0..400 {
+        if replica.cli(&["INFO", "replication"]).unwrap().contains("master_link_status:up") {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("the replica does not come up");
 }
