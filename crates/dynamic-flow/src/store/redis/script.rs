@@ -1,6 +1,6 @@
 //! The scripts: each is atomic on the keys of one partition.
 
-use std::sync::LazyLock;
+use std::{sync::LazyLock, time::Duration};
 
 use redis::{Cmd, Value, cmd};
 
@@ -74,9 +74,7 @@ impl Script {
             return servers.one(effect, slot, call).await;
         }
         let mut wait = cmd("WAIT");
-        // Short enough that who waits hears of it, even if the script has to be sent again.
-        let patience = servers.config().operation_timeout / 4;
-        wait.arg(wanted).arg(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX));
+        wait.arg(wanted).arg(patience(servers.config().operation_timeout));
         let replies = servers.send(effect, slot, &[call, wait]).await?;
         let [reply, Value::Int(got)] =
             <[Value; 2]>::try_from(replies).map_err(|_| Trouble::Confused)?
@@ -92,9 +90,21 @@ impl Script {
     }
 }
 
+/// How many milliseconds replicas are waited for: short enough that who waits hears of it, even if
+/// the script has to be sent again. None at all would be for ever.
+fn patience(operation_timeout: Duration) -> u64 {
+    u64::try_from((operation_timeout / 4).as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn replicas_are_never_waited_for_without_an_end() {
+        assert_eq!(patience(Duration::from_secs(4)), 1000);
+        assert_eq!(patience(Duration::from_millis(3)), 1);
+    }
 
     #[test]
     fn nothing_is_pasted_into_a_script() {
