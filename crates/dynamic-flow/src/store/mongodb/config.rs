@@ -103,8 +103,13 @@ impl MongodbConfig {
             config.purge_margin = Some(margin);
         }
         config.pool_size = url.take_as("pool_size")?;
+        let unclear = url.unclear();
         config.url = url.into_url();
-        Ok(config)
+        // Later nobody knows what it was: what follows a `?` is escaped now.
+        match unclear {
+            Some(error) if ConnectionString::parse(config.url.expose()).is_err() => Err(error),
+            _ => Ok(config),
+        }
     }
 }
 
@@ -286,6 +291,11 @@ mod tests {
             "mongodb://",
             "mongodb://u:hunter2@",
             "mongodb://u:hun:ter2@h",
+            "mongodb://u:p?hunter2@h/x",
+            "mongodb://u:p?hunter2=hunter2@h/x",
+            "mongodb://u:hunter2?w=1@h/x",
+            "mongodb://u:p#hunter2@h/x",
+            "mongodb://u:p#a?hunter2@h/x",
             "mongodb://u:hunter2%@h",
             "mongodb://u:hunter2@h/?nonsense=hunter2&readPreference=sometimes",
             "mongodb://u:hunter2@h/?w=0",

@@ -111,10 +111,10 @@ impl Neo4jConfig {
         config.tls_cert = parameters.take("tls_cert")?.map(PathBuf::from);
         config.tls_key = parameters.take("tls_key")?.map(PathBuf::from);
         if let Some(unknown) = parameters.names().next() {
-            return Err(misconfigured(format!(
+            return Err(parameters.unclear().unwrap_or_else(|| misconfigured(format!(
                 "the URL has the parameter {unknown:?}, which a Neo4j store does not know; it knows \
                  namespace, pool_size, connect_timeout, operation_timeout, tls_ca, tls_cert, tls_key"
-            )));
+            ))));
         }
         config.take_address(parameters.into_url().expose())?;
         Ok(config)
@@ -285,6 +285,10 @@ mod tests {
             "neo4j://u:hunter2@h/d?policy=hunter2",
             "neo4j://u:hunter2@h?pool_size=hunter2",
             "neo4j://u:%ff@h",
+            "neo4j://u:p?hunter2@h/d",
+            "neo4j://u:12?hunter2@h/d",
+            "neo4j://u:p?hunter2=hunter2&namespace=a@h/d",
+            "neo4j://u:p#hunter2@h/d",
         ];
         for url in wrong_urls {
             let error = Neo4jConfig::from_url(url).and_then(|it| it.check().map(drop)).unwrap_err();

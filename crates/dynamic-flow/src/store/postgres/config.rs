@@ -171,11 +171,15 @@ impl Settings {
         let mut parameters = Parameters::of(url.expose());
         config.take(&mut parameters)?;
         config.check()?;
-        let unknown = || "the URL is none that PostgreSQL's driver knows; check its parameters: ";
-        let names = parameters.names().collect::<Vec<_>>().join(", ");
+        let refused = parameters.unclear().unwrap_or_else(|| {
+            let names = parameters.names().collect::<Vec<_>>().join(", ");
+            misconfigured(format!(
+                "the URL is none that PostgreSQL's driver knows; check its parameters: {names}"
+            ))
+        });
         let parsed = parameters.into_url().expose().parse::<tokio_postgres::Config>();
         // The driver's own words may quote the URL.
-        let mut driver = parsed.map_err(|_| misconfigured(format!("{}{names}", unknown())))?;
+        let mut driver = parsed.map_err(|_| refused)?;
         if let Some(password) = &config.password {
             driver.password(password.expose());
         }

@@ -141,11 +141,14 @@ impl RedisConfig {
             ..Self::default()
         };
         if let Some(unknown) = parameters.names().next() {
-            return Err(misconfigured(format!("the URL has an unknown parameter, {unknown:?}")));
+            return Err(parameters.unclear().unwrap_or_else(|| {
+                misconfigured(format!("the URL has an unknown parameter, {unknown:?}"))
+            }));
         }
-        let config = config.with_servers(parameters.into_url().expose())?;
-        config.check()?;
-        Ok(config)
+        let unclear = parameters.unclear();
+        let config = config.with_servers(parameters.into_url().expose());
+        let checked = config.and_then(|config| config.check().map(|()| config));
+        checked.map_err(|error| unclear.unwrap_or(error))
     }
 
     /// Reads the part of a URL before its parameters.
@@ -350,6 +353,9 @@ mod tests {
             ("redis://h/1?cluster=true", "database 0"),
             ("redis://h,i/1", "database 0"),
             ("redis://h?cluster=hunter2", "cluster"),
+            ("redis://:p?hunter2@h/0", "? is %3F"),
+            ("redis://:hunter2?prefix=x@h/0", "? is %3F"),
+            ("redis://:p?hunter2=hunter2&prefix=a@h/0", "? is %3F"),
         ] {
             let error = RedisConfig::from_url(url).unwrap_err();
             assert_eq!(error.kind(), crate::ErrorKind::InvalidConfig, "{url}");

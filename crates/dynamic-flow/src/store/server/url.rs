@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr, time::Duration};
 use serde::{Deserialize as _, Deserializer};
 use url::form_urlencoded;
 
-use crate::Result;
+use crate::{Error, Result};
 
 use super::{Secret, misconfigured};
 
@@ -16,12 +16,18 @@ pub(crate) fn location(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return "…".into() };
     // A password may hold an unescaped `@`, `/`, `?` or `#`, and so may a parameter's value: where
     // it can't be told what belongs to what, nothing is shown.
-    let (place, parameters) = rest.split_at(rest.find(['?', '#']).unwrap_or(rest.len()));
-    if parameters.contains('@') {
+    if is_unclear(rest) {
         return format!("{scheme}://…");
     }
+    let place = rest.split(['?', '#']).next().unwrap_or_default();
     let place = place.rsplit_once('@').map_or(place, |(_, after)| after);
     format!("{scheme}://{place}")
+}
+
+/// Whether what looks like parameters may be a part of the password, which holds a `?` or `#` that
+/// is not escaped: the `@` that ends the password comes later.
+fn is_unclear(url: &str) -> bool {
+    url.find(['?', '#']).is_some_and(|at| url[at..].contains('@'))
 }
 
 /// The parameters of a URL, `?name=value&…`, from which a store takes those that are its own.
@@ -29,6 +35,7 @@ pub(crate) fn location(url: &str) -> String {
 pub(crate) struct Parameters {
     base: Secret,
     pairs: Vec<(String, String)>,
+    unclear: bool,
 }
 
 impl Parameters {
@@ -36,7 +43,18 @@ impl Parameters {
     pub(crate) fn of(url: &str) -> Self {
         let (base, query) = url.split_once('?').unwrap_or((url, ""));
         let pairs = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-        Self { base: base.into(), pairs }
+        Self { base: base.into(), pairs, unclear: is_unclear(url) }
+    }
+
+    /// What to say of a URL that can't be read, where what looks like parameters may be a part of
+    /// the password: nothing of it.
+    pub(crate) fn unclear(&self) -> Option<Error> {
+        self.unclear.then(|| {
+            misconfigured(
+                "the URL can't be read: it has an @ after a ? or #; write such characters of user, \
+                 password and parameters as escapes: ? is %3F, # is %23, @ is %40, / is %2F",
+            )
+        })
     }
 
     /// Takes a parameter; none if it is not there.
@@ -140,6 +158,21 @@ mod tests {
         let spaces = Parameters::of("pg://h/d?x=a%20b+c%2Bd").into_url();
         assert_eq!(spaces.expose(), "pg://h/d?x=a%20b%20c%2Bd");
         assert_eq!(Parameters::of("pg://h/d").into_url().expose(), "pg://h/d");
+    }
+
+    #[test]
+    fn what_may_be_a_part_of_a_password_is_not_taken_for_a_name_that_may_be_shown() {
+        for (url, unclear) in [
+            ("redis://:p?ss@h/0", true),
+            ("redis://:p#ss@h/0", true),
+            ("redis://h?prefix=a@b", true),
+            ("redis://u:p@h?prefix=a%40b", false),
+            ("redis://u:p@h", false),
+        ] {
+            let said = Parameters::of(url).unclear();
+            assert_eq!(said.is_some(), unclear, "{url}");
+            assert!(said.is_none_or(|it| it.message().contains("? is %3F")), "{url}");
+        }
     }
 
     #[test]
