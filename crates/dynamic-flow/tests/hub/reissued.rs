@@ -10,7 +10,6 @@ use dynamic_flow::{
     },
     wait::Closed,
 };
-use serde_json::json;
 
 use crate::support::{
     Counts, Unplugged, World, approval_flow, faulty, order, parked, suspended, yes,
