@@ -8,6 +8,9 @@ use crate::schema::Schema;
 
 /// How deep two schemas are compared.
 const MAX_DEPTH: usize = 16;
+/// How many parts the schemas of the fields of a computed object may have together. What goes
+/// beyond is not known: an object of objects could double at each step otherwise.
+const MAX_PARTS: usize = 512;
 
 /// What is known of a value: a JSON Schema that it fits, or the value itself.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,10 +42,17 @@ impl Shape {
         Self::described(schema.essence())
     }
 
-    /// An object with exactly these fields.
+    /// An object with exactly these fields. Of fields that come to more than [`MAX_PARTS`], only
+    /// the names are known.
     pub(super) fn object(fields: impl Iterator<Item = (String, Self)>) -> Self {
+        let mut room = MAX_PARTS;
         let properties: Map<String, Value> = fields
             .map(|(name, shape)| {
+                let (Self::Fits(inner) | Self::Is(inner)) = &shape;
+                let Some(left) = take_parts(inner, room) else {
+                    return (name, Value::Bool(true));
+                };
+                room = left;
                 let schema = match shape {
                     Self::Fits(schema) => (*schema).clone(),
                     Self::Is(value) => json!({ "type": type_of(&value), "const": *value }),
@@ -95,6 +105,18 @@ impl Shape {
             }
             Self::Fits(given) => conflict(given, schema.as_value(), "", 0),
         }
+    }
+}
+
+/// What is left of some room for the parts of a value; none if they are too many.
+fn take_parts(value: &Value, room: usize) -> Option<usize> {
+    let left = room.checked_sub(1)?;
+    match value {
+        Value::Array(items) => items.iter().try_fold(left, |left, item| take_parts(item, left)),
+        Value::Object(fields) => {
+            fields.values().try_fold(left, |left, field| take_parts(field, left))
+        }
+        _ => Some(left),
     }
 }
 
@@ -272,6 +294,18 @@ mod tests {
             Schema::new(json!({"type": "object", "properties": {"n": {"$ref": "#/$defs/n"}}, "$defs": {"n": {"type": "string"}}}))
                 .unwrap();
         assert_eq!(computed.misfit(&referring), None);
+    }
+
+    #[test]
+    fn what_is_known_of_an_object_is_bounded() {
+        let doubled = |shape: &Shape| {
+            Shape::object(["a", "b"].into_iter().map(|name| (name.to_owned(), shape.clone())))
+        };
+        let deep = (0..40).fold(Shape::constant(json!(1)), |shape, _| doubled(&shape));
+        let Shape::Fits(schema) = &deep else { unreachable!() };
+        assert!(take_parts(schema, 2 * MAX_PARTS).is_some());
+        let wants_c = Schema::new(json!({"type": "object", "required": ["c"]})).unwrap();
+        assert!(deep.misfit(&wants_c).is_some(), "its own fields are known all the same");
     }
 
     #[test]
