@@ -264,9 +264,13 @@ impl Checker<'_> {
                 Some(Shape::described(json!({ "type": "array" })))
             }
             StepKind::Set { variables } => {
-                for (name, compute) in variables {
+                // All are computed before the first one is set.
+                let computed: Vec<(&String, Shape)> = variables
+                    .iter()
+                    .map(|(name, compute)| (name, self.shape(compute, &value)))
+                    .collect();
+                for (name, shape) in computed {
                     self.id(spot, "the name of a variable", name);
-                    let shape = self.shape(compute, &value);
                     self.scope.set(name, shape);
                 }
                 Some(value)

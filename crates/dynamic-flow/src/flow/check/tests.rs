@@ -253,6 +253,34 @@ fn variables_are_lexical() {
 }
 
 #[test]
+fn what_one_step_sets_is_computed_from_what_was_set_before_it() {
+    let let_ = |id: &str, variables: &[(&str, Compute)]| {
+        let variables = variables.iter().map(|(name, it)| ((*name).to_owned(), it.clone()));
+        step(id, StepKind::Set { variables: variables.collect() })
+    };
+    let text = schema(json!({"type": "string"}));
+    let body = vec![
+        let_("one", &[("a", Compute::Value(json!("text")))]),
+        let_("two", &[("a", Compute::Value(json!(5))), ("b", cel("vars.a"))]),
+        get("three", "b"),
+        step("four", StepKind::Input { schema: text }),
+    ];
+    assert_eq!(found(body), [""; 0]);
+}
+
+#[test]
+fn a_check_of_values_that_double_ends() {
+    let doubled = || {
+        Compute::Object(BTreeMap::from([
+            ("a".to_owned(), cel("value")),
+            ("b".to_owned(), cel("value")),
+        ]))
+    };
+    let doubling = (0..40).map(|n| step(&format!("s{n}"), StepKind::Map { compute: doubled() }));
+    assert_eq!(found(doubling.collect()), [""; 0]);
+}
+
+#[test]
 fn filters_give_true_or_false() {
     let filter = |predicate: Compute| found(vec![step("f", StepKind::Filter { predicate })]);
     for right in [cel("value.ok"), cel("value.a ? true : false"), Compute::Value(json!(true))] {
