@@ -22,6 +22,10 @@ pub const MAX_VALUE_DEPTH: usize = 64;
 
 /// Refuses a value that nests deeper than [`MAX_VALUE_DEPTH`].
 pub(crate) fn check_depth(value: &Value) -> Result<()> {
+    check_nesting(value, MAX_VALUE_DEPTH)
+}
+
+fn check_nesting(value: &Value, levels: usize) -> Result<()> {
     fn fits(value: &Value, left: usize) -> bool {
         match value {
             Value::Array(items) => left > 0 && items.iter().all(|item| fits(item, left - 1)),
@@ -29,13 +33,46 @@ pub(crate) fn check_depth(value: &Value) -> Result<()> {
             _ => true,
         }
     }
-    if fits(value, MAX_VALUE_DEPTH) {
+    if fits(value, levels) {
         return Ok(());
     }
     Err(Error::new(
         ErrorKind::LimitExceeded,
         format!("the value nests deeper than {MAX_VALUE_DEPTH} levels"),
     ))
+}
+
+/// How much memory a value may take that the engine puts together, as [`check_room`] estimates it.
+const MAX_VALUE_BYTES: usize = 256 << 20;
+
+/// Refuses values that would nest too deep, or take too much memory, once they are put together in
+/// a list or an object. A few steps could double a value until nothing is left otherwise.
+pub(crate) fn check_room(parts: &[&Value]) -> Result<()> {
+    let mut room = MAX_VALUE_BYTES;
+    for part in parts {
+        check_nesting(part, MAX_VALUE_DEPTH - 1)?;
+        room = take_room(part, room).ok_or_else(|| {
+            Error::new(
+                ErrorKind::LimitExceeded,
+                format!("the value takes more than {} MiB of memory", MAX_VALUE_BYTES >> 20),
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// What is left of some memory for a value; none if it takes more. An estimate: each value and
+/// each key by its size, and what their texts have.
+fn take_room(value: &Value, room: usize) -> Option<usize> {
+    let left = room.checked_sub(size_of::<Value>())?;
+    match value {
+        Value::String(text) => left.checked_sub(text.len()),
+        Value::Array(items) => items.iter().try_fold(left, |left, item| take_room(item, left)),
+        Value::Object(fields) => fields.iter().try_fold(left, |left, (name, item)| {
+            take_room(item, left.checked_sub(size_of::<String>() + name.len())?)
+        }),
+        _ => Some(left),
+    }
 }
 
 /// Turns a value into JSON that reads back as the same value.
@@ -282,6 +319,21 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::SerializationError);
         let beside = json!([nested(MAX_DEPTH - 1), {}, { "a": nested(MAX_DEPTH - 2) }]);
         assert_eq!(to_json(&beside).unwrap(), beside.to_string().as_bytes(), "they don't add up");
+    }
+
+    #[test]
+    fn values_have_room_in_a_list_until_it_nests_too_deep_or_is_too_large() {
+        let nested = |depth| (0..depth).fold(json!(1), |inner, _| json!([inner]));
+        assert!(check_room(&[&nested(MAX_VALUE_DEPTH - 1), &json!(1)]).is_ok());
+        let error = check_room(&[&json!(1), &nested(MAX_VALUE_DEPTH)]).unwrap_err();
+        assert!(error.message().contains("deeper than 64 levels"), "{error}");
+        let text = json!("a".repeat(1 << 20));
+        assert!(check_room(&[&text; 255]).is_ok());
+        let error = check_room(&[&text; 257]).unwrap_err();
+        assert!(error.message().contains("256 MiB"), "{error}");
+        let value = json!({"key": [null, "text"]});
+        let size = 4 * size_of::<Value>() + size_of::<String>() + 7;
+        assert_eq!((take_room(&value, size), take_room(&value, size - 1)), (Some(0), None));
     }
 
     #[test]

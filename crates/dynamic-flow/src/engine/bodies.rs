@@ -10,8 +10,9 @@ use super::{
     turn::{Env, Place, Progress, Turn, describe},
 };
 use crate::{
-    ToolError,
+    Error, ToolError,
     flow::ir::{BodyName, Step, StepKind},
+    value::check_room,
     wait::Closed,
 };
 
@@ -105,6 +106,9 @@ impl<'f> Turn<'f> {
         match progress {
             Progress::Done(value) => match &step.kind {
                 StepKind::Keep { .. } => {
+                    if let Err(error) = check_room(&[&branch.value, &value]) {
+                        return self.fail(step, place, too_large(&error));
+                    }
                     let both = [std::mem::take(&mut branch.value), value];
                     let both = both.map(Arc::unwrap_or_clone);
                     Progress::Done(Arc::new(both.into_iter().collect()))
@@ -164,6 +168,9 @@ impl<'f> Turn<'f> {
                 for inner in &mut branches {
                     self.abandon(inner, Closed::Superseded);
                 }
+                if let Err(error) = check_room(&[&branch.value]) {
+                    return self.fail(step, place, too_large(&error));
+                }
                 let caught = serde_json::json!({
                     "code": failure.code,
                     "message": failure.message,
@@ -180,6 +187,11 @@ impl<'f> Turn<'f> {
             }
         }
     }
+}
+
+/// A value that is not put together, as the error of the step that was about to.
+fn too_large(error: &Error) -> ToolError {
+    ToolError::new(error.message()).code("output_invalid").permanent()
 }
 
 /// A branch at the first step of a body.

@@ -128,3 +128,30 @@ async fn a_timeout_ends_a_sleep() {
     let error = hub.drive(run).await.unwrap_err();
     assert_eq!(error.context_value("code"), Some("timeout"));
 }
+
+#[tokio::test]
+async fn a_value_that_grows_too_deep_fails_the_step_that_would_put_it_together() {
+    let hub = World::new().hub().await;
+    for step in [
+        "keep: [{ id: a, set: 1 }]",
+        "try: [{ id: a, fail: { code: c, message: m } }]\n        catch: { do: [] }",
+    ] {
+        let steps: String =
+            (0..70).map(|n| format!("      - id: s{n}\n        {step}\n")).collect();
+        let text = format!(
+            "
+flow: growing
+steps:
+  - id: all
+    try:
+{steps}
+    catch:
+      errors: [output_invalid]
+      do: [{{ id: told, set: '${{ [value.code, value.step] }}' }}]
+"
+        );
+        let flow = Flow::from_document(&text, &ToolRegistry::new()).unwrap();
+        let told = hub.register(flow).unwrap().run(json!(4)).await;
+        assert_eq!(completed(told), json!(["output_invalid", "all/s64"]), "{step}");
+    }
+}
