@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     RunId, ToolError,
-    expr::{Compute, Scope},
+    expr::{Meter, Scope},
     flow::ir::StepKind,
     schema::Schema,
     tool::{Output, Tool, ToolContext},
@@ -33,9 +33,9 @@ pub(super) fn compute(
         | StepKind::Fail { message: it, .. }
         | StepKind::Tool { with: Some(it), .. } => it.evaluate(scope),
         StepKind::Set { variables } => {
-            let mut set = Map::new();
+            let (mut set, meter) = (Map::new(), Meter::default());
             for (name, it) in variables {
-                set.insert(name.clone(), Compute::evaluate(it, scope)?);
+                set.insert(name.clone(), it.evaluate_within(&meter, scope)?);
             }
             Ok(Value::Object(set))
         }

@@ -32,7 +32,8 @@ use crate::{Error, ErrorKind, Result, ToolError};
 /// - There are no messages, no optional values, and no function that tells the time.
 ///
 /// Limits: 4 KiB of source, 1,000 parts, 50 levels of nesting, 3 loops within one another; and
-/// 400,000 units of work an evaluation, where a unit is a step or eight bytes of text.
+/// 400,000 units of work, where a unit is a step or eight bytes of text, for all expressions and
+/// templates of a step together.
 ///
 /// Durations give text such as `90s`, timestamps RFC 3339, bytes base64. A result that is NaN or
 /// infinite is an error.
@@ -96,10 +97,10 @@ impl Cel {
     /// Code `expression`, permanent, when it fails for these values or would cost too much. The
     /// message names keys and types, never values.
     pub fn evaluate(&self, scope: Scope<'_>) -> Result<serde_json::Value, ToolError> {
-        self.evaluate_within(&Meter::new(BUDGET), scope)
+        self.evaluate_within(&Meter::default(), scope)
     }
 
-    fn evaluate_within(
+    pub(super) fn evaluate_within(
         &self,
         meter: &Meter,
         scope: Scope<'_>,

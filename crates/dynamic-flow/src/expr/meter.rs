@@ -1,8 +1,8 @@
-//! What an evaluation may cost.
+//! What the evaluations of a step may cost.
 
 use std::cell::Cell;
 
-/// What one evaluation may spend. A unit is a step of the evaluation or eight bytes of text.
+/// What the evaluations of one step may spend together. A unit is a step of the evaluation or eight bytes of text.
 pub(super) const BUDGET: usize = 400_000;
 /// What an entry of a map costs beside its value.
 pub(super) const MAP_ENTRY: usize = 6;
@@ -32,9 +32,15 @@ impl Fail {
 
 /// Counts down what is left to spend, and how deep a walk through a value is.
 #[derive(Debug)]
-pub(super) struct Meter {
+pub(crate) struct Meter {
     left: Cell<usize>,
     level: Cell<usize>,
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self::new(BUDGET)
+    }
 }
 
 impl Meter {

@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use crate::{ToolError, id::RunId};
 
+pub(crate) use self::meter::Meter;
 pub use self::{cel::Cel, template::Template};
 
 /// How a value is computed from the current value and the variables.
@@ -39,25 +40,38 @@ pub enum Compute {
 }
 
 impl Compute {
-    /// Works it out for the values in scope.
+    /// Works it out for the values in scope. All expressions and templates in it share the 400,000
+    /// units of work that one alone has.
     ///
     /// # Errors
     /// What a closure fails with; code `expression` for CEL and templates that fail or would run
     /// away.
     pub fn evaluate(&self, scope: Scope<'_>) -> Result<Value, ToolError> {
+        self.evaluate_within(&Meter::default(), scope)
+    }
+
+    /// As [`Compute::evaluate`], with a budget that other computations share.
+    pub(crate) fn evaluate_within(
+        &self,
+        meter: &Meter,
+        scope: Scope<'_>,
+    ) -> Result<Value, ToolError> {
         Ok(match self {
             Self::Code(code) => code.call(scope)?,
             Self::Value(value) => value.clone(),
-            Self::Cel(cel) => cel.evaluate(scope)?,
-            Self::Template(template) => Value::String(template.render(scope)?),
+            Self::Cel(cel) => cel.evaluate_within(meter, scope)?,
+            Self::Template(template) => Value::String(template.render_within(meter, scope)?),
             Self::Object(fields) => Value::Object(
                 fields
                     .iter()
-                    .map(|(name, field)| Ok((name.clone(), field.evaluate(scope)?)))
+                    .map(|(name, field)| Ok((name.clone(), field.evaluate_within(meter, scope)?)))
                     .collect::<Result<_, ToolError>>()?,
             ),
             Self::List(items) => Value::Array(
-                items.iter().map(|item| item.evaluate(scope)).collect::<Result<_, ToolError>>()?,
+                items
+                    .iter()
+                    .map(|item| item.evaluate_within(meter, scope))
+                    .collect::<Result<_, ToolError>>()?,
             ),
         })
     }
@@ -127,5 +141,29 @@ impl<'de> Deserialize<'de> for Code {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         <()>::deserialize(deserializer)?;
         Ok(Self(None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn all_parts_of_a_computation_share_one_budget() {
+        let value = json!("a".repeat(1 << 20));
+        let (vars, run_id) = (BTreeMap::new(), RunId::from_bytes([0; 16]));
+        let scope = Scope { value: &value, vars: &vars, input: &value, run_id };
+        let copy = || Compute::Cel(Cel::compile("value").unwrap());
+        let length = || Compute::Template(Template::compile("{{ value | length }}").unwrap());
+        for part in [copy, length] {
+            let list = |count| Compute::List((0..count).map(|_| part()).collect());
+            assert!(list(2).evaluate(scope).is_ok());
+            let error = list(4).evaluate(scope).unwrap_err();
+            assert!(error.message.contains("more than 400000 units of work"), "{error}");
+        }
+        let fields = (0..4).map(|n| (n.to_string(), copy())).collect();
+        assert!(Compute::Object(fields).evaluate(scope).is_err());
     }
 }

@@ -44,7 +44,7 @@ const MAX_OUTPUT: usize = 64 << 10;
 /// is not is an error; `default` takes its place, and that of null. Nothing is escaped.
 ///
 /// Limits: 16 KiB of source, 1,000 brackets, 10 levels of nesting, 64 KiB of output, and 400,000
-/// units of work a rendering.
+/// units of work for all expressions and templates of a step together.
 ///
 /// ```
 /// use dynamic_flow::{RunId, expr::{Scope, Template}};
@@ -107,10 +107,14 @@ impl Template {
     /// Code `expression`, permanent, when it fails for these values, would cost too much or writes
     /// too much. The message names lines, keys and types, never values.
     pub fn render(&self, scope: Scope<'_>) -> Result<String, ToolError> {
-        self.render_within(&Meter::new(BUDGET), scope)
+        self.render_within(&Meter::default(), scope)
     }
 
-    fn render_within(&self, meter: &Meter, scope: Scope<'_>) -> Result<String, ToolError> {
+    pub(super) fn render_within(
+        &self,
+        meter: &Meter,
+        scope: Scope<'_>,
+    ) -> Result<String, ToolError> {
         let mut rendering = Rendering { run: Run::new(scope, meter), meter, output: String::new() };
         match rendering.parts(&self.0.parts) {
             Ok(()) => Ok(rendering.output),

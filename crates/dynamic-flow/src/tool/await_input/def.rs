@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::AwaitInput;
 use crate::{
     Deadline, Error, ErrorKind, Finding, Metadata, Result, Scalar, Schema, ToolError,
-    expr::{Compute, Scope},
+    expr::{Compute, Meter, Scope},
     id::{ToolId, id_problem},
     tool::{Output, Tool, ToolContext, ToolSpec},
     wait::WaitRequest,
@@ -114,8 +114,8 @@ struct AwaitInputTool {
 
 impl AwaitInputTool {
     fn ask(&self, scope: Scope<'_>) -> Result<WaitRequest, ToolError> {
-        let def = &self.def;
-        let prompt = match def.prompt.evaluate(scope)? {
+        let (def, meter) = (&self.def, Meter::default());
+        let prompt = match def.prompt.evaluate_within(&meter, scope)? {
             Value::Null => format!("Input needed: {}", def.name),
             Value::String(prompt) => prompt,
             other => {
@@ -123,10 +123,11 @@ impl AwaitInputTool {
                 return Err(ToolError::new(problem).code("prompt").permanent());
             }
         };
-        let shown = def.show.as_ref().map(|show| show.evaluate(scope)).transpose()?;
+        let shown =
+            def.show.as_ref().map(|show| show.evaluate_within(&meter, scope)).transpose()?;
         let mut metadata = Metadata::new();
         for (name, compute) in &def.metadata {
-            let value = scalar(compute.evaluate(scope)?)
+            let value = scalar(compute.evaluate_within(&meter, scope)?)
                 .map_err(|problem| not_metadata(format_args!("metadata {name:?} {problem}")))?;
             metadata.insert(name.clone(), value);
         }
