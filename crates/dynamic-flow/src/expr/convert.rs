@@ -1,11 +1,21 @@
 //! Conversions between types: `int(x)`, `string(x)`, …
 
+use std::str::FromStr;
+
 use super::{
     eval::Eval,
     functions::Given,
     meter::bytes,
     value::{Val, duration_text},
 };
+
+/// Longest text that is read as a number, in bytes.
+const MAX_NUMBER: usize = 64;
+
+/// Reads a text as a number; one that is too long is none.
+fn parsed<T: FromStr>(text: &str) -> Option<T> {
+    if text.len() <= MAX_NUMBER { text.parse().ok() } else { None }
+}
 
 pub(super) fn to_bool<'a>(given: &Given<'_, 'a>) -> Eval<'a> {
     match &given.args[0] {
@@ -24,9 +34,9 @@ pub(super) fn to_int<'a>(given: &Given<'_, 'a>) -> Eval<'a> {
         Val::Int(int) => Some(*int),
         Val::Uint(uint) => i64::try_from(*uint).ok(),
         Val::Double(double) => whole(*double).and_then(|whole| i64::try_from(whole).ok()),
-        Val::Text(text) => match text.parse() {
-            Ok(int) => Some(int),
-            Err(_) => return given.refuse("the text is no whole number"),
+        Val::Text(text) => match parsed(text) {
+            Some(int) => Some(int),
+            None => return given.refuse("the text is no whole number"),
         },
         Val::Timestamp(timestamp) => Some(timestamp.as_second()),
         Val::Duration(duration) => Some(duration.as_secs()),
@@ -40,9 +50,9 @@ pub(super) fn to_uint<'a>(given: &Given<'_, 'a>) -> Eval<'a> {
         Val::Int(int) => u64::try_from(*int).ok(),
         Val::Uint(uint) => Some(*uint),
         Val::Double(double) => whole(*double).and_then(|whole| u64::try_from(whole).ok()),
-        Val::Text(text) => match text.parse() {
-            Ok(uint) => Some(uint),
-            Err(_) => return given.refuse("the text is no whole number from 0"),
+        Val::Text(text) => match parsed(text) {
+            Some(uint) => Some(uint),
+            None => return given.refuse("the text is no whole number from 0"),
         },
         _ => return given.mismatch(),
     };
@@ -56,9 +66,9 @@ fn whole(double: f64) -> Option<i128> {
 
 pub(super) fn to_double<'a>(given: &Given<'_, 'a>) -> Eval<'a> {
     match &given.args[0] {
-        Val::Text(text) => match text.parse() {
-            Ok(double) => Ok(Val::Double(double)),
-            Err(_) => given.refuse("the text is no number"),
+        Val::Text(text) => match parsed(text) {
+            Some(double) => Ok(Val::Double(double)),
+            None => given.refuse("the text is no number"),
         },
         other => match other.as_double() {
             Some(double) => Ok(Val::Double(double)),

@@ -151,7 +151,7 @@ impl<'a, 'm> Run<'a, 'm> {
         let of = self.eval(of)?;
         let key = self.eval(key)?;
         match (&of, &key) {
-            (Val::Map(map), _) => match map.get(&key) {
+            (Val::Map(map), _) => match map.get(&key, self.meter)? {
                 Some(val) => Ok(val),
                 None => Fail::missing(format!("no such key{shown}")),
             },
@@ -193,7 +193,9 @@ impl<'a, 'm> Run<'a, 'm> {
             Operator::Greater => order(Ordering::is_gt),
             Operator::GreaterOrEqual => order(Ordering::is_ge),
             Operator::In => match &two {
-                Val::Map(map) if one.is_key() => Ok(Val::Bool(map.get(&one).is_some())),
+                Val::Map(map) if one.is_key() => {
+                    Ok(Val::Bool(map.get(&one, self.meter)?.is_some()))
+                }
                 Val::List(list) => {
                     for item in list.iter() {
                         if item.equals(&one, self.meter)? {

@@ -131,7 +131,15 @@ impl<'a> Map<'a> {
         }
     }
 
-    pub(super) fn get(&self, key: &Val<'_>) -> Option<Val<'a>> {
+    /// What is there under a key, which is paid for by its length.
+    pub(super) fn get(&self, key: &Val<'_>, meter: &Meter) -> Result<Option<Val<'a>>, Fail> {
+        if let Val::Text(name) = key {
+            meter.spend(bytes(name.len()))?;
+        }
+        Ok(self.look_up(key))
+    }
+
+    fn look_up(&self, key: &Val<'_>) -> Option<Val<'a>> {
         match (self, key) {
             (_, Val::Text(name)) => self.field(name),
             (Self::Shared(map), key) => map.get(&Key::new(key)?).cloned(),
@@ -269,7 +277,7 @@ impl<'a> Val<'a> {
                 let _level = meter.enter()?;
                 meter.spend(one.len())?;
                 for key in one.keys() {
-                    let (Some(one), Some(two)) = (one.get(&key), two.get(&key)) else {
+                    let (Some(one), Some(two)) = (one.look_up(&key), two.get(&key, meter)?) else {
                         return Ok(false);
                     };
                     if !one.equals(&two, meter)? {
@@ -333,7 +341,7 @@ impl<'a> Val<'a> {
                 let mut object = serde_json::Map::new();
                 for key in map.keys() {
                     meter.spend(MAP_ENTRY)?;
-                    let (Some(name), Some(item)) = (Key::new(&key), map.get(&key)) else {
+                    let (Some(name), Some(item)) = (Key::new(&key), map.look_up(&key)) else {
                         continue;
                     };
                     let name = name.into_text();

@@ -344,6 +344,9 @@ fn each_kind_of_work_has_its_price() {
         ("value.text < value.text", 107),
         ("value.map == value.map", 12),
         ("2 in value.list", 106),
+        ("value.text in value.map", 107),
+        ("[{}].exists(m, m[value.text] == 1) || true", 115),
+        ("{value.text: 1} == {value.text: 1}", 326),
         ("size(value.list.map(x, x))", 406),
         ("size(value.list.filter(x, false))", 406),
         ("value.list.all(x, true)", 205),
@@ -364,6 +367,16 @@ fn each_kind_of_work_has_its_price() {
         ("timestamp(0).getHours('+01:00')", 226),
     ] {
         assert_eq!(cost(source), units, "{source}");
+    }
+}
+
+#[test]
+fn a_long_text_is_no_number() {
+    for source in ["int(value)", "uint(value)", "double(value)"] {
+        let digits = |count: usize| json!(format!("{}7", "0".repeat(count - 1)));
+        assert!(evaluate(source, &digits(64)).is_ok(), "{source}");
+        let error = evaluate(source, &digits(65)).expect_err(source);
+        assert!(error.message.contains("the text is no"), "{source}: {error}");
     }
 }
 
