@@ -81,7 +81,7 @@ pub enum StepKind {
         /// The new value.
         value: Value,
     },
-    /// Fails with that error.
+    /// Fails with that error. A `catch` around it may handle it; a `retry` does not try again.
     Fail {
         /// What to catch it by.
         code: String,
@@ -274,6 +274,9 @@ impl Default for Backoff {
 impl Backoff {
     /// The pause after so many failed attempts (from 1).
     pub fn pause(&self, failed: u32) -> Duration {
+        if self.first.is_zero() {
+            return Duration::ZERO;
+        }
         let exponent = i32::try_from(failed.saturating_sub(1)).unwrap_or(i32::MAX);
         let seconds = self.first.as_secs_f64() * self.factor.max(1.0).powi(exponent);
         Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX).min(self.max)
@@ -320,5 +323,17 @@ impl PartialEq for ToolRef {
 impl fmt::Debug for ToolRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ToolRef({})", self.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_of_nothing_stays_nothing() {
+        let backoff = Backoff { first: Duration::ZERO, ..Backoff::default() };
+        assert_eq!(backoff.pause(u32::MAX), Duration::ZERO);
+        assert_eq!(Backoff::default().pause(u32::MAX), Duration::from_secs(60));
     }
 }
