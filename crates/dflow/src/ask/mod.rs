@@ -10,7 +10,7 @@ use self::form::{Choice, Field, Kind, Shape};
 
 pub(crate) use self::prompt::InTerminal;
 
-/// Whoever is asked has had enough: Ctrl-C, or the terminal is gone.
+/// Whoever is asked has had enough: Esc, Ctrl-C, Ctrl-D, or the terminal is gone.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Stopped;
 
@@ -113,7 +113,8 @@ impl Asker<'_> {
         let asks_by_item = matches!(shape.kind, Kind::List { min: 0, .. });
         if optional && !shape.is_simple() && !asks_by_item {
             let give = format!("{label}: give it?");
-            let question = Question { label: &give, ..question };
+            // A no skips it.
+            let question = Question { label: &give, optional: false, ..question };
             if self.prompt.confirm(question, Some(old.is_some()))? != Some(true) {
                 return Ok(None);
             }
@@ -122,7 +123,7 @@ impl Asker<'_> {
             Kind::Const(value) if !optional => Ok(Some(value.clone())),
             Kind::Const(value) => {
                 let set = format!("{label}: set it to {value}?");
-                let question = Question { label: &set, ..question };
+                let question = Question { label: &set, optional: false, ..question };
                 let set = self.prompt.confirm(question, Some(false))?;
                 Ok((set == Some(true)).then(|| value.clone()))
             }

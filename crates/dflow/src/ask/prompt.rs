@@ -1,8 +1,8 @@
 //! Puts questions to whoever sits at the terminal.
 
 use inquire::{
-    Confirm, InquireError, MultiSelect, Select, Text, error::InquireResult,
-    list_option::ListOption, ui::RenderConfig,
+    Confirm, MultiSelect, Select, Text, error::InquireResult, list_option::ListOption,
+    ui::RenderConfig,
 };
 
 use super::{Asked, Prompt, Question, Stopped};
@@ -46,17 +46,24 @@ impl Words {
     }
 }
 
-fn asked<T>(result: InquireResult<Option<T>>) -> Asked<T> {
-    match result {
-        Ok(answer) => Ok(answer),
-        Err(InquireError::OperationCanceled) => Ok(None),
-        Err(_) => Err(Stopped),
-    }
+/// What was answered. Esc, Ctrl-C and Ctrl-D end the whole: at the last question a field that they
+/// skip would send what nobody has sent.
+fn asked<T>(result: InquireResult<T>) -> Asked<T> {
+    result.map(Some).map_err(|_| Stopped)
 }
+
+/// Stands first among the options of a question that may be skipped.
+const SKIP: &str = "(skip)";
 
 impl Prompt for InTerminal {
     fn confirm(&mut self, question: Question<'_>, usual: Option<bool>) -> Asked<bool> {
-        let words = Words::of(&question, "(Esc to skip)");
+        if question.optional {
+            // What may be skipped has three answers.
+            let usual = usual.map(|yes| usize::from(!yes));
+            let options = ["yes".to_owned(), "no".to_owned()];
+            return Ok(self.choose(question, &options, usual)?.map(|index| index == 0));
+        }
+        let words = Words::of(&question, "");
         let mut prompt = Confirm::new(&words.label).with_render_config(self.config());
         prompt = match usual {
             Some(usual) => prompt.with_default(usual),
@@ -65,7 +72,7 @@ impl Prompt for InTerminal {
         if let Some(help) = &words.help {
             prompt = prompt.with_help_message(help);
         }
-        asked(prompt.prompt_skippable())
+        asked(prompt.prompt())
     }
 
     fn choose(
@@ -74,15 +81,19 @@ impl Prompt for InTerminal {
         options: &[String],
         usual: Option<usize>,
     ) -> Asked<usize> {
-        let words = Words::of(&question, "(↑↓ to move, type to filter, Esc to skip)");
-        let options: Vec<String> = options.iter().map(|option| clean_line(option)).collect();
+        let words = Words::of(&question, "(↑↓ to move, type to filter, Enter to choose)");
+        let skip = question.optional.then(|| SKIP.to_owned());
+        let before = usize::from(skip.is_some());
+        let options: Vec<String> =
+            skip.into_iter().chain(options.iter().map(|option| clean_line(option))).collect();
         let mut prompt = Select::new(&words.label, options)
-            .with_starting_cursor(usual.unwrap_or(0))
+            .with_starting_cursor(usual.map_or(0, |usual| usual + before))
             .with_render_config(self.config());
         if let Some(help) = &words.help {
             prompt = prompt.with_help_message(help);
         }
-        asked(prompt.raw_prompt_skippable()).map(|chosen| chosen.map(|option| option.index))
+        let chosen = asked(prompt.raw_prompt())?;
+        Ok(chosen.and_then(|option| option.index.checked_sub(before)))
     }
 
     fn choose_several(
@@ -91,7 +102,8 @@ impl Prompt for InTerminal {
         options: &[String],
         usual: &[usize],
     ) -> Asked<Vec<usize>> {
-        let words = Words::of(&question, "(space to choose, Enter when done, Esc to skip)");
+        let words =
+            Words::of(&question, "(space to choose, Enter when done; nothing chosen skips it)");
         let options: Vec<String> = options.iter().map(|option| clean_line(option)).collect();
         let mut prompt = MultiSelect::new(&words.label, options)
             .with_default(usual)
@@ -100,7 +112,8 @@ impl Prompt for InTerminal {
             prompt = prompt.with_help_message(help);
         }
         let indexes = |chosen: Vec<ListOption<String>>| chosen.iter().map(|it| it.index).collect();
-        asked(prompt.raw_prompt_skippable()).map(|chosen| chosen.map(indexes))
+        let chosen: Option<Vec<usize>> = asked(prompt.raw_prompt())?.map(indexes);
+        Ok(chosen.filter(|chosen| !question.optional || !chosen.is_empty()))
     }
 
     fn line(&mut self, question: Question<'_>, usual: &str) -> Asked<String> {
@@ -113,10 +126,25 @@ impl Prompt for InTerminal {
         if let Some(help) = &words.help {
             prompt = prompt.with_help_message(help);
         }
-        asked(prompt.prompt_skippable())
+        asked(prompt.prompt())
     }
 
     fn complain(&mut self, message: &str) {
         say(&self.style.red(&format!("  {}", clean_line(message))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use inquire::InquireError;
+
+    use super::*;
+
+    #[test]
+    fn whoever_leaves_a_question_leaves_all_of_them() {
+        for left in [InquireError::OperationCanceled, InquireError::OperationInterrupted] {
+            assert_eq!(asked::<String>(Err(left)), Err(Stopped));
+        }
+        assert_eq!(asked(Ok(1)), Ok(Some(1)));
     }
 }
