@@ -1,10 +1,19 @@
 //! What to ask for: a JSON Schema as a tree of questions.
 
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
+
 use dynamic_flow::Schema;
 use serde_json::{Map, Value, json};
 
 /// How deep questions nest before a value is asked for as a whole, as JSON.
 const MAX_DEPTH: usize = 12;
+
+/// How many questions there are before the others are asked for as JSON: a short schema may unfold
+/// into more than anybody answers, or any memory holds.
+const MAX_QUESTIONS: usize = 500;
 
 /// What an answer must look like, as questions.
 #[derive(Debug, Clone)]
@@ -14,8 +23,25 @@ pub(crate) struct Shape {
     pub(crate) nullable: bool,
     pub(crate) description: Option<String>,
     pub(crate) default: Option<Value>,
-    /// What a value of it must fit; none where it can be checked only as part of the whole.
-    pub(crate) check: Option<Schema>,
+    /// What a line that is typed for it must fit; none where no line is.
+    pub(crate) check: Option<Part>,
+}
+
+/// A part of a schema. It is compiled when it is asked for: of many questions few may be.
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    schema: Value,
+    /// What it may refer to.
+    definitions: Rc<Map<String, Value>>,
+}
+
+impl Part {
+    /// The part with the definitions of the whole; none where it can be checked only within that.
+    pub(crate) fn schema(&self) -> Option<Schema> {
+        let mut whole = Map::clone(&self.definitions);
+        whole.insert("allOf".into(), json!([self.schema]));
+        Schema::new(whole.into()).ok()
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -55,7 +81,17 @@ pub(crate) struct Field {
 impl Shape {
     /// The questions of a schema.
     pub(crate) fn of(schema: &Schema) -> Self {
-        Reader { root: schema.as_value() }.shape(schema.as_value(), 0)
+        let root = schema.as_value();
+        let definitions = ["$schema", "$defs", "definitions"].into_iter();
+        let definitions =
+            definitions.filter_map(|name| Some((name.into(), root.get(name)?.clone())));
+        let reader = Reader {
+            root,
+            definitions: Rc::new(definitions.collect()),
+            entered: RefCell::default(),
+            questions_left: Cell::new(MAX_QUESTIONS),
+        };
+        reader.shape(root, 0)
     }
 
     /// Whether it is asked for in one question.
@@ -66,38 +102,34 @@ impl Shape {
 
 struct Reader<'a> {
     root: &'a Value,
+    definitions: Rc<Map<String, Value>>,
+    /// The references that lead to where it reads.
+    entered: RefCell<Vec<String>>,
+    questions_left: Cell<usize>,
 }
 
 impl Reader<'_> {
     fn shape(&self, schema: &Value, depth: usize) -> Shape {
         let (kind, nullable) = self.kind(schema, depth);
         let text = |name: &str| schema.get(name).and_then(Value::as_str).map(str::to_owned);
+        let is_typed = matches!(kind, Kind::Integer | Kind::Number | Kind::Text | Kind::Json);
+        let check = || Part { schema: schema.clone(), definitions: self.definitions.clone() };
         Shape {
+            check: is_typed.then(check),
             kind,
             nullable,
             description: text("description").or_else(|| text("title")),
             default: schema.get("default").cloned(),
-            check: self.check(schema),
         }
-    }
-
-    /// The schema of a part, with the definitions of the whole that it may refer to.
-    fn check(&self, schema: &Value) -> Option<Schema> {
-        let mut whole = Map::new();
-        for name in ["$schema", "$defs", "definitions"] {
-            if let Some(definitions) = self.root.get(name) {
-                whole.insert(name.into(), definitions.clone());
-            }
-        }
-        whole.insert("allOf".into(), json!([schema]));
-        Schema::new(whole.into()).ok()
     }
 
     /// What kind of value a schema asks for, and whether it takes `null` as well.
     fn kind(&self, schema: &Value, depth: usize) -> (Kind, bool) {
-        let Some(object) = schema.as_object().filter(|_| depth < MAX_DEPTH) else {
+        let left = self.questions_left.get();
+        let Some(object) = schema.as_object().filter(|_| depth < MAX_DEPTH && left > 0) else {
             return (Kind::Json, false);
         };
+        self.questions_left.set(left - 1);
         let deeper = |schema: &Value| self.kind(schema, depth + 1);
         if let Some(value) = object.get("const") {
             return (Kind::Const(value.clone()), false);
@@ -127,15 +159,24 @@ impl Reader<'_> {
                     _ => (Kind::Json, nullable),
                 }
             }
-            _ => {
-                let inner = match (object.get("$ref"), object.get("allOf")) {
-                    (Some(Value::String(reference)), None) => self.resolve(reference),
-                    (None, Some(Value::Array(all))) if all.len() == 1 => all.first(),
-                    _ => None,
-                };
-                inner.map_or((Kind::Json, false), deeper)
-            }
+            _ => match (object.get("$ref"), object.get("allOf")) {
+                (Some(Value::String(reference)), None) => self.referred(reference, depth),
+                (None, Some(Value::Array(all))) if all.len() == 1 => deeper(&all[0]),
+                _ => (Kind::Json, false),
+            },
         }
+    }
+
+    /// What a reference leads to; what contains itself is asked for as JSON from there on.
+    fn referred(&self, reference: &str, depth: usize) -> (Kind, bool) {
+        let known = self.entered.borrow().iter().any(|entered| entered == reference);
+        let Some(schema) = self.resolve(reference).filter(|_| !known) else {
+            return (Kind::Json, false);
+        };
+        self.entered.borrow_mut().push(reference.to_owned());
+        let kind = self.kind(schema, depth + 1);
+        self.entered.borrow_mut().pop();
+        kind
     }
 
     /// Where a reference within the schema leads.
@@ -321,7 +362,33 @@ mod tests {
             levels += 1;
         }
         assert_eq!(kind_name(&shape), "json");
-        assert!(levels <= MAX_DEPTH, "{levels}");
+        assert_eq!(levels, 2, "itself, and once more by its reference");
+    }
+
+    #[test]
+    fn a_short_schema_does_not_unfold_without_end() {
+        fn questions(shape: &Shape) -> usize {
+            match &shape.kind {
+                Kind::Object(fields) => fields.iter().map(|field| questions(&field.shape)).sum(),
+                _ => 1,
+            }
+        }
+        // Ten levels of ten fields each; and ten parts of which each has all of them as fields.
+        let part = |refers: &dyn Fn(usize) -> usize| -> Value {
+            let fields = (0..10)
+                .map(|n| (format!("f{n}"), json!({ "$ref": format!("#/$defs/d{}", refers(n)) })));
+            json!({ "properties": fields.collect::<Map<_, _>>() })
+        };
+        let levels: Map<String, Value> = (0..10)
+            .map(|level| (format!("d{level}"), part(&|_| level + 1)))
+            .chain([("d10".to_owned(), json!({ "type": "string" }))])
+            .collect();
+        let circles: Map<String, Value> =
+            (0..10).map(|n| (format!("d{n}"), part(&|field| field))).collect();
+        for definitions in [levels, circles] {
+            let shape = shape(json!({ "$ref": "#/$defs/d0", "$defs": definitions }));
+            assert!(questions(&shape) <= 10 * MAX_QUESTIONS);
+        }
     }
 
     #[test]
@@ -350,7 +417,7 @@ mod tests {
             "$defs": { "small": { "type": "integer", "maximum": 9 } },
         }));
         let Kind::Object(fields) = shape.kind else { panic!("an object") };
-        let check = fields[0].shape.check.clone().unwrap();
+        let check = fields[0].shape.check.as_ref().unwrap().schema().unwrap();
         check.validate(&json!(9)).unwrap();
         check.validate(&json!(10)).unwrap_err();
     }

@@ -6,7 +6,7 @@ mod prompt;
 use dynamic_flow::{Schema, Violation};
 use serde_json::{Map, Value};
 
-use self::form::{Choice, Field, Kind, Shape};
+use self::form::{Choice, Field, Kind, Part, Shape};
 
 pub(crate) use self::prompt::InTerminal;
 
@@ -215,13 +215,14 @@ impl Asker<'_> {
         usual: Option<&Value>,
     ) -> Asked<Value> {
         let mut usual = usual.map(|value| spell(&shape.kind, value)).unwrap_or_default();
+        let check = shape.check.as_ref().and_then(Part::schema);
         loop {
             let Some(line) = self.prompt.line(question, &usual)? else { return Ok(None) };
             if question.optional && line.trim().is_empty() {
                 return Ok(None);
             }
             let complaint = match read(&shape.kind, &line) {
-                Ok(value) => match shape.check.as_ref().map(|check| check.validate(&value)) {
+                Ok(value) => match check.as_ref().map(|check| check.validate(&value)) {
                     Some(Err(violations)) => violations
                         .iter()
                         .map(|violation| match violation.pointer.as_str() {
