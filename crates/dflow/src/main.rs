@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod context;
 mod failure;
+mod json;
 mod output;
 mod progress;
 mod render;

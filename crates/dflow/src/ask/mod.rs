@@ -7,6 +7,7 @@ use dynamic_flow::{Schema, Violation};
 use serde_json::{Map, Value};
 
 use self::form::{Choice, Field, Kind, Part, Shape};
+use crate::json::{self, Wrong};
 
 pub(crate) use self::prompt::InTerminal;
 
@@ -301,8 +302,12 @@ fn read(kind: &Kind, line: &str) -> Result<Value, String> {
             Ok(value) if value.is_number() => Ok(value),
             _ => Err("must be a number, such as 12 or 12.5".into()),
         },
-        _ => serde_json::from_str(line)
-            .map_err(|error| format!("must be JSON: it is not from column {} on", error.column())),
+        _ => json::read(line).map_err(|wrong| match wrong {
+            Wrong::NoJson { column, .. } => {
+                format!("must be JSON: it is not from column {column} on")
+            }
+            Wrong::Twice { key, .. } => format!("has the key {key:?} twice"),
+        }),
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
     args::Command,
     context::Context,
     failure::{Exit, Failure, usage},
+    json::{self, Wrong},
 };
 
 /// Does what was asked for.
@@ -60,10 +61,16 @@ fn read_json(given: &str) -> Result<Value> {
             None => (given.to_owned(), "--input".to_owned()),
         },
     };
-    serde_json::from_str(&text).map_err(|error| {
-        Error::new(ErrorKind::InputValidationError, "the input is no JSON")
-            .with("in", from)
-            .with("at", format!("{}:{}", error.line(), error.column()))
+    json::read(&text).map_err(|wrong| {
+        let invalid = |message| Error::new(ErrorKind::InputValidationError, message);
+        let (error, line, column) = match wrong {
+            Wrong::NoJson { line, column } => (invalid("the input is no JSON"), line, column),
+            Wrong::Twice { key, line, column } => {
+                let message = "the input has a key twice; say which of the two counts";
+                (invalid(message).with("key", key), line, column)
+            }
+        };
+        error.with("in", from).with("at", format!("{line}:{column}"))
     })
 }
 

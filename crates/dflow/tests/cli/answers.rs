@@ -204,3 +204,19 @@ fn a_flow_that_a_run_does_not_carry_is_not_needed() {
         assert_eq!(done["output"], "Hello Ada");
     });
 }
+
+#[test]
+fn an_answer_that_says_something_twice_is_refused() {
+    on_each_store(|place| {
+        let (run, key) = place.park();
+        let twice = r#"{"approved": false, "approved_by": "Jane", "approved": true}"#;
+        for command in ["resume", "answer"] {
+            let error = place.error(4, &[command, &key, "--input", twice]);
+            assert_eq!(error["kind"], "InputValidationError");
+            assert_eq!(error["context"]["key"], "approved", "{error}");
+        }
+        assert_eq!(place.status(&run), "waiting");
+        assert_eq!(place.json(11, &["resume", &key, "--input", NO])["run_id"], json!(run));
+    });
+}
+
