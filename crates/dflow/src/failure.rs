@@ -122,7 +122,7 @@ pub(crate) fn explain(error: &Error, document: Option<&PathBuf>, style: Style) -
     line(&mut text, &format!("{kind}: {}", render::clean(&message)));
     let file = document.map(|path| format!("{}:", path.display())).unwrap_or_default();
     for finding in error.findings() {
-        line(&mut text, &format!("  {file}{}", render::clean(&finding.to_string())));
+        line(&mut text, &format!("  {}", render::clean(&format!("{file}{finding}"))));
     }
     for violation in error.violations() {
         line(&mut text, &format!("  {}", render::clean(&violation.to_string())));

@@ -61,11 +61,16 @@ impl Style {
 }
 
 /// Text that comes from a flow or a store, made harmless for a terminal: what would move the
-/// cursor, change colours or turn the writing direction is spelt out.
+/// cursor, change colours, hide or turn the writing direction is spelt out.
 pub(crate) fn clean(text: &str) -> String {
     let harmful = |c: char| {
         (c.is_control() && c != '\n' && c != '\t')
-            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            || matches!(
+                c,
+                // What has no width, separates lines or turns the direction.
+                '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{feff}'
+                    | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+            )
     };
     if !text.contains(harmful) {
         return text.to_owned();
@@ -83,6 +88,11 @@ pub(crate) fn clean(text: &str) -> String {
 /// `clean`, on one line.
 pub(crate) fn clean_line(text: &str) -> String {
     clean(text).replace(['\n', '\t'], " ")
+}
+
+/// A prompt, with its further lines marked as such: they must not pass for what stands below it.
+pub(crate) fn prompt(text: &str) -> String {
+    clean(text).trim_end().replace('\n', "\n│ ")
 }
 
 /// How far away a time is: `in 4 h`, `3 d ago`.
@@ -198,8 +208,18 @@ mod tests {
     fn nothing_from_a_flow_reaches_the_terminal_as_a_command() {
         assert_eq!(clean("plain\nétude\t1"), "plain\nétude\t1");
         assert_eq!(clean("\x1b[2J\u{202e}\u{7}"), "\\u{1b}[2J\\u{202e}\\u{7}");
+        for hidden in ['\u{200b}', '\u{200f}', '\u{2028}', '\u{feff}'] {
+            assert!(!clean(&format!("a{hidden}b")).contains(hidden), "{hidden:?}");
+        }
+        // Joined characters are one letter or picture to whoever reads.
+        assert_eq!(clean("👩\u{200d}🔬"), "👩\u{200d}🔬");
         let shown = outline(&json!({ "a\x1b[1m": "b\x1b[1m", "c": ["\x1b[1m"] }), 2);
         assert!(!shown.contains('\x1b'), "{shown}");
+    }
+
+    #[test]
+    fn a_prompt_can_not_pass_for_what_is_shown() {
+        assert_eq!(prompt("Pay?\n\n  amount  1\n"), "Pay?\n│ \n│   amount  1");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::{
     context::{Context, now},
     failure::{Exit, Failure},
     output::{self, ListItem},
-    render::{Style, clean, clean_line, outline, receipt, relative},
+    render::{Style, clean_line, outline, prompt, receipt, relative},
     tree::tree,
     words,
 };
@@ -129,7 +129,7 @@ fn describe(view: &RunView, flow: Option<&Flow>, style: Style) -> String {
     }
     for wait in &view.waits {
         let title = format!("open wait {}", clean_line(wait.id.as_str()));
-        let mut body = format!("{}\n", clean(&wait.prompt));
+        let mut body = format!("{}\n", prompt(&wait.prompt));
         if let Some(shown) = &wait.shown {
             body.push_str(&outline(shown, 2));
         }
@@ -165,7 +165,7 @@ fn section(text: &mut String, title: &str, body: &str, style: Style) {
 fn why(ended: &dynamic_flow::engine::Ended) -> String {
     use dynamic_flow::engine::Ended;
     match ended {
-        Ended::Rejected { position, .. } => format!("{position} said no"),
+        Ended::Rejected { position, .. } => clean_line(&format!("{position} said no")),
         Ended::Failed(failure) | Ended::SetAside(failure) => {
             clean_line(&format!("{}: {} ({})", failure.position, failure.message, failure.code))
         }

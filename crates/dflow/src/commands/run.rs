@@ -17,7 +17,7 @@ use crate::{
     failure::{Exit, Failure, problem, usage},
     output::{self, RunError, RunResult},
     progress::{self, Driven, Interrupted},
-    render::{Style, clean, clean_line, outline, receipt, relative},
+    render::{self, Style, clean, clean_line, outline, receipt, relative},
     terminal::{say, to_json},
 };
 
@@ -181,7 +181,7 @@ async fn ask_for(context: &Context, schema: Schema) -> Result<Value> {
 }
 
 fn show_question(wait: &SuspendedWait, style: Style) {
-    let mut text = format!("\n{}\n", style.bold(&clean(&wait.prompt)));
+    let mut text = format!("\n{}\n", style.bold(&render::prompt(&wait.prompt)));
     if let Some(shown) = &wait.shown {
         text.push_str(&format!("\n{}", outline(shown, 2)));
     }
@@ -301,7 +301,8 @@ fn suspended(context: &Context, parked: &Suspension, style: Style) -> String {
         style.dim(&parked.run_id.to_string()),
     );
     for wait in &parked.waits {
-        text.push_str(&format!("\n  {}\n", style.bold(&clean(&wait.prompt).replace('\n', "\n  "))));
+        let prompt = render::prompt(&wait.prompt).replace('\n', "\n  ");
+        text.push_str(&format!("\n  {}\n", style.bold(&prompt)));
         if let Some(shown) = &wait.shown {
             text.push_str(&format!("\n{}", outline(shown, 4)));
         }
