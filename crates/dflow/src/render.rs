@@ -168,10 +168,16 @@ fn inline(value: &Value) -> Option<String> {
         Value::String(text) if text.contains('\n') => None,
         Value::String(text) => Some(clean_line(text)),
         Value::Array(items) => {
-            let simple = items.iter().all(|item| !item.is_object() && !item.is_array());
-            let items = simple.then(|| items.iter().map(inline).collect::<Option<Vec<_>>>());
-            let line = items.flatten()?.join(", ");
-            (line.chars().count() <= 60).then(|| if line.is_empty() { "[]".into() } else { line })
+            if items.is_empty() {
+                return Some("[]".into());
+            }
+            let item = |item: &Value| match item {
+                Value::Object(_) | Value::Array(_) => None,
+                Value::String(text) if text.is_empty() => Some("\"\"".into()),
+                item => inline(item),
+            };
+            let line = items.iter().map(item).collect::<Option<Vec<String>>>()?.join(", ");
+            (line.chars().count() <= 60).then_some(line)
         }
         other => Some(other.to_string()),
     }
@@ -246,6 +252,8 @@ mod tests {
         );
         assert_eq!(outline(&json!("text"), 0), "text\n");
         assert_eq!(outline(&json!([]), 0), "[]\n");
+        assert_eq!(outline(&json!(["", "a"]), 0), "\"\", a\n");
+        assert_eq!(outline(&json!([""]), 0), "\"\"\n");
     }
 
     #[test]
