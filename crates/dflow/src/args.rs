@@ -131,7 +131,7 @@ pub(crate) struct Answer {
 
 #[derive(Group)]
 pub(crate) struct Given {
-    /// The suspension key, or - to read it from standard input [env: DFLOW_KEY]
+    /// The suspension key, or - to read it from the first line of standard input [env: DFLOW_KEY]
     pub(crate) key: Option<String>,
     #[command(flatten)]
     pub(crate) input: Input,

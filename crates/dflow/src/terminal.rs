@@ -1,13 +1,17 @@
 //! The two ways out: results on standard output, everything else on standard error.
 
 use std::{
-    env,
+    env, fs,
     io::{self, IsTerminal as _, Write as _},
 };
 
 use serde::Serialize;
 
-use crate::{failure::Failure, render::Style};
+use crate::{
+    failure::Failure,
+    output::{Notice, NoticeText},
+    render::Style,
+};
 
 /// What standard output and standard error are, and how they are written to.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +63,22 @@ impl Terminal {
             // Whoever reads has seen enough; what was done is done.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             result => result.map_err(Failure::Output),
+        }
+    }
+
+    /// Whether somebody can be asked though standard input is not where they type.
+    pub(crate) fn can_ask_beside_input(&self) -> bool {
+        let terminal = || fs::File::options().read(true).write(true).open("/dev/tty").is_ok();
+        !self.json && io::stderr().is_terminal() && cfg!(unix) && terminal()
+    }
+
+    /// Says what is worth knowing beside a result.
+    pub(crate) fn notice(&self, kind: &'static str, message: &str) {
+        match self.json {
+            true => {
+                say(&to_json(&Notice { notice: NoticeText { kind, message: message.into() } }));
+            }
+            false => say(&format!("{} {message}\n", self.err.yellow("note:"))),
         }
     }
 

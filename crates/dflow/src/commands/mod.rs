@@ -9,7 +9,7 @@ mod run;
 
 use std::{
     fs,
-    io::{self, Read as _},
+    io::{self, BufRead as _, Read as _},
 };
 
 use dynamic_flow::{Error, ErrorKind, Result};
@@ -72,6 +72,16 @@ fn read_json(given: &str) -> Result<Value> {
         };
         error.with("in", from).with("at", format!("{line}:{column}"))
     })
+}
+
+/// Reads one line: a key, and nothing that comes after it.
+fn read_line() -> Result<String> {
+    let mut line = String::new();
+    io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .map_err(|error| usage(format!("standard input can't be read: {error}")))?;
+    Ok(line)
 }
 
 fn read_stdin() -> Result<String> {

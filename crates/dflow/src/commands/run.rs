@@ -1,15 +1,19 @@
 //! `run`, `resume`, `answer` and `retry`: what drives runs or answers them.
 
-use std::env;
+use std::{
+    env,
+    io::{self, IsTerminal as _},
+};
 
 use dynamic_flow::{
     Answer, Error, ErrorKind, RunId, Schema, SuspensionKey,
     hub::{Outcome, PersistenceHub, RunOptions, SuspendedWait, Suspension},
     store::Filter,
 };
+use inquire::{Password, PasswordDisplayMode};
 use serde_json::Value;
 
-use super::{read_json, read_stdin};
+use super::{read_json, read_line};
 use crate::{
     args::{Given, Run},
     ask::{self, InTerminal},
@@ -129,7 +133,7 @@ async fn prepare(
         return Err(usage("key and input can't both come from standard input").into());
     }
     let key = match args.key {
-        Some(_) if from_stdin => read_stdin()?,
+        Some(_) if from_stdin => read_key(context)?,
         Some(key) => key,
         None => env::var("DFLOW_KEY").map_err(|_| {
             usage("no key is given: as an argument, as - on standard input, or in DFLOW_KEY")
@@ -140,7 +144,9 @@ async fn prepare(
     let hub = context.hub().await?;
     let input = match input {
         Some(input) => input,
-        None if context.terminal.interactive => {
+        None if context.terminal.interactive
+            || (from_stdin && context.terminal.can_ask_beside_input()) =>
+        {
             let wait = hub.question(&key).await?;
             show_question(&wait, context.terminal.err);
             ask_for(context, wait.schema).await?
@@ -148,14 +154,30 @@ async fn prepare(
         None => {
             // Whoever has a wrong key hears that first.
             hub.question(&key).await?;
-            return Err(usage(
-                "no input is given, and there is no terminal to ask in: use --input",
-            )
-            .into());
+            let why = match context.terminal.json {
+                true => "with --json nobody is asked",
+                false => "there is no terminal to ask in",
+            };
+            return Err(usage(format!("no input is given, and {why}: use --input")).into());
         }
     };
     let answer = Answer { input, by: args.by, request_id: args.request_id };
     Ok((hub, key, answer))
+}
+
+/// Reads the key from standard input; where somebody types it, without showing it.
+fn read_key(context: &Context) -> Result<String> {
+    if !context.terminal.interactive || !io::stdin().is_terminal() {
+        return Ok(read_line()?);
+    }
+    let prompt = Password::new("Suspension key:").without_confirmation();
+    let typed = prompt.with_display_mode(PasswordDisplayMode::Hidden).prompt();
+    typed.map_err(|_| nothing_sent(context))
+}
+
+fn nothing_sent(context: &Context) -> Failure {
+    context.terminal.note("Nothing was sent; everything is as it was.");
+    Failure::Told(Exit::Interrupted)
 }
 
 fn takes_null(schema: &Schema) -> bool {
@@ -172,10 +194,7 @@ async fn ask_for(context: &Context, schema: Schema) -> Result<Value> {
             say("");
             Ok(value)
         }
-        Ok(Err(ask::Stopped)) => {
-            context.terminal.note("Nothing was sent; everything is as it was.");
-            Err(Failure::Told(Exit::Interrupted))
-        }
+        Ok(Err(ask::Stopped)) => Err(nothing_sent(context)),
         Err(error) => Err(usage(format!("the questions could not be asked: {error}")).into()),
     }
 }

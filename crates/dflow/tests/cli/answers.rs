@@ -12,6 +12,14 @@ fn the_key_may_stay_out_of_the_command_line() {
             place.call_with(&["resume", "-", "--input", YES, "--json"], &format!("{key}\n"));
         assert_eq!(result(&called, 0, "resume")["status"], "completed");
 
+        // A line is a key; what comes after it is not.
+        let (_, key) = place.park();
+        let called = place.call_with(
+            &["resume", "-", "--input", YES, "--json"],
+            &format!("{key}\nof the order\n"),
+        );
+        assert_eq!(result(&called, 0, "resume")["status"], "completed");
+
         let (_, key) = place.park();
         let mut command = place.command();
         command.env("DFLOW_KEY", &key).args(["resume", "--json", "--input", "-"]).write_stdin(YES);
