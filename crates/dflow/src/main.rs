@@ -24,6 +24,7 @@ use crate::{
     args::Args,
     context::Context,
     failure::{Exit, Failure},
+    output::Failed,
     terminal::{Terminal, say},
 };
 
@@ -62,7 +63,10 @@ fn run(args: Args) -> Exit {
         Ok(exit) => exit,
         Err(Failure::Told(exit)) => exit,
         Err(Failure::Output(error)) => {
-            say(&format!("error: the result could not be written: {error}"));
+            match terminal.json {
+                true => say(&terminal::to_json(&Failed::unwritten(&error))),
+                false => say(&format!("error: the result could not be written: {error}")),
+            }
             Exit::State
         }
         Err(Failure::Error(error, document)) => {

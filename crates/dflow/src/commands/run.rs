@@ -295,6 +295,13 @@ fn finish(context: &Context, result: dynamic_flow::Result<Outcome>) -> Result {
         Outcome::Suspended(parked) => suspended(context, parked, style),
     });
     match (printed, &outcome) {
+        (Err(Failure::Output(error)), Outcome::Suspended(parked)) if context.terminal.json => {
+            // As below, for programs.
+            let mut failed = output::Failed::unwritten(&error);
+            failed.error.run_id = Some(parked.run_id.to_string());
+            say(&to_json(&failed));
+            Err(Failure::Told(Exit::State))
+        }
         (Err(Failure::Output(error)), Outcome::Suspended(parked)) => {
             // The key is gone, the run is not.
             say(&format!("error: the result could not be written: {error}"));

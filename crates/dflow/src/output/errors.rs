@@ -1,6 +1,6 @@
 //! What is printed on standard error.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io};
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -13,10 +13,29 @@ pub(crate) struct Failed {
     pub(crate) error: Problem,
 }
 
+impl Failed {
+    /// The result could not be written.
+    pub(crate) fn unwritten(error: &io::Error) -> Self {
+        Self {
+            error: Problem {
+                kind: "OutputError".into(),
+                message: format!("the result could not be written: {error}"),
+                run_id: None,
+                context: BTreeMap::new(),
+                violations: Vec::new(),
+                findings: Vec::new(),
+                reasons: Vec::new(),
+                receipt: None,
+            },
+        }
+    }
+}
+
 /// What went wrong.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Problem {
-    /// A name that stays: `SuspensionKeyNotFound`, `InputValidationError`, `InvalidFlow`, …
+    /// A name that stays: `SuspensionKeyNotFound`, `InputValidationError`, `InvalidFlow`, …, and
+    /// `OutputError` where the result could not be written.
     pub(crate) kind: String,
     pub(crate) message: String,
     #[serde(skip_serializing_if = "Option::is_none")]

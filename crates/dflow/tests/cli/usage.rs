@@ -169,3 +169,21 @@ fn nothing_is_written_where_only_words_are_printed() {
         assert_eq!(std::fs::read_dir(place.folder.path()).unwrap().count(), 0);
     });
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_result_that_can_not_be_written_is_an_error_as_json() {
+    let place = Place::file();
+    let flow = place.write("flow.yaml", "flow: f\nsteps:\n  - id: s\n    wait: 2h\n");
+    for args in [&["list", "--json"][..], &["run", flow, "--json"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("dflow"));
+        command.args(args).current_dir(place.folder.path()).envs(&place.environment);
+        let output = command.env_remove("FLOW_ENCRYPTION_KEY").stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(5));
+        let err = String::from_utf8(output.stderr).unwrap();
+        let error: serde_json::Value = serde_json::from_str(err.lines().last().unwrap()).unwrap();
+        assert_eq!(error["error"]["kind"], "OutputError", "{err}");
+        assert_eq!(error["error"]["run_id"].is_string(), args[0] == "run", "{err}");
+    }
+}
