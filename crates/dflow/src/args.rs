@@ -40,7 +40,8 @@ pub(crate) struct Global {
     /// [env: DFLOW_STORE] [default: file:./.suspended-flows]
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) store: Option<String>,
-    /// Settings of the store, the hub, http and keys [default: ./dflow.toml, if it is there]
+    /// Settings of the store, the hub, http and keys [env: DFLOW_CONFIG] [default: ./dflow.toml, if
+    /// it is there and nobody else may have written it]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Print results as JSON on standard output and errors as JSON on standard error

@@ -3,7 +3,9 @@
 
 use std::{
     collections::BTreeMap,
-    env, fs, io,
+    env,
+    fs::{self, File, Metadata},
+    io::{self, Read as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -124,23 +126,41 @@ impl Config {
     /// Reads the file that is named, or the default one if it is there.
     ///
     /// # Errors
-    /// `InvalidConfig`, with line and column where the file is wrong.
+    /// `InvalidConfig`, with line and column where the file is wrong; and where nobody named it and
+    /// somebody else may have written it.
     pub(crate) fn read(named: Option<&Path>) -> Result<Self> {
         let path = named.unwrap_or(Path::new(DEFAULT_PATH));
-        let text = match fs::read_to_string(path) {
-            Ok(text) => text,
+        let wrong = |message: String| {
+            Error::new(ErrorKind::InvalidConfig, message).with("path", path.display())
+        };
+        let text = File::open(path).and_then(|mut file| {
+            let others = if named.is_none() { others_write(&file.metadata()?) } else { None };
+            let mut text = String::new();
+            file.read_to_string(&mut text).map(|_| (text, others))
+        });
+        let text = match text {
+            Ok((text, None)) => text,
+            Ok((_, Some(others))) => {
+                return Err(wrong(format!(
+                    "the settings of this folder are not taken unasked: {others}; look at them, \
+                     then name them with --config or DFLOW_CONFIG"
+                )));
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => {
                 return Ok(Self::default());
             }
-            Err(error) => {
-                return Err(Error::new(
-                    ErrorKind::InvalidConfig,
-                    format!("the settings can't be read: {error}"),
-                )
-                .with("path", path.display()));
-            }
+            Err(error) => return Err(wrong(format!("the settings can't be read: {error}"))),
         };
         Self::parse(&text).map_err(|error| error.with("path", path.display()))
+    }
+
+    /// What the settings let flows do, where that is worth telling: nobody named the file, and it
+    /// may have come with a folder that somebody else made.
+    pub(crate) fn unasked_powers(&self, named: Option<&Path>) -> Option<String> {
+        let powers = self.http.powers().filter(|_| named.is_none())?;
+        Some(format!(
+            "by ./{DEFAULT_PATH}, flows may {powers}; --config {DEFAULT_PATH} says that it is meant"
+        ))
     }
 
     fn parse(text: &str) -> Result<Self> {
@@ -158,6 +178,26 @@ impl Config {
                 None => error,
             }
         })
+    }
+}
+
+impl HttpSection {
+    /// The secrets whose environment variable is not set, with it.
+    pub(crate) fn unset_secrets(&self) -> impl Iterator<Item = (&str, &str)> {
+        let secrets =
+            self.secrets.iter().map(|(name, variable)| (name.as_str(), variable.as_str()));
+        secrets.filter(|(_, variable)| env::var(variable).is_err())
+    }
+
+    /// What flows may do by these settings that could do harm, in words; none if nothing.
+    fn powers(&self) -> Option<String> {
+        let secrets: Vec<&str> = self.secrets.keys().map(String::as_str).collect();
+        let secrets =
+            (!secrets.is_empty()).then(|| format!("send the secrets {}", secrets.join(", ")));
+        let private = self.allow_private || self.allowed_hosts.iter().any(is_private);
+        let private = private.then(|| "reach private hosts".to_owned());
+        let powers: Vec<String> = secrets.into_iter().chain(private).collect();
+        (!powers.is_empty()).then(|| powers.join(" and "))
     }
 }
 
@@ -220,6 +260,30 @@ impl HubSection {
     }
 }
 
+/// Whether a rule allows an address of this machine and its networks.
+fn is_private(rule: &HostRule) -> bool {
+    *rule == rule.clone().private()
+}
+
+/// Whether somebody else may have written a file, in words.
+#[cfg(unix)]
+fn others_write(file: &Metadata) -> Option<&'static str> {
+    use std::os::unix::fs::MetadataExt as _;
+    // The system shows a process as its user's; where it does not, a home is.
+    let home = || fs::metadata(env::var_os("HOME").unwrap_or_default());
+    let own = fs::metadata("/proc/self").or_else(|_| home()).map(|own| own.uid());
+    match own {
+        _ if file.mode() & 0o002 != 0 => Some("everybody may write to the file"),
+        Ok(own) if file.uid() != own && file.uid() != 0 => Some("the file is somebody else's"),
+        _ => None,
+    }
+}
+
+#[cfg(not(unix))]
+fn others_write(_: &Metadata) -> Option<&'static str> {
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use dynamic_flow::{codec::Codec, days, hours, minutes};
@@ -280,6 +344,22 @@ mod tests {
         assert!(error.message().contains("URI"), "{error}");
         let both = url("[store]\nurl = \"redis://:hunter2@h\"\nurl_env = \"URL\"").unwrap_err();
         assert!(!both.to_string().contains("hunter2"), "{both}");
+    }
+
+    #[test]
+    fn powers_of_settings_that_nobody_named_are_told() {
+        let told =
+            |text: &str, named: Option<&Path>| Config::parse(text).unwrap().unasked_powers(named);
+        assert_eq!(told("[http]\nallowed_hosts = [\"api.example.com\"]", None), None);
+        let secrets = "[http]\nsecrets = { token = \"API_TOKEN\" }";
+        assert!(told(secrets, None).unwrap().contains("send the secrets token;"));
+        assert_eq!(told(secrets, Some(Path::new("dflow.toml"))), None);
+        for private in [
+            "[http]\nallow_private = true",
+            "[http]\nallowed_hosts = [{ host = \"localhost\", private = true }]",
+        ] {
+            assert!(told(private, None).unwrap().contains("may reach private hosts;"));
+        }
     }
 
     #[test]

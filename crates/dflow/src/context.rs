@@ -1,6 +1,10 @@
 //! What is meant by the command line, the environment and the settings together.
 
-use std::{env, fs, path::Path, time::Duration};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use dynamic_flow::{
     Error, ErrorKind, Flow, Result, Timestamp,
@@ -15,6 +19,7 @@ use crate::{
     args::{Global, RunFilter},
     config::Config,
     failure::{Failure, usage},
+    render::clean_line,
     terminal::Terminal,
     tools,
 };
@@ -22,11 +27,16 @@ use crate::{
 /// How long a run that is being driven gets to come to its next step when the program shall end.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
 
+/// The environment variable that names the file with the settings.
+const CONFIG_VARIABLE: &str = "DFLOW_CONFIG";
+
 /// Everything that commands share.
 pub(crate) struct Context {
     pub(crate) terminal: Terminal,
     pub(crate) config: Config,
     store_url: String,
+    /// What flows may do by settings that nobody named.
+    unasked_powers: Option<String>,
     /// What must be typed again before the program, because it was typed or set for this call; a
     /// shell takes it as it is.
     set_again: Option<String>,
@@ -38,11 +48,13 @@ impl Context {
     /// Brings together what was said on the command line, in the environment and in the settings,
     /// in this order.
     pub(crate) fn resolve(global: Global) -> Result<Self> {
-        let config = Config::read(global.config.as_deref())?;
+        let from_env = || env::var_os(CONFIG_VARIABLE).filter(|path| !path.is_empty());
+        let named = global.config.or_else(|| from_env().map(PathBuf::from));
+        let config = Config::read(named.as_deref())?;
         let said =
             global.store.or_else(|| env::var(STORE_VARIABLE).ok().filter(|it| !it.is_empty()));
         let (mut repeated, mut set_again) = (Vec::new(), None);
-        if let Some(path) = &global.config {
+        if let Some(path) = &named {
             repeated.extend(["--config".to_owned(), path.display().to_string()]);
         }
         match &said {
@@ -61,6 +73,7 @@ impl Context {
         };
         Ok(Self {
             terminal: Terminal::new(global.json, global.verbose),
+            unasked_powers: config.unasked_powers(named.as_deref()),
             config,
             store_url,
             set_again,
@@ -81,9 +94,36 @@ impl Context {
         text.parse().map(Some).map_err(at)
     }
 
+    /// Says so where others may read the file with the keys.
+    fn warn_of_key_file(&self) {
+        let Some(path) = self.config.keys.file.as_ref().filter(|path| others_read(path)) else {
+            return;
+        };
+        if env::var_os(Keyring::ENV).is_none() {
+            let message = format!(
+                "other users of this machine may read the keys in {}: chmod o= takes that away",
+                clean_line(&path.display().to_string())
+            );
+            self.terminal.notice("KeyFile", &message);
+        }
+    }
+
+    /// Says what flows may do by settings that nobody named, where somebody watches.
+    pub(crate) fn tell_powers(&self) {
+        if let Some(powers) = self.unasked_powers.as_ref().filter(|_| self.terminal.watched) {
+            self.terminal.notice("Powers", &clean_line(powers));
+        }
+    }
+
+    /// Whether the store ends with this process, and all runs with it.
+    pub(crate) fn forgets(&self) -> bool {
+        self.store_url.starts_with("memory:")
+    }
+
     /// Opens the store, and makes a hub over it.
     pub(crate) async fn hub(&self) -> Result<PersistenceHub> {
         let keyring = self.keyring()?;
+        self.warn_of_key_file();
         let store = store::open(&self.store_url)?;
         let mut builder =
             PersistenceHub::builder(store).options(self.config.hub.options()).tools(self.tools()?);
@@ -127,6 +167,18 @@ impl Context {
             .map(|word| quoted(&word));
         self.set_again.iter().cloned().chain(words).collect::<Vec<_>>().join(" ")
     }
+}
+
+/// Whether users beside its owner and its group may read a file.
+#[cfg(unix)]
+fn others_read(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    fs::metadata(path).is_ok_and(|file| file.mode() & 0o004 != 0)
+}
+
+#[cfg(not(unix))]
+fn others_read(_: &Path) -> bool {
+    false
 }
 
 /// Whether a store's URL may hold a password: beside the host, or among its parameters.

@@ -41,6 +41,7 @@ pub(super) async fn run(context: &Context, args: Run) -> Result {
         None => Value::Null,
     };
     let hub = context.hub().await?;
+    context.tell_powers();
     let notice = if context.keyring()?.is_none() { plaintext_notice(&hub).await? } else { None };
     let mut options = RunOptions::new();
     for (name, value) in args.metadata {
@@ -49,7 +50,7 @@ pub(super) async fn run(context: &Context, args: Run) -> Result {
     let handle = hub.register(&flow)?;
     let driven = progress::drive(&context.terminal, &hub, handle.run_with(input, options)).await;
     if let Some(notice) = notice.filter(|_| stores(&driven)) {
-        warn_of_plaintext(context, notice);
+        context.terminal.notice("Plaintext", notice);
     }
     match driven {
         Driven::Ended(result) => finish(context, result),
@@ -71,6 +72,7 @@ pub(super) async fn run(context: &Context, args: Run) -> Result {
 pub(super) async fn resume(context: &Context, args: Given) -> Result {
     let (hub, key, answer) = prepare(context, args).await?;
     let run = key.run_id();
+    context.tell_powers();
     let work = hub.resume(&key, answer);
     match progress::drive(&context.terminal, &hub, work).await {
         Driven::Ended(result) => finish(context, result),
@@ -113,6 +115,7 @@ pub(super) async fn answer(context: &Context, args: Given) -> Result {
 
 pub(super) async fn retry(context: &Context, run: RunId) -> Result {
     let hub = context.hub().await?;
+    context.tell_powers();
     match progress::drive(&context.terminal, &hub, hub.retry(run)).await {
         Driven::Ended(result) => finish(context, result),
         Driven::Interrupted(left) => {
@@ -238,15 +241,6 @@ const FIRST_UNSEALED: &str = "runs are stored unsealed: whoever reads the store 
 /// Said when the key was left out where it was used before.
 const UNSEALED_AMONG_SEALED: &str = "this run is stored unsealed, though the one before it in this \
      store is sealed: FLOW_ENCRYPTION_KEY is not set";
-
-fn warn_of_plaintext(context: &Context, message: &'static str) {
-    if context.terminal.json {
-        let notice = output::NoticeText { kind: "Plaintext", message: message.into() };
-        say(&to_json(&output::Notice { notice }));
-    } else {
-        say(&format!("{} {message}\n", context.terminal.err.yellow("note:")));
-    }
-}
 
 fn interrupted(context: &Context, message: &'static str, left: Interrupted) -> Exit {
     if context.terminal.json {

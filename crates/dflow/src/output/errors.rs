@@ -88,7 +88,9 @@ pub(crate) struct Notice {
 /// The text of a notice.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct NoticeText {
-    /// `Plaintext`: the store holds readable state, because there is no key.
+    /// `Plaintext`: the store holds readable state, because there is no key; `KeyFile`: others may
+    /// read the file with the keys; `UnsetSecret`: a flow may have been refused a secret
+    /// that has no value.
     pub(crate) kind: &'static str,
     pub(crate) message: String,
 }

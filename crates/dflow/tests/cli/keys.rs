@@ -122,3 +122,19 @@ fn there_is_nothing_to_rotate_to_without_a_key() {
         assert!(text(&error["message"]).contains("FLOW_ENCRYPTION_KEY"), "{error}");
     });
 }
+
+#[cfg(unix)]
+#[test]
+fn a_file_with_keys_that_others_may_read_is_told() {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+    let place = Place::file();
+    place.write("dflow.toml", "[keys]\nfile = \"key\"\n");
+    let path = place.folder.path().join(place.write("key", &key()));
+    let told = |mode| {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        place.call(&["list"]).err.contains("other users of this machine may read the keys in key")
+    };
+    assert!(told(0o644));
+    assert!(!told(0o600));
+    assert!(!told(0o640), "a group may be there for it");
+}

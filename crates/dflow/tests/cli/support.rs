@@ -82,7 +82,8 @@ impl Place {
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("dflow"));
         command.current_dir(self.folder.path());
-        for name in ["DFLOW_STORE", "DFLOW_KEY", "FLOW_ENCRYPTION_KEY", "API_TOKEN"] {
+        for name in ["DFLOW_STORE", "DFLOW_CONFIG", "DFLOW_KEY", "FLOW_ENCRYPTION_KEY", "API_TOKEN"]
+        {
             command.env_remove(name);
         }
         command.envs(&self.environment);

@@ -170,6 +170,36 @@ fn nothing_is_written_where_only_words_are_printed() {
     });
 }
 
+#[test]
+fn the_settings_may_be_named_in_the_environment() {
+    let mut place = Place::file();
+    place.unset("DFLOW_STORE");
+    place.write("other.toml", "[store]\nurl = \"sqlite:other.db\"\n");
+    place.set("DFLOW_CONFIG", "other.toml");
+    assert!(text(&place.json(0, &["doctor"])["location"]).ends_with("other.db"));
+    place.set("DFLOW_CONFIG", "missing.toml");
+    assert_eq!(place.error(2, &["list"])["context"]["path"], "missing.toml");
+}
+
+#[cfg(unix)]
+#[test]
+fn settings_that_everybody_may_write_are_taken_only_when_they_are_named() {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+    let place = Place::file();
+    let path = place.folder.path().join(place.write("dflow.toml", "[hub]\nlease = \"1m\"\n"));
+    let set = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    set(0o666);
+    let error = place.error(2, &["list"]);
+    assert_eq!(
+        (&error["kind"], &error["context"]["path"]),
+        (&json!("InvalidConfig"), &json!("dflow.toml"))
+    );
+    assert!(text(&error["message"]).contains("--config"), "{error}");
+    place.json(0, &["list", "--config", "dflow.toml"]);
+    set(0o664);
+    place.json(0, &["list"]);
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_result_that_can_not_be_written_is_an_error_as_json() {
