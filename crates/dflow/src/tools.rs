@@ -12,24 +12,36 @@ use crate::config::{Config, HttpSection};
 /// The tools of this program.
 pub(crate) fn registry(config: &Config) -> Result<ToolRegistry> {
     let mut registry = ToolRegistry::new();
-    registry.add(Arc::new(HttpTool::new(policy(&config.http)?)?))?;
+    registry.add(Arc::new(HttpTool::new(policy(&config.http))?))?;
     registry.add(Arc::new(SetTool::new()))?;
     registry.add(Arc::new(TemplateTool::new()?))?;
     Ok(registry)
 }
 
-fn policy(section: &HttpSection) -> Result<HttpPolicy> {
+fn policy(section: &HttpSection) -> HttpPolicy {
     let mut policy = HttpPolicy::default();
     policy.allowed_hosts.clone_from(&section.allowed_hosts);
     policy.allow_private = section.allow_private;
     policy.max_body = section.max_body.unwrap_or(policy.max_body);
     for (name, variable) in &section.secrets {
-        let value = env::var(variable).map_err(|_| {
-            Error::new(ErrorKind::InvalidConfig, "the environment variable of a secret is not set")
-                .with("secret", name)
-                .with("variable", variable)
-        })?;
-        policy.secrets.insert(name.clone(), Secret::new(value));
+        // Without a value it is refused to the flow that asks for it, and to nobody else.
+        if let Ok(value) = env::var(variable) {
+            policy.secrets.insert(name.clone(), Secret::new(value));
+        }
     }
-    Ok(policy)
+    policy
+}
+
+/// Makes sure that every secret has a value.
+///
+/// # Errors
+/// `InvalidConfig`, with the first that has none.
+pub(crate) fn need_all_secrets(section: &HttpSection) -> Result<()> {
+    let Some((name, variable)) = section.unset_secrets().next() else { return Ok(()) };
+    Err(Error::new(
+        ErrorKind::InvalidConfig,
+        "the environment variable of a secret is not set; set it, or take the secret out of [http]",
+    )
+    .with("secret", name)
+    .with("variable", variable))
 }

@@ -38,6 +38,9 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
                 .into(),
         );
     }
+    warnings.extend(context.config.http.unset_secrets().map(|(name, variable)| {
+        format!("The secret {name} of [http] has no value: {variable} is not set.")
+    }));
     // Where runs can't be listed, that is what is told.
     let overdue = hub.overdue(COUNTED).await.unwrap_or_default();
     if overdue > 0 {

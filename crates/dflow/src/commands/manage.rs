@@ -18,6 +18,7 @@ use crate::{
     output,
     progress::{self, EndSignals},
     render::{clean_line, many, outline},
+    tools,
 };
 
 pub(super) async fn reissue(context: &Context, args: args::Reissue) -> Result<Exit, Failure> {
@@ -124,6 +125,8 @@ pub(super) async fn cleanup(context: &Context, args: args::Cleanup) -> Result<Ex
 }
 
 pub(super) async fn work(context: &Context, args: &args::Work) -> Result<Exit, Failure> {
+    // A worker drives whatever comes: what lacks a secret must not fail run after run.
+    tools::need_all_secrets(&context.config.http)?;
     let hub = context.hub().await?;
     let (driven, skipped) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let count = {

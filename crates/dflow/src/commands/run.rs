@@ -384,5 +384,11 @@ fn failed(context: &Context, error: Error) -> Result {
         }
         text
     })?;
+    if error.context_value("code") == Some("http_refused") {
+        for (name, variable) in context.config.http.unset_secrets() {
+            let message = format!("the secret {name} has no value: {variable} is not set");
+            context.terminal.notice("UnsetSecret", &message);
+        }
+    }
     Ok(Exit::Failed)
 }

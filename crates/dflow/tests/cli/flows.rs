@@ -3,7 +3,7 @@
 use dynamic_flow::Schema;
 use serde_json::{Value, json};
 
-use crate::support::{Place, examples, on_each_store, text};
+use crate::support::{Place, examples, on_each_store, result, text};
 
 const OLD: &str = "
 flow: greet
@@ -172,9 +172,6 @@ fn what_http_may_do_comes_from_the_settings_alone() {
         "flow: f\nsteps:\n  - id: call\n    call: http\n    with: { url: 'http://127.0.0.1:9/' }\n";
     let refused = place.run(1, document);
     assert_eq!(refused["error"]["code"], "http_refused");
-    place.write("dflow.toml", "[http]\nsecrets = { token = \"API_TOKEN\" }\n");
-    let error = place.error(2, &["list"]);
-    assert_eq!(error["context"]["variable"], "API_TOKEN");
     place.write("dflow.toml", "[http]\nallowed_hosts = [\"a b\"]\n");
     assert_eq!(place.error(2, &["list"])["kind"], "InvalidConfig");
 }
@@ -199,4 +196,27 @@ fn shells_complete_every_subcommand() {
     }
     place.json(0, &["completions", "bash"]);
     assert_eq!(place.call(&["completions", "cmd"]).code, 2);
+}
+
+#[test]
+fn a_secret_without_a_value_stops_only_what_uses_it() {
+    let place = Place::file();
+    place.write(
+        "dflow.toml",
+        "[http]\nallowed_hosts = [\"api.example.com\"]\nsecrets = { token = \"API_TOKEN\" }\n",
+    );
+    let (run, _) = place.park();
+    assert_eq!(place.status(&run), "waiting");
+    assert!(place.json(0, &["doctor"])["warnings"].to_string().contains("API_TOKEN"));
+    let flow = place.write(
+        "call.yaml",
+        "flow: f\nsteps:\n  - id: call\n    call: http\n    with: { url: 'https://api.example.com/', \
+         headers: { Authorization: { secret: token } } }\n",
+    );
+    let called = place.call(&["run", flow, "--json"]);
+    assert_eq!(result(&called, 1, "run")["error"]["code"], "http_refused");
+    assert!(called.err.contains("API_TOKEN is not set"), "{called:?}");
+    // A worker runs whatever comes.
+    let error = place.error(2, &["work", "--once"]);
+    assert_eq!(error["context"]["variable"], "API_TOKEN");
 }
