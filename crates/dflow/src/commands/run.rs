@@ -56,8 +56,8 @@ pub(super) async fn run(context: &Context, args: Run) -> Result {
         Driven::Ended(result) => finish(context, result),
         Driven::Interrupted(left) => {
             let kept = match left.run {
-                Some(run) => hub.get(run).await.is_ok(),
-                None => false,
+                Some(run) if !context.forgets() => hub.get(run).await.is_ok(),
+                _ => false,
             };
             let left = Interrupted { run: left.run.filter(|_| kept), ..left };
             let message = match kept {
@@ -334,6 +334,7 @@ fn suspended(context: &Context, parked: &Suspension, style: Style) -> String {
             row("expires", &format!("{} ({at})", relative(now, at)));
         }
         match &wait.key {
+            _ if context.forgets() => {}
             Some(key) => {
                 let key = key.expose();
                 row("key", &key);
@@ -349,7 +350,15 @@ fn suspended(context: &Context, parked: &Suspension, style: Style) -> String {
     if let (true, Some(at)) = (parked.waits.is_empty(), parked.resumes_at) {
         let next = style.cyan(&context.command(&["work"]));
         text.push_str(&format!("\n  It sleeps and goes on {} ({at}).\n", relative(now, at)));
-        text.push_str(&format!("  {}  {next}\n", style.dim("next   ")));
+        if !context.forgets() {
+            text.push_str(&format!("  {}  {next}\n", style.dim("next   ")));
+        }
+    }
+    if context.forgets() {
+        text.push_str(
+            "\n  The store is in memory: the run is gone now that this process ends. Choose another \
+             with --store.\n",
+        );
     }
     text
 }
@@ -378,7 +387,7 @@ fn failed(context: &Context, error: Error) -> Result {
         let mut text = format!("{}  {}\n\n", style.red(what), style.dim(&run.to_string()));
         let at = step.map(|step| format!("{}: ", clean_line(&step))).unwrap_or_default();
         text.push_str(&format!("  {at}{}\n", clean_line(error.message())));
-        if error.kind() != ErrorKind::RunCancelled {
+        if error.kind() != ErrorKind::RunCancelled && !context.forgets() {
             let next = context.command(&["retry", &run.to_string()]);
             text.push_str(&format!("\n  {}  {}\n", style.dim("again"), style.cyan(&next)));
         }

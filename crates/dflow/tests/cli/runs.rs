@@ -239,3 +239,14 @@ fn metadata_is_typed_and_found_again() {
         assert_eq!(place.call(&["run", "x.yaml", "--metadata", "urgent"]).code, 2);
     });
 }
+
+#[test]
+fn a_run_in_memory_is_not_said_to_go_on() {
+    let place = Place::new("memory:");
+    let flow = examples().join("purchase-approval.yaml");
+    let order = format!("@{}", examples().join("order.json").display());
+    let told = place.call(&["run", flow.to_str().unwrap(), "--input", &order]);
+    assert_eq!(told.code, 10, "{told:?}");
+    assert!(told.out.contains("gone") && !told.out.contains(" resume "), "{told:?}");
+}
+
