@@ -291,6 +291,7 @@ pub(crate) struct Cleanup {
 /// Work in the background: fire timers, go on with what was answered, take over crashed runs
 ///
 /// Any number of workers may share a store. Ctrl-C ends it after the steps at hand are committed.
+/// With --once it ends with 5 when a run could not be gone on with; it stays as it was.
 #[derive(Group)]
 #[command(after_help = "\
 Examples:

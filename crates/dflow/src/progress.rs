@@ -8,13 +8,17 @@ use std::{
 };
 
 use dynamic_flow::{
-    ErrorKind, Result, RunId,
+    ErrorKind, Position, Result, RunId,
     hub::{Events, HubEvent, PersistenceHub},
 };
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::task::JoinHandle;
+use tokio::{sync::Notify, task::JoinHandle};
 
-use crate::{context::GRACE, render::clean_line, terminal::Terminal};
+use crate::{
+    context::GRACE,
+    render::{Style, clean_line, receipt},
+    terminal::Terminal,
+};
 
 /// A spinner on standard error; nothing where nobody watches.
 pub(crate) fn spinner(terminal: &Terminal, text: &str) -> ProgressBar {
@@ -99,7 +103,7 @@ pub(crate) async fn drive<T>(
         () = signals.next() => None,
     };
     if let Some(result) = result {
-        watch.end();
+        watch.end().await;
         return Driven::Ended(result);
     }
     let stopping = "stopping after the step at hand; Ctrl-C again to stop at once";
@@ -122,7 +126,7 @@ pub(crate) async fn drive<T>(
             () = signals.next() => break None,
         }
     };
-    let run = watch.end();
+    let run = watch.end().await;
     match result {
         Some(Err(error)) if error.kind() == ErrorKind::ShuttingDown => {
             Driven::Interrupted(Interrupted { run: error.run_id().or(run), let_go: true })
@@ -133,54 +137,110 @@ pub(crate) async fn drive<T>(
 }
 
 /// Follows the events of a hub.
-struct Watch {
-    bar: ProgressBar,
-    run: Arc<Mutex<Option<RunId>>>,
+pub(crate) struct Follower {
+    ended: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
-impl Watch {
-    fn new(terminal: &Terminal, mut events: Events) -> Self {
-        let bar = spinner(terminal, "starting");
-        let run = Arc::new(Mutex::new(None));
-        let (shown, seen) = (bar.clone(), run.clone());
+impl Follower {
+    pub(crate) fn new(mut events: Events, mut see: impl FnMut(HubEvent) + Send + 'static) -> Self {
+        let ended = Arc::new(Notify::new());
+        let end = ended.clone();
         let task = tokio::spawn(async move {
-            while let Some(event) = events.next().await {
-                *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(event.run_id());
-                if let HubEvent::StepStarted { step, kind, tool_id, .. } = event {
-                    let tool = tool_id.map(|tool| format!(" {tool}")).unwrap_or_default();
-                    shown.set_message(clean_line(&format!("{step}  ({kind}{tool})")));
+            loop {
+                tokio::select! {
+                    event = events.next() => match event {
+                        Some(event) => see(event),
+                        None => return,
+                    },
+                    () = end.notified() => break,
                 }
             }
+            while let Some(event) = events.try_next() {
+                see(event);
+            }
         });
-        Self { bar, run, task }
+        Self { ended, task }
+    }
+
+    /// Ends when everything that has happened up to now was seen.
+    pub(crate) async fn end(self) {
+        self.ended.notify_one();
+        self.task.await.ok();
+    }
+}
+
+/// Shows a run being driven.
+struct Watch {
+    bar: ProgressBar,
+    run: Arc<Mutex<Option<RunId>>>,
+    follower: Follower,
+}
+
+impl Watch {
+    fn new(terminal: &Terminal, events: Events) -> Self {
+        let bar = spinner(terminal, "starting");
+        let run = Arc::new(Mutex::new(None));
+        let (shown, seen, terminal) = (bar.clone(), run.clone(), *terminal);
+        let follower = Follower::new(events, move |event| {
+            *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(event.run_id());
+            if terminal.verbose {
+                tell(&terminal, &event);
+            }
+            if let HubEvent::StepStarted { step, kind, tool_id, .. } = event {
+                let tool = tool_id.map(|tool| format!(" {tool}")).unwrap_or_default();
+                shown.set_message(clean_line(&format!("{step}  ({kind}{tool})")));
+            }
+        });
+        Self { bar, run, follower }
     }
 
     /// Clears the screen; gives the run that was begun.
-    fn end(self) -> Option<RunId> {
-        self.task.abort();
+    async fn end(self) -> Option<RunId> {
+        self.follower.end().await;
         self.bar.finish_and_clear();
         *self.run.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Tells what happens in a worker, a line for each thing.
-pub(crate) async fn report(
+pub(crate) fn report(
     terminal: Terminal,
-    mut events: Events,
-    mut count: impl FnMut(&HubEvent),
-) {
-    while let Some(event) = events.next().await {
+    events: Events,
+    mut count: impl FnMut(&HubEvent) + Send + 'static,
+) -> Follower {
+    Follower::new(events, move |event| {
         count(&event);
-        let line = match &event {
-            HubEvent::RunStopped { run_id, status } => {
-                format!("{run_id}  {}", terminal.err.status(*status))
-            }
-            HubEvent::RunSkipped { run_id, reason } => {
-                format!("{run_id}  {}  {}", terminal.err.red("skipped"), clean_line(reason))
-            }
-            _ => continue,
-        };
-        terminal.note(&line);
+        let ends = matches!(event, HubEvent::RunStopped { .. } | HubEvent::RunSkipped { .. });
+        if ends || terminal.verbose {
+            tell(&terminal, &event);
+        }
+    })
+}
+
+fn tell(terminal: &Terminal, event: &HubEvent) {
+    if let Some(line) = described(event, terminal.err) {
+        terminal.note(&format!("{}  {line}", event.run_id()));
     }
+}
+
+/// An event in a line, without its run.
+fn described(event: &HubEvent, style: Style) -> Option<String> {
+    let at = |step: &Position, what: &str| clean_line(&format!("{step}  {what}"));
+    Some(match event {
+        HubEvent::RunStarted { flow_id, .. } => clean_line(&format!("started  ({flow_id})")),
+        HubEvent::StepStarted { step, kind, tool_id, .. } => {
+            let tool = tool_id.as_ref().map(|tool| format!(" {tool}")).unwrap_or_default();
+            at(step, &format!("begins  ({kind}{tool})"))
+        }
+        HubEvent::StepCompleted { step, .. } => at(step, "completed"),
+        HubEvent::StepFailed { step, code, .. } => at(step, &format!("failed  ({code})")),
+        HubEvent::WaitOpened { step, tool_id, .. } => at(step, &format!("asks  ({tool_id})")),
+        HubEvent::WaitClosed { receipt: closed, .. } => receipt(closed),
+        HubEvent::RunStopped { status, .. } => style.status(*status),
+        HubEvent::RunSkipped { reason, .. } => {
+            format!("{}  {}", style.red("skipped"), clean_line(reason))
+        }
+        _ => return None,
+    })
 }

@@ -18,6 +18,8 @@ use crate::{
 pub(crate) struct Terminal {
     /// Whether results and errors are JSON.
     pub(crate) json: bool,
+    /// Whether what happens is told step by step.
+    pub(crate) verbose: bool,
     /// Whether somebody can be asked.
     pub(crate) interactive: bool,
     /// Whether somebody watches standard error, where nothing else is written meanwhile.
@@ -36,6 +38,7 @@ impl Terminal {
         let (out, err) = (io::stdout().is_terminal(), io::stderr().is_terminal());
         Self {
             json,
+            verbose,
             interactive: !json && err && io::stdin().is_terminal(),
             watched: !json && !verbose && err,
             out: Style::new(coloured && out),

@@ -1,15 +1,13 @@
 //! `reissue`, `cancel`, `cleanup` and `work`: what looks after runs.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use dynamic_flow::{
     Error, ErrorKind, WaitId,
-    hub::{Cleaned, Cleanup, HubEvent},
+    hub::{Cleaned, Cleanup, HubEvent, PersistenceHub, Worked},
 };
 use inquire::Confirm;
+use serde_json::json;
 
 use crate::{
     args,
@@ -128,32 +126,64 @@ pub(super) async fn work(context: &Context, args: &args::Work) -> Result<Exit, F
     // A worker drives whatever comes: what lacks a secret must not fail run after run.
     tools::need_all_secrets(&context.config.http)?;
     let hub = context.hub().await?;
-    let (driven, skipped) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let count = {
-        let (driven, skipped) = (driven.clone(), skipped.clone());
-        move |event: &HubEvent| match event {
-            HubEvent::RunStopped { .. } => {
-                driven.fetch_add(1, Ordering::Relaxed);
-            }
-            HubEvent::RunSkipped { .. } => {
-                skipped.fetch_add(1, Ordering::Relaxed);
-            }
-            _ => {}
-        }
-    };
-    let reporter = tokio::spawn(progress::report(context.terminal, hub.events(), count));
-    let mut signals = EndSignals::catch();
+    context.tell_powers();
+    let seen = Arc::new(Mutex::new(output::Worked::default()));
+    let reporter = progress::report(context.terminal, hub.events(), {
+        let (seen, once) = (seen.clone(), args.once);
+        move |event| note(&mut seen.lock().unwrap_or_else(PoisonError::into_inner), event, once)
+    });
     if !args.once {
         context.terminal.note("Working; Ctrl-C ends it.");
     }
+    let worked = until_ended(context, &hub, args.once).await;
+    reporter.end().await;
+    let worked = worked?;
+    let mut shown = std::mem::take(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner));
+    if let Some(worked) = worked {
+        (shown.driven, shown.skipped) = (worked.driven, worked.skipped);
+        shown.purged = Some(worked.purged);
+    }
+    context.terminal.result(&shown, |_| match args.once {
+        // Which were skipped, and why, was told as it happened.
+        true => outline(
+            &json!({ "driven": shown.driven, "skipped": shown.skipped, "purged": shown.purged }),
+            0,
+        ),
+        false => String::new(),
+    })?;
+    Ok(if args.once && shown.skipped > 0 { Exit::State } else { Exit::Done })
+}
+
+/// Counts what happens in a worker.
+fn note(seen: &mut output::Worked, event: &HubEvent, name_skipped: bool) {
+    match event {
+        HubEvent::RunStopped { .. } => seen.driven += 1,
+        HubEvent::RunSkipped { run_id, reason } => {
+            seen.skipped += 1;
+            if name_skipped {
+                let run = output::Skipped { run_id: (*run_id).into(), reason: reason.clone() };
+                seen.skipped_runs.push(run);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Works until everything due is done, or until Ctrl-C.
+async fn until_ended(
+    context: &Context,
+    hub: &PersistenceHub,
+    once: bool,
+) -> Result<Option<Worked>, Error> {
+    let mut signals = EndSignals::catch();
     let working = async {
-        match args.once {
+        match once {
             true => hub.work_once().await.map(Some),
             false => hub.work().await.map(|()| None),
         }
     };
     let mut working = std::pin::pin!(working);
-    let worked = tokio::select! {
+    tokio::select! {
         worked = &mut working => worked,
         () = signals.next() => {
             context.terminal.note("Stopping after the steps at hand; Ctrl-C again to stop at once.");
@@ -167,28 +197,5 @@ pub(super) async fn work(context: &Context, args: &args::Work) -> Result<Exit, F
                 () = signals.next() => Ok(None),
             }
         }
-    };
-    // What was told up to now is counted before the result is printed.
-    tokio::task::yield_now().await;
-    reporter.abort();
-    let shown = match worked? {
-        Some(worked) => output::Worked {
-            driven: worked.driven,
-            skipped: worked.skipped,
-            purged: Some(worked.purged),
-        },
-        None => output::Worked {
-            driven: driven.load(Ordering::Relaxed),
-            skipped: skipped.load(Ordering::Relaxed),
-            purged: None,
-        },
-    };
-    context.terminal.result(&shown, |_| {
-        let value = serde_json::to_value(&shown).unwrap_or_default();
-        match args.once {
-            true => outline(&value, 0),
-            false => String::new(),
-        }
-    })?;
-    Ok(Exit::Done)
+    }
 }

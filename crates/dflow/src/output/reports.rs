@@ -52,6 +52,16 @@ pub(crate) struct Worked {
     pub(crate) skipped: usize,
     /// How many ended runs were removed after their retention; null without `--once`.
     pub(crate) purged: Option<usize>,
+    /// Those that were skipped, and why; left out where there are none, and without `--once`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) skipped_runs: Vec<Skipped>,
+}
+
+/// A run that a worker could not go on with.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Skipped {
+    pub(crate) run_id: Run,
+    pub(crate) reason: String,
 }
 
 /// What `keygen` prints.

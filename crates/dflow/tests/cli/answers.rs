@@ -193,6 +193,9 @@ fn no_key_and_no_input_is_traced() {
     let (_, key) = place.park();
     let told = place.call(&["resume", &key, "--input", YES, "--verbose"]);
     assert_eq!(told.code, 0);
+    for traced in ["approved  begins  (filter)", "approved  completed", "answered", "completed"] {
+        assert!(told.err.contains(traced), "{traced}: {told:?}");
+    }
     assert!(!told.err.contains(&key) && !told.err.contains("Jane"), "{told:?}");
 }
 

@@ -112,3 +112,30 @@ fn a_worker_fires_what_is_due_and_leaves_the_rest() {
         assert!(told.out.contains("driven"), "{told:?}");
     });
 }
+
+#[test]
+fn a_worker_says_which_runs_it_skipped_and_why() {
+    for store in ["file:flows", "sqlite:flows.db"] {
+        let sealed = || {
+            let mut place = Place::new(store);
+            place.set("FLOW_ENCRYPTION_KEY", text(&place.json(0, &["keygen"])["key"]));
+            let document = "flow: f\nsteps:\n  - id: ask\n    await_input: { preset: confirmation, \
+                            prompt: Sure?, timeout: 1ms, default: { confirmed: true } }\n";
+            let run = text(&place.run(10, document)["run_id"]);
+            place.unset("FLOW_ENCRYPTION_KEY");
+            (place, run)
+        };
+        let (place, run) = sealed();
+        let worked = place.json(5, &["work", "--once"]);
+        assert_eq!((&worked["driven"], &worked["skipped"]), (&json!(0), &json!(1)));
+        assert_eq!(worked["skipped_runs"][0]["run_id"], json!(run));
+        let reason = text(&worked["skipped_runs"][0]["reason"]);
+        assert!(reason.starts_with("EncryptionError"), "{reason}");
+
+        let (place, run) = sealed();
+        let told = place.call(&["work", "--once"]);
+        assert_eq!(told.code, 5, "{told:?}");
+        let skipped = told.err.lines().find(|line| line.contains(&run)).unwrap();
+        assert!(skipped.contains("skipped") && skipped.contains("EncryptionError"), "{told:?}");
+    }
+}
