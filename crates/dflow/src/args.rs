@@ -261,13 +261,13 @@ pub(crate) struct OneRun {
 /// Remove runs
 ///
 /// All criteria that are given must hold. Never removes a run that somebody drives. Asks first on
-/// a terminal.
+/// a terminal, except with --json; where it does not ask, --all needs --yes.
 #[derive(Group)]
 #[command(after_help = "\
 Examples:
   dflow cleanup --expired --dry-run
   dflow cleanup --older-than 30d --status completed,rejected --yes
-  dflow cleanup --all")]
+  dflow cleanup --all --yes")]
 pub(crate) struct Cleanup {
     /// Only what has expired
     #[arg(long)]

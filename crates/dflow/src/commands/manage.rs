@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::{
     args,
     context::{Context, GRACE, now},
-    failure::{Exit, Failure},
+    failure::{Exit, Failure, usage},
     output,
     progress::{self, EndSignals},
     render::{clean_line, many, outline},
@@ -71,12 +71,18 @@ pub(super) async fn cancel(context: &Context, args: args::Cancel) -> Result<Exit
 }
 
 pub(super) async fn cleanup(context: &Context, args: args::Cleanup) -> Result<Exit, Failure> {
+    let asks = context.terminal.interactive && !args.yes && !args.dry_run;
+    if args.all && !asks && !args.yes && !args.dry_run {
+        let message = "--all removes every run that the other criteria leave, and nobody can be \
+                       asked here: add --yes, or --dry-run to see them first";
+        return Err(usage(message).into());
+    }
     let hub = context.hub().await?;
     let mut which = Cleanup::new().filter(args.filter.resolve());
     which.expired_only = args.expired;
     which.older_than = args.older_than.map(|moment| moment.ago(now()));
     which.all = args.all;
-    if context.terminal.interactive && !args.yes && !args.dry_run {
+    if asks {
         let found = hub.cleanup(&which.clone().dry_run()).await?.deleted_count;
         if found == 0 {
             context.terminal.note("Nothing to remove.");

@@ -89,7 +89,12 @@ fn cleanup_removes_what_all_criteria_name_and_asks_for_some() {
         assert_eq!(place.error(5, &["show", &done])["kind"], "RunNotFound");
         assert_eq!(place.status(&waiting), "waiting");
 
-        let told = place.call(&["cleanup", "--all"]);
+        // Nobody can be asked here.
+        let error = place.error(2, &["cleanup", "--all"]);
+        assert!(text(&error["message"]).contains("--yes"), "{error}");
+        assert_eq!(place.json(0, &["cleanup", "--all", "--dry-run"])["deleted_count"], 1);
+        assert_eq!(place.status(&waiting), "waiting");
+        let told = place.call(&["cleanup", "--all", "--yes"]);
         assert_eq!((told.code, told.out.as_str()), (0, "1 run removed\n"));
         assert_eq!(place.json(0, &["list"])["items"], json!([]));
     });
