@@ -333,7 +333,8 @@ pub(crate) struct RotateKeys {
 
 /// Tell, before a deploy, which parked runs a flow could not go on with
 ///
-/// Ends with 1 when a run would be stranded, with 2 when the document itself is wrong.
+/// Ends with 1 when a run would be stranded, with 2 when the document itself is wrong, with 5 when
+/// a run can't be opened.
 #[derive(Group)]
 #[command(after_help = "\
 Example:
@@ -346,7 +347,7 @@ pub(crate) struct FlowFile {
 /// Move parked runs to a newer document
 ///
 /// Compares first, shows what differs, and moves only runs that can go on with it. Ends with 1
-/// when a run was refused; it stays as it was.
+/// when a run was refused, with 5 when one is not there or can't be opened; it stays as it was.
 #[derive(Group)]
 #[command(after_help = "\
 Examples:

@@ -8,7 +8,7 @@ use dynamic_flow::{
     Error, ErrorKind, Flow, RunId,
     engine::RunStatus,
     flow::{compare_defs, document_schema, dot, mermaid},
-    hub::PersistenceHub,
+    hub::{PersistenceHub, Stranded},
     store::Filter,
 };
 use serde_json::Value;
@@ -27,17 +27,20 @@ const PAGE: usize = 200;
 pub(super) async fn check(context: &Context, args: &args::FlowFile) -> Result<Exit, Failure> {
     let flow = context.flow(&args.flow)?;
     let hub = context.hub().await?;
-    let report = hub.check(&flow).await?;
+    let mut report = hub.check(&flow).await?;
+    let unopened = take_unopened(&hub, &mut report.stranded).await;
+    let refused = |runs: &[Stranded]| -> Vec<Refused> {
+        let refused =
+            |run: &Stranded| Refused { run_id: run.run_id.into(), reasons: run.reasons.clone() };
+        runs.iter().map(refused).collect()
+    };
     let shown = output::Checked {
         flow_id: flow.def().id.to_string(),
         runs: report.runs,
         same: report.same,
         compatible: report.compatible,
-        stranded: report
-            .stranded
-            .iter()
-            .map(|run| Refused { run_id: run.run_id.into(), reasons: run.reasons.clone() })
-            .collect(),
+        stranded: refused(&report.stranded),
+        unopened: refused(&unopened),
     };
     context.terminal.result(&shown, |style| {
         let mut text = format!(
@@ -54,9 +57,39 @@ pub(super) async fn check(context: &Context, args: &args::FlowFile) -> Result<Ex
         for run in &report.stranded {
             text.push_str(&refusal(run.run_id, &run.reasons, style));
         }
+        if !unopened.is_empty() {
+            let what = format!("{} can't be opened", many(unopened.len(), "run"));
+            let why = "whether the flow fits them is not known";
+            text.push_str(&format!("\n{}: {why}\n", style.red(&what)));
+        }
+        for run in &unopened {
+            text.push_str(&refusal(run.run_id, &run.reasons, style));
+        }
         text
     })?;
-    Ok(if report.stranded.is_empty() { Exit::Done } else { Exit::Failed })
+    Ok(match (unopened.is_empty(), report.stranded.is_empty()) {
+        (false, _) => Exit::State,
+        (true, false) => Exit::Failed,
+        (true, true) => Exit::Done,
+    })
+}
+
+/// Takes out the runs that can't be opened: that is no matter of the document.
+async fn take_unopened(hub: &PersistenceHub, stranded: &mut Vec<Stranded>) -> Vec<Stranded> {
+    let (mut unopened, mut rest) = (Vec::new(), Vec::new());
+    for run in stranded.drain(..) {
+        match hub.get(run.run_id).await {
+            Err(error) if is_unopened(error.kind()) => unopened.push(run),
+            _ => rest.push(run),
+        }
+    }
+    *stranded = rest;
+    unopened
+}
+
+/// Whether an error says that a run can't be opened: without its key, or because it is damaged.
+fn is_unopened(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::EncryptionError | ErrorKind::CorruptState)
 }
 
 fn refusal(run: RunId, reasons: &[String], style: Style) -> String {
@@ -81,12 +114,17 @@ pub(super) async fn upgrade(context: &Context, args: args::Upgrade) -> Result<Ex
         refused: Vec::new(),
     };
     let stranded = hub.check(&flow).await?.stranded;
+    let mut exit = Exit::Done;
     let mut differences = BTreeSet::new();
     let mut refusals: Vec<(RunId, Vec<String>)> = Vec::new();
     for run in runs {
         let view = match hub.get(run).await {
             Ok(view) => view,
             Err(error) => {
+                // Of what is not there or does not open nobody knows whether the flow fits it.
+                if error.kind() == ErrorKind::RunNotFound || is_unopened(error.kind()) {
+                    exit = Exit::State;
+                }
                 refusals.push((run, own_affair(error)?));
                 continue;
             }
@@ -140,7 +178,7 @@ pub(super) async fn upgrade(context: &Context, args: args::Upgrade) -> Result<Ex
         }
         text
     })?;
-    Ok(if refusals.is_empty() { Exit::Done } else { Exit::Failed })
+    Ok(if exit == Exit::Done && !refusals.is_empty() { Exit::Failed } else { exit })
 }
 
 /// Why a run was not moved, where that is its own affair and keeps no other from being moved.

@@ -100,6 +100,9 @@ pub(crate) struct Checked {
     pub(crate) compatible: usize,
     /// Those that can't.
     pub(crate) stranded: Vec<Refused>,
+    /// Those that could not be opened, so that nobody knows; left out where there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unopened: Vec<Refused>,
 }
 
 /// A run that can't go on with a flow.

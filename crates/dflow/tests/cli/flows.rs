@@ -105,10 +105,16 @@ fn a_run_that_does_not_open_keeps_no_other_from_being_upgraded() {
         let last = run(&place);
         let longer = place.write("longer.yaml", LONGER);
         let gone = "01900000-0000-7000-8000-000000000000";
-        let named = place.json(1, &["upgrade", longer, &last, gone, "--dry-run"]);
+        let named = place.json(5, &["upgrade", longer, &last, gone, "--dry-run"]);
         assert_eq!(named["upgraded"], json!([last]));
         assert!(named["refused"].to_string().contains("RunNotFound"), "{named}");
-        let all = place.json(1, &["upgrade", longer, "--all"]);
+        // That it does not open is no matter of the document.
+        let checked = place.json(5, &["check", longer]);
+        assert_eq!((&checked["compatible"], &checked["stranded"]), (&json!(2), &json!([])));
+        assert_eq!(checked["unopened"][0]["run_id"], json!(sealed));
+        let told = place.call(&["check", longer]);
+        assert!(told.out.contains("none stranded") && told.out.contains("1 run can't be opened"));
+        let all = place.json(5, &["upgrade", longer, "--all"]);
         assert_eq!(all["upgraded"], json!([last, first]));
         assert_eq!(all["refused"][0]["run_id"], json!(sealed));
         assert!(all["refused"].to_string().contains("EncryptionError"), "{all}");
