@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use dynamic_flow::{
+    ErrorKind, RunId,
     hub::PersistenceHub,
-    store::{Filter, Summary, compiled_in},
+    store::{Filter, compiled_in},
 };
 
 use crate::{
@@ -20,23 +21,25 @@ const PAGE: usize = 1_000;
 /// How many runs are counted: whoever has more did not ask for their exact number, and waits.
 const COUNTED: usize = 10_000;
 
+/// How many of them are opened, to see whether they do.
+const TRIED: usize = 20;
+
 pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
     let keyring = context.keyring()?;
     let hub = context.hub().await?;
     let health = hub.health().await?;
-    let Counted { runs, newest, all_counted, problem } = count(&hub, COUNTED).await;
-    let newest = match newest {
-        Some(newest) => Some(open(&hub, &newest).await),
-        None => None,
-    };
+    let Counted { runs, ids, all_counted, problem } = count(&hub, COUNTED).await;
+    let mut tried = Vec::new();
+    let mut any_sealed = false;
+    for run in sample(&ids, TRIED) {
+        tried.push(open(&hub, run).await);
+        any_sealed |= hub.sealed_info(run).await.is_ok_and(|info| info.key_id.is_some());
+    }
     let mut warnings = health.warnings;
-    if keyring.is_none() {
-        warnings.push(
-            "Runs are stored unsealed: whoever reads the store reads them. Set \
-             FLOW_ENCRYPTION_KEY for a new store (`dflow keygen` makes a key); unsealed runs go on \
-             without it only."
-                .into(),
-        );
+    match (&keyring, any_sealed) {
+        (Some(_), _) => {}
+        (None, true) => warnings.push(NO_KEY.into()),
+        (None, false) => warnings.push(UNSEALED.into()),
     }
     warnings.extend(context.config.http.unset_secrets().map(|(name, variable)| {
         format!("The secret {name} of [http] has no value: {variable} is not set.")
@@ -50,7 +53,7 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
         ));
     }
     let report = Report {
-        healthy: problem.is_none() && newest.as_ref().is_none_or(|newest| newest.opens),
+        healthy: problem.is_none() && tried.iter().all(|run| run.opens),
         backend: health.backend,
         location: health.location,
         latency_ms: health.latency.as_secs_f64() * 1e3,
@@ -61,7 +64,9 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
         all_counted,
         overdue,
         problem,
-        newest,
+        newest: tried.first().cloned(),
+        tried: tried.len(),
+        unopened: tried.into_iter().filter(|run| !run.opens).collect(),
         backends: compiled_in().iter().map(ToString::to_string).collect(),
         warnings,
     };
@@ -69,12 +74,21 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
     Ok(if report.healthy { Exit::Done } else { Exit::State })
 }
 
+/// Where there is no key, and no run that was sealed with one.
+const UNSEALED: &str = "Runs are stored unsealed: whoever reads the store reads them. Set \
+     FLOW_ENCRYPTION_KEY for a new store (`dflow keygen` makes a key); unsealed runs go on without \
+     it only.";
+/// Where there is no key, and runs were sealed with one.
+const NO_KEY: &str = "No key is set, and there are sealed runs: they do not open without \
+     FLOW_ENCRYPTION_KEY, and new runs would be stored unsealed.";
+
 /// What was found of the runs.
 #[derive(Default)]
 struct Counted {
     /// How many there are, by status.
     runs: BTreeMap<String, usize>,
-    newest: Option<Summary>,
+    /// Those that were counted, newest first.
+    ids: Vec<RunId>,
     /// Whether `runs` are all that there are.
     all_counted: bool,
     /// Why not all of them could be listed.
@@ -96,7 +110,7 @@ async fn count(hub: &PersistenceHub, most: usize) -> Counted {
         left -= page.items.len();
         for run in page.items {
             *counted.runs.entry(run.status.to_string()).or_default() += 1;
-            counted.newest.get_or_insert(run);
+            counted.ids.push(run.id);
         }
         after = page.next;
         if after.is_none() {
@@ -107,9 +121,20 @@ async fn count(hub: &PersistenceHub, most: usize) -> Counted {
     counted
 }
 
-async fn open(hub: &PersistenceHub, run: &Summary) -> Newest {
-    let problem = hub.get(run.id).await.err().map(|error| error.to_string());
-    Newest { run_id: run.id.into(), opens: problem.is_none(), problem }
+/// So many of the runs at the most: the first, the last and some between.
+fn sample(runs: &[RunId], most: usize) -> Vec<RunId> {
+    let count = runs.len().min(most);
+    let place = |n: usize| n * (runs.len() - 1) / (count - 1).max(1);
+    (0..count).map(|n| runs[place(n)]).collect()
+}
+
+async fn open(hub: &PersistenceHub, run: RunId) -> Newest {
+    let problem = match hub.get(run).await {
+        // It went since it was counted.
+        Err(error) if error.kind() != ErrorKind::RunNotFound => Some(error.to_string()),
+        _ => None,
+    };
+    Newest { run_id: run.into(), opens: problem.is_none(), problem }
 }
 
 fn describe(report: &Report, style: Style) -> String {
@@ -142,10 +167,14 @@ fn describe(report: &Report, style: Style) -> String {
         (None, counts) if report.all_counted => line(&good, &format!("Runs: {counts}.")),
         (None, counts) => line(&good, &format!("Among the newest runs: {counts}.")),
     }
-    match report.newest.as_ref().map(|newest| &newest.problem) {
-        Some(Some(problem)) => line(&bad, &format!("The newest run does not open: {problem}")),
-        Some(None) => line(&good, "The newest run opens."),
-        None => {}
+    match (report.tried, report.unopened.len()) {
+        (0, _) => {}
+        (1, 0) => line(&good, "The run opens."),
+        (tried, 0) => line(&good, &format!("All {tried} runs that were tried open.")),
+        (tried, n) => line(&bad, &format!("Of {} tried, {n} did not open:", many(tried, "run"))),
+    }
+    for problem in report.unopened.iter().filter_map(|run| run.problem.as_ref()) {
+        line(&bad, problem);
     }
     for it in &report.warnings {
         line(&warning, it);
@@ -172,7 +201,7 @@ mod tests {
         let hub = PersistenceHub::builder(store).plaintext().clock(clock.clone());
         let hub = hub.build().await.unwrap();
         let none = count(&hub, 2).await;
-        assert!(none.all_counted && none.runs.is_empty() && none.newest.is_none());
+        assert!(none.all_counted && none.runs.is_empty() && none.ids.is_empty());
         let mut last = None;
         for n in 0..3 {
             let schema = Schema::new(json!({ "type": "string" })).unwrap();
@@ -186,6 +215,17 @@ mod tests {
         let all = count(&hub, 4).await;
         assert_eq!(all.runs.values().sum::<usize>(), 3);
         assert!(all.all_counted);
-        assert_eq!(all.newest.unwrap().id, last.unwrap().run_id);
+        assert_eq!(all.ids[0], last.unwrap().run_id);
+    }
+
+    #[test]
+    fn some_of_many_runs_are_tried_from_the_newest_to_the_oldest() {
+        let runs: Vec<RunId> = (0..100).map(|n| RunId::from_bytes([n; 16])).collect();
+        let some = sample(&runs, 20);
+        assert_eq!((some.len(), some[0], some[19]), (20, runs[0], runs[99]));
+        assert!(some.is_sorted() && some[10] > runs[40] && some[10] < runs[60]);
+        assert_eq!(sample(&runs[..3], 20), runs[..3]);
+        assert_eq!(sample(&runs[..1], 20), runs[..1]);
+        assert_eq!(sample(&[], 20), []);
     }
 }

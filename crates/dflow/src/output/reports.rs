@@ -184,14 +184,19 @@ pub(crate) struct Report {
     pub(crate) problem: Option<String>,
     /// Whether the newest run can be opened; null where there is none.
     pub(crate) newest: Option<Newest>,
+    /// How many runs were opened to see whether they do: all if they are few, else the newest, the
+    /// oldest of those counted and some between.
+    pub(crate) tried: usize,
+    /// Those of them that do not open.
+    pub(crate) unopened: Vec<Newest>,
     /// The backends that this build has.
     pub(crate) backends: Vec<String>,
     /// What an operator should mend or know.
     pub(crate) warnings: Vec<String>,
 }
 
-/// Whether the newest run can be opened.
-#[derive(Debug, Serialize, JsonSchema)]
+/// Whether a run can be opened.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct Newest {
     pub(crate) run_id: Run,
     pub(crate) opens: bool,

@@ -61,7 +61,20 @@ fn what_is_sealed_opens_with_its_key_alone() {
             (&json!(false), &json!(false))
         );
 
+        assert_eq!(report["unopened"][0]["run_id"], json!(run));
+        let warnings = report["warnings"].to_string();
+        assert!(
+            warnings.contains("No key is set") && !warnings.contains("Runs are stored unsealed")
+        );
+
         place.set("FLOW_ENCRYPTION_KEY", key());
+        // Newer runs open, this one does not.
+        let (newer, _) = place.park();
+        let report = place.json(5, &["doctor"]);
+        assert_eq!(report["newest"], json!({ "run_id": newer, "opens": true }));
+        assert_eq!((&report["tried"], &report["healthy"]), (&json!(2), &json!(false)));
+        assert_eq!(report["unopened"][0]["run_id"], json!(run));
+        assert!(place.call(&["doctor"]).out.contains("Of 2 runs tried, 1 did not open"));
         let error = place.error(5, &resume);
         assert_eq!((&error["kind"], &error["run_id"]), (&json!("EncryptionError"), &json!(run)));
         assert_eq!(place.error(5, &["show", &run])["kind"], "EncryptionError");
