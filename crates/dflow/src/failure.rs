@@ -55,6 +55,9 @@ impl From<Error> for Failure {
     }
 }
 
+/// What the context of an error calls the status that it left its run in.
+pub(crate) const RUN_STATUS: &str = "run_status";
+
 /// Something is wrong with what was typed.
 pub(crate) fn usage(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidArgument, message.into())
@@ -166,6 +169,10 @@ fn advice(error: &Error) -> Option<&'static str> {
         ErrorKind::FlowNotRegistered => {
             Some("Its flow is Rust code: resume it with the program that has it.")
         }
+        ErrorKind::StateTooLarge if error.context_value(RUN_STATUS) == Some("failed") => Some(
+            "What was accepted is kept, and the run is failed now: raise max_state_size in [hub], \
+             then go on with it by `dflow retry`.",
+        ),
         _ => None,
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     args::{Given, Run},
     ask::{self, InTerminal},
     context::{Context, now},
-    failure::{Exit, Failure, problem, usage},
+    failure::{Exit, Failure, RUN_STATUS, problem, usage},
     output::{self, RunError, RunResult},
     progress::{self, Driven, Interrupted},
     render::{self, Style, clean, clean_line, outline, receipt, relative},
@@ -53,7 +53,7 @@ pub(super) async fn run(context: &Context, args: Run) -> Result {
         context.terminal.notice("Plaintext", notice);
     }
     match driven {
-        Driven::Ended(result) => finish(context, result),
+        Driven::Ended(result) => finish(context, &hub, result).await,
         Driven::Interrupted(left) => {
             let kept = match left.run {
                 Some(run) if !context.forgets() => hub.get(run).await.is_ok(),
@@ -75,7 +75,7 @@ pub(super) async fn resume(context: &Context, args: Given) -> Result {
     context.tell_powers();
     let work = hub.resume(&key, answer);
     match progress::drive(&context.terminal, &hub, work).await {
-        Driven::Ended(result) => finish(context, result),
+        Driven::Ended(result) => finish(context, &hub, result).await,
         Driven::Interrupted(left) => {
             let left = Interrupted { run: Some(run), ..left };
             let message = "interrupted; if the answer was accepted it is kept, and the run goes on \
@@ -117,7 +117,7 @@ pub(super) async fn retry(context: &Context, run: RunId) -> Result {
     let hub = context.hub().await?;
     context.tell_powers();
     match progress::drive(&context.terminal, &hub, hub.retry(run)).await {
-        Driven::Ended(result) => finish(context, result),
+        Driven::Ended(result) => finish(context, &hub, result).await,
         Driven::Interrupted(left) => {
             let left = Interrupted { run: Some(run), ..left };
             let message = "interrupted; the run is kept and goes on with the next worker";
@@ -269,10 +269,14 @@ fn is_of_the_run(error: &Error) -> bool {
 }
 
 /// Prints what a run came to.
-fn finish(context: &Context, result: dynamic_flow::Result<Outcome>) -> Result {
+async fn finish(
+    context: &Context,
+    hub: &PersistenceHub,
+    result: dynamic_flow::Result<Outcome>,
+) -> Result {
     let outcome = match result {
         Ok(outcome) => outcome,
-        Err(error) => return failed(context, error),
+        Err(error) => return failed(context, with_status(hub, error).await),
     };
     let printed = context.terminal.result(&RunResult::from(&outcome), |style| match &outcome {
         Outcome::Completed(done) => {
@@ -309,6 +313,17 @@ fn finish(context: &Context, result: dynamic_flow::Result<Outcome>) -> Result {
         (Ok(()), Outcome::Completed(_)) => Ok(Exit::Done),
         (Ok(()), Outcome::Suspended(_)) => Ok(Exit::Suspended),
         (Ok(()), Outcome::Rejected(_)) => Ok(Exit::Rejected),
+    }
+}
+
+/// An error with the status that it left its run in, where it fails one that is stored.
+async fn with_status(hub: &PersistenceHub, error: Error) -> Error {
+    let Some(run) = error.run_id().filter(|_| error.kind() == ErrorKind::StateTooLarge) else {
+        return error;
+    };
+    match hub.get(run).await {
+        Ok(view) => error.with(RUN_STATUS, view.status),
+        Err(_) => error,
     }
 }
 

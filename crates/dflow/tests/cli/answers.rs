@@ -231,3 +231,24 @@ fn an_answer_that_says_something_twice_is_refused() {
     });
 }
 
+#[test]
+fn an_answer_that_makes_the_state_too_large_fails_its_run_and_says_so() {
+    on_each_store(|place| {
+        place.write("dflow.toml", "[hub]\nmax_state_size = 6000\n");
+        let parked = place.run(
+            10,
+            "flow: f\nsteps:\n  - id: ask\n    await_input: { preset: text, prompt: Name? }\n",
+        );
+        let (run, key) = (text(&parked["run_id"]), text(&parked["waits"][0]["key"]));
+        let input = json!({ "text": "x".repeat(5400) }).to_string();
+        let error = place.error(5, &["resume", &key, "--input", &input]);
+        assert_eq!(error["kind"], "StateTooLarge");
+        assert_eq!(error["context"]["run_status"], "failed", "{error}");
+        assert_eq!(place.status(&run), "failed");
+        let told = place.call(&["retry", &run]);
+        assert!(told.err.contains("the run is failed now"), "{told:?}");
+        place.write("dflow.toml", "");
+        assert_eq!(place.json(0, &["retry", &run])["status"], "completed");
+    });
+}
+
