@@ -107,8 +107,12 @@ pub(super) async fn answer(context: &Context, args: Given) -> Result {
         )
     })?;
     if !accepted.repeated {
+        let of_rust = hub.get(accepted.run_id).await.is_ok_and(|run| run.document.is_none());
         let next = context.command(&["work", "--once"]);
-        context.terminal.note(&format!("A worker goes on with it; or now:  {next}"));
+        context.terminal.note(&match of_rust {
+            true => "Its flow is Rust code: the program that has it goes on with it.".to_owned(),
+            false => format!("A worker goes on with it; or now:  {next}"),
+        });
     }
     Ok(Exit::Done)
 }
