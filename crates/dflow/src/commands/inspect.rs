@@ -1,6 +1,6 @@
 //! `list` and `show`: what looks at runs and changes nothing.
 
-use comfy_table::{ContentArrangement, Table, presets::NOTHING};
+use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, presets::NOTHING};
 use dynamic_flow::{
     Flow, Timestamp,
     flow::{dot, mermaid},
@@ -43,7 +43,8 @@ pub(super) async fn list(context: &Context, args: List) -> Result<Exit, Failure>
 fn table(runs: &[Summary]) -> String {
     let now = now();
     let mut table = Table::new();
-    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    // Where the terminal is too narrow, cells are cut; elsewhere lines are as long as they are.
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["RUN", "FLOW", "STATUS", "WAITS FOR", "EXPIRES", "CREATED", "METADATA"]);
     for run in runs {
         let waits: Vec<String> =
@@ -54,7 +55,7 @@ fn table(runs: &[Summary]) -> String {
             .iter()
             .map(|(name, value)| clean_line(&format!("{name}={}", words::spell(value))))
             .collect();
-        table.add_row([
+        let mut row = Row::from([
             run.id.to_string(),
             clean_line(run.flow_id.as_str()),
             run.status.to_string(),
@@ -63,9 +64,37 @@ fn table(runs: &[Summary]) -> String {
             relative(now, run.id.created_at()),
             metadata.join(" "),
         ]);
+        row.max_height(1);
+        table.add_row(row);
     }
+    fit(&mut table);
     // A last column that is empty leaves blanks at the ends of lines.
     table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+/// Leaves out what is there to be looked at, from the last column on, until the others have room;
+/// what is there to be typed again is never cut.
+fn fit(table: &mut Table) {
+    const HEADINGS: usize = 7;
+    const TYPED_AGAIN: usize = 0;
+    const ROOM: u16 = 8;
+    let Some(width) = table.width() else { return };
+    let contents = table.column_max_content_widths();
+    let needed = |columns: usize| -> u16 {
+        let cut = contents.iter().enumerate().take(columns).map(|(column, content)| match column {
+            TYPED_AGAIN => *content,
+            _ => (*content).min(ROOM),
+        });
+        cut.fold(0, |sum, content| sum.saturating_add(content).saturating_add(2))
+    };
+    for column in (2..HEADINGS).rev().take_while(|column| needed(column + 1) > width) {
+        if let Some(column) = table.column_mut(column) {
+            column.set_constraint(ColumnConstraint::Hidden);
+        }
+    }
+    if let Some(column) = table.column_mut(TYPED_AGAIN) {
+        column.set_constraint(ColumnConstraint::ContentWidth);
+    }
 }
 
 pub(super) async fn show(context: &Context, args: Show) -> Result<Exit, Failure> {
