@@ -13,7 +13,7 @@ use crate::words::{self, Moment, Pair};
 const AFTER_HELP: &str = "\
 Examples:
   dflow run examples/purchase-approval.yaml --input @examples/order.json
-  dflow resume df_… --input '{\"approved\": true, \"approved_by\": \"Jane\"}'
+  dflow resume -                       (asks for the key, and for the answer)
   dflow list --status waiting --expires-before 2h
 
 Exit codes:
@@ -108,10 +108,13 @@ pub(crate) struct Input {
 #[derive(Group)]
 #[command(after_help = "\
 Examples:
-  dflow resume df_… --input '{\"approved\": true, \"approved_by\": \"Jane\"}' --by jane@example.com
-  dflow resume df_…                    (asks on the terminal)
-  pass show approval-key | dflow resume - --input @answer.json
-  DFLOW_KEY=df_… dflow resume --input @answer.json --request-id req-17")]
+  dflow resume -                       (asks for the key, and for the answer)
+  pass show approval-key | dflow resume - --input @answer.json --by jane@example.com
+  read -rs DFLOW_KEY; export DFLOW_KEY
+  dflow resume --input @answer.json --request-id req-17
+
+A key that is typed on the command line stays in the shell's history, and whoever lists processes
+sees it.")]
 pub(crate) struct Resume {
     #[command(flatten)]
     pub(crate) given: Given,
@@ -123,8 +126,9 @@ pub(crate) struct Resume {
 #[derive(Group)]
 #[command(after_help = "\
 Examples:
-  dflow answer df_… --input '{\"approved\": true, \"approved_by\": \"Jane\"}'
-  DFLOW_KEY=df_… dflow answer --input @answer.json --request-id req-17")]
+  pass show approval-key | dflow answer - --input '{\"approved\": true, \"approved_by\": \"Jane\"}'
+  read -rs DFLOW_KEY; export DFLOW_KEY
+  dflow answer --input @answer.json --request-id req-17")]
 pub(crate) struct Answer {
     #[command(flatten)]
     pub(crate) given: Given,
