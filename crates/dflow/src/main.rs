@@ -89,7 +89,9 @@ fn refuse(error: &clap::Error, json: bool) -> Exit {
         }
         _ if json => {
             let text = redacted(&error.to_string());
+            // What follows is for people.
             let text = text.split("\n\nUsage:").next().unwrap_or_default();
+            let text = text.split("\n\nFor more information").next().unwrap_or_default();
             let text = text.trim_start_matches("error: ").trim().replace('\n', " ");
             say(&terminal::to_json(&failure::problem(&failure::usage(text))));
             Exit::Usage
@@ -130,8 +132,9 @@ fn without_keys(text: &str) -> String {
     let mut redacted = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let secret = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        redacted.push_str("df_…");
-        redacted.push_str(part.trim_start_matches(secret));
+        let rest = part.trim_start_matches(secret);
+        redacted.push_str(if rest.starts_with('…') { "df_" } else { "df_…" });
+        redacted.push_str(rest);
     }
     redacted
 }

@@ -38,7 +38,13 @@ pub(super) async fn run(context: &Context, args: Run) -> Result {
             say(&format!("\n{heading}\n{}", clean(&def.description)));
             ask_for(context, def.input.clone()).await?
         }
-        None => Value::Null,
+        None if takes_null(&flow.def().input) => Value::Null,
+        None => {
+            let message = "no input is given, and the flow needs one: --input JSON, --input @FILE, \
+                           or --input - for standard input";
+            let error = Error::new(ErrorKind::InputValidationError, message);
+            return Err(error.with("flow", &flow.def().id).into());
+        }
     };
     let hub = context.hub().await?;
     context.tell_powers();
@@ -98,7 +104,7 @@ pub(super) async fn answer(context: &Context, args: Given) -> Result {
     context.terminal.result(&shown, |style| {
         let what = if accepted.repeated { "accepted before" } else { "accepted" };
         format!(
-            "{}  {}\n  {}\n  run {} is {}\n",
+            "{} {}\n  {}\n  run {} is {}\n",
             style.green("✓"),
             style.bold(what),
             receipt(&accepted.receipt),

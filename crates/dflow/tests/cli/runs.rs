@@ -135,8 +135,10 @@ fn an_input_that_does_not_fit_is_refused_with_every_violation() {
     let pointers: Vec<_> =
         error["violations"].as_array().unwrap().iter().map(|it| text(&it["pointer"])).collect();
     assert_eq!(pointers, ["/id", "/quantity", "/supplier"]);
-    // No terminal to ask in: nothing is the input, and it does not fit.
-    assert_eq!(place.error(4, &["run", flow])["kind"], "InputValidationError");
+    // No terminal to ask in.
+    let nothing = place.error(4, &["run", flow]);
+    assert_eq!(nothing["kind"], "InputValidationError");
+    assert!(text(&nothing["message"]).contains("--input"), "{nothing}");
     let told = place.call(&["run", flow, "--input", input]);
     assert_eq!((told.code, told.out.as_str()), (4, ""));
     assert!(told.err.contains("/quantity: must be at least 1"), "{told:?}");

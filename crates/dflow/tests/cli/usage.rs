@@ -37,6 +37,10 @@ fn every_subcommand_has_help_with_examples() {
         assert!(help.out.contains("Example") && help.out.contains("dflow "), "{command}");
     }
     assert!(all.out.contains("10 suspended"));
+    // A shell keeps what is typed: no example has a key in it.
+    assert!(!place.call(&["resume", "--help"]).out.contains("df_"));
+    let bare = place.call(&[]);
+    assert!(bare.err.contains("Usage") && !bare.err.contains("……"), "{bare:?}");
 }
 
 #[test]
@@ -48,7 +52,8 @@ fn usage_errors_end_with_2_and_are_json_where_it_is_asked_for() {
         assert_eq!((called.code, called.out.as_str()), (2, ""), "{args:?}");
         let error = place.error(2, args);
         assert_eq!(error["kind"], "InvalidArgument", "{args:?}");
-        assert!(!text(&error["message"]).is_empty());
+        let message = text(&error["message"]);
+        assert!(!message.is_empty() && !message.contains("--help"), "{message}");
     }
 }
 
