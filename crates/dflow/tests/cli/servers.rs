@@ -6,7 +6,6 @@ use std::{
 };
 
 use dynamic_flow_services::{Kind, Service, mongodb, neo4j, postgres, redis};
-use serde_json::json;
 
 use crate::{
     corner::Corner,
@@ -28,22 +27,6 @@ fn on_each_server(test: impl Fn(Kind, &Place) + Sync) {
 fn password(url: &str) -> Option<&str> {
     let (user, _) = url.split_once("://")?.1.split_once('@')?;
     user.split_once(':').map(|(_, password)| password)
-}
-
-#[test]
-fn a_document_is_reviewed_by_another_process() {
-    on_each_server(|kind, place| {
-        let flow = examples().join("document-review.yaml");
-        let document = format!("@{}", examples().join("document.json").display());
-        let parked = place.json(10, &["run", flow.to_str().unwrap(), "--input", &document]);
-        let wait = &parked["waits"][0];
-        assert!(text(&wait["prompt"]).starts_with("Review \"Invoice 88-1203"), "{kind}");
-        let answer = json!({ "approved": true, "comments": "Looks good", "approved_by": "jane" });
-        let key = text(&wait["key"]);
-        let done = place.json(0, &["resume", &key, "--input", &answer.to_string()]);
-        assert_eq!(done["output"]["reviewed_by"], "jane", "{kind}");
-        assert_eq!(place.error(3, &["resume", &key, "--input", YES])["kind"], "AlreadyResumed");
-    });
 }
 
 #[test]
