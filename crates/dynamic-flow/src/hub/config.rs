@@ -32,7 +32,7 @@ pub struct HubOptions {
     pub retention: Option<Duration>,
     /// How long a run is left to a holder of whom nothing is heard.
     pub lease: Duration,
-    /// After how many takeovers without progress a run is failed as poisoned.
+    /// After how many takeovers without progress a run is failed as poisoned; 1 or more.
     pub max_takeovers: u32,
     /// How long a sleep or a pause between attempts may be to be waited for in the process.
     pub linger: Duration,
@@ -232,6 +232,8 @@ impl HubBuilder {
             (!options.default_timeout.is_zero(), "default_timeout must be more than nothing"),
             (options.concurrency > 0, "concurrency must be 1 or more"),
             (!options.poll_interval.is_zero(), "poll_interval must be more than nothing"),
+            // The first claim of a run counts, too.
+            (options.max_takeovers > 0, "max_takeovers must be 1 or more"),
         ];
         if let Some((_, message)) = sane.iter().find(|(sane, _)| !sane) {
             return Err(Error::new(ErrorKind::InvalidConfig, *message));

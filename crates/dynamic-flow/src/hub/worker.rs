@@ -6,7 +6,7 @@ use futures::future::join_all;
 use tokio::task::JoinSet;
 
 use super::{
-    HubEvent, Inner, PersistenceHub,
+    HubEvent, Inner, Outcome, PersistenceHub,
     drive::{self, From, Plain},
     vault::{Opened, after_skip, binding, plain_metadata},
 };
@@ -165,24 +165,23 @@ impl Inner {
         let run_id = record.id;
         let attempts = record.attempts;
         let plain = record.clone();
-        let skipped = match self.prepare(record) {
-            Ok((opened, _)) if attempts > self.options.max_takeovers => {
+        let skipped = match self.open_claimed(record) {
+            // Before anything is made of its flow: to read a document may be what kills workers.
+            Ok(opened) if attempts > self.options.max_takeovers => {
                 let message = format!(
                     "{} workers took the run over and none got further; see what this step does \
                      to its process, then retry",
                     attempts - 1
                 );
-                self.set_aside(*opened, Failure::POISONED, message).await.err()
+                self.set_aside(opened, Failure::POISONED, message).await.err()
             }
-            Ok((opened, flow)) => {
-                match drive::drive(self.clone(), flow, From::Leased(opened)).await {
-                    Ok(_) => return true,
-                    // How a run ends is its own affair; what the store does is not.
-                    Err(error) if is_of_the_run(error.kind()) => return true,
-                    Err(error) if error.kind() == ErrorKind::RunBusy => return false,
-                    Err(error) => Some(error),
-                }
-            }
+            Ok(opened) => match self.drive_opened(opened).await {
+                Ok(_) => return true,
+                // How a run ends is its own affair; what the store does is not.
+                Err(error) if is_of_the_run(error.kind()) => return true,
+                Err(error) if error.kind() == ErrorKind::RunBusy => return false,
+                Err(error) => Some(error),
+            },
             Err(error) => Some(error),
         };
         if let Some(error) = skipped {
@@ -193,12 +192,16 @@ impl Inner {
         false
     }
 
-    fn prepare(&self, record: Record) -> Result<(Box<Opened>, Arc<super::Known>)> {
+    fn open_claimed(&self, record: Record) -> Result<Opened> {
         let opened = Opened::unseal(&self.codec, record)?;
         opened.verify()?;
+        Ok(opened)
+    }
+
+    async fn drive_opened(self: &Arc<Self>, opened: Opened) -> Result<Outcome> {
         let flow = self.known_flow(&opened.snapshot)?;
         let flow = self.fit(&opened, flow)?;
-        Ok((Box::new(opened), flow))
+        drive::drive(self.clone(), flow, From::Leased(Box::new(opened))).await
     }
 
     /// Gives a claimed run back as it was, to be offered again later.

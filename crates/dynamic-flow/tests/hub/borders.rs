@@ -44,11 +44,12 @@ async fn an_input_may_be_as_large_as_the_limit_and_no_larger() {
 async fn settings_that_can_not_work_are_refused_when_the_hub_is_built() {
     let world = World::new();
     let zero = std::time::Duration::ZERO;
-    let changes: [fn(&mut HubOptions, std::time::Duration); 4] = [
+    let changes: [fn(&mut HubOptions, std::time::Duration); 5] = [
         |options, zero| options.lease = zero,
         |options, zero| options.default_timeout = zero,
         |options, _| options.concurrency = 0,
         |options, zero| options.poll_interval = zero,
+        |options, _| options.max_takeovers = 0,
     ];
     for change in changes {
         let mut options = HubOptions::default();

@@ -13,7 +13,7 @@ use dynamic_flow::{
         ManualClock,
         faults::{Moment, Operation},
     },
-    tool::{AwaitInput, tool_fn},
+    tool::{AwaitInput, ToolRegistry, tool_fn},
 };
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -44,6 +44,29 @@ async fn a_poisoned_run_is_let_go_and_kept_for_the_retention() {
     assert_eq!(record.attempts, 0, "once it is retried, takeovers count anew");
     world.clock.advance(days(7));
     assert_eq!(hub.work_once().await.unwrap().purged, 1);
+}
+
+#[tokio::test]
+async fn a_run_whose_document_kills_who_reads_it_is_set_aside_without_reading_it() {
+    let world = World::new();
+    let mut tools = ToolRegistry::new();
+    tools.add_typed(tool_fn("pay", |euros: i64| async move { Ok::<_, ToolError>(euros) })).unwrap();
+    let text = "
+flow: paying
+steps:
+  - { id: nap, wait: 1h }
+  - { id: pay, call: pay }
+";
+    let flow = Flow::from_document(text, &tools).unwrap();
+    let hub = world.builder().tools(tools).build().await.unwrap();
+    let run = suspended(hub.register(flow).unwrap().run(json!(1)).await).run_id;
+    worn(&world, run).await;
+    world.clock.advance(hours(1));
+    // Here the document can not even be read.
+    let bare = world.hub().await;
+    bare.work_once().await.unwrap();
+    assert_eq!(bare.get(run).await.unwrap().status, RunStatus::Failed);
+    assert_eq!(completed(hub.retry(run).await), json!(1));
 }
 
 #[tokio::test]
