@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use super::Flow;
 use crate::{
     Error, ErrorKind, Result, StepId, ToolError,
-    engine::{Branch, Snapshot, StepState},
+    engine::{Branch, FlowStamp, Snapshot, StepState},
     wait::ContentDigest,
 };
 
@@ -98,8 +98,24 @@ impl Snapshot {
                     wait.position.0[steps.len() - 1].step = to.clone();
                 }
             }
+            self.flow.rename_step(path, &to);
         }
         Ok(())
+    }
+}
+
+impl FlowStamp {
+    /// Says of a renamed step, and of those inside it, where they stand now.
+    fn rename_step(&mut self, path: &str, to: &StepId) {
+        let around = path.rsplit_once('/').map_or("", |(around, _)| around);
+        let separator = if around.is_empty() { "" } else { "/" };
+        for stamp in &mut self.steps {
+            if let Some(inside) = stamp.path.strip_prefix(path)
+                && (inside.is_empty() || inside.starts_with('/'))
+            {
+                stamp.path = format!("{around}{separator}{to}{inside}");
+            }
+        }
     }
 }
 

@@ -222,6 +222,38 @@ async fn an_upgrade_closes_the_waits_that_it_has_no_use_for() {
     assert_eq!(late.unwrap_err().kind(), ErrorKind::AlreadyResumed);
 }
 
+#[tokio::test]
+async fn a_run_goes_on_in_a_step_of_another_name() {
+    let flow = |around: &str, last: &str| {
+        Flow::input::<Order>("renamed")
+            .timeout(around, hours(2), |order| {
+                order.await_input(AwaitInput::<bool>::new("ask")).sleep(last, hours(1))
+            })
+            .build()
+            .unwrap()
+    };
+    let old = flow("slow", "nap");
+    let print = old.fingerprint().unwrap().clone();
+    let new = flow("patient", "nap").upgrade(print, |state| state.rename_step("slow", "patient"));
+    let world = World::new();
+    let hub = world.hub().await;
+    let suspension = suspended(hub.register(&old).unwrap().run(order()).await);
+    let newer = world.hub().await;
+    newer.register(&new).unwrap();
+    assert_eq!(newer.check(&new.erase()).await.unwrap().compatible, 1);
+    let napping = newer.resume(suspension.only().unwrap().key().unwrap(), json!(true)).await;
+    let run = suspended(napping).run_id;
+    assert_eq!(newer.get(run).await.unwrap().positions[0].to_string(), "patient/nap");
+    // And once more, at a step further in.
+    let print = new.fingerprint().unwrap().clone();
+    let newest =
+        flow("patient", "rest").upgrade(print, |state| state.rename_step("patient/nap", "rest"));
+    let hub = world.hub().await;
+    hub.register(&newest).unwrap();
+    world.clock.advance(hours(1));
+    assert_eq!(completed(hub.drive(run).await), json!(true));
+}
+
 /// A run of the old flow in the hands of processes that are both right by their own clocks: one that
 /// knows the old flow and is a day behind, and one that knows the new one.
 async fn in_mid_deploy(world: &World) -> (PersistenceHub, PersistenceHub, SuspensionKey) {
