@@ -159,7 +159,16 @@ impl Walk<'_> {
                 self.waiting(step, &path, wait);
                 true
             }
-            StepState::Sleeping { .. } => true,
+            StepState::Sleeping { .. } => {
+                if let Some(next) = rest.first() {
+                    self.about_to_start(next, &join(parent, next), &branch.value);
+                }
+                true
+            }
+            StepState::Inside { memo: Memo::Retry { until: Some(_), .. }, .. } => {
+                self.about_to_retry(step, &path, &branch.value, &vars);
+                true
+            }
             StepState::Inside { branches, memo } => {
                 self.inside(step, &path, branches, memo, &vars);
                 true
@@ -202,7 +211,22 @@ impl Walk<'_> {
             }
             StepKind::Input { schema } => self.saved(&what, value, schema, "it asks for"),
             StepKind::SubFlow { flow } => self.saved(&what, value, &flow.input, "its flow takes"),
-            _ => {}
+            // What does not fit here is caught.
+            StepKind::Catch { .. } => {}
+            // Other bodies begin with the value of the step around them.
+            kind => {
+                if let Some(first) = kind.body(&BodyName::Main).and_then(|body| body.first()) {
+                    self.about_to_start(first, &join(path, first), value);
+                }
+            }
+        }
+    }
+
+    /// The step pauses between two attempts: nothing of the last one is gone on with.
+    fn about_to_retry(&mut self, step: &Step, path: &str, value: &Value, vars: &BTreeSet<String>) {
+        self.about_to_start(step, path, value);
+        if let Some(body) = step.kind.body(&BodyName::Main) {
+            self.unset(body, path, vars);
         }
     }
 

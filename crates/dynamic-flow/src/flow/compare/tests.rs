@@ -387,6 +387,34 @@ fn what_a_retry_or_catch_may_still_run_is_looked_at() {
 }
 
 #[test]
+fn what_comes_after_a_sleep_must_take_the_value_that_sleeps() {
+    let sleeping = |wants: &str| {
+        let sleep = StepKind::Sleep { duration: crate::hours(1) };
+        flow(vec![step("nap", sleep), call("pay", json!({ "required": [wants] }))])
+    };
+    let asleep = StepState::Sleeping { until: Timestamp::from_millis(0) };
+    let told = |wants| reasons(&sleeping("id"), at("nap", asleep.clone()), &sleeping(wants));
+    assert_eq!(told("total"), [""; 0]);
+    let reasons = told("iban");
+    assert!(reasons[0].contains("`pay`") && reasons[0].contains("iban"), "{reasons:?}");
+}
+
+#[test]
+fn a_retry_in_its_pause_begins_anew_whatever_became_of_its_last_attempt() {
+    let retry = |body: Body| {
+        let backoff = Backoff::default();
+        flow(vec![step("r", StepKind::Retry { body, attempts: 2, backoff })])
+    };
+    let old = retry(vec![map("m"), call("pay", json!(true))]);
+    let memo = Memo::Retry { failed: 1, until: Some(Timestamp::from_millis(0)) };
+    let paused = at("r", StepState::Inside { branches: vec![at("pay", StepState::Failed)], memo });
+    let told = |new: Body| reasons(&old, paused.clone(), &retry(new));
+    assert_eq!(told(vec![call("pay2", json!({ "required": ["total"] }))]), [""; 0]);
+    let reasons = told(vec![call("pay2", json!({ "required": ["iban"] }))]);
+    assert!(reasons[0].contains("`r/pay2`") && reasons[0].contains("iban"), "{reasons:?}");
+}
+
+#[test]
 fn runs_that_have_ended_fit_and_failed_ones_are_looked_at() {
     let old = flow(vec![map("a")]);
     let new = flow(vec![map("b")]);
