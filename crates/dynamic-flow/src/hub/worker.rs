@@ -41,6 +41,14 @@ impl Worked {
     }
 }
 
+/// What became of a batch of ended runs.
+struct Purged {
+    /// How many were removed.
+    runs: usize,
+    /// Whether there may be more.
+    more: bool,
+}
+
 impl PersistenceHub {
     /// Works until [`PersistenceHub::shutdown`]: fires timers, takes over crashed runs, drives what
     /// was only accepted, and removes ended runs after their retention.
@@ -66,11 +74,21 @@ impl PersistenceHub {
                 }
                 Err(error) => tracing::warn!(%error, "the store could not be asked for due runs"),
             }
+            let mut more_to_purge = false;
             if now >= purge_at {
-                purge_at = now.after(hub.options.cleanup_interval);
-                if let Err(error) = hub.purge().await {
-                    tracing::warn!(%error, "ended runs could not be removed");
+                match hub.purge().await {
+                    Ok(Purged { more: true, .. }) => more_to_purge = true,
+                    Ok(_) => purge_at = now.after(hub.options.cleanup_interval),
+                    Err(error) => {
+                        purge_at = now.after(hub.options.cleanup_interval);
+                        tracing::warn!(%error, "ended runs could not be removed");
+                    }
                 }
+            }
+            if more_to_purge {
+                // Runs that are due come before the next batch.
+                while driving.try_join_next().is_some() {}
+                continue;
             }
             let next = hub.clock.now().after(hub.options.poll_interval);
             let full = driving.len() == hub.options.concurrency;
@@ -115,7 +133,7 @@ impl Inner {
                 _ => worked.skipped += 1,
             }
         }
-        worked.purged = self.purge().await?;
+        worked.purged = self.purge().await?.runs;
         Ok(worked)
     }
 
@@ -133,22 +151,16 @@ impl Inner {
         self.vault.retrying(|| self.vault.store().claim(claim.clone())).await
     }
 
-    /// Removes ended runs whose retention is over; gives how many.
-    async fn purge(&self) -> Result<usize> {
-        let mut purged = 0;
-        while !self.is_stopping() {
-            let batch = self.claim(vec![Queue::purge()], self.options.concurrency).await?;
-            let last = batch.len() < self.options.concurrency;
-            for record in batch {
-                let expect = Expect::Revision(record.revision);
-                match self.vault.store().delete(record.id, expect).await {
-                    Ok(()) => purged += 1,
-                    Err(error) if error.is_conflict() => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            if last {
-                break;
+    /// Removes a batch of ended runs whose retention is over.
+    async fn purge(&self) -> Result<Purged> {
+        let batch = self.claim(vec![Queue::purge()], self.options.concurrency).await?;
+        let mut purged = Purged { runs: 0, more: batch.len() == self.options.concurrency };
+        for record in batch {
+            let expect = Expect::Revision(record.revision);
+            match self.vault.store().delete(record.id, expect).await {
+                Ok(()) => purged.runs += 1,
+                Err(error) if error.is_conflict() => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(purged)

@@ -6,15 +6,17 @@ use dynamic_flow::{
     ErrorKind, Flow, Schema, days,
     engine::RunStatus,
     hours,
-    hub::{Cleanup, PersistenceHub, SuspensionRequest},
+    hub::{Cleanup, HubOptions, PersistenceHub, SuspensionRequest},
+    seconds,
     store::Filter,
+    testkit::faults::{Moment, Operation},
     tool::AwaitInput,
 };
 use serde_json::json;
 
 use crate::support::{
-    Approval, Counts, Order, World, approval_flow, approval_flow_with, completed, order, parked,
-    question, suspended, yes,
+    Approval, Counts, Order, World, approval_flow, approval_flow_with, completed, faulty, order,
+    parked, question, suspended, yes,
 };
 
 async fn count(hub: &PersistenceHub) -> usize {
@@ -88,6 +90,36 @@ async fn a_worker_removes_ended_runs_after_their_retention_and_keeps_receipts_un
     world.clock.advance(hours(1));
     assert_eq!(hub.work_once().await.unwrap().purged, 1);
     assert_eq!(hub.get(suspension.run_id).await.unwrap_err().kind(), ErrorKind::RunNotFound);
+}
+
+#[tokio::test]
+async fn a_worker_that_has_many_runs_to_remove_goes_on_with_due_ones_in_between() {
+    let (world, counts) = (World::new(), Counts::default());
+    for _ in 0..3 {
+        let (hub, _, key) = parked(&world, &counts).await;
+        completed(hub.resume(&key, yes()).await);
+    }
+    world.clock.advance(days(7));
+    let (hub, due, key) = parked(&world, &counts).await;
+    let (faults, slow) = faulty(&world);
+    let mut options = HubOptions::default();
+    options.concurrency = 1;
+    let worker = slow.builder().options(options).build().await.unwrap();
+    worker.register(approval_flow(&counts)).unwrap();
+    let first = faults.pause(Operation::Delete, 1, Moment::Before);
+    let second = faults.pause(Operation::Delete, 2, Moment::Before);
+    let working = tokio::spawn({
+        let worker = worker.clone();
+        async move { worker.work().await }
+    });
+    first.reached().await;
+    hub.answer(&key, yes()).await.unwrap();
+    first.release();
+    second.reached().await;
+    assert_ne!(hub.get(due.run_id).await.unwrap().status, RunStatus::Ready, "it was taken up");
+    second.release();
+    assert!(worker.shutdown(seconds(5)).await);
+    working.await.unwrap().unwrap();
 }
 
 #[tokio::test]
