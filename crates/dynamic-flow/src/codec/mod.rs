@@ -160,7 +160,7 @@ impl Codec {
         binding: Binding<'_>,
     ) -> Result<Sealed> {
         self.write(value)
-            .and_then(|written| self.seal_written(written, sequence, binding))
+            .and_then(|written| self.seal_written(self.max_state_size, written, sequence, binding))
             .map_err(|error| at(error, "seal", binding))
     }
 
@@ -175,12 +175,34 @@ impl Codec {
         sequence: u64,
         binding: Binding<'_>,
     ) -> Result<Sealed> {
+        self.seal_state_within(self.max_state_size, state, sequence, binding)
+    }
+
+    /// As [`Codec::seal_state`], of state that is stored already and only ends: all that this codec
+    /// opens may be ended, so that lowering `max_state_size` strands no runs.
+    pub(crate) fn seal_ending<T: Serialize>(
+        &self,
+        state: &T,
+        sequence: u64,
+        binding: Binding<'_>,
+    ) -> Result<Sealed> {
+        let limit = self.max_state_size.max(Self::MAX_OPEN_SIZE);
+        self.seal_state_within(limit, state, sequence, binding)
+    }
+
+    fn seal_state_within<T: Serialize>(
+        &self,
+        limit: usize,
+        state: &T,
+        sequence: u64,
+        binding: Binding<'_>,
+    ) -> Result<Sealed> {
         let written = match self.serializer {
             Some(_) => self.write(state),
             None => value::to_json(state).map(|raw| (Encoding::Json, raw)),
         };
         written
-            .and_then(|written| self.seal_written(written, sequence, binding))
+            .and_then(|written| self.seal_written(limit, written, sequence, binding))
             .map_err(|error| at(error, "seal", binding))
     }
 
@@ -244,17 +266,18 @@ impl Codec {
 
     fn seal_written(
         &self,
+        limit: usize,
         (encoding, raw): (Encoding, Vec<u8>),
         sequence: u64,
         binding: Binding<'_>,
     ) -> Result<Sealed> {
-        if raw.len() > self.max_state_size {
+        if raw.len() > limit {
             return Err(Error::new(
                 ErrorKind::StateTooLarge,
                 "the state is larger than max_state_size; keep less in it, or raise the limit",
             )
             .with("size", raw.len())
-            .with("limit", self.max_state_size));
+            .with("limit", limit));
         }
         let (compression, body) = self.compression.compress(raw, binding.part)?;
         let header = Header {

@@ -266,7 +266,7 @@ impl Inner {
         let Opened { record, mut snapshot, .. } = opened;
         snapshot.advance();
         let bound = binding(&record, Part::Snapshot);
-        let sealed = self.codec.seal_state(&snapshot, snapshot.sequence, bound)?;
+        let sealed = self.codec.seal_ending(&snapshot, snapshot.sequence, bound)?;
         let plain = Plain::parked(&snapshot, self.queue_of(&snapshot), now, self);
         let change = Change {
             // Whoever held it before and is heard of again has lost it.

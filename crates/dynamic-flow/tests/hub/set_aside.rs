@@ -70,6 +70,39 @@ steps:
 }
 
 #[tokio::test]
+async fn a_state_that_a_lowered_limit_is_too_small_for_is_set_aside_and_calls_no_tool_again() {
+    let world = World::new();
+    let calls = Counter::default();
+    let flow = {
+        let calls = calls.clone();
+        Flow::input::<Order>("large")
+            .keep(|order| order.await_input(AwaitInput::<bool>::new("ask").no_timeout()))
+            .tool(tool_fn("work", move |(order, _): (Order, bool)| {
+                calls.add();
+                async move { Ok::<_, ToolError>(order.id) }
+            }))
+            .sleep("nap", hours(1))
+            .build()
+            .unwrap()
+    };
+    let hub = world.hub().await;
+    let large = Order { id: "x".repeat(30_000), total: 1 };
+    let suspension = suspended(hub.register(&flow).unwrap().run(large).await);
+    hub.answer(suspension.only().unwrap().key().unwrap(), json!(true)).await.unwrap();
+    let narrow = world.builder().max_state_size(20_000).build().await.unwrap();
+    narrow.register(&flow).unwrap();
+    for _ in 0..3 {
+        narrow.work_once().await.unwrap();
+        world.clock.advance(hours(1));
+    }
+    assert_eq!(calls.get(), 1);
+    let view = narrow.get(suspension.run_id).await.unwrap();
+    assert_eq!(view.status, RunStatus::Failed);
+    // With the limit as it was, it goes on.
+    suspended(hub.retry(suspension.run_id).await);
+}
+
+#[tokio::test]
 async fn a_poisoned_run_that_nothing_was_accepted_for_goes_on_when_it_is_retried() {
     let world = World::new();
     let hub = world.hub().await;
