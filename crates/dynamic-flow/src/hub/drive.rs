@@ -11,6 +11,7 @@ use super::{
     inbox::{Accept, InboxItem},
     lease::{Active, Hold, lock},
     outcome::{Outcome, SuspendedWait, outcome_of},
+    plain::Plain,
     vault::{Opened, first_record, index_of, plain_metadata},
 };
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
         runner::{self, Committed, Drive, Host, Intent},
     },
     id::{Epoch, Revision, RunId, SuspensionKey, WaitId},
-    store::{Change, Lease, Queue},
+    store::Change,
     wait::Receipt,
 };
 
@@ -467,49 +468,5 @@ impl Drop for Driver {
         }
         drop(active);
         self.hub.idle.notify_waiters();
-    }
-}
-
-/// The plain columns that a commit writes beside the snapshot.
-pub(super) struct Plain {
-    pub(super) status: RunStatus,
-    pub(super) queue: Option<Queue>,
-    pub(super) due_at: Option<Timestamp>,
-    pub(super) lease: Option<Lease>,
-}
-
-impl Plain {
-    /// Of a run that goes on right after the commit.
-    fn running(queue: Queue, now: Timestamp, hub: &Inner) -> Self {
-        let until = now.after(hub.options.lease);
-        Self {
-            status: RunStatus::Running,
-            queue: Some(queue),
-            due_at: Some(until),
-            lease: Some(Lease { owner: hub.owner.clone(), until }),
-        }
-    }
-
-    /// Of a run that nobody drives after the commit.
-    pub(super) fn parked(snapshot: &Snapshot, queue: Queue, now: Timestamp, hub: &Inner) -> Self {
-        let status = snapshot.status;
-        if status.is_final() {
-            let purge_at = hub.options.retention.map(|retention| now.after(retention));
-            let queue = purge_at.map(|_| Queue::purge());
-            return Self { status, queue, due_at: purge_at, lease: None };
-        }
-        // A run that was let go in mid-work goes on with whoever comes first; a wait that nobody
-        // could be told of is tried again before its deadline.
-        let untold = snapshot.waits.iter().filter(|wait| !wait.notified);
-        let failed =
-            untold.map(|wait| wait.failed_notices).max().filter(|_| hub.notifier.is_some());
-        let (status, due_at) = match status {
-            RunStatus::Running => (RunStatus::Ready, Some(now)),
-            _ => {
-                let again = failed.map(|times| now.after(Duration::from_secs(1 << times.min(11))));
-                (status, [snapshot.due_at(), again].into_iter().flatten().min())
-            }
-        };
-        Self { status, queue: Some(queue), due_at, lease: None }
     }
 }

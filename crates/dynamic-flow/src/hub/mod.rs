@@ -9,6 +9,7 @@ mod flows;
 mod inbox;
 mod lease;
 mod outcome;
+mod plain;
 mod query;
 mod state;
 mod state_claim;

@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::{
     PersistenceHub,
     accept::is_cancelled,
-    drive::Plain,
     lease::{Active, Hold},
+    plain::Plain,
     state::{accepted, cancelled},
     suspension::{Suspended, SuspensionRequest},
     vault::{Opened, binding, index_of, plain_metadata},

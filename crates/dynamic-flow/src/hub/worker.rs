@@ -7,7 +7,8 @@ use tokio::task::JoinSet;
 
 use super::{
     HubEvent, Inner, Outcome, PersistenceHub,
-    drive::{self, From, Plain},
+    drive::{self, From},
+    plain::Plain,
     vault::{Opened, after_skip, binding, plain_metadata},
 };
 use crate::{

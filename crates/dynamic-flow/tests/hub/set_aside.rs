@@ -214,6 +214,22 @@ async fn a_notifier_that_is_down_is_asked_at_ever_longer_intervals() {
 }
 
 #[tokio::test]
+async fn a_worker_without_a_notifier_leaves_a_wait_to_one_that_has_one_and_is_not_kept_busy() {
+    let (world, counts) = (World::new(), Counts::default());
+    let hub = world.builder().notifier(Unplugged).build().await.unwrap();
+    let run = suspended(hub.register(approval_flow(&counts)).unwrap().run(order()).await).run_id;
+    world.clock.advance(seconds(2));
+    let without = world.hub().await;
+    without.register(approval_flow(&counts)).unwrap();
+    assert_eq!(without.work_once().await.unwrap().driven, 1);
+    let again = world.clock.now().after(seconds(2048));
+    assert_eq!(without.get(run).await.unwrap().due_at, Some(again), "long before the deadline");
+    world.clock.advance(seconds(2048));
+    assert_eq!(hub.work_once().await.unwrap().driven, 1);
+    assert_eq!(hub.get(run).await.unwrap().due_at, Some(again.after(seconds(4))));
+}
+
+#[tokio::test]
 async fn a_question_is_still_the_same_when_its_run_was_set_aside_and_retried() {
     let (world, counts) = (World::new(), Counts::default());
     let hub = world.builder().notifier(Unplugged).build().await.unwrap();
