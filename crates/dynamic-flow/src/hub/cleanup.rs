@@ -112,8 +112,9 @@ pub struct CleanupError {
 }
 
 impl PersistenceHub {
-    /// Removes runs. Never one that somebody drives, or for which something was accepted that is
-    /// not worked in yet; one that changes at that very moment stays.
+    /// Removes runs. Never one that somebody drives, or that goes on with what was accepted for it;
+    /// one that changes at that very moment stays. A run that was set aside has ended: it is removed
+    /// with what was accepted for it, as it is after the retention.
     ///
     /// # Errors
     /// `InvalidArgument` when no criterion is given and `all` is not said; when the store can't

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use dynamic_flow::{
-    ErrorKind, Flow, Schema, days,
+    Clock as _, ErrorKind, Flow, Schema, days,
     engine::RunStatus,
     hours,
     hub::{Cleanup, HubOptions, PersistenceHub, SuspensionRequest},
     seconds,
-    store::Filter,
+    store::{Change, Expect, Filter},
     testkit::faults::{Moment, Operation},
     tool::AwaitInput,
 };
@@ -77,6 +77,19 @@ async fn a_run_with_an_accepted_answer_is_not_removed() {
     let gone = hub.resume(&key, yes()).await.unwrap_err();
     assert_eq!(gone.kind(), ErrorKind::SuspensionKeyNotFound);
     assert_eq!(hub.get(suspension.run_id).await.unwrap_err().kind(), ErrorKind::RunNotFound);
+}
+
+#[tokio::test]
+async fn a_run_that_was_set_aside_is_removed_with_what_was_accepted_for_it() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension, key) = parked(&world, &counts).await;
+    world.hub().await.answer(&key, yes()).await.unwrap();
+    let worn = Change { attempts: Some(6), ..Change::at(world.clock.now()) };
+    world.store.update(suspension.run_id, Expect::Any, worn).await.unwrap();
+    hub.work_once().await.unwrap();
+    let failed = Filter { status: [RunStatus::Failed].into(), ..Filter::default() };
+    let cleaned = hub.cleanup(&Cleanup::new().filter(failed)).await.unwrap();
+    assert_eq!(cleaned.deleted, [suspension.run_id]);
 }
 
 #[tokio::test]
