@@ -271,7 +271,10 @@ impl PersistenceHub {
         snapshot.flow = stamp;
         snapshot.advance();
         let bound = super::vault::binding(record, Part::Snapshot);
+        // Of a run that has ended, the queue says when it is removed.
+        let queue = (!record.status.is_final()).then(|| Some(hub.queue_of(&snapshot)));
         let change = Change {
+            queue,
             waits: Some(snapshot.waits.iter().map(|wait| opened.index(wait)).collect()),
             metadata: Some(super::vault::plain_metadata(&snapshot)),
             snapshot: Some(hub.codec.seal_state(&snapshot, snapshot.sequence, bound)?),

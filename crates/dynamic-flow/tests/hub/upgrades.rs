@@ -223,6 +223,18 @@ async fn an_upgrade_closes_the_waits_that_it_has_no_use_for() {
 }
 
 #[tokio::test]
+async fn a_run_that_was_moved_from_code_to_a_document_is_driven_by_who_reads_documents() {
+    let world = World::new();
+    let old = Flow::input::<i64>("napping").sleep("nap", hours(1)).build().unwrap();
+    let hub = world.hub().await;
+    let run = suspended(hub.register(&old).unwrap().run(1).await).run_id;
+    let text = "flow: napping\nsteps:\n  - { id: nap, wait: 1h }\n";
+    hub.upgrade(run, &document(text)).await.unwrap();
+    world.clock.advance(hours(1));
+    assert_eq!(world.hub().await.work_once().await.unwrap().driven, 1);
+}
+
+#[tokio::test]
 async fn a_run_goes_on_in_a_step_of_another_name() {
     let flow = |around: &str, last: &str| {
         Flow::input::<Order>("renamed")
