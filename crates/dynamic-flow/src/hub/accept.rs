@@ -22,6 +22,8 @@ use crate::{
 
 /// How many keys a wait may have: the first, and those that were reissued.
 const MAX_KEYS_PER_WAIT: usize = 16;
+/// How long what is kept of a request beside its input may be, in bytes.
+const MAX_WORDS: usize = 1024;
 
 /// What became of something that was to be accepted.
 pub(super) enum Submitted {
@@ -137,6 +139,8 @@ impl Inner {
     /// Holds an answer against the schema of its wait, which somebody may have compiled already.
     pub(super) fn check_input(&self, wait: &Wait, schema: &Schema, answer: &Answer) -> Result<()> {
         self.check_bounds(&answer.input)?;
+        check_words("by", answer.by.as_deref())?;
+        check_words("request_id", answer.request_id.as_deref())?;
         schema.validate(&answer.input).map_err(|violations| {
             let n = violations.len();
             let what = if n == 1 { "in one place" } else { "in several places" };
@@ -319,6 +323,8 @@ impl Inner {
         by: Option<String>,
         reason: Option<String>,
     ) -> Result<RunStatus> {
+        check_words("by", by.as_deref()).map_err(|error| error.with_run(run))?;
+        check_words("reason", reason.as_deref()).map_err(|error| error.with_run(run))?;
         loop {
             let opened = self.open_verified(run).await?;
             let status = opened.record.status;
@@ -423,6 +429,20 @@ pub(super) enum Found {
 /// The receipt of the closed wait that a key of that digest could have answered.
 fn closed_by_key(opened: &Opened, digest: &crate::id::KeyDigest) -> Option<Receipt> {
     opened.snapshot.receipts.iter().rev().find(|receipt| receipt.is_opened_by(digest)).cloned()
+}
+
+/// Refuses what is too long to be kept in receipts for ever.
+fn check_words(name: &'static str, words: Option<&str>) -> Result<()> {
+    let size = words.map_or(0, str::len);
+    if size <= MAX_WORDS {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::LimitExceeded,
+        format!("`{name}` is too long; say it in fewer words"),
+    )
+    .with("size", size)
+    .with("limit", MAX_WORDS))
 }
 
 pub(super) fn is_cancelled(opened: &Opened) -> bool {

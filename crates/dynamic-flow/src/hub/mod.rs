@@ -278,8 +278,9 @@ impl PersistenceHub {
     ///
     /// # Errors
     /// `SuspensionKeyNotFound`; `AlreadyResumed` with the receipt; `SuspensionExpired`;
-    /// `FlowIncompatible`; `InputValidationError` with all violations; in each case the run is as
-    /// it was.
+    /// `FlowIncompatible`; `InputValidationError` with all violations; `LimitExceeded` for an input
+    /// that is too large, and for a `by` or `request_id` longer than 1 KiB; in each case the run is
+    /// as it was.
     pub async fn answer(&self, key: &SuspensionKey, answer: impl Into<Answer>) -> Result<Accepted> {
         let (hub, key, answer) = (self.inner.clone(), key.clone(), answer.into());
         detached(async move { Ok(hub.accept(&key, &answer, false).await?.0) }).await
@@ -332,7 +333,8 @@ impl PersistenceHub {
     /// this process stops at once, one elsewhere at its next commit.
     ///
     /// # Errors
-    /// `RunNotFound`; `InvalidState` when it has ended already.
+    /// `RunNotFound`; `InvalidState` when it has ended already; `LimitExceeded` when `by` or `reason`
+    /// is longer than 1 KiB.
     pub async fn cancel(
         &self,
         run: RunId,

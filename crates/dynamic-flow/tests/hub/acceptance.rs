@@ -187,6 +187,26 @@ async fn an_input_over_the_limit_is_refused_with_both_sizes() {
 }
 
 #[tokio::test]
+async fn who_answers_or_cancels_says_so_in_few_words() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension, key) = parked(&world, &counts).await;
+    let run = suspension.run_id;
+    let before = world.store.get(run).await.unwrap();
+    let (most, more) = ("x".repeat(1024), "x".repeat(1025));
+    for error in [
+        hub.answer(&key, Answer::new(yes()).by(&more)).await.unwrap_err(),
+        hub.resume(&key, Answer::new(yes()).request_id(&more)).await.unwrap_err(),
+        hub.cancel(run, Some(more.clone()), None).await.unwrap_err(),
+        hub.cancel(run, None, Some(more)).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+        assert_eq!(error.context_value("limit"), Some("1024"));
+    }
+    assert_eq!(world.store.get(run).await.unwrap(), before);
+    hub.answer(&key, Answer::new(yes()).by(&most).request_id(&most)).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_reissued_key_answers_the_same_wait_and_the_first_stays_good() {
     let (world, counts) = (World::new(), Counts::default());
     let (hub, suspension, first) = parked(&world, &counts).await;
