@@ -14,7 +14,7 @@ use crate::{
     Error, ErrorKind, Result,
     codec::Part,
     engine::RunStatus,
-    id::{RunId, SuspensionKey, WaitId},
+    id::{FlowId, RunId, SuspensionKey, WaitId},
     schema::Schema,
     store::{Change, Lease, Record},
     wait::{Answer, Closed, Receipt, Wait},
@@ -34,11 +34,13 @@ pub(super) enum Submitted {
 }
 
 impl Inner {
-    /// Accepts an answer; takes the lease if `flow` is wanted and nobody has it.
+    /// Accepts an answer to a run, of a certain flow if that is said; takes the lease if it is to be
+    /// driven and nobody has it.
     pub(super) async fn accept(
         self: &Arc<Self>,
         key: &SuspensionKey,
         answer: &Answer,
+        of: Option<&FlowId>,
         drive: bool,
     ) -> Result<(Accepted, Submitted)> {
         loop {
@@ -47,6 +49,14 @@ impl Inner {
                 Found::Repeated(accepted) => return Ok((accepted, Submitted::Left)),
             };
             let run_id = opened.record.id;
+            if of.is_some_and(|flow| *flow != opened.record.flow_id) {
+                return Err(Error::new(
+                    ErrorKind::InvalidState,
+                    "the key is of a run of another flow; use a handle of that one, or the hub",
+                )
+                .with_run(run_id)
+                .with("flow", &opened.record.flow_id));
+            }
             let now = self.clock.now();
             if opened.record.status.is_final() {
                 return Err(Error::new(

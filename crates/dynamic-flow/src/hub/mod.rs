@@ -264,9 +264,18 @@ impl PersistenceHub {
     /// As [`PersistenceHub::answer`], `FlowNotRegistered` (nothing is consumed), and what the run
     /// fails with after the wait.
     pub async fn resume(&self, key: &SuspensionKey, answer: impl Into<Answer>) -> Result<Outcome> {
-        let (hub, key, answer) = (self.inner.clone(), key.clone(), answer.into());
+        self.resume_of(None, key, answer.into()).await
+    }
+
+    async fn resume_of(
+        &self,
+        flow: Option<FlowId>,
+        key: &SuspensionKey,
+        answer: Answer,
+    ) -> Result<Outcome> {
+        let (hub, key) = (self.inner.clone(), key.clone());
         detached(async move {
-            let (accepted, submitted) = hub.accept(&key, &answer, true).await?;
+            let (accepted, submitted) = hub.accept(&key, &answer, flow.as_ref(), true).await?;
             hub.finish(accepted.run_id, submitted).await
         })
         .await
@@ -278,12 +287,11 @@ impl PersistenceHub {
     ///
     /// # Errors
     /// `SuspensionKeyNotFound`; `AlreadyResumed` with the receipt; `SuspensionExpired`;
-    /// `FlowIncompatible`; `InputValidationError` with all violations; `LimitExceeded` for an input
-    /// that is too large, and for a `by` or `request_id` longer than 1 KiB; in each case the run is
-    /// as it was.
+    /// `FlowIncompatible`; `InputValidationError` with all violations; `LimitExceeded`, of `by` and
+    /// `request_id` beyond 1 KiB; in each case the run is as it was.
     pub async fn answer(&self, key: &SuspensionKey, answer: impl Into<Answer>) -> Result<Accepted> {
         let (hub, key, answer) = (self.inner.clone(), key.clone(), answer.into());
-        detached(async move { Ok(hub.accept(&key, &answer, false).await?.0) }).await
+        detached(async move { Ok(hub.accept(&key, &answer, None, false).await?.0) }).await
     }
 
     /// Moves a run on, if there is anything to do: something was accepted, a timer is due, or its
@@ -445,13 +453,14 @@ impl<I: Serialize, O: DeserializeOwned> Handle<I, O> {
     /// Answers a wait of a run of this flow, and drives the run until it is parked or has ended.
     ///
     /// # Errors
-    /// As [`PersistenceHub::resume`].
+    /// As [`PersistenceHub::resume`]; `InvalidState` for a key of another flow's run.
     pub async fn resume(
         &self,
         key: &SuspensionKey,
         answer: impl Into<Answer>,
     ) -> Result<Outcome<O>> {
-        typed(self.hub.resume(key, answer).await?)
+        let flow = self.known.def.id.clone();
+        typed(self.hub.resume_of(Some(flow), key, answer.into()).await?)
     }
 }
 

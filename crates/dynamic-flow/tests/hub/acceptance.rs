@@ -187,6 +187,17 @@ async fn an_input_over_the_limit_is_refused_with_both_sizes() {
 }
 
 #[tokio::test]
+async fn the_handle_of_another_flow_consumes_nothing() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, _, key) = parked(&world, &counts).await;
+    let other = hub.register(crate::support::sleeper()).unwrap();
+    let error = other.resume(&key, yes()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidState);
+    let handle = hub.register(approval_flow(&counts)).unwrap();
+    assert_eq!(completed(handle.resume(&key, yes()).await), "PO-17 by jane");
+}
+
+#[tokio::test]
 async fn who_answers_or_cancels_says_so_in_few_words() {
     let (world, counts) = (World::new(), Counts::default());
     let (hub, suspension, key) = parked(&world, &counts).await;
