@@ -114,6 +114,7 @@ impl<'f> Turn<'f> {
                 let wait = self.waits.remove(index);
                 let Some(default) = wait.request.default.clone() else {
                     self.commands.push(Command::CloseWait(wait.receipt(Closed::TimedOut, self.at)));
+                    self.timed_out = Some(place.join(step, 1).full);
                     let error = ToolError::new("nobody answered in time");
                     return self.fail(step, place, error.code(Failure::WAIT_TIMED_OUT));
                 };

@@ -173,6 +173,7 @@ impl<'f> Machine<'f> {
             calls: snapshot.calls,
             opened_waits: snapshot.opened_waits,
             waits: std::mem::take(&mut snapshot.waits),
+            timed_out: None,
             commands: Vec::new(),
         };
         if let Some(Event::Cancelled { by, reason }) = &turn.event {
@@ -227,10 +228,10 @@ impl<'f> Machine<'f> {
             }
             Progress::Failed(failure) => {
                 turn.abandon(&mut snapshot.root, Closed::Superseded);
-                let status = match failure.code.as_str() {
-                    Failure::WAIT_TIMED_OUT => RunStatus::Expired,
-                    _ => RunStatus::Failed,
-                };
+                // A tool may call its error as it likes: only a wait expires a run.
+                let expired = failure.code == Failure::WAIT_TIMED_OUT
+                    && turn.timed_out.as_ref() == Some(&failure.position);
+                let status = if expired { RunStatus::Expired } else { RunStatus::Failed };
                 end(snapshot, status, Ended::Failed(failure));
             }
             Progress::Rejected(position, value) => {

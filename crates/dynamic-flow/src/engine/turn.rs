@@ -88,6 +88,8 @@ pub(super) struct Turn<'f> {
     pub(super) calls: u64,
     pub(super) opened_waits: u64,
     pub(super) waits: Vec<Wait>,
+    /// The wait that nobody answered in time, without a default: where it stood.
+    pub(super) timed_out: Option<Position>,
     pub(super) commands: Vec<Command<'f>>,
 }
 pub(super) fn describe(what: &str, violations: &[crate::schema::Violation]) -> String {

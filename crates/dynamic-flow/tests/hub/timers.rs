@@ -143,6 +143,17 @@ async fn a_wait_that_timed_out_can_be_caught() {
 }
 
 #[tokio::test]
+async fn a_tool_whose_error_is_called_like_a_deadline_fails_the_run_and_expires_nothing() {
+    let world = World::new();
+    let hub = world.hub().await;
+    let late = |_: Order| async { Err::<Order, _>(ToolError::new("late").code("wait_timed_out")) };
+    let flow = Flow::input::<Order>("named").tool(tool_fn("call", late)).build().unwrap();
+    let error = hub.register(&flow).unwrap().run(order()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::RunFailed);
+    assert_eq!(hub.get(error.run_id().unwrap()).await.unwrap().status, RunStatus::Failed);
+}
+
+#[tokio::test]
 async fn an_expired_run_asks_anew_when_it_is_retried() {
     let (world, counts) = (World::new(), Counts::default());
     let (hub, suspension, old) = parked(&world, &counts).await;
