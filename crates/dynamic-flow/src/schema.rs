@@ -3,6 +3,7 @@
 mod check;
 mod keywords;
 mod message;
+mod work;
 
 use std::{
     fmt,
@@ -14,6 +15,7 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use self::work::{MAX_TOLD_WORK, MAX_WORK, Plan};
 use crate::{Error, ErrorKind};
 
 pub use check::{MAX_SCHEMA_BYTES, MAX_SCHEMA_DEPTH, MAX_SCHEMA_NODES};
@@ -66,6 +68,7 @@ struct Inner {
 struct Compiled {
     validator: Validator,
     max_depth: usize,
+    plan: Plan,
 }
 
 impl Schema {
@@ -128,7 +131,11 @@ impl Schema {
         &self.0.source
     }
 
-    /// Checks a value; says *everything* that does not fit, up to 1,000 violations.
+    /// Checks a value; says *everything* that does not fit, up to 1,000 violations. Of a value that
+    /// is very large it says the first thing, or only that it does not fit.
+    ///
+    /// A value that comes to more than ten million checks fits no schema: alternatives that lead
+    /// back to the schema multiply at each level of a value.
     ///
     /// A value nested deeper than 128 levels fits no schema, so that a check can't exhaust the
     /// stack; with a schema that chains many `allOf` and `$ref` the bound is lower.
@@ -147,19 +154,11 @@ impl Schema {
             let message = format!("must not be nested deeper than {} levels", compiled.max_depth);
             return Err(vec![Violation::of_whole(message)]);
         }
-        if compiled.validator.is_valid(value) {
-            return Ok(());
+        if !compiled.plan.is_within(MAX_WORK, value) {
+            let message = format!("must not need more than {MAX_WORK} checks against its schema");
+            return Err(vec![Violation::of_whole(message)]);
         }
-        let mut violations = Vec::new();
-        for error in compiled.validator.iter_errors(value) {
-            message::collect(&error, &mut violations);
-            if violations.len() > MAX_VIOLATIONS {
-                violations.truncate(MAX_VIOLATIONS);
-                violations.push(Violation::of_whole("there are more violations than can be told"));
-                break;
-            }
-        }
-        Err(violations)
+        if compiled.validator.is_valid(value) { Ok(()) } else { Err(compiled.violations(value)) }
     }
 
     /// The schema without annotations (titles, descriptions, examples, comments): what counts when
@@ -179,8 +178,37 @@ impl Schema {
     }
 }
 
+impl Compiled {
+    /// Everything in which a value does not fit; of one that is large, the first thing, or that it
+    /// does not.
+    fn violations(&self, value: &Value) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        if !self.plan.is_within(MAX_TOLD_WORK, value) {
+            if self.plan.has_alternatives {
+                let message = "does not fit its schema, and is too large to tell where";
+                return vec![Violation::of_whole(message)];
+            }
+            if let Err(error) = self.validator.validate(value) {
+                message::collect(&error, &mut violations);
+            }
+            let message = "is too large to tell whether there are more violations";
+            violations.push(Violation::of_whole(message));
+            return violations;
+        }
+        for error in self.validator.iter_errors(value) {
+            message::collect(&error, &mut violations);
+            if violations.len() > MAX_VIOLATIONS {
+                violations.truncate(MAX_VIOLATIONS);
+                violations.push(Violation::of_whole("there are more violations than can be told"));
+                break;
+            }
+        }
+        violations
+    }
+}
+
 fn compile(source: &Value) -> crate::Result<Compiled> {
-    let max_depth = check::check(source)?;
+    let (max_depth, plan) = check::check(source)?;
     let validator = jsonschema::options()
         .offline()
         .should_validate_formats(true)
@@ -192,7 +220,7 @@ fn compile(source: &Value) -> crate::Result<Compiled> {
             let message = format!("not a usable JSON Schema: {}", message::of_schema(&error));
             Error::new(ErrorKind::InvalidFlow, message).with("at", error.instance_path())
         })?;
-    Ok(Compiled { validator, max_depth })
+    Ok(Compiled { validator, max_depth, plan })
 }
 
 impl PartialEq for Schema {

@@ -329,6 +329,35 @@ fn a_flood_of_violations_is_cut() {
 }
 
 #[test]
+fn a_large_value_is_told_in_short() {
+    let alternatives = json!({ "items": { "anyOf": [
+        { "const": 1 }, { "const": 2 }, { "type": "object" }, { "type": "null" },
+    ] } });
+    let told = schema(alternatives).validate(&json!(vec![3; 40_000])).unwrap_err();
+    let too_large = "(whole value): does not fit its schema, and is too large to tell where";
+    assert_eq!(told.iter().map(ToString::to_string).collect::<Vec<_>>(), [too_large]);
+    let plain = schema(json!({ "items": { "properties": { "a": { "type": "null" } } } }));
+    let mut items = vec![json!({ "a": null }); 40_000];
+    assert!(plain.validate(&json!(items)).is_ok());
+    items[30_000] = json!({ "a": 1 });
+    let told = plain.validate(&json!(items)).unwrap_err();
+    assert_eq!(told[0].to_string(), "/30000/a: must be of type null");
+    assert!(told[1].message.contains("too large to tell whether there are more"), "{told:?}");
+}
+
+#[test]
+fn alternatives_that_multiply_at_each_level_end() {
+    let again = json!({ "properties": { "a": { "$ref": "#" } }, "required": ["a"] });
+    let nested = |depth| (0..depth).fold(json!(1), |inner, _| json!({ "a": inner }));
+    for of in ["allOf", "anyOf", "oneOf"] {
+        let schema = schema(json!({ of: [again, again, { "type": "object" }] }));
+        let told = schema.validate(&nested(40)).unwrap_err();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].message.contains("more than 10000000 checks"), "{told:?}");
+    }
+}
+
+#[test]
 fn the_essence_leaves_out_annotations_and_only_those() {
     let draft = "https://json-schema.org/draft/2020-12/schema";
     let source = json!({

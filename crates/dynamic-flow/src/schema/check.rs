@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use super::keywords;
+use super::{keywords, work::Plan};
 use crate::{Error, ErrorKind, Result};
 
 /// The most values (objects, lists, texts, …) that a schema may consist of.
@@ -27,8 +27,9 @@ const MAX_CHECKS: usize = 10_000;
 /// less than 1 MiB of stack in a debug build, half of what a thread of tokio has.
 const MAX_NESTED_CHECKS: usize = 512;
 
-/// Checks a schema; gives how deep a value may be nested to be checked against it.
-pub(super) fn check(schema: &Value) -> Result<usize> {
+/// Checks a schema; gives how deep a value may be nested to be checked against it, and what tells
+/// how much work that is.
+pub(super) fn check(schema: &Value) -> Result<(usize, Plan)> {
     if is_deeper(schema, MAX_SCHEMA_DEPTH) {
         return Err(refused(format!("it is nested deeper than {MAX_SCHEMA_DEPTH} levels")));
     }
@@ -45,7 +46,8 @@ pub(super) fn check(schema: &Value) -> Result<usize> {
     let mut walk = Walk::new(schema);
     walk.collect_anchors(schema)?;
     walk.run(schema)?;
-    Ok(MAX_VALUE_DEPTH.min(MAX_NESTED_CHECKS / walk.longest))
+    let plan = Plan::new(schema, &walk)?;
+    Ok((MAX_VALUE_DEPTH.min(MAX_NESTED_CHECKS / walk.longest), plan))
 }
 
 fn refused(why: impl std::fmt::Display) -> Error {
@@ -104,7 +106,7 @@ struct Cost {
 }
 
 /// Goes through all schemas in a schema, along the references.
-struct Walk<'a> {
+pub(super) struct Walk<'a> {
     root: &'a Value,
     anchors: HashMap<&'a str, &'a Value>,
     /// By address; none while it is being gone through.
@@ -114,12 +116,12 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(root: &'a Value) -> Self {
+    pub(super) fn new(root: &'a Value) -> Self {
         Self { root, anchors: HashMap::new(), costs: HashMap::new(), pending: vec![], longest: 1 }
     }
 
     /// Finds what can be referred to by name.
-    fn collect_anchors(&mut self, schema: &'a Value) -> Result<()> {
+    pub(super) fn collect_anchors(&mut self, schema: &'a Value) -> Result<()> {
         let Value::Object(keywords) = schema else { return Ok(()) };
         let text = |keyword: &str| keywords.get(keyword).and_then(Value::as_str);
         let old_style = |keyword| text(keyword).and_then(|name| name.strip_prefix('#'));
@@ -183,7 +185,7 @@ impl<'a> Walk<'a> {
         Ok(cost)
     }
 
-    fn resolve(&self, reference: &str) -> Result<&'a Value> {
+    pub(super) fn resolve(&self, reference: &str) -> Result<&'a Value> {
         let Some(fragment) = reference.strip_prefix('#') else {
             return Err(refused(format!(
                 "the reference {reference:?} leads out of it; put what it names under `$defs` and \
@@ -215,7 +217,7 @@ fn too_long() -> Error {
     refused(format!("it chains more than {MAX_CHAIN} schemas for one value"))
 }
 
-fn references(keywords: &Map<String, Value>) -> impl Iterator<Item = &str> {
+pub(super) fn references(keywords: &Map<String, Value>) -> impl Iterator<Item = &str> {
     ["$ref", "$dynamicRef", "$recursiveRef"]
         .into_iter()
         .filter_map(|keyword| keywords.get(keyword).and_then(Value::as_str))

@@ -31,6 +31,53 @@ fn role(keyword: &str) -> Option<(Holds, bool)> {
     })
 }
 
+/// What part of a value a schema inside a schema is about.
+pub(super) enum About<'s> {
+    Itself,
+    Field(&'s str),
+    EachField,
+    /// The fields that `properties` does not name.
+    OtherFields,
+    /// The item behind the one of the schema before, from the first one on.
+    NextItem,
+    EachItem,
+}
+
+/// The schemas directly inside a schema that a value is held against, and what they are about.
+/// Those for some fields, or for the names of fields, count as those for each.
+pub(super) fn parts(schema: &Map<String, Value>) -> impl Iterator<Item = (About<'_>, &Value)> {
+    schema.iter().flat_map(|(keyword, value)| {
+        let about = || {
+            Some(match keyword.as_str() {
+                "$defs" | "definitions" | "contentSchema" => return None,
+                "additionalProperties" => About::OtherFields,
+                "patternProperties" | "unevaluatedProperties" | "propertyNames" => About::EachField,
+                "contains" | "unevaluatedItems" | "items" | "additionalItems" => About::EachItem,
+                _ => About::Itself,
+            })
+        };
+        let parts: Vec<(About<'_>, &Value)> = match (role(keyword).map(|(holds, _)| holds), value) {
+            (Some(Holds::Map), Value::Object(map)) if keyword == "properties" => {
+                map.iter().map(|(name, schema)| (About::Field(name), schema)).collect()
+            }
+            (Some(Holds::Map), Value::Object(map)) => {
+                map.values().filter_map(|schema| Some((about()?, schema))).collect()
+            }
+            (Some(Holds::List), Value::Array(items)) if keyword != "prefixItems" => {
+                items.iter().map(|schema| (About::Itself, schema)).collect()
+            }
+            (Some(Holds::List | Holds::SchemaOrList), Value::Array(items)) => {
+                items.iter().map(|schema| (About::NextItem, schema)).collect()
+            }
+            (Some(Holds::Schema | Holds::SchemaOrList), _) => {
+                about().map(|about| (about, value)).into_iter().collect()
+            }
+            _ => Vec::new(),
+        };
+        parts
+    })
+}
+
 const ANNOTATIONS: [&str; 8] = [
     "$comment",
     "default",
