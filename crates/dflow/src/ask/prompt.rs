@@ -52,16 +52,33 @@ fn asked<T>(result: InquireResult<T>) -> Asked<T> {
     result.map(Some).map_err(|_| Stopped)
 }
 
+/// A yes, a no, or nothing; none if it is something else.
+fn yes_or_no(line: &str) -> Option<Option<bool>> {
+    match line.trim().to_lowercase().as_str() {
+        "" => Some(None),
+        "y" | "yes" => Some(Some(true)),
+        "n" | "no" => Some(Some(false)),
+        _ => None,
+    }
+}
+
 /// Stands first among the options of a question that may be skipped.
 const SKIP: &str = "(skip)";
 
 impl Prompt for InTerminal {
     fn confirm(&mut self, question: Question<'_>, usual: Option<bool>) -> Asked<bool> {
         if question.optional {
-            // What may be skipped has three answers.
-            let usual = usual.map(|yes| usize::from(!yes));
-            let options = ["yes".to_owned(), "no".to_owned()];
-            return Ok(self.choose(question, &options, usual)?.map(|index| index == 0));
+            // What may be skipped has three answers: an empty line is one.
+            let label = format!("{} (y/n)", question.label);
+            let mut usual = usual.map_or("", |yes| if yes { "y" } else { "n" });
+            while let Some(line) = self.line(Question { label: &label, ..question }, usual)? {
+                if let Some(answer) = yes_or_no(&line) {
+                    return Ok(answer);
+                }
+                self.complain("type y or n, or nothing to skip it");
+                usual = "";
+            }
+            return Ok(None);
         }
         let words = Words::of(&question, "");
         let mut prompt = Confirm::new(&words.label).with_render_config(self.config());
@@ -146,5 +163,18 @@ mod tests {
             assert_eq!(asked::<String>(Err(left)), Err(Stopped));
         }
         assert_eq!(asked(Ok(1)), Ok(Some(1)));
+    }
+
+    #[test]
+    fn an_empty_line_is_neither_yes_nor_no() {
+        for (line, answer) in [
+            ("", Some(None)),
+            (" Y", Some(Some(true))),
+            ("yes", Some(Some(true))),
+            ("No ", Some(Some(false))),
+            ("maybe", None),
+        ] {
+            assert_eq!(yes_or_no(line), answer, "{line:?}");
+        }
     }
 }
