@@ -17,6 +17,7 @@
 //! Without the channels there are no hints, without `info` and `config|get` less is known of the
 //! server's health; `wait` is for `wait_replicas`, and `cluster|slots` for clusters.
 
+mod attempts;
 mod claim;
 mod config;
 mod connection;

@@ -5,7 +5,7 @@
 //! again only if it has certainly had no effect.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -21,6 +21,7 @@ use tokio::{
 };
 
 use super::{
+    attempts::Attempts,
     config::{Address, RedisConfig},
     connection::{Connection, listen},
     topology::{Redirect, Topology},
@@ -29,7 +30,7 @@ use super::{
 
 /// How often a call follows the servers' word that the keys are elsewhere.
 const REDIRECTS: usize = 16;
-/// How long to wait before a cluster is asked again.
+/// How long to wait before a cluster is asked again, more or less.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What a call does: one that only reads may be made twice.
@@ -45,18 +46,36 @@ pub(super) struct Servers {
     tls: OnceCell<Option<Arc<ClientConfig>>>,
     nodes: Mutex<HashMap<Address, Arc<Node>>>,
     topology: Mutex<Option<Arc<Topology>>>,
+    /// Held by the one that asks where the slots are.
+    asking: Attempts,
+    /// Those that were asked last where the slots are and have not answered: others come first.
+    silent: Mutex<HashSet<Address>>,
 }
 
 /// One server, and the connections to it.
 struct Node {
     address: Address,
-    connections: Vec<tokio::sync::Mutex<Option<Arc<Connection>>>>,
+    connections: Vec<Place>,
     turn: AtomicUsize,
+}
+
+/// Where a connection is, and the ways to make one.
+#[derive(Default)]
+struct Place {
+    dialling: Attempts,
+    connection: Mutex<Option<Arc<Connection>>>,
 }
 
 impl Servers {
     pub(super) fn new(config: RedisConfig) -> Self {
-        Self { config, tls: OnceCell::new(), nodes: Mutex::default(), topology: Mutex::default() }
+        Self {
+            config,
+            tls: OnceCell::new(),
+            nodes: Mutex::default(),
+            topology: Mutex::default(),
+            asking: Attempts::default(),
+            silent: Mutex::default(),
+        }
     }
 
     pub(super) fn config(&self) -> &RedisConfig {
@@ -86,17 +105,19 @@ impl Servers {
         let mut target = None;
         let mut redirects = 0;
         let mut reads_left = 1;
+        // Only servers of a cluster name others.
+        let mut in_cluster = true;
         loop {
-            let topology = self.topology().await?;
             let (address, asking) = match target.take() {
                 Some(target) => target,
-                None => (topology.owner(slot).ok_or(Trouble::NoOwner(slot)).cloned(), false),
-            };
-            let address = match address {
-                Ok(address) => address,
-                Err(trouble) => {
-                    self.pause(trouble, give_up).await?;
-                    continue;
+                None => {
+                    let topology = self.topology().await?;
+                    in_cluster = topology.is_cluster();
+                    let Some(owner) = topology.owner(slot) else {
+                        self.pause(Trouble::NoOwner(slot), give_up).await?;
+                        continue;
+                    };
+                    (owner.clone(), false)
                 }
             };
             let trouble = match self.at(&address, commands, asking).await {
@@ -108,11 +129,11 @@ impl Servers {
                 Some(Redirect::Moved(to)) => {
                     redirects += 1;
                     self.forget_topology();
-                    target = Some((Ok(to), false));
+                    target = Some((to, false));
                 }
                 Some(Redirect::Ask(to)) => {
                     redirects += 1;
-                    target = Some((Ok(to), true));
+                    target = Some((to, true));
                 }
                 None if matches!(trouble, Trouble::Broken { .. }) => {
                     self.forget_topology();
@@ -121,7 +142,7 @@ impl Servers {
                     }
                     reads_left -= 1;
                 }
-                None if topology.is_cluster() && trouble.is_passing_in_cluster() => {
+                None if in_cluster && trouble.is_passing_in_cluster() => {
                     self.pause(trouble, give_up).await?;
                 }
                 None => return Err(trouble),
@@ -135,7 +156,9 @@ impl Servers {
             return Err(trouble);
         }
         self.forget_topology();
-        sleep(PAUSE).await;
+        // Not all at the same moment.
+        let chance = f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX);
+        sleep(PAUSE.mul_f64(0.5 + chance)).await;
         Ok(())
     }
 
@@ -182,17 +205,21 @@ impl Servers {
     }
 
     async fn topology(&self) -> Result<Arc<Topology>, Trouble> {
-        if let Some(topology) = lock(&self.topology).clone() {
-            return Ok(topology);
-        }
+        self.asking.once(|| lock(&self.topology).clone(), self.find_topology()).await
+    }
+
+    async fn find_topology(&self) -> Result<Arc<Topology>, Trouble> {
         let mut first = None;
         for address in self.known() {
+            // Even if this is given up, the next one begins elsewhere.
+            lock(&self.silent).insert(address.clone());
             match self.ask_for_topology(&address).await {
                 Ok(topology) => {
                     let topology = Arc::new(topology);
                     *lock(&self.topology) = Some(topology.clone());
                     let masters = topology.masters();
                     lock(&self.nodes).retain(|address, _| masters.contains(address));
+                    lock(&self.silent).remove(&address);
                     return Ok(topology);
                 }
                 Err(trouble) => first = first.or(Some(trouble)),
@@ -221,7 +248,7 @@ impl Servers {
     }
 
     /// The servers that may know where the others are: those that were found, and those that are
-    /// configured, which may be others by now.
+    /// configured, which may be others by now; last those that did not answer when they were asked.
     fn known(&self) -> Vec<Address> {
         let mut known: Vec<_> = self.config.addresses().filter_map(Result::ok).collect();
         for address in lock(&self.nodes).keys() {
@@ -229,6 +256,8 @@ impl Servers {
                 known.push(address.clone());
             }
         }
+        let silent = lock(&self.silent);
+        known.sort_by_key(|address| silent.contains(address));
         known
     }
 
@@ -263,29 +292,27 @@ impl Node {
     /// The next connection in turn, made anew if it has ended.
     async fn connection(&self, servers: &Servers) -> Result<(usize, Arc<Connection>), Trouble> {
         let place = self.turn.fetch_add(1, Ordering::Relaxed) % self.connections.len();
-        let mut held = self.connections[place].lock().await;
-        if let Some(connection) = held.as_ref().filter(|it| it.is_open()) {
-            return Ok((place, connection.clone()));
-        }
-        *held = None;
-        let tls = servers.tls().await?;
-        let dial = || Connection::dial(&servers.config, tls, &self.address);
-        let mut dialled = dial().await;
-        if dialled.as_ref().is_err_and(Trouble::ended_unasked) {
-            // Whatever the call does, it has done nothing yet, and may have another connection.
-            dialled = dial().await;
-        }
-        let connection = Arc::new(dialled?);
-        *held = Some(connection.clone());
-        Ok((place, connection))
+        let Place { dialling, connection } = &self.connections[place];
+        let open = || lock(connection).clone().filter(|it| it.is_open());
+        let dial = async {
+            let tls = servers.tls().await?;
+            let dial = || Connection::dial(&servers.config, tls, &self.address);
+            let mut dialled = dial().await;
+            if dialled.as_ref().is_err_and(Trouble::ended_unasked) {
+                // Whatever the call does, it has done nothing yet, and may have another connection.
+                dialled = dial().await;
+            }
+            let made = Arc::new(dialled?);
+            *lock(connection) = Some(made.clone());
+            Ok(made)
+        };
+        dialling.once(open, dial).await.map(|connection| (place, connection))
     }
 
     /// Has the connection made anew, unless that has happened.
     fn discard(&self, place: usize, connection: &Arc<Connection>) {
-        // Whoever holds the lock at the moment makes a new one.
-        if let Ok(mut held) = self.connections[place].try_lock()
-            && held.as_ref().is_some_and(|it| Arc::ptr_eq(it, connection))
-        {
+        let mut held = lock(&self.connections[place].connection);
+        if held.as_ref().is_some_and(|it| Arc::ptr_eq(it, connection)) {
             *held = None;
         }
     }
@@ -293,9 +320,7 @@ impl Node {
     /// Has all connections made anew; who uses one at the moment goes on with it.
     fn discard_all(&self) {
         for place in &self.connections {
-            if let Ok(mut held) = place.try_lock() {
-                *held = None;
-            }
+            *lock(&place.connection) = None;
         }
     }
 }
