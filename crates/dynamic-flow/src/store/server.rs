@@ -30,7 +30,7 @@ pub(crate) async fn within<T, E: From<TimedOut>>(
 /// A call that was given up.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("no answer within {0:?}")]
-pub(crate) struct TimedOut(Duration);
+pub(crate) struct TimedOut(pub(crate) Duration);
 
 /// The record is not what the call expects.
 pub(crate) fn conflict() -> Error {

@@ -1,16 +1,21 @@
 //! Who gets which run: the partitions are looked at first, and then those runs are taken that have
-//! been due for longest over all of them, and no others.
+//! been due for longest over all of them, and no others. What is at a server of a cluster that is
+//! away has to wait; the rest has not.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
 
-use futures::future::{join_all, try_join_all};
+use futures::future::join_all;
 use redis::{Value, cmd};
+use tokio::time::{Instant, timeout_at};
 
 use super::{Shared, entry, reply, rows, script::CLAIM, servers::Effect, trouble::Trouble};
 use crate::{
     clock::Timestamp,
     id::RunId,
-    store::{Claim, Queue, Record},
+    store::{Claim, Queue, Record, server::TimedOut},
 };
 
 /// How many entries are asked of a queue in a partition at a time, at the most.
@@ -29,23 +34,31 @@ struct Candidate {
 pub(super) async fn claim(shared: &Shared, claim: &Claim) -> Result<Vec<Record>, Trouble> {
     let mut streams = Streams::new(shared, claim);
     let mut given: Vec<(Timestamp, Record)> = Vec::new();
+    let mut trouble = None;
     while given.len() < claim.limit {
-        let wanted = claim.limit - given.len();
         // What was given so far is the caller's, whatever happens to the rest.
-        let (taken, trouble) = match streams.next(wanted).await {
+        if !given.is_empty() && Instant::now() > streams.give_up {
+            break;
+        }
+        let candidates = match streams.next(claim.limit - given.len()).await {
             Ok(candidates) if candidates.is_empty() => break,
-            Ok(candidates) => take(shared, claim, candidates).await,
-            Err(trouble) => (Vec::new(), Some(trouble)),
-        };
-        given.extend(taken);
-        match trouble {
-            Some(trouble) if given.is_empty() => return Err(trouble),
-            Some(trouble) => {
-                tracing::debug!(%trouble, "a claim gives fewer runs than it might");
+            Ok(candidates) => candidates,
+            Err(error) => {
+                trouble = Some(error);
                 break;
             }
-            None => {}
+        };
+        let Taken { records, failed } = take(shared, claim, candidates).await;
+        given.extend(records);
+        for (partition, error) in failed {
+            streams.end(partition);
+            trouble = trouble.or(Some(error));
         }
+    }
+    match trouble {
+        Some(trouble) if given.is_empty() => return Err(trouble),
+        Some(trouble) => tracing::debug!(%trouble, "a claim gives fewer runs than it might"),
+        None => {}
     }
     given.sort_by_key(|(due_at, _)| *due_at);
     Ok(given.into_iter().map(|(_, record)| record).collect())
@@ -58,6 +71,11 @@ struct Streams<'a> {
     /// How many entries are asked for at a time.
     chunk: usize,
     streams: Vec<Stream>,
+    /// The partitions that can't be read.
+    unread: BTreeSet<usize>,
+    /// When servers that do not answer are waited for no longer, so that there is time to take
+    /// what others have; late enough that whoever is waited for is known to be frozen.
+    give_up: Instant,
 }
 
 /// The entries of one queue in one partition.
@@ -85,10 +103,26 @@ impl<'a> Streams<'a> {
         };
         let partitions = 0..shared.keys.partitions.len();
         let streams = partitions.flat_map(|n| queues.iter().map(move |queue| stream(n, queue)));
-        Self { shared, claim, chunk: claim.limit.min(CHUNK), streams: streams.collect() }
+        Self {
+            shared,
+            claim,
+            chunk: claim.limit.min(CHUNK),
+            streams: streams.collect(),
+            unread: BTreeSet::new(),
+            give_up: Instant::now() + reading(shared),
+        }
+    }
+
+    /// Leaves the rest of a partition to later claims.
+    fn end(&mut self, partition: usize) {
+        for stream in self.streams.iter_mut().filter(|stream| stream.partition == partition) {
+            stream.read.clear();
+            stream.ended = true;
+        }
     }
 
     /// So many more candidates at the most, those due for longest first; none if there are no more.
+    /// Fails if no partition can be read.
     async fn next(&mut self, most: usize) -> Result<Vec<Candidate>, Trouble> {
         while self.streams.iter().any(Stream::is_dry) {
             self.refill().await?;
@@ -107,13 +141,14 @@ impl<'a> Streams<'a> {
         Ok(next)
     }
 
-    /// Reads on in all streams that have run dry, those of one partition together.
+    /// Reads on in all streams that have run dry, those of one partition together. A partition that
+    /// can't be read ends.
     async fn refill(&mut self) -> Result<(), Trouble> {
         let mut groups: BTreeMap<usize, Vec<&mut Stream>> = BTreeMap::new();
         for stream in self.streams.iter_mut().filter(|stream| stream.is_dry()) {
             groups.entry(stream.partition).or_default().push(stream);
         }
-        let (shared, claim, chunk) = (self.shared, self.claim, self.chunk);
+        let (shared, claim, chunk, give_up) = (self.shared, self.claim, self.chunk, self.give_up);
         let reads = groups.into_iter().map(|(n, streams)| async move {
             let partition = &shared.keys.partitions[n];
             let read = |stream: &&mut Stream| {
@@ -123,13 +158,40 @@ impl<'a> Streams<'a> {
                 read
             };
             let calls: Vec<_> = streams.iter().map(read).collect();
-            let replies = shared.servers.send(Effect::Read, partition.slot, &calls).await?;
-            streams.into_iter().zip(replies).try_for_each(|(stream, reply)| {
-                stream.take_in(reply::all_bytes(reply)?, claim.now, chunk)
-            })
+            // A cluster that is not in order is not waited for: the next claim looks again.
+            let (patience, slot) = (Duration::ZERO, partition.slot);
+            let replies = shared.servers.send_within(patience, Effect::Read, slot, &calls);
+            let result = match timeout_at(give_up, replies).await {
+                Ok(replies) => replies.and_then(|replies| {
+                    streams.into_iter().zip(replies).try_for_each(|(stream, reply)| {
+                        stream.take_in(reply::all_bytes(reply)?, claim.now, chunk)
+                    })
+                }),
+                Err(_) => Err(TimedOut(reading(shared)).into()),
+            };
+            (n, result)
         });
-        try_join_all(reads).await.map(drop)
+        let mut trouble = Ok(());
+        for (n, result) in join_all(reads).await {
+            if result.is_err() {
+                self.end(n);
+                self.unread.insert(n);
+                trouble = trouble.and(result);
+            }
+        }
+        if self.unread.len() < self.shared.keys.partitions.len() {
+            if let Err(trouble) = &trouble {
+                tracing::debug!(%trouble, "a claim leaves out what can't be read");
+            }
+            return Ok(());
+        }
+        trouble
     }
+}
+
+/// How long a claim may read.
+fn reading(shared: &Shared) -> Duration {
+    shared.servers.config().operation_timeout * 5 / 8
 }
 
 impl Stream {
@@ -169,57 +231,61 @@ impl Stream {
     }
 }
 
-/// Takes those of the candidates that nobody else has taken; gives them with the time at which
-/// they were due, and what went wrong in some partition.
-async fn take(
-    shared: &Shared,
-    claim: &Claim,
-    candidates: Vec<Candidate>,
-) -> (Vec<(Timestamp, Record)>, Option<Trouble>) {
+/// What came of an attempt to take runs.
+struct Taken {
+    /// Those that were taken, and when they were due.
+    records: Vec<(Timestamp, Record)>,
+    /// The partitions in which something went wrong.
+    failed: Vec<(usize, Trouble)>,
+}
+
+/// Takes those of the candidates that nobody else has taken.
+async fn take(shared: &Shared, claim: &Claim, candidates: Vec<Candidate>) -> Taken {
     let mut groups: BTreeMap<usize, Vec<Candidate>> = BTreeMap::new();
     for candidate in candidates {
         groups.entry(shared.keys.of(candidate.id)).or_default().push(candidate);
     }
-    let mut trouble = confirmed(shared, &mut groups).await.err();
+    let mut taken = Taken { records: Vec::new(), failed: unconfirmed(shared, &groups).await };
+    groups.retain(|n, _| taken.failed.iter().all(|(failed, _)| failed != n));
     let batches = groups.iter().flat_map(|(n, group)| group.chunks(TAKEN).map(|it| (*n, it)));
-    let results = join_all(batches.map(|(n, batch)| take_in(shared, claim, n, batch))).await;
-    let mut given = Vec::new();
-    for result in results {
+    let takes =
+        batches.map(|(n, batch)| async move { (n, take_in(shared, claim, n, batch).await) });
+    for (n, result) in join_all(takes).await {
         match result {
-            Ok(taken) => given.extend(taken),
-            Err(error) => trouble = trouble.or(Some(error)),
+            Ok(records) => taken.records.extend(records),
+            Err(trouble) => taken.failed.push((n, trouble)),
         }
     }
-    (given, trouble)
+    taken
 }
 
-/// Leaves out what is at servers whose replicas do not confirm writes: a run that was taken there
-/// could not be given to anybody, would look like one whose worker died, and after some more such
-/// claims like one that kills workers.
-async fn confirmed(
+/// The partitions at servers whose replicas do not confirm writes: a run that was taken there could
+/// not be given to anybody, would look like one whose worker died, and after some more such claims
+/// like one that kills workers.
+async fn unconfirmed(
     shared: &Shared,
-    groups: &mut BTreeMap<usize, Vec<Candidate>>,
-) -> Result<(), Trouble> {
+    groups: &BTreeMap<usize, Vec<Candidate>>,
+) -> Vec<(usize, Trouble)> {
     let servers = &shared.servers;
     if servers.config().wait_replicas == 0 {
-        return Ok(());
+        return Vec::new();
     }
-    // One partition speaks for all that are at the same server.
+    // All that is at the same server is asked about once. What nobody is known to have goes alone.
     let mut partitions: HashMap<_, Vec<usize>> = HashMap::new();
-    for n in groups.keys() {
-        let owner = servers.owner(shared.keys.partitions[*n].slot).await?;
-        partitions.entry(owner).or_default().push(*n);
+    for (n, partition) in shared.keys.partitions.iter().enumerate() {
+        let owner = servers.owner(partition.slot).await.ok().flatten();
+        let alone = owner.is_none().then_some(n);
+        partitions.entry((owner, alone)).or_default().push(n);
     }
-    let rehearsals = partitions.values().map(|them| shared.rehearse(them[0]));
-    let results = join_all(rehearsals).await;
-    let mut trouble = Ok(());
-    for (them, result) in partitions.values().zip(results) {
-        if result.is_err() {
-            groups.retain(|n, _| !them.contains(n));
-            trouble = trouble.and(result);
-        }
-    }
-    trouble
+    partitions.retain(|_, them| them.iter().any(|n| groups.contains_key(n)));
+    let rehearsals = partitions.into_values().map(|them| async move {
+        let result = shared.rehearse(them[0]).await;
+        let failed = result.err().into_iter();
+        failed
+            .flat_map(|trouble| them.iter().map(|n| (*n, trouble.clone())).collect::<Vec<_>>())
+            .collect::<Vec<_>>()
+    });
+    join_all(rehearsals).await.into_iter().flatten().collect()
 }
 
 async fn take_in(

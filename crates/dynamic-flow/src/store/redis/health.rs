@@ -225,7 +225,9 @@ impl Facts {
         }
         if self.info("cluster_enabled") == "1" && replicas == 0 && wait_replicas == 0 {
             warnings.push(
-                "a server of the cluster has no replica: while it is away, its runs are".into(),
+                "a server of the cluster has no replica: while it is away, its runs are, and nothing \
+                 can be listed"
+                    .into(),
             );
         }
     }

@@ -101,7 +101,19 @@ impl Servers {
     ) -> Result<Vec<Value>, Trouble> {
         // Half of what the whole call may take: who waits for a cluster hears why, and not only
         // that it took too long.
-        let give_up = Instant::now() + self.config.operation_timeout / 2;
+        let patience = self.config.operation_timeout / 2;
+        self.send_within(patience, effect, slot, commands).await
+    }
+
+    /// As [`send`](Self::send), and waits no longer than that for a cluster to be in order.
+    pub(super) async fn send_within(
+        &self,
+        patience: Duration,
+        effect: Effect,
+        slot: u16,
+        commands: &[Cmd],
+    ) -> Result<Vec<Value>, Trouble> {
+        let give_up = Instant::now() + patience;
         let mut target = None;
         let mut redirects = 0;
         let mut reads_left = 1;
@@ -152,10 +164,10 @@ impl Servers {
 
     /// Waits for a cluster to be in order, unless that has lasted long enough.
     async fn pause(&self, trouble: Trouble, give_up: Instant) -> Result<(), Trouble> {
+        self.forget_topology();
         if Instant::now() + PAUSE > give_up {
             return Err(trouble);
         }
-        self.forget_topology();
         // Not all at the same moment.
         let chance = f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX);
         sleep(PAUSE.mul_f64(0.5 + chance)).await;

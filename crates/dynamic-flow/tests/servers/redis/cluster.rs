@@ -2,9 +2,10 @@
 
 use std::{
     collections::BTreeSet,
+    net::TcpListener,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -122,6 +123,65 @@ async fn slots_that_move_are_followed_while_everybody_writes() {
     let count = writer.await.unwrap();
     assert!(count >= 100);
     assert_all_there(&store, count).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_other_masters_have_is_claimed_while_one_is_away() {
+    let Some((mut cluster, config)) = cluster() else { return };
+    let store = open(&config);
+    for n in 0..60 {
+        store.insert(due(n)).await.unwrap();
+    }
+    for node in &cluster.nodes {
+        node.cli(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]).unwrap();
+    }
+    // Nobody takes its place.
+    for node in [3, 4, 5, 1] {
+        cluster.nodes[node].kill();
+    }
+    let given = soon(store.claim(claim(60))).await.unwrap().len();
+    assert!((1..60).contains(&given), "{given}");
+    assert!(soon(store.claim(claim(60))).await.unwrap().is_empty());
+    let listing = soon(store.query(&Filter::default(), None, 60)).await;
+    assert!(listing.unwrap_err().is_retryable(), "a page with holes is no page");
+    cluster.nodes[1].start_again().unwrap();
+    let mut rest = 0;
+    for _ in 0..200 {
+        rest += soon(store.claim(claim(60))).await.unwrap().len();
+        if given + rest == 60 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{given} and {rest} of 60 were given");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_does_not_answer_is_asked_last_where_the_slots_are() {
+    let Some((mut cluster, mut config)) = cluster() else { return };
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    config.hosts.insert(0, silent.local_addr().unwrap().to_string());
+    let asked = Arc::new(AtomicUsize::new(0));
+    std::thread::spawn({
+        let asked = asked.clone();
+        move || {
+            let kept: Vec<_> = silent
+                .incoming()
+                .inspect(|_| {
+                    asked.fetch_add(1, Ordering::SeqCst);
+                })
+                .collect();
+            drop(kept);
+        }
+    });
+    let store = open(&config);
+    store.provision().await.unwrap();
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    // Whoever looks for the runs that were there asks where they are now.
+    cluster.nodes[1].kill();
+    let gets = futures::future::join_all((0..64).map(|n| store.get(id(n)))).await;
+    assert!(gets.iter().filter(|it| it.is_ok()).count() > 20);
+    assert_eq!(asked.load(Ordering::SeqCst), 1, "others know");
 }
 
 #[tokio::test(flavor = "multi_thread")]
