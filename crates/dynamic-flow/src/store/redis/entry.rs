@@ -1,6 +1,9 @@
 //! Entries of a partition's index: one sorted set whose members all have the score 0, so that they
 //! sort by their bytes. Each is a kind, what is looked for, and the run's id; runs of one value so
 //! stand in the order of their ids, which is that of their creation.
+//!
+//! A run that Redis may remove has one more, `x` and its id, from which the scripts know its others
+//! when it is gone: see common.lua.
 
 use std::collections::BTreeSet;
 

@@ -253,10 +253,65 @@ async fn what_redis_removed_is_neither_listed_nor_claimed_and_its_entries_go() {
     assert_eq!(page.items.len(), 7, "a page that is not the last is full");
     let rest = store.query(&Filter::default(), page.next, 100).await.unwrap();
     assert_eq!((rest.items.len(), rest.next), (3, None));
-    let listed = entries(&mut raw);
-    assert_eq!(listed, before - 30, "the entries by which they were found");
+    // Those that are there have a status, a flow, a queue and metadata.
+    assert_eq!(entries(&mut raw), 10 * 4, "nothing is left of {before} entries");
     assert_eq!(store.claim(claim(100)).await.unwrap().len(), 10);
-    assert_eq!(entries(&mut raw), listed - 30, "and those in the queue");
+    assert_eq!(entries(&mut raw), 10 * 4);
+}
+
+#[tokio::test]
+async fn a_claim_removes_all_that_is_left_of_what_redis_removed() {
+    let Some(url) = url("DFLOW_TEST_REDIS_URL") else { return };
+    let mut namespace = Namespace::at(&url);
+    namespace.config.partitions = 1;
+    let plain = namespace.open();
+    namespace.config.expiry = Some(Duration::from_millis(1));
+    let store = namespace.open();
+    let mut raw = redis::Client::open(url.as_str()).unwrap().get_connection().unwrap();
+    let pattern = format!("{}*index", namespace.config.key_prefix);
+    let mut entries = || -> usize {
+        let index: Vec<String> =
+            raw.scan_match(&pattern).unwrap().collect::<Result<_, _>>().unwrap();
+        index.iter().map(|index| raw.zcard::<_, usize>(index).unwrap()).sum()
+    };
+    let ended = |due: i64| Change {
+        status: Some(RunStatus::Completed),
+        queue: Some(Some(Queue("@purge".into()))),
+        due_at: Some(Some(at(due))),
+        ..Change::at(at(1))
+    };
+    // Neither a change, nor one by who lets nothing expire, nor a delete leaves anything behind.
+    for n in 0..3 {
+        store.insert(due(n)).await.unwrap();
+        store.update(id(n), Expect::Any, ended(400_000_000_000)).await.unwrap();
+        assert_eq!(entries(), 5, "with the one for when it is gone");
+        store.update(id(n), Expect::Any, ended(400_000_000_000)).await.unwrap();
+        assert_eq!(entries(), 5);
+        let change = if n == 0 { ended(400_000_000_000) } else { ended(400_000_000_001) };
+        plain.update(id(n), Expect::Any, change).await.unwrap();
+        assert_eq!(entries(), 4, "it is kept");
+        store.update(id(n), Expect::Any, ended(400_000_000_001)).await.unwrap();
+        assert_eq!(entries(), 5);
+        plain.delete(id(n), Expect::Any).await.unwrap();
+        assert_eq!(entries(), 0);
+    }
+    // The name of a queue has no bound.
+    let long = Change { queue: Some(Some(Queue("q".repeat(300)))), ..ended(400_000_000_000) };
+    store.insert(due(9)).await.unwrap();
+    store.update(id(9), Expect::Any, long).await.unwrap();
+    assert_eq!(entries(), 5);
+    store.delete(id(9), Expect::Any).await.unwrap();
+    assert_eq!(entries(), 0);
+    for n in 0..3 {
+        store.insert(due(n)).await.unwrap();
+        // Long ago by the clock of Redis, which so removes it at once.
+        store.update(id(n), Expect::Any, ended(-START + 1000)).await.unwrap();
+        assert_eq!(store.get(id(n)).await.unwrap(), None);
+    }
+    assert_eq!(entries(), 3 * 5);
+    let purge = Claim { queues: vec![Queue("@purge".into())], ..claim(10) };
+    assert_eq!(store.claim(purge).await.unwrap(), []);
+    assert_eq!(entries(), 0);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ for n = 2, #KEYS do
     local held = redis.call('HMGET', record, 'rev', 'ep', 'try')
     if not held[1] then
       -- Redis has removed the record after its time, or was told to.
-      redis.call('ZREM', KEYS[1], entry)
+      forget(KEYS[1], id, entry)
     elseif held[1] ~= LAST and held[2] ~= LAST then
       local before = read(record)
       local after = copy(before)
@@ -21,7 +21,7 @@ for n = 2, #KEYS do
       local tries = string.format('%.0f', math.min(tonumber(held[3]) + 1, 4294967295))
       redis.call('HSET', record, 'own', ARGV[1], 'til', ARGV[2], 'due', ARGV[2], 'at', ARGV[3],
         'try', tries, 'st', after.st)
-      reindex(KEYS[1], id, before, after)
+      reindex(KEYS[1], id, before, after, ARGV[4])
       given[n - 1] = redis.call('HGETALL', record)
       expire(record, before, after, ARGV[4])
     end

@@ -1,6 +1,7 @@
 -- KEYS: index, then records that were not there. ARGV: for each the entry by which it was found.
 -- Removes what records have left behind that Redis removed after their time.
 for n = 2, #KEYS do
-  if redis.call('EXISTS', KEYS[n]) == 0 then redis.call('ZREM', KEYS[1], ARGV[n - 1]) end
+  local entry = ARGV[n - 1]
+  if redis.call('EXISTS', KEYS[n]) == 0 then forget(KEYS[1], entry:sub(-16), entry) end
 end
 return 1

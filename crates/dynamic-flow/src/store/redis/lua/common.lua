@@ -53,23 +53,6 @@ local function call_with(command, key, arguments)
   end
 end
 
--- Puts the entries that a record has now in the place of those that it had.
-local function reindex(index, id, before, after)
-  local had, has = entries_of(before, id), entries_of(after, id)
-  local gone, come = {}, {}
-  for entry in pairs(had) do
-    if not has[entry] then gone[#gone + 1] = entry end
-  end
-  for entry in pairs(has) do
-    if not had[entry] then
-      come[#come + 1] = 0
-      come[#come + 1] = entry
-    end
-  end
-  call_with('ZREM', index, gone)
-  call_with('ZADD', index, come)
-end
-
 -- Codes of final statuses are capitals.
 local function is_final(fields)
   return fields.st and fields.st:byte() < 97
@@ -83,16 +66,70 @@ local function millis(ordered)
   return time
 end
 
--- Lets Redis remove an ended record some time after its retention, and no other.
-local function expire(record, before, after, expiry)
-  if is_final(after) and after.due and expiry ~= '' then
-    local retained = millis(after.due)
-    if retained then
-      redis.call('PEXPIREAT', record, string.format('%.0f', retained + tonumber(expiry)))
-      return
+-- When Redis may remove a record: some time after the retention of an ended one, and else never.
+local function expires_at(fields, expiry)
+  if not is_final(fields) or not fields.due or expiry == '' then return nil end
+  local retained = millis(fields.due)
+  return retained and string.format('%.0f', retained + tonumber(expiry))
+end
+
+-- The entry from which the others of a record are known when Redis has removed it: the id, and the
+-- beginnings of entries, each after its length in a byte. It is found by what it begins with.
+local function mark_of(fields, id)
+  local beginnings = { 's' .. fields.st, 'f' .. fields.flow .. '\0' .. fields.st }
+  local due = fields.q and fields.due
+    and 'd' .. fields.q .. '\0' .. fields.due .. (fields.til or NEVER)
+  -- That of a queue with a longer name is found by who claims from the queue.
+  if due and #due < 256 then beginnings[3] = due end
+  local packed = {}
+  for n, beginning in ipairs(beginnings) do packed[n] = string.char(#beginning) .. beginning end
+  return 'x' .. id .. table.concat(packed) .. (fields.wx or '') .. (fields.mx or '') .. id
+end
+
+-- Removes an entry of a record that is not there, and the others that it has left behind.
+local function forget(index, id, entry)
+  local entries = { [entry] = true }
+  -- What comes first is short: its length is not the largest byte.
+  for _, mark in ipairs(redis.call('ZRANGEBYLEX', index, '[x' .. id, '(x' .. id .. '\255')) do
+    entries[mark] = true
+    unpack_entries(entries, mark:sub(18, -17), id)
+  end
+  local gone = {}
+  for left in pairs(entries) do gone[#gone + 1] = left end
+  call_with('ZREM', index, gone)
+end
+
+-- Puts the entries that a record has now in the place of those that it had.
+local function reindex(index, id, before, after, expiry)
+  local had, has = entries_of(before, id), entries_of(after, id)
+  local gone, come = {}, {}
+  for entry in pairs(had) do
+    if not has[entry] then gone[#gone + 1] = entry end
+  end
+  for entry in pairs(has) do
+    if not had[entry] then
+      come[#come + 1] = 0
+      come[#come + 1] = entry
     end
   end
-  if is_final(before) or is_final(after) then redis.call('PERSIST', record) end
+  -- Whether there is a mark depends on how whoever wrote the record was configured.
+  if is_final(before) then gone[#gone + 1] = mark_of(before, id) end
+  call_with('ZREM', index, gone)
+  if expires_at(after, expiry) then
+    come[#come + 1] = 0
+    come[#come + 1] = mark_of(after, id)
+  end
+  call_with('ZADD', index, come)
+end
+
+-- Lets Redis remove an ended record some time after its retention, and no other.
+local function expire(record, before, after, expiry)
+  local time = expires_at(after, expiry)
+  if time then
+    redis.call('PEXPIREAT', record, time)
+  elseif is_final(before) or is_final(after) then
+    redis.call('PERSIST', record)
+  end
 end
 
 -- Tells who waits. That this user may not is no reason to fail: it is only a hint.

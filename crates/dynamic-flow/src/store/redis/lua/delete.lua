@@ -5,5 +5,5 @@ if not revision or (ARGV[2] ~= '' and ARGV[2] ~= revision) then return 0 end
 redis.call('ZCARD', KEYS[2])
 local before = read(KEYS[1])
 redis.call('DEL', KEYS[1])
-reindex(KEYS[2], ARGV[1], before, {})
+reindex(KEYS[2], ARGV[1], before, {}, '')
 return 1

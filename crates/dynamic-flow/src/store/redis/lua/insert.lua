@@ -10,7 +10,7 @@ for n = 5, #ARGV, 2 do
   after[ARGV[n]] = ARGV[n + 1]
 end
 call_with('HSET', KEYS[1], fields)
-reindex(KEYS[2], id, {}, after)
+reindex(KEYS[2], id, {}, after, ARGV[4])
 expire(KEYS[1], {}, after, ARGV[4])
 tell(ARGV[2], ARGV[3])
 return 1

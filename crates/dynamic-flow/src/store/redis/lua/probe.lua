@@ -15,6 +15,7 @@ for _, call in ipairs({
   { 'ZADD', 0, 'a' },
   { 'ZCARD' },
   { 'ZSCORE', 'a' },
+  { 'ZRANGEBYLEX', '-', '+', 'LIMIT', 0, 1 },
   { 'ZREVRANGEBYLEX', '+', '-', 'LIMIT', 0, 1 },
   { 'ZREM', 'a' },
 }) do

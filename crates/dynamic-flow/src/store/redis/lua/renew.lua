@@ -7,6 +7,6 @@ local before = read(KEYS[1])
 local after = copy(before)
 after.til, after.due = ARGV[3], ARGV[3]
 redis.call('HSET', KEYS[1], 'til', ARGV[3], 'due', ARGV[3])
-reindex(KEYS[2], ARGV[1], before, after)
+reindex(KEYS[2], ARGV[1], before, after, ARGV[4])
 expire(KEYS[1], before, after, ARGV[4])
 return 1

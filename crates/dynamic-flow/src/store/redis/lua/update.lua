@@ -45,7 +45,7 @@ end
 
 call_with('HDEL', KEYS[1], removed)
 call_with('HSET', KEYS[1], set)
-reindex(KEYS[2], id, before, after)
+reindex(KEYS[2], id, before, after, ARGV[5])
 -- As text: a number would be rounded on its way. And first: its time may have come.
 local written = redis.call('HGET', KEYS[1], 'rev')
 expire(KEYS[1], before, after, ARGV[5])
