@@ -103,6 +103,25 @@ async fn foreign_data_under_our_names_is_refused_and_left_alone() {
     assert_eq!(theirs, "somebody's");
 }
 
+#[tokio::test]
+async fn foreign_data_in_the_place_of_one_record_leaves_the_others_as_they_are() {
+    let Some(url) = url("DFLOW_TEST_REDIS_URL") else { return };
+    let mut namespace = Namespace::at(&url);
+    namespace.config.partitions = 1;
+    let store = namespace.open();
+    for n in 1..=3 {
+        store.insert(due(n)).await.unwrap();
+    }
+    let mut raw = redis::Client::open(url.as_str()).unwrap().get_connection().unwrap();
+    let pattern = format!("{}*run:{}", namespace.config.key_prefix, id(2));
+    let keys: Vec<String> = raw.scan_match(pattern).unwrap().collect::<Result<_, _>>().unwrap();
+    let _: () = raw.set(&keys[0], "somebody's").unwrap();
+    failed(store.claim(claim(3)).await, "something else", false);
+    for n in [1, 3] {
+        assert_eq!(store.get(id(n)).await.unwrap(), Some(due(n)), "nobody has it");
+    }
+}
+
 /// A server that answers each of our greetings with the same words; "bye" ends the connection.
 fn imposter(answer: &'static str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
