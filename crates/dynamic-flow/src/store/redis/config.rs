@@ -44,7 +44,7 @@ const LONGEST_EXPIRY: Duration = Duration::from_secs(100 * 366 * 86_400);
 pub struct RedisConfig {
     /// The server, or some servers of a cluster: `host` or `host:port`.
     pub hosts: Vec<String>,
-    /// The ACL user; the server's default user if there is none.
+    /// The ACL user, who has a password; the server's default user if there is none.
     pub username: Option<String>,
     /// The password, if the server asks for one.
     pub password: Option<Secret>,
@@ -193,6 +193,12 @@ impl RedisConfig {
         }
         if self.pool_size == 0 || self.pool_size > 64 {
             return Err(misconfigured("pool_size is between 1 and 64"));
+        }
+        if self.username.is_some() && self.password.is_none() {
+            return Err(misconfigured(
+                "a user has a password, and none is given; without one the server would take who \
+                 connects for its default user: write redis://USER:PASSWORD@HOST",
+            ));
         }
         if self.tls_cert.is_some() != self.tls_key.is_some() {
             return Err(misconfigured("tls_cert and tls_key belong together"));
@@ -353,6 +359,8 @@ mod tests {
             ("redis://h/1?cluster=true", "database 0"),
             ("redis://h,i/1", "database 0"),
             ("redis://h?cluster=hunter2", "cluster"),
+            ("redis://hunter2@h", "a user has a password"),
+            ("redis://hunter2:@h", "a user has a password"),
             ("redis://:p?hunter2@h/0", "? is %3F"),
             ("redis://:hunter2?prefix=x@h/0", "? is %3F"),
             ("redis://:p?hunter2=hunter2&prefix=a@h/0", "? is %3F"),
