@@ -70,7 +70,8 @@ pub struct RedisConfig {
     /// worker did; none leaves that to workers.
     #[serde(deserialize_with = "maybe_duration")]
     pub expiry: Option<Duration>,
-    /// How many replicas must have confirmed a write before it is acknowledged.
+    /// How many replicas must have confirmed a write before it is acknowledged. Before runs are
+    /// claimed, something else is written first, to see whether replicas confirm it.
     pub wait_replicas: u32,
     /// How many connections are held to each server; calls share them.
     ///

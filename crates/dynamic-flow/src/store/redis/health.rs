@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 
+use futures::future::join_all;
 use redis::{Cmd, cmd};
 
 use super::{config::Address, reply, servers::Servers, trouble::Trouble};
+use crate::store::server::within;
 
 /// What is asked about, by the names that Redis has for it.
 const SETTINGS: [&str; 5] =
@@ -27,14 +29,22 @@ struct Facts {
     settings: Option<HashMap<String, String>>,
 }
 
-/// Looks at every server that takes writes.
+/// Looks at every server that takes writes, and whether its replicas write to disks too.
 pub(super) async fn check(servers: &Servers) -> Result<Checkup, Trouble> {
     let masters = servers.masters().await?;
     let mut checkup = Checkup { durable: true, warnings: Vec::new() };
+    let mut said = Vec::new();
+    let mut replicas = Vec::new();
     for master in &masters {
         let facts = Facts::of(servers, master).await?;
         let (durable, warnings) = facts.judge(servers.config().wait_replicas);
         checkup.durable &= durable;
+        said.push(warnings);
+        replicas.extend(facts.replicas());
+    }
+    let replicas = replicas.iter().map(|replica| of_replica(servers, replica));
+    said.push(join_all(replicas).await.into_iter().flatten().collect());
+    for warnings in said {
         for warning in warnings {
             // Of many servers that are set up alike, one is enough.
             if !checkup.warnings.contains(&warning) {
@@ -43,6 +53,33 @@ pub(super) async fn check(servers: &Servers) -> Result<Checkup, Trouble> {
         }
     }
     Ok(checkup)
+}
+
+/// What there is to say of a replica, which takes the place of its master when that is gone.
+async fn of_replica(servers: &Servers, replica: &Address) -> Option<String> {
+    let mut ask = cmd("INFO");
+    ask.arg("persistence");
+    let limit = servers.config().operation_timeout / 4;
+    let info = within(limit, async {
+        let mut replies = servers.aside(replica, &[ask]).await?;
+        Ok::<_, Trouble>(parse_info(&reply::text(replies.pop().ok_or(Trouble::Confused)?)?))
+    });
+    match info.await {
+        Ok(info) if info.get("aof_enabled").is_some_and(|it| it == "0") => Some(
+            "a replica has appendonly no: after a failover, what it has is in its memory alone; \
+             set appendonly yes and appendfsync always there too"
+                .into(),
+        ),
+        Ok(_) => None,
+        Err(trouble) => {
+            tracing::debug!(%trouble, "a replica could not be looked at");
+            Some(
+                "a replica could not be looked at: whether it has on its disk what it would be \
+                 needed for after a failover is not known"
+                    .into(),
+            )
+        }
+    }
 }
 
 impl Facts {
@@ -81,6 +118,20 @@ impl Facts {
 
     fn info(&self, name: &str) -> &str {
         self.info.as_ref().and_then(|info| info.get(name)).map_or("", String::as_str)
+    }
+
+    /// The replicas that are connected, as their master calls them.
+    fn replicas(&self) -> Vec<Address> {
+        let replica = |n| {
+            let told: HashMap<_, _> = self
+                .info(&format!("slave{n}"))
+                .split(',')
+                .filter_map(|it| it.split_once('='))
+                .collect();
+            let (host, port) = ((*told.get("ip")?).to_owned(), told.get("port")?.parse().ok()?);
+            Some(Address { host, port })
+        };
+        (0..self.number("connected_slaves")).filter_map(replica).collect()
     }
 
     fn number(&self, name: &str) -> u64 {

@@ -198,6 +198,16 @@ impl Servers {
         Ok(self.topology().await?.owner(slot).cloned())
     }
 
+    /// Makes calls in a row at a server that the store does not use, by a connection of their own.
+    pub(super) async fn aside(
+        &self,
+        address: &Address,
+        commands: &[Cmd],
+    ) -> Result<Vec<Value>, Trouble> {
+        let connection = Connection::dial(&self.config, self.tls().await?, address).await?;
+        connection.send(commands, false).await
+    }
+
     /// All servers that take writes.
     pub(super) async fn masters(&self) -> Result<Vec<Address>, Trouble> {
         Ok(self.topology().await?.masters())
