@@ -333,7 +333,7 @@ async fn a_rebuild_reports_what_it_found() {
     damage(&place, records[0].id);
     fs::remove_file(place.record(records[1].id)).unwrap();
     let rebuilt = place.store.rebuild().await.unwrap();
-    assert_eq!((rebuilt.records, rebuilt.added, rebuilt.removed), (2, 1, 1));
+    assert_eq!((rebuilt.records, rebuilt.added, rebuilt.removed), (2, 1, 2));
     assert_eq!(rebuilt.damaged.len(), 1);
     assert!(rebuilt.damaged[0].contains(&records[0].id.to_string()), "{:?}", rebuilt.damaged);
     assert_eq!(place.claimed(at(3_600_000), 9).await, [records[2].id]);

@@ -61,7 +61,9 @@ impl Place {
 
     /// The files whose names are hints of the plain columns of runs.
     pub(crate) fn columns_hints(&self) -> Vec<PathBuf> {
-        let is_hint = |path: &PathBuf| name(path).contains('~');
+        // What begins as they do and says no more is a mark.
+        let is_hint =
+            |path: &PathBuf| name(path).split_once('~').is_some_and(|it| !it.1.is_empty());
         files(&self.path.join("runs")).into_iter().filter(is_hint).collect()
     }
 

@@ -290,7 +290,7 @@ impl Folder {
         let temp = self.layout.temp(id, super::layout::LEASE);
         let written = serde_json::to_vec(&renewal)
             .map_err(std::io::Error::from)
-            .and_then(|bytes| self.mode.replace(&path, &temp, &bytes, Sync::Never));
+            .and_then(|bytes| self.mode.replace(&path, &temp, &bytes, Sync::Never).map(drop));
         if let Err(error) = written {
             placed.remove();
             return Err(error).at("write the lease of a record", &temp);
@@ -302,9 +302,11 @@ impl Folder {
     /// Makes those hints that are not among `known`; gives those that were missing.
     fn place(&self, hints: &Hints, known: Option<&Hints>) -> Result<Hints> {
         let seed = self.layout.seed(hints.id);
-        let mut placed = Hints { id: hints.id, columns: None, due: None };
+        let mut placed = Hints { id: hints.id, mark: None, columns: None, due: None };
+        let known_mark = known.and_then(|known| known.mark.as_ref());
         let known_columns = known.and_then(|known| known.columns.as_ref());
         let known_due = known.and_then(|known| known.due.as_ref());
+        let mark = hints.mark.as_ref().filter(|path| known_mark != Some(path));
         let columns = hints.columns.as_ref().filter(|path| known_columns != Some(path));
         let due = hints.due.as_ref().filter(|path| known_due != Some(path));
         let place = |hint: Option<&PathBuf>, folders| match hint {
@@ -315,7 +317,8 @@ impl Folder {
                 .at("write a file of the index", path),
             None => Ok(None),
         };
-        placed.columns = place(columns, 1)?;
+        placed.mark = place(mark, 1)?;
+        placed.columns = place(columns, 1).inspect_err(|_| placed.remove())?;
         placed.due = place(due, 3).inspect_err(|_| placed.remove())?;
         Ok(placed)
     }
@@ -325,14 +328,14 @@ impl Folder {
         let Some(stored) = self.load_locked(lock, id)? else { return Ok(0) };
         let hints = Hints::of(&self.layout, &stored.record);
         let placed = self.place(&hints, None)?;
-        Ok(usize::from(placed.columns.is_some()) + usize::from(placed.due.is_some()))
+        Ok(placed.paths().count())
     }
 
-    /// Removes a hint of what a record's columns are, unless it is right.
-    pub(super) fn drop_columns_hint(&self, lock: &Lock, id: RunId, hint: &Path) -> Result<()> {
-        let right =
-            self.load_locked(lock, id)?.map(|stored| self.layout.columns_hint(&stored.record));
-        if right.as_deref() != Some(hint) {
+    /// Removes a hint or mark beside a record, unless it is right.
+    pub(super) fn drop_hint(&self, lock: &Lock, id: RunId, hint: &Path) -> Result<()> {
+        let stored = self.load_locked(lock, id)?;
+        let right = stored.map(|stored| Hints::of(&self.layout, &stored.record));
+        if !right.is_some_and(|right| right.paths().any(|path| path == hint)) {
             match disk::remove(hint) {
                 Err(error) if error.kind() != Io::NotFound => {
                     return Err(error).at("remove a file of the index", hint);
@@ -344,28 +347,35 @@ impl Folder {
     }
 }
 
-/// The hints of a record, or some of them.
+/// The mark and the hints of a record, or some of them.
 struct Hints {
     id: RunId,
+    mark: Option<PathBuf>,
     columns: Option<PathBuf>,
     due: Option<PathBuf>,
 }
 
 impl Hints {
     fn of(layout: &Layout, record: &Record) -> Self {
+        let mark = Some(layout.mark(record.id));
         let columns = Some(layout.columns_hint(record));
-        Self { id: record.id, columns, due: layout.due_hint(record) }
+        Self { id: record.id, mark, columns, due: layout.due_hint(record) }
     }
 
     fn without(mut self, others: &Self) -> Self {
+        self.mark = self.mark.filter(|path| others.mark.as_ref() != Some(path));
         self.columns = self.columns.filter(|path| others.columns.as_ref() != Some(path));
         self.due = self.due.filter(|path| others.due.as_ref() != Some(path));
         self
     }
 
+    fn paths(&self) -> impl Iterator<Item = &PathBuf> {
+        self.mark.iter().chain(&self.columns).chain(&self.due)
+    }
+
     /// Removes them, as far as it can: a hint too many is met and checked one day.
     fn remove(&self) {
-        for path in self.columns.iter().chain(&self.due) {
+        for path in self.paths() {
             let _ = disk::remove(path);
         }
     }
@@ -376,7 +386,7 @@ pub(super) fn conflict(message: &'static str, id: RunId) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::{
         codec::Sealed,
@@ -384,7 +394,7 @@ mod tests {
         store::{Lease, Queue},
     };
 
-    fn record() -> Record {
+    pub(in super::super) fn record() -> Record {
         Record {
             id: RunId::from_bytes([9; 16]),
             revision: Revision::FIRST,
@@ -407,6 +417,7 @@ mod tests {
     fn notes(folder: &Folder) -> Vec<String> {
         let kind = |path: &Path| match path.strip_prefix(folder.layout.root()).unwrap() {
             path if path.starts_with("due") => "due hint".to_owned(),
+            path if path.ends_with(format!("{}~", record().id)) => "mark".to_owned(),
             path if path.to_string_lossy().ends_with('~') => "hint".to_owned(),
             path => path.to_string_lossy().replace(&record().id.to_string(), "ID"),
         };
@@ -456,7 +467,7 @@ mod tests {
         let insert =
             ["sync tmp/9/ID.json", "rename runs/090909/ID.json", "sync runs/090909"].as_slice();
         let hints = ["place hint", "place due hint"].as_slice();
-        assert_eq!(notes(&folder), [&["sync runs"], hints, insert].concat());
+        assert_eq!(notes(&folder), [&["sync runs", "place mark"], hints, insert].concat());
 
         let write =
             ["sync tmp/9/ID.json", "exchange runs/090909/ID.json", "sync runs/090909"].as_slice();
@@ -486,7 +497,7 @@ mod tests {
             "sync runs/090909",
         ]
         .as_slice();
-        let rest = ["remove runs/090909/ID.lease"].as_slice();
+        let rest = ["remove runs/090909/ID.lease", "remove mark"].as_slice();
         assert_eq!(notes(&folder), [first, rest, removed].concat());
 
         let mut next = record();

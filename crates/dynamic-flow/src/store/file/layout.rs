@@ -4,14 +4,19 @@
 //! dynamic-flow-store.json                         what this folder is, and of which version
 //! runs/<time>/<run>.json                          a record
 //! runs/<time>/<run>.lease                         the end of its lease, since that was renewed
+//! runs/<time>/<run>~                              a mark: that there is a run, whatever it is
 //! runs/<time>/<run>~<status>~<flow>~<deadlines>~<tools>   a hint: what its plain columns are
 //! due/<queue>/<hours>/<seconds>/<time>~<run>      a hint: when it is due
 //! locks/<shard>  locks/<shard>.seed  locks/<shard>.spare  tmp/<part>/<run>.<kind>  boots/<boot>
 //! ```
 //!
 //! No text that users choose is part of a name: ids of flows and tools and names of queues are
-//! hashed. Hints are empty files, all of a shard names of one file; they are made before the record that they describe and checked
-//! against it when they are used.
+//! hashed. Hints and marks are empty files, all of a shard names of one file; they are made before
+//! the record that they are about and checked against it when they are used.
+//!
+//! A mark keeps its name for as long as there is the run: names that come while somebody lists a
+//! folder may be missed, and there are file systems on which a record that is written gets its name
+//! anew.
 
 use std::path::{Path, PathBuf};
 
@@ -109,6 +114,11 @@ impl Layout {
         self.bucket(id).join(format!("{id}{LEASE}"))
     }
 
+    /// The name of a run that never changes.
+    pub(super) fn mark(&self, id: RunId) -> PathBuf {
+        self.bucket(id).join(format!("{id}{MARK}"))
+    }
+
     /// Where a record is written before it gets its name. Only who holds the lock writes there.
     ///
     /// In one of several folders: files are made in a folder one after the other.
@@ -140,6 +150,7 @@ impl Layout {
 pub(super) const MARKER: &str = "dynamic-flow-store.json";
 pub(super) const RECORD: &str = ".json";
 pub(super) const LEASE: &str = ".lease";
+const MARK: &str = "~";
 
 /// The first 24 bits of an id: its time in units of 4.7 hours.
 pub(super) fn bucket_of(id: RunId) -> u32 {
@@ -219,6 +230,7 @@ pub(super) fn parse_id(text: &str) -> Option<RunId> {
 pub(super) enum Name<'a> {
     Record,
     Lease,
+    Mark,
     Columns(Columns<'a>),
 }
 
@@ -229,6 +241,7 @@ pub(super) fn parse_name(name: &str) -> Option<(RunId, Name<'_>)> {
     let name = match rest {
         RECORD => Name::Record,
         LEASE => Name::Lease,
+        MARK => Name::Mark,
         _ => Name::Columns(Columns::parse(rest.strip_prefix('~')?)?),
     };
     Some((id, name))
@@ -350,10 +363,11 @@ mod tests {
     #[test]
     fn a_name_that_is_not_ours_is_nothing() {
         let id = "019ab3c4-d5e6-7f80-9a1b-2c3d4e5f6071";
-        for rest in ["", ".jsonx", "~", "~waiting", "~waiting~00~1~2", "~w~0~x~2~a", "~w~0~~~a~b"] {
+        for rest in ["", ".jsonx", "~~", "~waiting", "~waiting~00~1~2", "~w~0~x~2~a", "~w~0~~~a~b"]
+        {
             assert_eq!(parse_name(&format!("{id}{rest}")), None, "{rest}");
         }
-        for rest in [".json", ".lease", "~w~0~~~", "~w~0~-1~2~a.b"] {
+        for rest in [".json", ".lease", "~", "~w~0~~~", "~w~0~-1~2~a.b"] {
             assert!(parse_name(&format!("{id}{rest}")).is_some(), "{rest}");
         }
         assert_eq!(parse_name("µ"), None);

@@ -23,6 +23,8 @@ struct Found {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum What {
     Record,
+    /// A mark that there is a run.
+    Mark,
     /// A hint that the record matches.
     Match,
     /// A hint that it does not.
@@ -83,6 +85,7 @@ impl Folder {
             let what = match kind {
                 Name::Lease => return,
                 Name::Record => What::Record,
+                Name::Mark => What::Mark,
                 Name::Columns(hint) if wanted.may_match(&hint) => What::Match,
                 Name::Columns(_) => What::NoMatch,
             };
@@ -95,9 +98,10 @@ impl Folder {
 
     /// The run, if it matches.
     ///
-    /// It is passed over only if there are hints and all say that it does not match. One who
-    /// lists a folder while names in it change may miss some of them, but not the record and its
-    /// hint both, and while a record changes the hints of before and after are there.
+    /// It is passed over only if there is one hint, and that says that it does not match. One who
+    /// lists a folder while names in it change may miss the record and all hints, but not the mark,
+    /// and while a record changes the hints of before and after are there. Of several hints only
+    /// one is right: the record tells.
     fn candidate(
         &self,
         filter: &Filter,
@@ -107,14 +111,15 @@ impl Folder {
         let id = found[0].id;
         let count = |what| found.iter().filter(|found| found.what == what).count();
         let (matches, others) = (count(What::Match), count(What::NoMatch));
-        if matches == 0 && others > 0 {
+        if matches == 0 && others == 1 {
             return Ok(None);
         }
         let record = self.load(id)?.map(|stored| stored.record);
         let record = record.filter(|record| filter.matches(record));
         // A filter on metadata is not in the hints: they may be right without the record matching.
         let is_plain = filter.metadata.is_empty();
-        let is_odd = matches + others != 1 || (record.is_none() && is_plain);
+        let is_odd =
+            matches + others != 1 || count(What::Mark) == 0 || (record.is_none() && is_plain);
         // Whoever writes it at this moment is a good reason to look odd.
         if is_odd && self.try_lock(id).is_ok_and(|lock| lock.is_some()) {
             suspects.insert(id);
@@ -122,7 +127,7 @@ impl Folder {
         Ok(record.as_ref().map(Summary::from))
     }
 
-    /// Removes hints of those runs that are not right, and makes those that are missing.
+    /// Removes hints and marks of those runs that are not right, and makes those that are missing.
     fn mend(&self, bucket: u32, suspects: &BTreeSet<RunId>) {
         if suspects.is_empty() {
             return;
@@ -130,7 +135,7 @@ impl Folder {
         let folder = self.layout.runs().join(bucket_name(bucket));
         let mut hints = Vec::new();
         let listed = disk::names(&folder, |name| {
-            if let Some((id, Name::Columns(_))) = parse_name(name)
+            if let Some((id, Name::Columns(_) | Name::Mark)) = parse_name(name)
                 && suspects.contains(&id)
             {
                 hints.push((id, folder.join(name)));
@@ -141,7 +146,7 @@ impl Folder {
                 let Some(lock) = self.try_lock(*id)? else { continue };
                 self.heal(&lock, *id)?;
                 for (_, hint) in hints.iter().filter(|(of, _)| of == id) {
-                    self.drop_columns_hint(&lock, *id, hint)?;
+                    self.drop_hint(&lock, *id, hint)?;
                 }
             }
             Ok(())
@@ -181,5 +186,107 @@ impl Range {
         self.before.is_none_or(|before| bucket <= bucket_of(before))
             && self.created_after.is_none_or(|at| bucket >= of_time(at))
             && self.created_before.is_none_or(|at| bucket <= of_time(at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::{
+        engine::RunStatus,
+        store::{
+            Change, Expect,
+            file::{disk::Mode, folder::tests::record},
+        },
+    };
+
+    /// A folder of that many records, where it can be in memory: there, as on other file systems
+    /// than that of most disks, a file that changes its name comes behind all others.
+    fn folder_of(records: u16) -> (tempfile::TempDir, Folder, Vec<RunId>) {
+        let memory = tempfile::tempdir_in("/dev/shm");
+        let root = memory.or_else(|_| tempfile::tempdir()).unwrap();
+        let folder = Folder::new(root.path().to_owned(), Mode::PRIVATE);
+        folder.provision().unwrap();
+        let ids = (0..records).map(|n| {
+            let [a, b] = n.to_be_bytes();
+            let id = RunId::from_bytes([[9; 14].as_slice(), &[a, b]].concat().try_into().unwrap());
+            folder.insert(&crate::store::Record { id, ..record() }).unwrap();
+            id
+        });
+        let ids = ids.collect();
+        (root, folder, ids)
+    }
+
+    fn all(folder: &Folder, ids: &[RunId]) -> Vec<Found> {
+        let (range, wanted) =
+            (Range::new(&Filter::default(), None), Wanted::new(&Filter::default()));
+        folder.found(bucket_of(ids[0]), &range, &wanted).unwrap()
+    }
+
+    #[test]
+    fn who_lists_a_folder_sees_something_of_each_run_that_changes_meanwhile() {
+        let (_root, folder, ids) = folder_of(1000);
+        let mut seen = BTreeSet::new();
+        let mut changed = false;
+        disk::names(&folder.layout.bucket(ids[0]), |name| {
+            if !changed {
+                changed = true;
+                // Not all: where every name is new, none is behind where the lister is.
+                for id in ids.iter().step_by(10) {
+                    let change = Change {
+                        status: Some(RunStatus::Ready),
+                        ..Change::at(record().updated_at)
+                    };
+                    folder.update(*id, Expect::Any, change).unwrap();
+                }
+            }
+            seen.extend(parse_name(name).map(|(id, _)| id));
+        })
+        .unwrap();
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), ids);
+    }
+
+    #[test]
+    fn a_run_of_which_nothing_but_its_mark_is_seen_is_looked_at() {
+        let (_root, folder, ids) = folder_of(1);
+        let mut found = all(&folder, &ids);
+        found.retain(|found| found.what == What::Mark);
+        assert_eq!(found.len(), 1);
+        let look = |found: &[Found]| {
+            folder.candidate(&Filter::default(), found, &mut BTreeSet::new()).unwrap()
+        };
+        assert_eq!(look(&found).unwrap().id, ids[0]);
+        folder.delete(ids[0], Expect::Any).unwrap();
+        assert_eq!(look(&found), None);
+    }
+
+    #[test]
+    fn a_mark_that_is_missing_is_made_and_one_of_no_run_is_removed() {
+        let (_root, folder, ids) = folder_of(2);
+        let marks = || all(&folder, &ids).iter().filter(|found| found.what == What::Mark).count();
+        let list = || folder.query(&Filter::default(), None, 9).unwrap().items.len();
+        // As earlier builds left it.
+        fs::remove_file(folder.layout.mark(ids[0])).unwrap();
+        assert_eq!((list(), marks()), (2, 2));
+        let record = folder.layout.record(ids[1]);
+        fs::remove_file(&record).unwrap();
+        assert_eq!((list(), marks()), (1, 1));
+        assert_eq!(all(&folder, &ids).len(), 3, "a record, its mark and its hint");
+    }
+
+    #[test]
+    fn of_hints_that_disagree_the_wrong_one_goes_even_if_neither_matches() {
+        let (_root, folder, ids) = folder_of(1);
+        let right = folder.load(ids[0]).unwrap().unwrap().record;
+        let mut wrong = right.clone();
+        wrong.status = RunStatus::Failed;
+        let wrong = folder.layout.columns_hint(&wrong);
+        fs::write(&wrong, "").unwrap();
+        let ready = Filter { status: [RunStatus::Ready].into(), ..Filter::default() };
+        assert_eq!(folder.query(&ready, None, 9).unwrap().items.len(), 0);
+        assert!(!wrong.exists());
+        assert!(folder.layout.columns_hint(&right).exists());
     }
 }
