@@ -141,15 +141,18 @@ impl Mode {
         Ok(())
     }
 
-    /// Replaces a file as a whole by way of `temp`, which is gone if it fails.
+    /// Replaces a file as a whole by way of `temp`, which is gone if it fails. Gives the new file: one
+    /// that must survive is locked until it is let go.
     pub(super) fn replace(
         self,
         path: &Path,
         temp: &Path,
         bytes: &[u8],
         sync: Sync,
-    ) -> io::Result<()> {
-        let written = self.write_new(temp, bytes, sync).and_then(|_| fs::rename(temp, path));
+    ) -> io::Result<File> {
+        let written = self
+            .write_new(temp, bytes, sync)
+            .and_then(|file| fs::rename(temp, path).map(|()| file));
         if written.is_err() {
             let _ = fs::remove_file(temp);
         }
@@ -169,6 +172,11 @@ impl Mode {
             }
             made => made?,
         };
+        // Elsewhere who can't lock a file can't read it either, and nobody looks for a lock.
+        #[cfg(unix)]
+        if sync == Sync::Contents {
+            file.lock()?;
+        }
         file.write_all(bytes)?;
         match sync {
             Sync::Contents => {
@@ -200,6 +208,7 @@ pub(super) fn parent(path: &Path) -> &Path {
 /// Makes the names in a folder survive a power failure.
 pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
     journal::note("sync", path);
+    journal::look(path);
     journal::fail(path)?;
     // Elsewhere a folder can't be opened as a file, and its names are the file system's care.
     #[cfg(unix)]
@@ -345,6 +354,27 @@ pub(super) mod journal {
         }
     }
 
+    #[cfg(test)]
+    type Look = (std::path::PathBuf, Box<dyn FnMut()>);
+
+    #[cfg(test)]
+    thread_local! {
+        pub(super) static LOOKING: std::cell::RefCell<Option<Look>> =
+            const { std::cell::RefCell::new(None) };
+    }
+
+    #[cfg(test)]
+    pub(super) fn look(path: &Path) {
+        LOOKING.with_borrow_mut(|looking| {
+            if let Some((_, look)) = looking.as_mut().filter(|(of, _)| of == path) {
+                look();
+            }
+        });
+    }
+
+    #[cfg(not(test))]
+    pub(super) fn look(_: &Path) {}
+
     #[cfg(not(test))]
     pub(in super::super) fn note(_: &'static str, _: &Path) {}
 
@@ -358,6 +388,12 @@ pub(super) mod journal {
 #[cfg(test)]
 pub(super) fn fail_next_sync_of(path: &Path) {
     journal::FAILING.set(Some(path.to_owned()));
+}
+
+/// Has this thread look at something before each of its syncs of a folder.
+#[cfg(test)]
+pub(super) fn before_each_sync_of(path: &Path, look: impl FnMut() + 'static) {
+    journal::LOOKING.set(Some((path.to_owned(), Box::new(look))));
 }
 
 /// What this thread did to files since it was asked last.

@@ -6,7 +6,7 @@ use std::{
     io::{ErrorKind as Io, Read as _},
 };
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io::{self, Write as _},
     path::Path,
 };
@@ -21,7 +21,7 @@ impl Mode {
     /// Replaces a file that is there, as a whole: the new contents are written over what is in
     /// `spare`, under the name `temp`, and change names with it. What the file was is left in `temp`,
     /// and may become the spare one when the folder is synced: until then it may be all that a power
-    /// failure leaves.
+    /// failure leaves. The new file comes back locked: who lets it go lets others read it.
     ///
     /// A new file has a place to be found on the disk and recorded, and the old one is to be removed:
     /// that takes longer than all the rest.
@@ -33,10 +33,10 @@ impl Mode {
         temp: &Path,
         spare: &Path,
         bytes: &[u8],
-    ) -> io::Result<()> {
+    ) -> io::Result<File> {
         let taken = fs::rename(spare, temp).is_ok();
         let written = self.write_over(temp, taken, bytes);
-        let exchanged = written.and_then(|_locked| change_names(temp, path));
+        let exchanged = written.and_then(|locked| change_names(temp, path).map(|()| locked));
         if exchanged.is_err() {
             let _ = fs::remove_file(temp);
         }
@@ -44,7 +44,7 @@ impl Mode {
         exchanged
     }
 
-    /// Gives the file, which stays locked until its names have changed.
+    /// Gives the file, locked.
     fn write_over(self, path: &Path, is_there: bool, bytes: &[u8]) -> io::Result<File> {
         let Some(mut file) = Some(path).filter(|_| is_there).and_then(|it| self.open_spare(it))
         else {
@@ -76,6 +76,13 @@ impl Mode {
     fn open_spare(self, _: &Path) -> Option<File> {
         None
     }
+}
+
+/// Whether a write by way of `temp` was begun and not ended: who writes holds it locked, until it
+/// has another name.
+pub(super) fn is_left_behind(temp: &Path) -> bool {
+    File::open(temp)
+        .is_ok_and(|file| !matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// Has two files change names; where that can't be done at once, the second gets that of the first.

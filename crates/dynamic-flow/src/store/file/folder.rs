@@ -34,7 +34,7 @@ pub(super) struct Folder {
     /// The bucket whose name this process last saw to be durable.
     synced: Mutex<Option<u32>>,
     /// The buckets that could not be synced after a write.
-    unsynced: Mutex<BTreeSet<PathBuf>>,
+    pub(super) unsynced: Mutex<BTreeSet<PathBuf>>,
 }
 
 impl Folder {
@@ -81,11 +81,13 @@ impl Folder {
         let renewal = self.renewal(id)?;
         let path = self.layout.record(id);
         let bytes = read_settled(&path).at("read a record", &path)?;
+        self.make_up_for(id)?;
         self.stored(id, bytes, renewal)
     }
 
     /// The same, for who holds the lock: nobody writes meanwhile.
-    pub(super) fn load_locked(&self, _lock: &Lock, id: RunId) -> Result<Option<Stored>> {
+    pub(super) fn load_locked(&self, lock: &Lock, id: RunId) -> Result<Option<Stored>> {
+        self.settle(lock, id)?;
         let renewal = self.renewal(id)?;
         let path = self.layout.record(id);
         let bytes = disk::read(&path).at("read a record", &path)?;
@@ -98,7 +100,6 @@ impl Folder {
         bytes: Option<Vec<u8>>,
         renewal: Option<Renewal>,
     ) -> Result<Option<Stored>> {
-        self.make_up_for(&self.layout.bucket(id))?;
         let Some(bytes) = bytes else {
             self.check_present()?;
             return Ok(None);
@@ -181,7 +182,8 @@ impl Folder {
     /// Writes a record: what it was is there until what it is now is on the disk.
     ///
     /// Hints of what it will be come first and those of what it was go last, so that at every
-    /// instant those of what it is are there.
+    /// instant those of what it is are there. Until all is durable the record can't be read, and
+    /// until then what it was keeps its temporary name: who finds that knows that a sync is owed.
     pub(super) fn commit(
         &self,
         _lock: &Lock,
@@ -197,18 +199,26 @@ impl Folder {
 
         let path = self.layout.record(id);
         let temp = self.layout.temp(id, super::layout::RECORD);
-        let spare = old.filter(|old| old.bytes <= MAX_SPARE).map(|_| self.layout.spare(id));
-        let written = match &spare {
-            Some(spare) => self.mode.exchange(&path, &temp, spare, &bytes),
+        let spare = self.layout.spare(id);
+        let written = match old {
+            Some(_) => self.mode.exchange(&path, &temp, &spare, &bytes),
             None => self.mode.replace(&path, &temp, &bytes, Sync::Contents),
         };
-        if let Err(error) = written {
-            placed.remove();
-            return Err(error).at("write a record", &temp);
-        }
+        let held = match written {
+            Ok(held) => held,
+            Err(error) => {
+                placed.remove();
+                return Err(error).at("write a record", &temp);
+            }
+        };
         self.sync_bucket(id)?;
         // Where files can't change names there is nothing under this one.
-        spare.map(|spare| fs::rename(&temp, spare));
+        match old {
+            Some(old) if old.bytes <= MAX_SPARE => drop(fs::rename(&temp, &spare)),
+            Some(_) => drop(fs::remove_file(&temp)),
+            None => {}
+        }
+        drop(held);
 
         if let Some(before) = before {
             before.without(&after).remove();
@@ -217,29 +227,6 @@ impl Folder {
             let _ = disk::remove(&self.layout.lease(id));
         }
         Ok(())
-    }
-
-    /// Makes the names in a record's folder durable. Where that fails, what is there now must not be
-    /// told before it was made up for.
-    fn sync_bucket(&self, id: RunId) -> Result<()> {
-        let bucket = self.layout.bucket(id);
-        let synced = disk::sync_dir(&bucket).at("sync a folder", &bucket);
-        if synced.is_err() {
-            self.with_unsynced(|unsynced| unsynced.insert(bucket));
-        }
-        synced
-    }
-
-    fn make_up_for(&self, bucket: &Path) -> Result<()> {
-        if self.with_unsynced(|unsynced| unsynced.contains(bucket)) {
-            disk::sync_dir(bucket).at("sync a folder", bucket)?;
-            self.with_unsynced(|unsynced| unsynced.remove(bucket));
-        }
-        Ok(())
-    }
-
-    fn with_unsynced<T>(&self, f: impl FnOnce(&mut BTreeSet<PathBuf>) -> T) -> T {
-        f(&mut self.unsynced.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
     pub(super) fn delete(&self, id: RunId, expect: Expect) -> Result<()> {

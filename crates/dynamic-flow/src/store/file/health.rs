@@ -55,7 +55,7 @@ impl Folder {
         self.mode.replace(&path, &temp, b"probe\n", Sync::Contents).at("write a file", &temp)?;
         let spare = self.layout.temp(id, ".old");
         let again = self.mode.exchange(&path, &temp, &spare, b"again\n");
-        again.at("write over a file", &path)?;
+        drop(again.at("write over a file", &path)?);
         let _ = fs::remove_file(&temp);
         read_settled(&path).at("read a file", &path)?;
         let folder = disk::parent(&path);

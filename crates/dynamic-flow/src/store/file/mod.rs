@@ -2,6 +2,7 @@
 
 mod claim;
 mod disk;
+mod durable;
 mod exchange;
 mod folder;
 mod form;

@@ -108,7 +108,7 @@ impl Folder {
         match written {
             // Another process was first, and has tidied up.
             Err(error) if error.kind() == Io::NotFound && self.read_marker()? => Ok(()),
-            written => written.at("write a file", &temp),
+            written => written.map(drop).at("write a file", &temp),
         }
     }
 
@@ -140,7 +140,8 @@ impl Folder {
         }
         for (id, path) in left {
             // Only who holds the lock writes there: if nobody does, it was left behind.
-            if let Some(_lock) = self.try_lock(id)? {
+            if let Some(lock) = self.try_lock(id)? {
+                self.settle(&lock, id)?;
                 let _ = fs::remove_file(path);
             }
         }
