@@ -156,6 +156,33 @@ async fn a_due_run_that_cannot_be_read_does_not_keep_workers_from_the_others() {
 }
 
 #[tokio::test]
+async fn a_due_run_whose_files_cannot_be_used_does_not_keep_workers_from_the_others() {
+    let place = Place::new().await;
+    let mut records = Vec::new();
+    for (n, due) in [-4, -3, -2, -1].into_iter().enumerate() {
+        let mut record = parked();
+        let mut bytes = *record.id.as_bytes();
+        bytes[15] = u8::try_from(n).unwrap();
+        record.id = RunId::from_bytes(bytes);
+        record.due_at = Some(at(due));
+        place.store.insert(record.clone()).await.unwrap();
+        records.push(record.id);
+    }
+    let block = |path: &std::path::Path| {
+        let _ = fs::remove_file(path);
+        fs::create_dir(path).unwrap();
+    };
+    let record = place.record(records[0]);
+    block(&record);
+    block(&place.record(records[1]).with_extension("lease"));
+    block(&place.path.join("locks").join("02"));
+    assert_eq!(place.claimed(at(0), 9).await, [records[3]]);
+    let nothing_else = place.store.claim(claim(at(0), 9)).await.unwrap_err();
+    assert_eq!(nothing_else.kind(), ErrorKind::StorageError);
+    assert!(nothing_else.to_string().contains(name(&record)), "{nothing_else}");
+}
+
+#[tokio::test]
 async fn an_index_that_is_gone_hides_nothing_from_queries() {
     let place = Place::new().await;
     let records = [parked(), parked()];

@@ -13,7 +13,7 @@ use super::{
     lock::Lock,
 };
 use crate::{
-    ErrorKind, Result,
+    Error, ErrorKind, Result,
     clock::Timestamp,
     id::RunId,
     store::{Claim, Record},
@@ -27,21 +27,49 @@ struct Due {
     hint: PathBuf,
 }
 
+/// What a claim came by.
+#[derive(Default)]
+struct Taken {
+    records: Vec<(Timestamp, Record)>,
+    /// Why the first was passed over of those whose files can't be used.
+    failed: Option<Error>,
+}
+
+impl Taken {
+    /// One record that is damaged, or that can't be locked or read, must not keep workers from all
+    /// the others.
+    fn pass_over(&mut self, error: Error) -> Result<()> {
+        // What passes by itself, such as too many open files, is no matter of that record.
+        if error.is_retryable() {
+            return Err(error);
+        }
+        tracing::warn!(%error, "a due run can't be claimed");
+        if error.kind() != ErrorKind::CorruptState {
+            self.failed.get_or_insert(error);
+        }
+        Ok(())
+    }
+}
+
 impl Folder {
     pub(super) fn claim(&self, claim: &Claim) -> Result<Vec<Record>> {
-        let mut taken: Vec<(Timestamp, Record)> = Vec::new();
-        if let Err(error) = self.claim_into(claim, &mut taken) {
-            // Those that were taken are the caller's now: nobody else gets them until they lapse.
-            if taken.is_empty() {
-                return Err(error);
-            }
-            tracing::warn!(%error, "a claim ended early");
+        let mut taken = Taken::default();
+        let ended = self.claim_into(claim, &mut taken);
+        let Taken { mut records, failed } = taken;
+        // Those that were taken are the caller's now: nobody else gets them until they lapse.
+        match ended {
+            Err(error) if records.is_empty() => return Err(error),
+            Err(error) => tracing::warn!(%error, "a claim ended early"),
+            Ok(()) => {}
         }
-        taken.sort_by_key(|(due, record)| (*due, record.id));
-        Ok(taken.into_iter().map(|(_, record)| record).collect())
+        if let Some(error) = failed.filter(|_| records.is_empty()) {
+            return Err(error);
+        }
+        records.sort_by_key(|(due, record)| (*due, record.id));
+        Ok(records.into_iter().map(|(_, record)| record).collect())
     }
 
-    fn claim_into(&self, claim: &Claim, taken: &mut Vec<(Timestamp, Record)>) -> Result<()> {
+    fn claim_into(&self, claim: &Claim, taken: &mut Taken) -> Result<()> {
         if claim.limit == 0 {
             return Ok(());
         }
@@ -52,7 +80,7 @@ impl Folder {
             let hours = hours.into_iter().collect();
             for seconds in slices(&hours, SECONDS_DIGITS, due_seconds(claim.now))?.into_values() {
                 self.claim_slice(claim, &seconds, taken)?;
-                if taken.len() >= claim.limit {
+                if taken.records.len() >= claim.limit {
                     return Ok(());
                 }
             }
@@ -61,12 +89,7 @@ impl Folder {
     }
 
     /// Takes what is due in those folders, which are about the same seconds.
-    fn claim_slice(
-        &self,
-        claim: &Claim,
-        folders: &[PathBuf],
-        taken: &mut Vec<(Timestamp, Record)>,
-    ) -> Result<()> {
+    fn claim_slice(&self, claim: &Claim, folders: &[PathBuf], taken: &mut Taken) -> Result<()> {
         let mut due = BTreeSet::new();
         for folder in folders {
             let mut any = false;
@@ -85,56 +108,51 @@ impl Folder {
         // comes back only if that was not enough.
         let mut busy = Vec::new();
         for due in due {
-            if taken.len() >= claim.limit {
+            if taken.records.len() >= claim.limit {
                 return Ok(());
             }
-            match self.try_lock(due.id)? {
-                Some(lock) => taken.extend(self.claim_one(&lock, claim, &due)?),
-                None => busy.push(due),
+            match self.try_lock(due.id) {
+                Ok(Some(lock)) => self.claim_one(&lock, claim, &due, taken)?,
+                Ok(None) => busy.push(due),
+                Err(error) => taken.pass_over(error)?,
             }
         }
         for due in busy {
-            if taken.len() >= claim.limit {
+            if taken.records.len() >= claim.limit {
                 return Ok(());
             }
-            let lock = self.lock(due.id)?;
-            taken.extend(self.claim_one(&lock, claim, &due)?);
+            match self.lock(due.id) {
+                Ok(lock) => self.claim_one(&lock, claim, &due, taken)?,
+                Err(error) => taken.pass_over(error)?,
+            }
         }
         Ok(())
     }
 
-    fn claim_one(
-        &self,
-        lock: &Lock,
-        claim: &Claim,
-        due: &Due,
-    ) -> Result<Option<(Timestamp, Record)>> {
+    fn claim_one(&self, lock: &Lock, claim: &Claim, due: &Due, taken: &mut Taken) -> Result<()> {
         let path = self.layout.record(due.id);
         let read = self.load_locked(lock, due.id).and_then(|old| {
             let snapshot = old.as_ref().map(|old| old.sealed(&path)).transpose()?;
             Ok(old.zip(snapshot))
         });
         let found = match read {
-            // One damaged record must not keep workers from all the others.
-            Err(error) if error.kind() == ErrorKind::CorruptState => {
-                tracing::warn!(%error, "a due run can't be claimed");
-                return Ok(None);
-            }
-            found => found?,
+            Err(error) => return taken.pass_over(error),
+            Ok(found) => found,
         };
         let is_right = |old: &Stored| self.layout.due_hint(&old.record).as_ref() == Some(&due.hint);
         let Some((old, snapshot)) = found.filter(|(old, _)| is_right(old)) else {
             let _ = disk::remove(&due.hint);
-            return Ok(None);
+            return Ok(());
         };
         if !claim.admits(&old.record) {
-            return Ok(None);
+            return Ok(());
         }
         let mut record = old.record.clone();
         claim.apply(&mut record);
         self.commit(lock, Some(&old), &record, &old.snapshot)?;
         record.snapshot = snapshot;
-        Ok(Some((due.at, record)))
+        taken.records.push((due.at, record));
+        Ok(())
     }
 }
 
