@@ -67,6 +67,26 @@ async fn permissions_can_be_widened_to_a_group_and_not_to_nonsense() {
 }
 
 #[tokio::test]
+async fn in_a_folder_of_a_group_all_belongs_to_the_group() {
+    let folder = tempfile::tempdir().unwrap();
+    let special = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7000;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o2770)).unwrap();
+    if special(folder.path()) != 0o2000 {
+        return skip("no folder gives its group here");
+    }
+    let path = folder.path().join("flows");
+    let store = FileStore::new(&path).permissions(0o660);
+    store.provision().await.unwrap();
+    store.insert(parked()).await.unwrap();
+    for folder in folders(&path) {
+        assert_eq!((special(&folder), mode(&folder)), (0o2000, 0o770), "{}", folder.display());
+    }
+    for file in files(&path) {
+        assert_eq!((special(&file), mode(&file)), (0, 0o660), "{}", file.display());
+    }
+}
+
+#[tokio::test]
 async fn health_tells_of_permissions_and_that_it_works() {
     let place = Place::new().await;
     let health = place.store.health().await.unwrap();

@@ -30,10 +30,14 @@ impl Mode {
     }
 
     /// Undoes what the process's umask took away, where more than the owner was asked for.
+    ///
+    /// What a folder has from the one around it stays: that files in it belong to its group.
     fn widen(self, path: &Path, bits: u32) -> io::Result<()> {
         #[cfg(unix)]
         if self.0 != Self::PRIVATE.0 {
-            let permissions = std::os::unix::fs::PermissionsExt::from_mode(bits);
+            use std::os::unix::fs::PermissionsExt as _;
+            let mut permissions = fs::symlink_metadata(path)?.permissions();
+            permissions.set_mode(bits | permissions.mode() & 0o2000);
             return fs::set_permissions(path, permissions);
         }
         let _ = (path, bits);
