@@ -316,17 +316,44 @@ async fn after_the_machine_was_restarted_the_index_is_rebuilt_once() {
 }
 
 #[tokio::test]
-async fn of_the_machines_that_share_a_folder_the_latest_are_remembered() {
+async fn after_another_machine_had_the_folder_the_index_is_rebuilt_once() {
     let place = Place::new().await;
+    let mut record = parked();
+    record.due_at = Some(at(0));
+    place.store.insert(record.clone()).await.unwrap();
     let boots = place.path.join("boots");
-    for boot in files(&boots) {
-        fs::remove_file(boot).unwrap();
+    let ours = files(&boots);
+    for machine in 0..3 {
+        // It was there, and its power failed.
+        fs::write(boots.join(format!("{machine:08}.2")), "").unwrap();
+        place.due_hints().into_iter().for_each(|hint| fs::remove_file(hint).unwrap());
+        FileStore::new(&place.path).provision().await.unwrap();
+        assert_eq!(place.due_hints().len(), 1);
+        assert_eq!(files(&boots), ours, "when they come back, they rebuild it too");
     }
-    for machine in 0..50 {
-        fs::write(boots.join(format!("{machine:08}")), "").unwrap();
+    place.due_hints().into_iter().for_each(|hint| fs::remove_file(hint).unwrap());
+    FileStore::new(&place.path).provision().await.unwrap();
+    assert_eq!(place.due_hints().len(), 0, "nobody was there in between");
+}
+
+#[tokio::test]
+async fn what_an_earlier_build_made_is_rebuilt_once() {
+    let place = Place::new().await;
+    place.store.insert(parked()).await.unwrap();
+    let marks = || {
+        let is_mark = |path: &std::path::PathBuf| name(path).ends_with('~');
+        let is_hint = place.columns_hints();
+        files(&place.path).into_iter().filter(move |path| is_mark(path) && !is_hint.contains(path))
+    };
+    for mark in marks() {
+        fs::remove_file(mark).unwrap();
+    }
+    for boot in files(&place.path.join("boots")) {
+        fs::rename(&boot, boot.with_extension("")).unwrap();
     }
     FileStore::new(&place.path).provision().await.unwrap();
-    assert_eq!(files(&boots).len(), 33, "this one, and 32 others");
+    assert_eq!(marks().count(), 1);
+    assert_eq!(files(&place.path.join("boots")).len(), 2, "an earlier build need not rebuild it");
 }
 
 #[tokio::test]

@@ -100,8 +100,8 @@ impl FileStore {
 
     /// Makes what is missing of the index, from the records; safe while others work.
     ///
-    /// Nobody has to call it: the index is rebuilt after each start of the machine, when the store
-    /// is provisioned. It reads every record.
+    /// Nobody has to call it: the index is rebuilt when the store is provisioned after a start of
+    /// the machine, or after another machine had the folder. It reads every record.
     ///
     /// # Errors
     /// `StorageError` if the folder can't be read or written. Damaged records are listed instead.

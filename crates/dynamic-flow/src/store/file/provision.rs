@@ -1,6 +1,11 @@
 //! Makes the folder, refuses one that is not ours, and tidies up after a crash.
 
-use std::{fs, io::ErrorKind as Io, path::Path, time::Duration};
+use std::{
+    fs,
+    io::ErrorKind as Io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -182,44 +187,56 @@ impl Folder {
     }
 
     /// Rebuilds the index once after each start of the machine, for it is not synced: a process
-    /// that dies takes nothing of it away, but a power failure may.
+    /// that dies takes nothing of it away, but a power failure may. So may that of another machine
+    /// that had the folder in between; and what earlier builds made lacks some of it.
     pub(super) fn rebuild_after_boot(&self, boot: Option<&str>) -> Result<()> {
-        let done = |boot: &str| self.layout.boots().join(boot);
-        let is_done = || boot.is_some_and(|boot| done(boot).exists());
-        if is_done() {
+        let is_done = || boot.map_or(Ok(false), |boot| self.is_rebuilt(boot));
+        if is_done()? {
             return Ok(());
         }
         let path = self.layout.locks().join("rebuild");
         let _lock = Lock::wait(&path, self.mode).at("lock the index", &path)?;
-        if is_done() {
+        if is_done()? {
             return Ok(());
         }
         self.rebuild()?;
         let Some(boot) = boot else { return Ok(()) };
-        self.forget_boots()?;
-        let path = done(boot);
+        let path = self.rebuilt(boot);
         match self.mode.create_new(&path) {
-            Err(error) if error.kind() == Io::AlreadyExists => Ok(()),
-            made => made.map(|_| ()).at("write a file", &path),
+            Err(error) if error.kind() == Io::AlreadyExists => {}
+            made => drop(made.at("write a file", &path)?),
         }
-    }
-
-    /// Keeps a few: each machine that shares the folder has its own.
-    fn forget_boots(&self) -> Result<()> {
-        const KEPT: usize = 32;
-        let boots = self.layout.boots();
-        let mut known = Vec::new();
-        disk::names(&boots, |name| {
-            let path = boots.join(name);
-            let at = path.metadata().and_then(|metadata| metadata.modified()).ok();
-            known.push((at, path));
-        })
-        .at("list a folder", &boots)?;
-        known.sort();
-        for (_, path) in known.iter().rev().skip(KEPT) {
-            let _ = fs::remove_file(path);
+        for other in self.boots_of_others(boot)? {
+            let _ = fs::remove_file(other);
         }
         Ok(())
+    }
+
+    /// What says that the index was rebuilt since that start of the machine, with all that this
+    /// build puts into one.
+    fn rebuilt(&self, boot: &str) -> PathBuf {
+        const INDEX: u32 = 2;
+        self.layout.boots().join(format!("{boot}.{INDEX}"))
+    }
+
+    fn is_rebuilt(&self, boot: &str) -> Result<bool> {
+        Ok(self.rebuilt(boot).exists() && self.boots_of_others(boot)?.is_empty())
+    }
+
+    /// What other starts of machines say: they had the folder since this one rebuilt its index last.
+    fn boots_of_others(&self, boot: &str) -> Result<Vec<PathBuf>> {
+        let boots = self.layout.boots();
+        let mut others = Vec::new();
+        let is_boot = |name: &str| {
+            name.starts_with(|c: char| c.is_ascii_hexdigit()) && !name.starts_with(boot)
+        };
+        let each = |name: &str| {
+            if is_boot(name) {
+                others.push(boots.join(name));
+            }
+        };
+        disk::names(&boots, each).at("list a folder", &boots)?;
+        Ok(others)
     }
 
     pub(super) fn rebuild(&self) -> Result<Rebuilt> {
