@@ -56,6 +56,12 @@ async fn memory_is_quick_with_many_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn files_are_listed_and_claimed_among_many_runs() {
+    let scale = conformance::scale(on_file().await, 2_000).await;
+    assert_eq!(scale.runs, 2_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sqlite_lists_and_claims_among_many_runs() {
     let scale = conformance::scale(on_sqlite().await, 2_000).await;
     assert_eq!(scale.runs, 2_000);
