@@ -480,6 +480,9 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Moves the end of a lease, and with it `due_at`, if the record's epoch is still that one and
     /// it has a lease. Rewrites no state, and changes neither revision nor `updated_at`.
     ///
+    /// It is made from a thread of its own, and gets on while every other thread that has called
+    /// the store is blocked, as by a tool.
+    ///
     /// # Errors
     /// `Conflict` if somebody else holds the lease now, nobody does, or the record is not there.
     async fn renew(&self, id: RunId, epoch: Epoch, until: Timestamp) -> Result<()>;

@@ -1,7 +1,8 @@
 //! What the stores on servers share: secrets that are not shown, names that are checked, URLs
-//! taken apart, calls that end in time, and words for what goes wrong.
+//! taken apart, calls that end in time, a thread of their own, and words for what goes wrong.
 
 mod name;
+mod runtime;
 mod secret;
 mod url;
 
@@ -10,6 +11,7 @@ use std::{borrow::Cow, future::Future, time::Duration};
 pub use self::secret::Secret;
 pub(crate) use self::{
     name::Name,
+    runtime::{Interrupted, OwnRuntime},
     url::{Parameters, duration, location},
 };
 use crate::{Error, ErrorKind, Result};
@@ -40,6 +42,15 @@ pub(crate) fn conflict() -> Error {
 /// There is a record of that run already.
 pub(crate) fn exists() -> Error {
     Error::new(ErrorKind::AlreadyExists, "there is a record of that run")
+}
+
+/// A call did not come to its end on the store's own thread.
+pub(crate) fn interrupted(how: Interrupted) -> Error {
+    let message = match how {
+        Interrupted::NoThread(_) => format!("{how}; allow this process more of them"),
+        Interrupted::BrokenOff => "the call was interrupted; it may have taken effect".into(),
+    };
+    storage(message).retryable()
 }
 
 /// What is stored does not read back.

@@ -10,7 +10,6 @@ mod hints;
 mod provision;
 mod query;
 mod records;
-mod runtime;
 mod trouble;
 
 use std::{
@@ -26,10 +25,9 @@ pub use self::config::MongodbConfig;
 use self::{
     config::Settings,
     connection::{Connection, Topology, Watch},
-    runtime::OwnRuntime,
     trouble::Trouble,
 };
-use super::server::within;
+use super::server::{Interrupted, OwnRuntime, within};
 use crate::{
     Result,
     clock::Timestamp,
@@ -83,7 +81,7 @@ impl MongodbStore {
             connection: OnceCell::new(),
             watch: Watch::default(),
             hinter: OnceLock::new(),
-            runtime: OwnRuntime::default(),
+            runtime: OwnRuntime::new("dynamic-flow-mongodb"),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -96,7 +94,8 @@ impl MongodbStore {
         Self::new(MongodbConfig::from_url(url)?)
     }
 
-    /// Makes a call on the driver's thread, and gives up on it when its time is over.
+    /// Makes a call on the driver's thread, and gives up on it when its time is over. It is not cut
+    /// in the middle when its caller goes away, which would cost the connection.
     async fn call<T, F>(
         &self,
         operation: &'static str,
@@ -116,7 +115,7 @@ impl MongodbStore {
             within(limit, call).await.map_err(|trouble| trouble.seen(|| shared.watch.last()))
         };
         let result = match self.shared.runtime.handle() {
-            Ok(handle) => handle.spawn(made).await.unwrap_or(Err(Trouble::Interrupted)),
+            Ok(handle) => handle.spawn(made).await.unwrap_or(Err(Interrupted::BrokenOff.into())),
             Err(error) => Err(error.into()),
         };
         result.map_err(|trouble| trouble.into_error(operation, &self.shared.settings.location))

@@ -6,7 +6,7 @@ use mongodb::error::{ErrorKind as Driver, WriteConcernError, WriteFailure};
 
 use crate::{
     Error, ErrorKind,
-    store::server::{TimedOut, conflict, damaged, exists, storage},
+    store::server::{Interrupted, TimedOut, conflict, damaged, exists, interrupted, storage},
 };
 
 /// What can go wrong; mapped to [`Error`] once, at the edge of the store.
@@ -34,8 +34,8 @@ pub(super) enum Trouble {
     TooLarge { size: usize, limit: usize },
     #[error("a counter is at its end")]
     Counter,
-    #[error("the call was interrupted")]
-    Interrupted,
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
 }
 
 /// What the driver said: its text holds neither the document nor the server's whole reply.
@@ -95,12 +95,6 @@ impl From<mongodb::error::Error> for Trouble {
 impl From<mongodb::bson::error::Error> for Trouble {
     fn from(_: mongodb::bson::error::Error) -> Self {
         Self::Damaged("document")
-    }
-}
-
-impl From<io::Error> for Trouble {
-    fn from(error: io::Error) -> Self {
-        Self::from(mongodb::error::Error::from(error))
     }
 }
 
@@ -261,9 +255,7 @@ impl Trouble {
                 ErrorKind::LimitExceeded,
                 "the revision or epoch of the record has come to its end",
             ),
-            Self::Interrupted => {
-                storage("the call was interrupted; it may have taken effect").retryable()
-            }
+            Self::Interrupted(how) => interrupted(*how),
         };
         error.operation(operation).with("server", server)
     }

@@ -2,6 +2,7 @@
 //! where the server has certainly undone what it began.
 
 use std::{
+    convert::Infallible,
     fmt,
     sync::{
         Arc,
@@ -18,12 +19,12 @@ use rustls::{
 };
 use tokio::{
     net::TcpStream,
-    sync::{OnceCell, Semaphore},
+    sync::{OnceCell, Semaphore, oneshot},
 };
 use url::{Host, Url};
 
 use super::{config::Neo4jConfig, statement::Statement, stragglers::Stragglers, trouble::Trouble};
-use crate::store::server::within;
+use crate::store::server::{Interrupted, OwnRuntime, within};
 
 /// How many rows the server sends at a time.
 const ROWS_AT_A_TIME: usize = 100;
@@ -56,14 +57,21 @@ impl fmt::Display for Place {
     }
 }
 
-/// Connections to one database, made when they are first needed.
+/// Connections to one database, made when they are first needed. Calls are made on a thread of
+/// their own.
 pub(super) struct Connections {
+    way: Arc<Way>,
+    stragglers: Stragglers,
+    runtime: OwnRuntime,
+}
+
+/// What calls need on their thread.
+struct Way {
     config: Neo4jConfig,
     place: Place,
     graph: OnceCell<Graph>,
     /// As many as there may be connections.
-    turns: Arc<Semaphore>,
-    stragglers: Stragglers,
+    turns: Semaphore,
 }
 
 /// What a statement does to the graph.
@@ -82,16 +90,20 @@ impl Connections {
             database: config.database.clone(),
             greeted: AtomicBool::new(false),
         };
-        let turns = Arc::new(Semaphore::new(config.pool_size));
-        Self { config, place, graph: OnceCell::new(), turns, stragglers: Stragglers::default() }
+        let turns = Semaphore::new(config.pool_size);
+        Self {
+            way: Arc::new(Way { config, place, graph: OnceCell::new(), turns }),
+            stragglers: Stragglers::default(),
+            runtime: OwnRuntime::new("dynamic-flow-neo4j"),
+        }
     }
 
     pub(super) fn config(&self) -> &Neo4jConfig {
-        &self.config
+        &self.way.config
     }
 
     pub(super) fn place(&self) -> &Place {
-        &self.place
+        &self.way.place
     }
 
     /// Runs a statement that changes nothing; gives all its rows.
@@ -107,33 +119,52 @@ impl Connections {
     /// Makes the database, if it is missing, and waits until it can be used.
     pub(super) async fn create_database(&self) -> Result<(), Trouble> {
         let create = Query::new("CREATE DATABASE $name IF NOT EXISTS WAIT".into());
-        let create = create.param("name", &*self.config.database);
+        let create = create.param("name", &*self.config().database);
         self.call(Access::Administer, create).await.map(drop)
     }
 
     async fn call(&self, access: Access, query: Query) -> Result<Vec<Row>, Trouble> {
-        let limit = self.config.operation_timeout;
+        let limit = self.config().operation_timeout;
         // The server gives up when we do, and does not commit behind our backs much later.
         let millis = i64::try_from(limit.as_millis()).unwrap_or(i64::MAX);
         let query = query.extra("tx_timeout", millis);
         within(limit, async {
-            let graph = self.graph().await?.clone();
             self.stragglers.gone().await;
-            let turn = self.turns.clone().acquire_owned().await;
-            let turn = turn.map_err(|_| Trouble::Interrupted)?;
-            let call = tokio::spawn(async move {
-                let _turn = turn;
-                let tries = || once(&graph, access, query.clone());
-                let tries = tries.retry(pauses()).when(Trouble::is_rolled_back);
-                within(limit, tries).await
-            });
-            let result = self.stragglers.watched(call).await;
-            if result.is_ok() {
-                self.place.greeted.store(true, Ordering::Relaxed);
-            }
-            result
+            let runtime = self.runtime.handle()?;
+            let (_here, caller) = oneshot::channel();
+            let way = self.way.clone();
+            let call = runtime.spawn(async move { way.call(access, query, caller).await });
+            self.stragglers.watched(call, &runtime).await
         })
         .await
+    }
+}
+
+impl Way {
+    /// Makes a call; one that has not begun when its caller goes away is not made.
+    async fn call(
+        &self,
+        access: Access,
+        query: Query,
+        caller: oneshot::Receiver<Infallible>,
+    ) -> Result<Vec<Row>, Trouble> {
+        let ready = async {
+            let graph = self.graph().await?;
+            let turn = self.turns.acquire().await.map_err(|_| Interrupted::BrokenOff)?;
+            Ok::<_, Trouble>((graph, turn))
+        };
+        let (graph, _turn) = tokio::select! {
+            biased;
+            _ = caller => return Err(Interrupted::BrokenOff.into()),
+            ready = ready => ready?,
+        };
+        let tries = || once(graph, access, query.clone());
+        let tries = tries.retry(pauses()).when(Trouble::is_rolled_back);
+        let result = within(self.config.operation_timeout, tries).await;
+        if result.is_ok() {
+            self.place.greeted.store(true, Ordering::Relaxed);
+        }
+        result
     }
 
     async fn graph(&self) -> Result<&Graph, Trouble> {
@@ -204,7 +235,7 @@ impl Connections {
 
 impl fmt::Debug for Connections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.config, f)
+        fmt::Debug::fmt(self.config(), f)
     }
 }
 

@@ -7,6 +7,7 @@
 use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 
 use super::trouble::Trouble;
+use crate::store::server::Interrupted;
 
 /// How many calls go on without a caller.
 #[derive(Debug, Default)]
@@ -19,31 +20,33 @@ impl Stragglers {
         let _ = self.0.subscribe().wait_for(|count| *count == 0).await;
     }
 
-    /// Waits for a call; it is one of them when the waiting is given up.
+    /// Waits for a call of that runtime; it is one of them when the waiting is given up.
     pub(super) async fn watched<T: Send + 'static>(
         &self,
         call: JoinHandle<Result<T, Trouble>>,
+        runtime: &Handle,
     ) -> Result<T, Trouble> {
-        let mut call = Watched { call: Some(call), stragglers: &self.0 };
-        let Some(running) = &mut call.call else { return Err(Trouble::Interrupted) };
+        let broken_off = || Err(Interrupted::BrokenOff.into());
+        let mut call = Watched { call: Some(call), stragglers: &self.0, runtime };
+        let Some(running) = &mut call.call else { return broken_off() };
         let result = running.await;
         call.call = None;
-        result.unwrap_or(Err(Trouble::Interrupted))
+        result.unwrap_or_else(|_| broken_off())
     }
 }
 
 struct Watched<'a, T: Send + 'static> {
     call: Option<JoinHandle<T>>,
     stragglers: &'a watch::Sender<usize>,
+    runtime: &'a Handle,
 }
 
 impl<T: Send + 'static> Drop for Watched<'_, T> {
     fn drop(&mut self) {
-        // Where the runtime is gone, so is the call.
-        if let (Some(call), Ok(runtime)) = (self.call.take(), Handle::try_current()) {
+        if let Some(call) = self.call.take() {
             self.stragglers.send_modify(|count| *count += 1);
             let stragglers = self.stragglers.clone();
-            runtime.spawn(async move {
+            self.runtime.spawn(async move {
                 let _ = call.await;
                 stragglers.send_modify(|count| *count -= 1);
             });
@@ -61,10 +64,10 @@ mod tests {
 
     #[tokio::test]
     async fn later_calls_wait_for_those_whose_callers_went_away() {
-        let stragglers = Stragglers::default();
+        let (stragglers, here) = (Stragglers::default(), Handle::current());
         stragglers.gone().await;
         let quick = tokio::spawn(async { Ok(7) });
-        assert_eq!(stragglers.watched(quick).await.ok(), Some(7));
+        assert_eq!(stragglers.watched(quick, &here).await.ok(), Some(7));
         stragglers.gone().await;
 
         let (end, ended) = tokio::sync::oneshot::channel();
@@ -72,7 +75,7 @@ mod tests {
             let _ = ended.await;
             Ok(())
         });
-        let waiting = stragglers.watched(slow);
+        let waiting = stragglers.watched(slow, &here);
         assert!(tokio::time::timeout(Duration::from_millis(1), waiting).await.is_err());
         assert!(stragglers.gone().now_or_never().is_none());
         end.send(()).unwrap();

@@ -7,7 +7,7 @@ use neo4rs::Neo4jError;
 use super::connection::Place;
 use crate::{
     Error, ErrorKind,
-    store::server::{TimedOut, conflict, damaged, exists, storage},
+    store::server::{Interrupted, TimedOut, conflict, damaged, exists, interrupted, storage},
 };
 
 /// What can go wrong; mapped to [`Error`] once, at the edge of the store.
@@ -23,8 +23,8 @@ pub(super) enum Trouble {
     Driver(Arc<neo4rs::Error>),
     #[error(transparent)]
     TimedOut(#[from] TimedOut),
-    #[error("the call was interrupted")]
-    Interrupted,
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
     #[error("no randomness")]
     NoRandomness,
     #[error("the {0} does not read back")]
@@ -119,9 +119,7 @@ impl Trouble {
                  overloaded, stopped or cut off"
             ))
             .retryable(),
-            Self::Interrupted => {
-                storage("the call was interrupted; it may have taken effect").retryable()
-            }
+            Self::Interrupted(how) => interrupted(*how),
             Self::NoRandomness => storage("the operating system gives no randomness"),
             Self::Damaged(what) => damaged(what),
             Self::Counter => Error::new(

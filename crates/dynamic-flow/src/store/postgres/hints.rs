@@ -4,13 +4,13 @@ use std::{
     future::poll_fn,
     pin::pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU8, Ordering},
     },
     time::Duration,
 };
 
-use tokio::{runtime::Handle, task::JoinHandle};
+use tokio::runtime::Handle;
 use tokio_postgres::AsyncMessage;
 
 use super::{
@@ -29,29 +29,18 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 #[derive(Default)]
 pub(super) struct Ear {
     hinter: Hinter,
-    listening: Mutex<Option<JoinHandle<()>>>,
+    listening: OnceLock<()>,
 }
 
 impl Ear {
-    /// Subscribes; the first subscription makes the connection. None outside a runtime.
-    pub(super) fn subscribe(&self, to: Hint, way: &Arc<Way>) -> Option<Hints> {
-        let runtime = Handle::try_current().ok()?;
+    /// Subscribes; the first subscription makes the connection.
+    pub(super) fn subscribe(&self, to: Hint, way: &Arc<Way>, runtime: &Handle) -> Hints {
         let hints = self.hinter.subscribe(to);
-        let mut listening = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
-        // It ends with the runtime that it was started in.
-        if listening.as_ref().is_none_or(JoinHandle::is_finished) {
-            *listening = Some(runtime.spawn(listen(way.clone(), self.hinter.clone())));
-        }
-        Some(hints)
-    }
-}
-
-impl Drop for Ear {
-    fn drop(&mut self) {
-        let listening = self.listening.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some(listening) = listening.take() {
-            listening.abort();
-        }
+        self.listening.get_or_init(|| {
+            // Ends with the runtime, and so with the store.
+            drop(runtime.spawn(listen(way.clone(), self.hinter.clone())));
+        });
+        hints
     }
 }
 

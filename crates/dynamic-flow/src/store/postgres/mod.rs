@@ -16,7 +16,7 @@ mod tls;
 mod trouble;
 mod write;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, future::Future, sync::Arc};
 
 use async_trait::async_trait;
 use tokio_postgres::Row;
@@ -35,7 +35,7 @@ use crate::{
     id::{Epoch, Revision, RunId},
     store::{
         Change, Claim, Cursor, Expect, Filter, Health, Hint, Hints, Page, Record, Secret, Store,
-        page_of,
+        page_of, server::OwnRuntime,
     },
 };
 
@@ -44,7 +44,8 @@ use crate::{
 /// Any number of stores, in any number of processes, may share the tables. Each write is one
 /// statement and one round trip; of all that expect the same revision, the row lets one through.
 /// Database, schema and tables are made where they are missing and the user may do that; where all
-/// is there, the user needs no more than to read and write rows.
+/// is there, the user needs no more than to read and write rows. Calls are made on a thread of the
+/// store's own.
 ///
 /// ```
 /// use dynamic_flow::store::PostgresStore;
@@ -73,6 +74,7 @@ struct Shared {
     way: Arc<Way>,
     ear: Ear,
     mouth: Arc<Mouth>,
+    runtime: OwnRuntime,
 }
 
 impl PostgresStore {
@@ -82,8 +84,12 @@ impl PostgresStore {
     /// `InvalidConfig` for a URL that is none, an unknown parameter, a name that PostgreSQL could
     /// not have.
     pub fn new(config: PostgresConfig) -> Result<Self> {
-        let way = Way::new(Settings::resolve(config)?);
-        let shared = Shared { way: Arc::new(way), ear: Ear::default(), mouth: Arc::default() };
+        let shared = Shared {
+            way: Arc::new(Way::new(Settings::resolve(config)?)),
+            ear: Ear::default(),
+            mouth: Arc::default(),
+            runtime: OwnRuntime::new("dynamic-flow-postgres"),
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -99,21 +105,31 @@ impl PostgresStore {
         &self.shared.way.settings
     }
 
-    fn tables(&self) -> &Tables {
-        &self.settings().tables
-    }
-
-    /// Makes a call, and says of what goes wrong where it did.
-    async fn call<T>(
+    /// Makes a call on the store's own thread, and says of what goes wrong where it did. Nothing of
+    /// it is left to the caller's runtime, which may be blocked for long: neither a connection that
+    /// it makes, nor one that it has in use.
+    async fn call<T, F>(
         &self,
         operation: &'static str,
-        call: impl AsyncFnOnce(&Arc<Connections>) -> Result<T, Trouble>,
-    ) -> Result<T> {
-        let result = match self.shared.way.connections() {
-            Ok(connections) => call(&connections).await,
-            Err(trouble) => Err(trouble),
+        call: impl FnOnce(Arc<Shared>, Arc<Connections>) -> F + Send + 'static,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Trouble>> + Send,
+    {
+        let shared = self.shared.clone();
+        let made = async move {
+            let connections = shared.way.connections()?;
+            call(shared, connections).await
         };
+        let result = self.shared.runtime.run(made).await;
         result.map_err(|trouble| trouble.into_error(operation, self.settings()))
+    }
+}
+
+impl Shared {
+    fn tables(&self) -> &Tables {
+        &self.way.settings.tables
     }
 
     /// Makes a write that others may wait for; gives its row, if there is one.
@@ -124,7 +140,7 @@ impl PostgresStore {
         lock: Option<RunId>,
         statement: impl FnOnce(Option<&str>) -> Result<Statement<'a>, Trouble>,
     ) -> Result<Option<Row>, Trouble> {
-        let mouth = &self.shared.mouth;
+        let mouth = &self.mouth;
         let turn = mouth.turn(hints, self.tables());
         let statement = statement(turn.as_ref().map(hints::Turn::told))?;
         let rows = match lock {
@@ -139,27 +155,72 @@ impl PostgresStore {
         }
         Ok(row)
     }
+
+    async fn insert(&self, it: &Arc<Connections>, record: &Record) -> Result<(), Trouble> {
+        let hints: Vec<_> = record.hints().collect();
+        let statement = |told: Option<&str>| write::insert(self.tables(), record, told);
+        self.write(it, &hints, None, statement).await?.map(drop).ok_or(Trouble::Exists)
+    }
+
+    async fn update(
+        &self,
+        it: &Arc<Connections>,
+        id: RunId,
+        expect: Expect,
+        change: &Change,
+    ) -> Result<Revision, Trouble> {
+        let hints: Vec<_> = change.hints().collect();
+        let beside = change.waits.is_some() || change.metadata.is_some();
+        let lock = write::needs_lock(expect, beside).then_some(id);
+        let statement = |told: Option<&str>| write::update(self.tables(), id, expect, change, told);
+        let row = self.write(it, &hints, lock, statement).await?.ok_or(Trouble::Conflict)?;
+        rows::revision(&row)
+    }
+
+    async fn delete(
+        &self,
+        it: &Arc<Connections>,
+        id: RunId,
+        expect: Expect,
+    ) -> Result<(), Trouble> {
+        let lock = write::needs_lock(expect, true).then_some(id);
+        let statement = |_: Option<&str>| Ok(write::delete(self.tables(), id, expect));
+        self.write(it, &[], lock, statement).await?.map(drop).ok_or(Trouble::Conflict)
+    }
+
+    async fn query(
+        &self,
+        it: &Connections,
+        filter: &Filter,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Page, Trouble> {
+        let Some(statement) = query::query(self.tables(), filter, after, limit) else {
+            return Ok(Page { items: Vec::new(), next: None });
+        };
+        let rows = it.query(&statement).await?;
+        let found = rows.iter().map(rows::summary).collect::<Result<Vec<_>, _>>()?;
+        Ok(page_of(found.into_iter(), limit))
+    }
 }
 
 #[async_trait]
 impl Store for PostgresStore {
     async fn provision(&self) -> Result<()> {
-        self.call("provision", async |it| provision::provision(it).await).await
+        self.call("provision", |_, it| async move { provision::provision(&it).await }).await
     }
 
     async fn insert(&self, record: Record) -> Result<()> {
         record.check()?;
-        let inserted = self.call("insert", async |it| {
-            let hints: Vec<_> = record.hints().collect();
-            let statement = |told: Option<&str>| write::insert(self.tables(), &record, told);
-            self.write(it, &hints, None, statement).await?.map(drop).ok_or(Trouble::Exists)
-        });
-        inserted.await.map_err(|error| error.with_run(record.id))
+        let run = record.id;
+        let inserted =
+            self.call("insert", move |store, it| async move { store.insert(&it, &record).await });
+        inserted.await.map_err(|error| error.with_run(run))
     }
 
     async fn get(&self, id: RunId) -> Result<Option<Record>> {
-        let found = self.call("get", async |it| {
-            let rows = it.query(&rows::find(self.tables(), id)).await?;
+        let found = self.call("get", move |store, it| async move {
+            let rows = it.query(&rows::find(store.tables(), id)).await?;
             rows.first().map(rows::record).transpose()
         });
         found.await.map_err(|error| error.with_run(id))
@@ -167,39 +228,30 @@ impl Store for PostgresStore {
 
     async fn update(&self, id: RunId, expect: Expect, change: Change) -> Result<Revision> {
         change.check(id)?;
-        let updated = self.call("update", async |it| {
-            let hints: Vec<_> = change.hints().collect();
-            let beside = change.waits.is_some() || change.metadata.is_some();
-            let lock = write::needs_lock(expect, beside).then_some(id);
-            let statement =
-                |told: Option<&str>| write::update(self.tables(), id, expect, &change, told);
-            let row = self.write(it, &hints, lock, statement).await?.ok_or(Trouble::Conflict)?;
-            rows::revision(&row)
+        let updated = self.call("update", move |store, it| async move {
+            store.update(&it, id, expect, &change).await
         });
         updated.await.map_err(|error| error.with_run(id))
     }
 
     async fn delete(&self, id: RunId, expect: Expect) -> Result<()> {
-        let deleted = self.call("delete", async |it| {
-            let lock = write::needs_lock(expect, true).then_some(id);
-            let statement = |_: Option<&str>| Ok(write::delete(self.tables(), id, expect));
-            self.write(it, &[], lock, statement).await?.map(drop).ok_or(Trouble::Conflict)
-        });
+        let deleted = self
+            .call("delete", move |store, it| async move { store.delete(&it, id, expect).await });
         deleted.await.map_err(|error| error.with_run(id))
     }
 
     async fn claim(&self, claim: Claim) -> Result<Vec<Record>> {
         claim.check()?;
-        self.call("claim", async |it| {
-            let rows = it.query(&claim::claim(self.tables(), &claim)).await?;
+        self.call("claim", move |store, it| async move {
+            let rows = it.query(&claim::claim(store.tables(), &claim)).await?;
             claim::in_order(&rows)
         })
         .await
     }
 
     async fn renew(&self, id: RunId, epoch: Epoch, until: Timestamp) -> Result<()> {
-        let renewed = self.call("renew", async |it| {
-            let renewed = it.query(&write::renew(self.tables(), id, epoch, until)).await?;
+        let renewed = self.call("renew", move |store, it| async move {
+            let renewed = it.query(&write::renew(store.tables(), id, epoch, until)).await?;
             renewed.first().map(drop).ok_or(Trouble::Conflict)
         });
         renewed.await.map_err(|error| error.with_run(id))
@@ -207,19 +259,16 @@ impl Store for PostgresStore {
 
     async fn query(&self, filter: &Filter, after: Option<Cursor>, limit: usize) -> Result<Page> {
         filter.check(limit)?;
-        self.call("query", async |it| {
-            let Some(statement) = query::query(self.tables(), filter, after, limit) else {
-                return Ok(Page { items: Vec::new(), next: None });
-            };
-            let rows = it.query(&statement).await?;
-            let found = rows.iter().map(rows::summary).collect::<Result<Vec<_>, _>>()?;
-            Ok(page_of(found.into_iter(), limit))
-        })
+        let filter = filter.clone();
+        self.call(
+            "query",
+            move |store, it| async move { store.query(&it, &filter, after, limit).await },
+        )
         .await
     }
 
     async fn health(&self) -> Result<Health> {
-        self.call("health", async |it| health::health(it).await).await
+        self.call("health", |_, it| async move { health::health(&it).await }).await
     }
 
     fn hints(&self, to: Hint) -> Option<Hints> {
@@ -227,7 +276,8 @@ impl Store for PostgresStore {
         if !self.settings().config.prepared_statements {
             return None;
         }
-        self.shared.ear.subscribe(to, &self.shared.way)
+        let runtime = self.shared.runtime.handle().ok()?;
+        Some(self.shared.ear.subscribe(to, &self.shared.way, &runtime))
     }
 }
 

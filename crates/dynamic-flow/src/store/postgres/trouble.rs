@@ -10,7 +10,7 @@ use tokio_postgres::{
 use super::config::Settings;
 use crate::{
     Error, ErrorKind,
-    store::server::{TimedOut, conflict, damaged, exists, storage},
+    store::server::{Interrupted, TimedOut, conflict, damaged, exists, interrupted, storage},
 };
 
 /// What can go wrong; mapped to [`Error`] once, at the edge of the store.
@@ -24,6 +24,8 @@ pub(super) enum Trouble {
     Driver(Arc<DriverError>),
     #[error(transparent)]
     TimedOut(#[from] TimedOut),
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
     #[error("no connection within {0:?}")]
     Silent(Duration),
     #[error("all {0} connections are in use")]
@@ -106,6 +108,7 @@ impl Trouble {
             Self::Conflict => return conflict().operation(operation),
             Self::Exists => return exists().operation(operation),
             Self::Damaged(column) => damaged(column),
+            Self::Interrupted(how) => interrupted(*how),
             Self::Certificates(what) => {
                 Error::new(ErrorKind::InvalidConfig, format!("TLS can't be set up: {what}"))
             }
@@ -166,6 +169,7 @@ impl Trouble {
             Self::Conflict
             | Self::Exists
             | Self::Damaged(_)
+            | Self::Interrupted(_)
             | Self::Certificates(_)
             | Self::Closed => again("the connections to the server are closed"),
         }

@@ -30,7 +30,8 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects, logs in, and looks whether the server is one that the store can use.
+    /// Connects, logs in, and looks whether the server is one that the store can use. From then on
+    /// the connection is served by the runtime on which this runs.
     pub(super) async fn dial(
         config: &RedisConfig,
         tls: Option<&Arc<ClientConfig>>,

@@ -45,13 +45,13 @@ fn letter(hint: Hint) -> char {
 pub(super) struct Listener(JoinHandle<()>);
 
 impl Listener {
-    /// Starts to listen, and gives what it hears; none outside of a runtime.
+    /// Starts to listen, and gives what it hears; none where there is no thread for it.
     pub(super) fn start(servers: Arc<Servers>, channel: String, hinter: Hinter) -> Option<Self> {
-        let runtime = tokio::runtime::Handle::try_current().ok()?;
+        let runtime = servers.runtime().handle().ok()?;
         Some(Self(runtime.spawn(listen(servers, channel, hinter))))
     }
 
-    /// Whether it ended by itself, as it does with the runtime on which it was started.
+    /// Whether it ended by itself.
     pub(super) fn has_ended(&self) -> bool {
         self.0.is_finished()
     }

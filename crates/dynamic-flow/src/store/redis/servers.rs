@@ -27,6 +27,7 @@ use super::{
     topology::{Redirect, Topology},
     trouble::Trouble,
 };
+use crate::store::server::OwnRuntime;
 
 /// How often a call follows the servers' word that the keys are elsewhere.
 const REDIRECTS: usize = 16;
@@ -43,6 +44,8 @@ pub(super) enum Effect {
 /// The server, or the servers of a cluster.
 pub(super) struct Servers {
     config: RedisConfig,
+    /// Where connections are made and served.
+    runtime: OwnRuntime,
     tls: OnceCell<Option<Arc<ClientConfig>>>,
     nodes: Mutex<HashMap<Address, Arc<Node>>>,
     topology: Mutex<Option<Arc<Topology>>>,
@@ -70,12 +73,17 @@ impl Servers {
     pub(super) fn new(config: RedisConfig) -> Self {
         Self {
             config,
+            runtime: OwnRuntime::new("dynamic-flow-redis"),
             tls: OnceCell::new(),
             nodes: Mutex::default(),
             topology: Mutex::default(),
             asking: Attempts::default(),
             silent: Mutex::default(),
         }
+    }
+
+    pub(super) fn runtime(&self) -> &OwnRuntime {
+        &self.runtime
     }
 
     pub(super) fn config(&self) -> &RedisConfig {
@@ -317,14 +325,18 @@ impl Node {
         let Place { dialling, connection } = &self.connections[place];
         let open = || lock(connection).clone().filter(|it| it.is_open());
         let dial = async {
-            let tls = servers.tls().await?;
-            let dial = || Connection::dial(&servers.config, tls, &self.address);
-            let mut dialled = dial().await;
-            if dialled.as_ref().is_err_and(Trouble::ended_unasked) {
-                // Whatever the call does, it has done nothing yet, and may have another connection.
-                dialled = dial().await;
-            }
-            let made = Arc::new(dialled?);
+            let (config, address) = (servers.config.clone(), self.address.clone());
+            let tls = servers.tls().await?.cloned();
+            let dial = async move {
+                match Connection::dial(&config, tls.as_ref(), &address).await {
+                    // Whatever the call does, it has done nothing yet, and may have another.
+                    Err(trouble) if trouble.ended_unasked() => {
+                        Connection::dial(&config, tls.as_ref(), &address).await
+                    }
+                    dialled => dialled,
+                }
+            };
+            let made = Arc::new(servers.runtime.run(dial).await?);
             *lock(connection) = Some(made.clone());
             Ok(made)
         };

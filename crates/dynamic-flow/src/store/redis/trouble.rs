@@ -8,7 +8,7 @@ use redis::{RedisError, ServerError};
 use super::config::RedisConfig;
 use crate::{
     Error, ErrorKind,
-    store::server::{TimedOut, conflict, damaged, exists, storage},
+    store::server::{Interrupted, TimedOut, conflict, damaged, exists, interrupted, storage},
 };
 
 /// What can go wrong; mapped to [`Error`] once, at the edge of the store.
@@ -32,6 +32,8 @@ pub(super) enum Trouble {
     Broken { node: String, text: String },
     #[error(transparent)]
     TimedOut(#[from] TimedOut),
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
     /// The server did not do what it was asked.
     #[error("{node} answered {code} {text}")]
     Refused { node: String, code: String, text: String },
@@ -157,6 +159,7 @@ impl Trouble {
                 "{limit}; the call may have taken effect; look whether the server is frozen or busy"
             ))
             .retryable(),
+            Self::Interrupted(how) => interrupted(*how),
             Self::Refused { code, text, .. } => {
                 let advice = advice(code, text);
                 let error = storage(advice.text);

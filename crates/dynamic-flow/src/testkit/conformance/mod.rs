@@ -218,6 +218,7 @@ checks! { ($)
         a_renewal_changes_nothing_else,
         a_renewal_needs_the_epoch_and_a_lease,
         a_lapsed_lease_can_be_renewed_until_somebody_claims,
+        a_blocked_thread_holds_up_no_renewal,
     }
     queries {
         an_empty_store_lists_nothing,

@@ -1,7 +1,12 @@
 //! Holders who keep their lease, and those who lost it.
 
+use std::{pin::pin, sync::Arc, thread};
+
+use futures::{FutureExt as _, future::join_all};
+use tokio::runtime::{Builder, Runtime};
+
 use super::{
-    Subject,
+    PATIENCE, Subject,
     build::{assert_kind, at, claim, due, full, id, insert_all, plain, queue, read},
 };
 use crate::{
@@ -87,4 +92,40 @@ pub async fn a_lapsed_lease_can_be_renewed_until_somebody_claims(subject: Subjec
     let stale = Expect::Revision(held.revision);
     assert_kind(store.update(id(1), stale, Change::at(at(1))).await, ErrorKind::Conflict);
     other.renew(id(1), successor.epoch, at(400_000)).await.expect("the successor renews");
+}
+
+/// A tool may block its thread for long, and all that runs there with it: the first use of the
+/// store, and more calls in the middle than it has connections. The lease of its run is renewed
+/// from another thread all the same.
+pub async fn a_blocked_thread_holds_up_no_renewal(subject: Subject) {
+    let store = subject.store();
+    let working = move || thread_of_its_own().block_on(blocked(store));
+    tokio::task::spawn_blocking(working).await.expect("a tool that blocks its thread");
+    let held = read(&*subject.store(), id(1)).await;
+    assert_eq!(held.lease.expect("a lease").until, at(90_000), "when that thread is gone");
+}
+
+async fn blocked(store: Arc<dyn Store>) {
+    store.provision().await.expect("provision");
+    store.insert(due(id(1), at(0))).await.expect("insert");
+    let held = holder(&*store, id(1), at(0)).await;
+    // One after the other, so that connections which take turns are all made here.
+    for _ in 0..20 {
+        read(&*store, id(1)).await;
+    }
+    let mut begun = pin!(join_all((0..100).map(|_| store.get(id(1)))));
+    assert!(begun.as_mut().now_or_never().is_none_or(|read| read.iter().all(Result::is_ok)));
+    let renewal = {
+        let store = store.clone();
+        let renewal = async move { store.renew(id(1), held.epoch, at(90_000)).await };
+        let renewal = async move { tokio::time::timeout(PATIENCE, renewal).await };
+        thread::spawn(move || thread_of_its_own().block_on(renewal))
+    };
+    // Until it is over, nothing else is done on this thread.
+    let renewed = renewal.join().expect("the thread that keeps leases");
+    renewed.expect("a renewal in time").expect("a renewal beside a blocked thread");
+}
+
+fn thread_of_its_own() -> Runtime {
+    Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
