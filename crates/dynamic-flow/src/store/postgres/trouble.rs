@@ -82,8 +82,8 @@ struct Advice {
     retryable: bool,
 }
 
-const POOLER: &str = "a pooler between here and the server lends connections for a transaction; add \
-                      prepared_statements=false to the URL";
+/// What a pooler says of who can't be let in; anything else that it says may pass.
+const POOLER_REFUSES: [&str; 3] = ["no such", "authentication failed", "rejected"];
 
 fn once(message: impl Into<Cow<'static, str>>) -> Advice {
     Advice { message: message.into(), retryable: false }
@@ -187,6 +187,17 @@ fn read_only(settings: &Settings) -> Advice {
     if settings.hosts.len() > 1 { again(message) } else { once(message) }
 }
 
+/// A pooler between here and the server lends connections for a transaction.
+fn pooler(settings: &Settings) -> &'static str {
+    if settings.config.prepared_statements {
+        "a pooler between here and the server lends connections for a transaction; add \
+         prepared_statements=false to the URL"
+    } else {
+        "a pooler between here and the server does not take what is set for the connection; remove \
+         options from the URL, or have the pooler ignore that parameter"
+    }
+}
+
 /// What a server says; none if there is nothing to add to its own words.
 fn of_server(said: &DbError, settings: &Settings) -> Option<Advice> {
     let (user, database) = (&settings.user, &settings.database);
@@ -247,13 +258,17 @@ fn of_server(said: &DbError, settings: &Settings) -> Option<Advice> {
         }
         // PgBouncer's words.
         SqlState::PROTOCOL_VIOLATION if said.message().contains("startup parameter") => {
-            once(POOLER)
+            once(pooler(settings))
         }
-        SqlState::PROTOCOL_VIOLATION => return None,
+        SqlState::PROTOCOL_VIOLATION
+            if POOLER_REFUSES.iter().any(|word| said.message().contains(word)) =>
+        {
+            return None;
+        }
         ref other if other.code().starts_with("08") => {
             again("the connection to the server broke; the call may have taken effect")
         }
-        SqlState::UNDEFINED_PSTATEMENT | SqlState::DUPLICATE_PSTATEMENT => once(POOLER),
+        SqlState::UNDEFINED_PSTATEMENT | SqlState::DUPLICATE_PSTATEMENT => once(pooler(settings)),
         _ => return None,
     };
     Some(advice)

@@ -1,24 +1,46 @@
 //! Behind PgBouncer, which lends connections for a transaction.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use dynamic_flow::{
-    store::{Hint, Store as _},
+    Revision,
+    store::{Change, Expect, Hint, PostgresStore, Store as _},
     testkit::conformance::Subject,
 };
 use dynamic_flow_services::{
     Server,
     postgres::{self, Options, Postgres},
 };
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, task::JoinHandle};
+use tokio_postgres::Client;
 
-use super::support::{self, Schema, assert_tells, failure, open, record, with};
+use super::support::{
+    self, Schema, assert_tells, assert_whole, at, connect, eventually, failure, impatient, open,
+    record, soon, with,
+};
 
 /// A server and what stands before it.
 struct Pair {
     url: String,
     _bouncer: Server,
-    _server: Postgres,
+    server: Postgres,
+}
+
+impl Pair {
+    fn start() -> Option<Self> {
+        let server = support::private(&Options::default())?;
+        match postgres::bouncer_before(&server) {
+            Ok((bouncer, url)) => Some(Self { url, _bouncer: bouncer, server }),
+            Err(error) if error.to_string().contains("not installed") => {
+                crate::support::skip(&format!("{error}; `cargo xtask test` installs it"));
+                None
+            }
+            Err(error) => panic!("{error:#}"),
+        }
+    }
 }
 
 /// One pair for as long as some test uses it.
@@ -29,16 +51,7 @@ async fn pair() -> Option<Arc<Pair>> {
     if let Some(pair) = pair.upgrade() {
         return Some(pair);
     }
-    let server = support::private(&Options::default())?;
-    let (bouncer, url) = match postgres::bouncer_before(&server) {
-        Ok(started) => started,
-        Err(error) if error.to_string().contains("not installed") => {
-            crate::support::skip(&format!("{error}; `cargo xtask test` installs it"));
-            return None;
-        }
-        Err(error) => panic!("{error:#}"),
-    };
-    let started = Arc::new(Pair { url, _bouncer: bouncer, _server: server });
+    let started = Arc::new(Pair::start()?);
     *pair = Arc::downgrade(&started);
     Some(started)
 }
@@ -67,4 +80,50 @@ async fn a_store_that_was_not_told_of_the_pooler_says_what_to_do() {
     let Some(pair) = pair().await else { return };
     let error = failure(open(&pair.url).insert(record(1))).await;
     assert_tells(&error, "insert", false, &["prepared_statements=false"]);
+}
+
+/// A pair of a test's own, which it may break, and a store with a run in it.
+async fn own() -> Option<(Pair, PostgresStore)> {
+    let pair = Pair::start()?;
+    let store = open(&impatient(&with(&pair.url, "prepared_statements=false")));
+    store.provision().await.unwrap();
+    store.insert(record(1)).await.unwrap();
+    Some((pair, store))
+}
+
+const BLOCKED: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+
+/// Begins a write that waits for a lock which somebody else has.
+async fn blocked(
+    store: &PostgresStore,
+    admin: &Client,
+) -> JoinHandle<dynamic_flow::Result<Revision>> {
+    let store = store.clone();
+    let expect = Expect::Revision(Revision::FIRST);
+    let write =
+        tokio::spawn(async move { store.update(record(1).id, expect, Change::at(at(1))).await });
+    soon(async {
+        while admin.query_one(BLOCKED, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    write
+}
+
+#[tokio::test]
+async fn a_server_that_dies_behind_it_is_worth_a_retry() {
+    let Some((mut pair, store)) = own().await else { return };
+    let mut other = connect(&pair.server.url()).await;
+    let admin = connect(&pair.server.url()).await;
+    let lock = other.transaction().await.unwrap();
+    lock.execute("SELECT 1 FROM suspended_flows FOR UPDATE", &[]).await.unwrap();
+    let write = blocked(&store, &admin).await;
+    pair.server.kill().unwrap();
+    let error = failure(async { write.await.unwrap() }).await;
+    assert_tells(&error, "update", true, &["may have taken effect"]);
+    assert_tells(&failure(store.get(record(1).id)).await, "get", true, &[]);
+    pair.server.start_again().unwrap();
+    eventually(|| store.get(record(1).id)).await;
+    assert_whole(&store, &record(1)).await;
 }
