@@ -121,7 +121,10 @@ impl Connections {
     pub(super) async fn query(&self, statement: &Statement<'_>) -> Result<Vec<Row>, Trouble> {
         let prepare = self.settings.config.prepared_statements;
         self.with(async |client| {
-            if statement.prepared || !prepare {
+            if !prepare {
+                return self.query_set_up(client, statement).await;
+            }
+            if statement.prepared {
                 return statement.run(client, prepare).await;
             }
             // Otherwise sessions are set up for plans that are made once.
@@ -137,6 +140,36 @@ impl Connections {
         .await
     }
 
+    /// Runs a statement in a session that may be set up in any way, in one round trip.
+    async fn query_set_up(
+        &self,
+        client: &ClientWrapper,
+        statement: &Statement<'_>,
+    ) -> Result<Vec<Row>, DriverError> {
+        let begin = self.begin();
+        let (begun, rows, committed) = futures::join!(
+            client.batch_execute(&begin),
+            statement.run(client, false),
+            client.batch_execute("COMMIT"),
+        );
+        begun?;
+        let rows = rows?;
+        committed?;
+        Ok(rows)
+    }
+
+    /// Begins a transaction for writing. Behind a pooler it says what sessions are set up for
+    /// otherwise.
+    fn begin(&self) -> String {
+        let config = &self.settings.config;
+        let mut begin = String::from("BEGIN ISOLATION LEVEL READ COMMITTED");
+        if !config.prepared_statements {
+            let timeout = config.operation_timeout.as_millis().max(1);
+            begin.push_str(&format!("; SET LOCAL statement_timeout = {timeout}"));
+        }
+        begin
+    }
+
     /// Runs a statement after one that locks what it is about, in one transaction and one round
     /// trip: it sees all that was written before the lock was given.
     pub(super) async fn query_locked(
@@ -145,6 +178,7 @@ impl Connections {
         statement: &Statement<'_>,
     ) -> Result<Vec<Row>, Trouble> {
         let prepare = self.settings.config.prepared_statements;
+        let begin = self.begin();
         self.with(async |client| {
             if prepare {
                 futures::try_join!(lock.prepare(client), statement.prepare(client))?;
@@ -152,7 +186,7 @@ impl Connections {
             // All are sent before the first is answered, and after one that fails the others do
             // nothing.
             let (_, locked, rows, committed) = futures::join!(
-                client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED"),
+                client.batch_execute(&begin),
                 lock.run(client, prepare),
                 statement.run(client, prepare),
                 client.batch_execute("COMMIT"),

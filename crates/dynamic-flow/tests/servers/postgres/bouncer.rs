@@ -127,3 +127,45 @@ async fn a_server_that_dies_behind_it_is_worth_a_retry() {
     eventually(|| store.get(record(1).id)).await;
     assert_whole(&store, &record(1)).await;
 }
+
+/// What sessions are set up for otherwise holds for each call: neither how the user's sessions are
+/// isolated, nor that their statements never end, changes what a store does.
+#[tokio::test]
+async fn how_sessions_are_set_up_behind_it_does_not_matter() {
+    let Some((pair, store)) = own().await else { return };
+    let mut other = connect(&pair.server.url()).await;
+    let admin = connect(&pair.server.url()).await;
+    admin
+        .batch_execute("ALTER ROLE postgres SET default_transaction_isolation = 'repeatable read'")
+        .await
+        .unwrap();
+    // The sessions that there are have not heard of it.
+    admin
+        .batch_execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE application_name = 'dynamic-flow'",
+        )
+        .await
+        .unwrap();
+    eventually(|| store.get(record(1).id)).await;
+    let lock = other.transaction().await.unwrap();
+    lock.execute("UPDATE suspended_flows SET revision = 2", &[]).await.unwrap();
+    let write = blocked(&store, &admin).await;
+    lock.commit().await.unwrap();
+    let error = failure(async { write.await.unwrap() }).await;
+    assert!(error.is_conflict(), "{error}");
+
+    admin.batch_execute("UPDATE suspended_flows SET revision = 1").await.unwrap();
+    let lock = other.transaction().await.unwrap();
+    lock.execute("SELECT 1 FROM suspended_flows FOR UPDATE", &[]).await.unwrap();
+    let write = blocked(&store, &admin).await;
+    assert!(failure(async { write.await.unwrap() }).await.is_retryable());
+    soon(async {
+        while admin.query_one(BLOCKED, &[]).await.unwrap().get::<_, i64>(0) > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    lock.rollback().await.unwrap();
+    assert_eq!(store.get(record(1).id).await.unwrap(), Some(record(1)), "not done later either");
+}
