@@ -4,7 +4,7 @@ use tokio_postgres::{Row, types::Type};
 
 use super::{
     connection::Statement,
-    rows::{self, all_columns, columns},
+    rows::{self, Id, all_columns, columns},
     tables::Tables,
     trouble::Trouble,
 };
@@ -31,8 +31,12 @@ pub(super) fn claim<'a>(tables: &Tables, claim: &'a Claim) -> Statement<'a> {
     let candidates = it.bind(limit.saturating_mul(4).saturating_add(64), Type::INT8);
     let finals = RunStatus::ALL.iter().filter(|status| status.is_final());
     let finals: Vec<_> = finals.map(|status| format!("'{}'", status.as_str())).collect();
-    let admitted =
-        format!("f.due_at <= {now} AND (f.lease_until IS NULL OR f.lease_until <= {now})");
+    // A run whose counters have come to their end would fail the claim for all others.
+    let admitted = format!(
+        "f.due_at <= {now} AND (f.lease_until IS NULL OR f.lease_until <= {now}) \
+         AND f.revision < {end} AND f.epoch < {end}",
+        end = i64::MAX
+    );
     it.sql = format!(
         "WITH candidates AS MATERIALIZED ( \
            SELECT c.id FROM (SELECT DISTINCT unnest({queues}) AS queue) AS q \
@@ -60,12 +64,30 @@ pub(super) fn claim<'a>(tables: &Tables, claim: &'a Claim) -> Statement<'a> {
     it
 }
 
-/// Reads what was claimed: an update gives its rows in no order.
+/// Reads what was claimed: an update gives its rows in no order. One that does not read back keeps
+/// nobody from the others, which are leased by now; where there are no others, it is an error.
 pub(super) fn in_order(rows: &[Row]) -> Result<Vec<Record>, Trouble> {
-    let mut claimed = rows
-        .iter()
-        .map(|row| Ok((rows::get::<i64>(row, 16, "due_at")?, rows::record(row)?)))
-        .collect::<Result<Vec<_>, Trouble>>()?;
-    claimed.sort_by_key(|(due_at, record)| (*due_at, record.id));
+    let mut claimed = Vec::with_capacity(rows.len());
+    let mut unreadable = None;
+    for row in rows {
+        match due(row) {
+            Ok(due) => claimed.push(due),
+            Err(trouble) => {
+                let run = rows::get::<Id>(row, 0, "id").map(|Id(run)| run.to_string());
+                let run = run.unwrap_or_default();
+                tracing::warn!(run, error = %trouble, "a run that is due can't be read");
+                unreadable = Some(trouble);
+            }
+        }
+    }
+    match unreadable {
+        Some(trouble) if claimed.is_empty() => return Err(trouble),
+        _ => claimed.sort_by_key(|(due_at, record)| (*due_at, record.id)),
+    }
     Ok(claimed.into_iter().map(|(_, record)| record).collect())
+}
+
+/// A run, and when it was due.
+fn due(row: &Row) -> Result<(i64, Record), Trouble> {
+    Ok((rows::get(row, 16, "due_at")?, rows::record(row)?))
 }

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use dynamic_flow::{
-    Metadata,
+    Epoch, ErrorKind, Metadata, Revision,
     codec::Sealed,
-    store::{Change, Expect, Filter, Record, Store as _},
+    store::{Change, Claim, Expect, Filter, Queue, Record, Store as _},
 };
 use dynamic_flow_services::postgres::Options;
 
 use super::support::{
-    Schema, assert_whole, at, change, connect, open, private, record, soon, with,
+    Schema, assert_whole, at, change, connect, failure, open, private, record, soon, with,
 };
 
 /// Two writes of whatever revision wait for the same lock: the second one begins before the first
@@ -89,4 +89,54 @@ async fn a_small_write_does_not_write_a_large_snapshot_again() {
     let updated = written().await - before;
     assert!(updated < LARGE as i64 / 10, "twenty small writes: {updated}");
     assert_eq!(store.get(large.id).await.unwrap().unwrap().snapshot, large.snapshot);
+}
+
+/// A claim of everything that is due.
+fn claim() -> Claim {
+    Claim {
+        now: at(10),
+        queues: vec![Queue("q".into())],
+        owner: "hub".into(),
+        lease: Duration::from_secs(30),
+        limit: 10,
+    }
+}
+
+/// What was given is leased: it must not be lost because of a neighbour.
+#[tokio::test]
+async fn a_run_that_does_not_read_back_keeps_nobody_from_the_others() {
+    let Some(schema) = Schema::fresh() else { return };
+    let store = open(&schema.url());
+    store.provision().await.unwrap();
+    for n in 1..=3 {
+        store.insert(record(n)).await.unwrap();
+    }
+    let client = connect(schema.server()).await;
+    let damage = |n: u8| {
+        let id = record(n).id;
+        format!("UPDATE {}.suspended_flows SET waits = '7' WHERE id = '{id}'", schema.name())
+    };
+    client.batch_execute(&damage(2)).await.unwrap();
+    let given = store.claim(claim()).await.unwrap();
+    assert_eq!(given.iter().map(|it| it.id).collect::<Vec<_>>(), [record(1).id, record(3).id]);
+    // With nobody beside it, it is told of.
+    let later = Claim { now: at(40_000), limit: 1, ..claim() };
+    for n in [1, 3] {
+        store.delete(record(n).id, Expect::Any).await.unwrap();
+    }
+    let error = failure(store.claim(later)).await;
+    assert_eq!(error.kind(), ErrorKind::CorruptState, "{error}");
+}
+
+#[tokio::test]
+async fn a_run_whose_counters_are_at_their_end_keeps_nobody_from_the_others() {
+    let Some(schema) = Schema::fresh() else { return };
+    let store = open(&schema.url());
+    store.provision().await.unwrap();
+    let end = u64::try_from(i64::MAX).unwrap();
+    store.insert(Record { revision: Revision(end), ..record(1) }).await.unwrap();
+    store.insert(Record { epoch: Epoch(end), ..record(2) }).await.unwrap();
+    store.insert(record(3)).await.unwrap();
+    let given = store.claim(claim()).await.unwrap();
+    assert_eq!(given.iter().map(|it| it.id).collect::<Vec<_>>(), [record(3).id]);
 }
