@@ -8,6 +8,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Instant,
 };
 
 use deadpool_postgres::{
@@ -295,6 +296,7 @@ impl Dialer {
         loop {
             let host = (first + attempt) % hosts.len();
             attempt += 1;
+            let trial = self.trial(host);
             let dialed = hosts[host].connect(self.tls.clone());
             // Who dials gives up on the last one.
             let result = if attempt == hosts.len() {
@@ -305,13 +307,28 @@ impl Dialer {
                 result
             };
             match result {
-                Err(_) if attempt < hosts.len() => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    trial.failed();
+                    if attempt == hosts.len() {
+                        return Err(error);
+                    }
+                }
                 Ok(connected) => {
-                    self.last.store(host, Ordering::Relaxed);
+                    trial.reached();
                     return Ok(connected);
                 }
             }
+        }
+    }
+
+    fn trial(&self, host: usize) -> Trial<'_> {
+        let config = &self.settings.config;
+        let patience = config.connect_timeout.min(config.operation_timeout) / 2;
+        Trial {
+            last: &self.last,
+            host,
+            next: (host + 1) % self.settings.hosts.len(),
+            patience: Some(Instant::now() + patience),
         }
     }
 
@@ -328,6 +345,37 @@ impl Dialer {
             }
         }
         Err(error.expect("there is at least one host"))
+    }
+}
+
+/// A try to reach a host. Whoever dials after one that failed, or was given up late, begins with the
+/// next host: a call may not have the time for all of them.
+struct Trial<'a> {
+    last: &'a AtomicUsize,
+    host: usize,
+    next: usize,
+    /// Until when giving it up says nothing of the host.
+    patience: Option<Instant>,
+}
+
+impl Trial<'_> {
+    fn reached(mut self) {
+        self.patience = None;
+        self.last.store(self.host, Ordering::Relaxed);
+    }
+
+    fn failed(&self) {
+        // Unless another one has been reached since.
+        let _ =
+            self.last.compare_exchange(self.host, self.next, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Trial<'_> {
+    fn drop(&mut self) {
+        if self.patience.is_some_and(|end| Instant::now() > end) {
+            self.failed();
+        }
     }
 }
 

@@ -1,6 +1,9 @@
 //! Servers that freeze, go, come back and change places, and connections that break.
 
-use std::time::Duration;
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    time::Duration,
+};
 
 use dynamic_flow::{
     Revision,
@@ -166,6 +169,20 @@ async fn a_failover_is_followed() {
     assert_whole(&store, &record(3)).await;
     primary.thaw().unwrap();
     primary.kill().unwrap();
+}
+
+/// Two hosts that take connections and say nothing, which is all that a call has time for: the
+/// third one is reached by a later call.
+#[tokio::test]
+async fn hosts_that_hang_do_not_keep_the_others_from_being_tried() {
+    let Some((server, _)) = ready(&Options::default()).await else { return };
+    let hung = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+    let hung = hung.each_ref().map(|it| it.local_addr().unwrap().to_string());
+    let place = format!("127.0.0.1:{}", server.port());
+    let url = server.url().replace(&place, &format!("{},{place}", hung.join(",")));
+    let store = open(&with(&url, "connect_timeout=1s&operation_timeout=1500ms"));
+    assert_tells(&failure(store.get(record(1).id)).await, "get", true, &[]);
+    assert_eq!(eventually(|| store.get(record(1).id)).await, Some(record(1)));
 }
 
 /// The disk of the table is full, on a file system of a megabyte or two.
