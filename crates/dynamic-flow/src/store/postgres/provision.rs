@@ -91,16 +91,13 @@ async fn make_database(connections: &Connections) -> Result<(), Trouble> {
     }
     let name = identifier(&settings.database);
     // The locale of the server may not go with UTF-8; that of C goes with everything.
-    let create = format!(
-        "CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'"
-    );
+    let as_what = "TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'";
+    let create = format!("CREATE DATABASE {name} {as_what}");
     match dialed?.batch_execute(&create).await.map_err(Trouble::from) {
         Err(trouble) if raced(&trouble) => Ok(()),
         Err(trouble) if trouble.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
             let owner = identifier(&settings.user);
-            Err(Trouble::Forbidden(format!(
-                "CREATE DATABASE {name} OWNER {owner} TEMPLATE template0 ENCODING 'UTF8'"
-            )))
+            Err(Trouble::Forbidden(format!("CREATE DATABASE {name} OWNER {owner} {as_what}")))
         }
         result => result,
     }
