@@ -2,8 +2,9 @@
 
 use std::{fmt, time::Duration};
 
+use jiff::SignedDuration;
 use mongodb::options::{Acknowledgment, ConnectionString, HostInfo, ReadPreference};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::{
     Result,
@@ -20,6 +21,9 @@ const DATABASE: &str = "flows";
 const COLLECTION: &str = "suspended_flows";
 /// How many connections to each member there are at the most, unless one says.
 const POOL_SIZE: u32 = 32;
+
+/// What a URL says for no `purge_margin`.
+const NEVER: &str = "never";
 
 /// Which characters a database's name must not hold, on any system that a server runs on.
 const NOT_IN_DATABASES: &[char] = &['/', '\\', '.', ' ', '"', '$', '*', '<', '>', ':', '|', '?'];
@@ -58,7 +62,23 @@ pub struct MongodbConfig {
     pub pool_size: Option<u32>,
     /// How long after the end of its retention an ended run is removed by the server itself, should
     /// no worker have done it; never if none. The server goes by its own clock.
+    #[serde(deserialize_with = "maybe_duration")]
     pub purge_margin: Option<Duration>,
+}
+
+/// Reads a length of time as a text, or nothing.
+fn maybe_duration<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Duration>, D::Error> {
+    let span = Option::<SignedDuration>::deserialize(deserializer)?;
+    span.map(Duration::try_from).transpose().map_err(serde::de::Error::custom)
+}
+
+fn margin(text: &str) -> Result<Duration> {
+    let span = text.parse::<SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
+    span.filter(|span| !span.is_zero()).ok_or_else(|| {
+        misconfigured(format!("purge_margin is a length of time, such as 168h, or {NEVER}"))
+    })
 }
 
 impl Default for MongodbConfig {
@@ -83,7 +103,7 @@ impl MongodbConfig {
 
     /// Reads a URL as the driver does, with the path as the database, and with parameters of this
     /// store's own: `collection`, `operation_timeout`, `connect_timeout`, `pool_size` and
-    /// `purge_margin`.
+    /// `purge_margin`, which may be `never`.
     ///
     /// # Errors
     /// `InvalidConfig` for a parameter that can't be read.
@@ -99,9 +119,11 @@ impl MongodbConfig {
         if let Some(timeout) = url.take_duration("connect_timeout")? {
             config.connect_timeout = timeout;
         }
-        if let Some(margin) = url.take_duration("purge_margin")? {
-            config.purge_margin = Some(margin);
-        }
+        config.purge_margin = match url.take("purge_margin")? {
+            None => config.purge_margin,
+            Some(text) if text == NEVER => None,
+            Some(text) => Some(margin(&text)?),
+        };
         config.pool_size = url.take_as("pool_size")?;
         let unclear = url.unclear();
         config.url = url.into_url();
@@ -300,6 +322,8 @@ mod tests {
             "mongodb://u:hunter2@h/?nonsense=hunter2&readPreference=sometimes",
             "mongodb://u:hunter2@h/?w=0",
             "mongodb://u:hunter2@h/?readPreference=secondary",
+            "mongodb://u:hunter2@h/?purge_margin=hunter2",
+            "mongodb://u:hunter2@h/?purge_margin=0s",
             "mongodb://u:hunter2@h/?pool_size=0",
             "mongodb://u:hunter2@h/?pool_size=hunter2",
             "mongodb://u:hunter2@h/?operation_timeout=hunter2",
@@ -323,6 +347,18 @@ mod tests {
             let url = format!("mongodb://h/?collection={}", "c".repeat(length));
             assert_eq!(settings(&url).is_ok(), is_taken);
         }
+    }
+
+    #[test]
+    fn a_purge_margin_is_a_time_or_none_in_urls_and_in_files() {
+        let of_url = |url| MongodbConfig::from_url(url).unwrap().purge_margin;
+        assert_eq!(of_url("mongodb://h"), Some(days(7)));
+        assert_eq!(of_url("mongodb://h/?purge_margin=48h"), Some(days(2)));
+        assert_eq!(of_url("mongodb://h/?purge_margin=never"), None);
+        let of_file = |text| serde_json::from_str::<MongodbConfig>(text).unwrap().purge_margin;
+        assert_eq!(of_file("{}"), Some(days(7)));
+        assert_eq!(of_file(r#"{ "purge_margin": "48h" }"#), Some(days(2)));
+        assert_eq!(of_file(r#"{ "purge_margin": null }"#), None);
     }
 
     #[test]
