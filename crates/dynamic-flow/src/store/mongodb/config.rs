@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use jiff::SignedDuration;
-use mongodb::options::{Acknowledgment, ConnectionString, HostInfo, ReadPreference};
+use mongodb::options::{Acknowledgment, ConnectionString, HostInfo, ReadConcern, ReadPreference};
 use serde::{Deserialize, Deserializer};
 
 use crate::{
@@ -213,6 +213,15 @@ fn apply_defaults(servers: &mut ConnectionString, call: Duration, connect: Durat
             "readPreference must be primary: other members may not have what was written last",
         ));
     }
+    let is_enough = |level: &ReadConcern| {
+        [ReadConcern::majority(), ReadConcern::linearizable()].contains(level)
+    };
+    if servers.read_concern.as_ref().is_some_and(|it| !is_enough(it)) {
+        return Err(misconfigured(
+            "readConcernLevel must be majority, or be left out: what is read with less may be \
+             undone, or may be older than what was written last",
+        ));
+    }
     servers.server_selection_timeout.get_or_insert(connect.min(call));
     servers.connect_timeout.get_or_insert(connect);
     servers.max_connecting.get_or_insert(8);
@@ -322,6 +331,8 @@ mod tests {
             "mongodb://u:hunter2@h/?nonsense=hunter2&readPreference=sometimes",
             "mongodb://u:hunter2@h/?w=0",
             "mongodb://u:hunter2@h/?readPreference=secondary",
+            "mongodb://u:hunter2@h/?readConcernLevel=local",
+            "mongodb://u:hunter2@h/?readConcernLevel=available",
             "mongodb://u:hunter2@h/?purge_margin=hunter2",
             "mongodb://u:hunter2@h/?purge_margin=0s",
             "mongodb://u:hunter2@h/?pool_size=0",
@@ -346,6 +357,13 @@ mod tests {
         for (length, is_taken) in [(180, true), (181, false)] {
             let url = format!("mongodb://h/?collection={}", "c".repeat(length));
             assert_eq!(settings(&url).is_ok(), is_taken);
+        }
+    }
+
+    #[test]
+    fn a_read_concern_of_a_majority_or_more_is_taken() {
+        for level in ["majority", "linearizable"] {
+            assert!(settings(&format!("mongodb://h/?readConcernLevel={level}")).is_ok(), "{level}");
         }
     }
 

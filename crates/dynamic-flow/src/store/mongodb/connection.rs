@@ -92,7 +92,6 @@ impl Connection {
         let mut options = ClientOptions::parse(settings.servers.clone()).await?;
         options.sdam_event_handler = Some(watch.handler());
         let write = options.write_concern.clone().unwrap_or_default();
-        let wanted = options.read_concern.clone();
         let database = Client::with_options(options)?.database(&settings.database);
         let server = Server::of(&database.run_command(doc! { "hello": 1 }).await?)?;
         let (newest, settled) = match server.topology {
@@ -108,8 +107,8 @@ impl Connection {
             database,
             server: Arc::new(server),
             write,
-            newest: wanted.clone().unwrap_or(newest),
-            settled: wanted.unwrap_or(settled),
+            newest,
+            settled,
             timeout: settings.operation_timeout,
             purge_margin: settings.purge_margin,
         })
