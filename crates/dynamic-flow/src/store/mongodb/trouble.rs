@@ -70,8 +70,14 @@ enum What {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reason {
     Refused,
+    /// No host has that name.
     Name,
-    Tls,
+    /// Nobody could be asked for the host's address.
+    NameService,
+    /// The certificates do not go together.
+    Certificate,
+    /// The server ended the handshake, as it also does while it is killed.
+    HungUp,
     Silent,
     Login,
     TooOld,
@@ -107,7 +113,7 @@ impl Complaint {
             Driver::Write(WriteFailure::WriteConcernError(it)) => What::Unconfirmed(it.code),
             Driver::Authentication { .. } => What::Login,
             Driver::ServerSelection { .. } => What::NoServer(None),
-            Driver::DnsResolve { .. } => What::NoServer(Some(Reason::Name)),
+            Driver::DnsResolve { message, .. } => What::NoServer(Some(Reason::of_lookup(message))),
             Driver::InvalidTlsConfig { .. } => What::Certificates,
             Driver::Io(cause) if is_about_files(cause) => What::Certificates,
             Driver::IncompatibleServer { .. } => What::TooOld,
@@ -140,10 +146,10 @@ impl Reason {
     /// What kept the driver from a server, by the error of its last look at it.
     pub(super) fn of(error: &mongodb::error::Error) -> Self {
         match &*error.kind {
-            Driver::DnsResolve { .. } => Self::Name,
+            Driver::DnsResolve { message, .. } => Self::of_lookup(message),
             Driver::Authentication { .. } => Self::Login,
             Driver::IncompatibleServer { .. } => Self::TooOld,
-            Driver::InvalidTlsConfig { .. } => Self::Tls,
+            Driver::InvalidTlsConfig { .. } => Self::Certificate,
             Driver::Io(cause) => Self::of_io(cause),
             _ => Self::Unknown,
         }
@@ -157,13 +163,20 @@ impl Reason {
             | io::ErrorKind::NetworkUnreachable => Self::Silent,
             // What TLS finds wrong is invalid data; a server that meets the other kind of client
             // just hangs up.
-            io::ErrorKind::InvalidData
-            | io::ErrorKind::UnexpectedEof
+            io::ErrorKind::InvalidData => Self::Certificate,
+            io::ErrorKind::UnexpectedEof
             | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::BrokenPipe => Self::Tls,
-            _ if cause.to_string().contains("lookup") => Self::Name,
+            | io::ErrorKind::BrokenPipe => Self::HungUp,
+            _ if cause.to_string().contains("lookup") => Self::of_lookup(&cause.to_string()),
             _ => Self::Unknown,
         }
+    }
+
+    /// Why a name led to no address, by the words of whoever was asked.
+    fn of_lookup(said: &str) -> Self {
+        let said = said.to_lowercase();
+        let is_unknown = ["not known", "no record"].iter().any(|words| said.contains(words));
+        if is_unknown { Self::Name } else { Self::NameService }
     }
 }
 
@@ -338,8 +351,19 @@ fn of_code(code: i32) -> Error {
 fn of_reason(reason: Reason) -> Error {
     let (advice, retryable) = match reason {
         Reason::Refused => ("nothing listens there; check host and port, and start it", true),
-        Reason::Name => ("there is no host of that name; check the URL", true),
-        Reason::Tls => (
+        // A name that is not known stays so.
+        Reason::Name => ("there is no host of that name; check the URL", false),
+        Reason::NameService => (
+            "the host's address could not be found out; check the URL, and look after the name \
+             service",
+            true,
+        ),
+        Reason::Certificate => (
+            "the server's certificate is not believed, or it has none; check tls, tlsCAFile and \
+             tlsCertificateKeyFile in the URL, and that the certificate is for this host",
+            false,
+        ),
+        Reason::HungUp => (
             "the server hung up on the handshake: either side may expect TLS where the other has \
              none, or refuse a certificate; check tls, tlsCAFile and tlsCertificateKeyFile in the \
              URL",
@@ -363,4 +387,26 @@ fn of_reason(reason: Reason) -> Error {
 fn worth(advice: &'static str, retryable: bool) -> Error {
     let error = storage(advice);
     if retryable { error.retryable() } else { error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is a matter of how things are set up stays so until somebody changes it.
+    #[test]
+    fn what_does_not_pass_is_not_worth_a_retry() {
+        let lookup = "failed to lookup address information: ";
+        for (kind, text, retryable) in [
+            (io::ErrorKind::InvalidData, "invalid peer certificate: UnknownIssuer", false),
+            (io::ErrorKind::UnexpectedEof, "tls handshake eof", true),
+            (io::ErrorKind::ConnectionReset, "connection reset by peer", true),
+            (io::ErrorKind::ConnectionRefused, "connection refused", true),
+            (io::ErrorKind::Other, &format!("{lookup}Name or service not known"), false),
+            (io::ErrorKind::Other, &format!("{lookup}Temporary failure"), true),
+        ] {
+            let reason = Reason::of(&io::Error::new(kind, text).into());
+            assert_eq!(of_reason(reason).is_retryable(), retryable, "{text}");
+        }
+    }
 }

@@ -306,10 +306,13 @@ fn of_io(cause: &io::Error, greeted: bool) -> Error {
         | io::ErrorKind::BrokenPipe => {
             storage("the connection was cut; the call may have taken effect").retryable()
         }
-        _ if cause.to_string().contains("lookup address") => storage(
-            "the server's host name is not known; correct it, or look after the name service",
-        )
-        .retryable(),
+        _ if cause.to_string().contains("lookup address") => {
+            let error = storage(
+                "the server's host name is not known; correct it, or look after the name service",
+            );
+            // A name that is not known stays so.
+            if cause.to_string().contains("not known") { error } else { error.retryable() }
+        }
         _ => storage("the connection failed; the call may have taken effect").retryable(),
     }
 }
