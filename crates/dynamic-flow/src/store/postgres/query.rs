@@ -47,10 +47,10 @@ pub(super) fn query<'a>(
         select.by_tool(&wanted)
     } else if filter.concerns_waits() && filter.flow_id.is_none() && filter.status.is_empty() {
         select.by_deadline(&wanted)
-    } else if filter.concerns_waits() || !of_run {
-        select.by_id(&wanted)
-    } else {
+    } else if of_run {
         select.by_status(&wanted)
+    } else {
+        select.by_id(&wanted)
     })
 }
 
@@ -137,28 +137,22 @@ impl<'a> Select<'a, '_> {
         self.finish("", &from, &[], "f.id", wanted)
     }
 
-    /// All runs, from the newest on; or those with a wait that ends in time, if these are few.
+    /// All runs, from the newest on.
     fn by_id(mut self, wanted: &str) -> Statement<'a> {
         let from = format!("{} AS f", self.tables.flows);
-        let mut conditions = self.within("f.id");
-        conditions.extend(self.own());
-        if self.filter.concerns_waits() {
-            let mut of_wait = self.deadline();
-            of_wait.extend(self.within("w.run"));
-            let (waits, of_wait) = (&self.tables.waits, of_wait.join(" AND "));
-            conditions.push(format!("f.id IN (SELECT w.run FROM {waits} AS w WHERE {of_wait})"));
-        }
+        let conditions = self.within("f.id");
         self.finish("", &from, &conditions, "f.id", wanted)
     }
 
     /// The runs of each status, from the newest on, put together: several statuses have no common
-    /// order in an index.
+    /// order in an index. Where a wait has to end in time, too, the page is cut from ids, which the
+    /// index alone gives, before runs are read.
     fn by_status(mut self, wanted: &str) -> Statement<'a> {
         let all: Vec<_> = RunStatus::ALL.iter().map(|status| status.as_str()).collect();
         let asked: Vec<_> = self.filter.status.iter().map(|status| status.as_str()).collect();
         let statuses = if asked.is_empty() { all } else { asked };
         let statuses = self.it.bind(statuses, Type::TEXT_ARRAY);
-        let (conditions, order) = match &self.filter.flow_id {
+        let (mut conditions, order) = match &self.filter.flow_id {
             // Not compared together with the status: an index is read on until the first of what is
             // compared differs, through all runs of the flow that have another status. And not by
             // `=`, for which the index of statuses, too, has the order that is wanted.
@@ -170,14 +164,25 @@ impl<'a> Select<'a, '_> {
             }
             None => (self.among("f.status", "s.status", "f.id"), "f.status DESC"),
         };
-        let from = format!(
-            "unnest({statuses}) AS s(status) CROSS JOIN LATERAL ( \
-               SELECT {} FROM {} AS f WHERE {} ORDER BY {order}, f.id DESC LIMIT {wanted} \
-             ) AS f",
-            columns!(),
-            self.tables.flows,
-            conditions.join(" AND ")
-        );
+        conditions.extend(self.any_wait());
+        let (flows, conditions) = (&self.tables.flows, conditions.join(" AND "));
+        let each = |columns| {
+            format!(
+                "unnest({statuses}) AS s(status) CROSS JOIN LATERAL ( \
+                   SELECT {columns} FROM {flows} AS f WHERE {conditions} \
+                   ORDER BY {order}, f.id DESC LIMIT {wanted} \
+                 ) AS f"
+            )
+        };
+        let from = if self.filter.concerns_waits() {
+            format!(
+                "(SELECT f.id FROM {} ORDER BY f.id DESC LIMIT {wanted}) AS page \
+                 JOIN {flows} AS f ON f.id = page.id",
+                each("f.id")
+            )
+        } else {
+            each(columns!())
+        };
         self.finish("", &from, &[], "f.id", wanted)
     }
 
