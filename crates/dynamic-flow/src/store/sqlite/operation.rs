@@ -236,30 +236,72 @@ pub(super) const DUE: &str = concat!(
     columns!(),
     " FROM suspended_flows f INDEXED BY suspended_flows_due \
      WHERE f.queue = ?1 AND f.due_at <= ?2 AND (f.lease_until IS NULL OR f.lease_until <= ?2) \
-     ORDER BY f.due_at LIMIT ?3"
+     ORDER BY f.due_at"
 );
 
 fn claim(connection: &Connection, claim: &Claim) -> Result<Vec<Record>, Trouble> {
-    let limit = i64::try_from(claim.limit).unwrap_or(i64::MAX);
+    let mut taken = Vec::new();
+    let mut seen = BTreeSet::new();
+    loop {
+        let wanted = claim.limit - taken.len();
+        let due = due(connection, claim, wanted, &seen)?;
+        let mut all_read = true;
+        for header in due {
+            let id = header.record.id;
+            seen.insert(id);
+            match take(connection, claim, header) {
+                Err(trouble @ (Trouble::Damaged(_) | Trouble::Counter)) => {
+                    pass_over(Some(id), &trouble);
+                    all_read = false;
+                }
+                record => taken.push(record?),
+            }
+        }
+        if all_read {
+            return Ok(taken);
+        }
+    }
+}
+
+/// So many that are due, but for those seen before, due for longest first.
+fn due(
+    connection: &Connection,
+    claim: &Claim,
+    wanted: usize,
+    seen: &BTreeSet<RunId>,
+) -> Result<Vec<Header>, Trouble> {
     let queues: BTreeSet<_> = claim.queues.iter().collect();
     let mut due = Vec::new();
     for queue in queues {
         let mut statement = connection.prepare_cached(DUE)?;
-        let mut rows = statement.query(params![queue.0, claim.now.as_millis(), limit])?;
-        while let Some(row) = rows.next()? {
-            due.push(Header::from_row(row)?);
+        let mut rows = statement.query(params![queue.0, claim.now.as_millis()])?;
+        let enough = due.len() + wanted;
+        while due.len() < enough
+            && let Some(row) = rows.next()?
+        {
+            match Header::from_row(row) {
+                Err(trouble @ Trouble::Damaged(_)) => {
+                    pass_over(row.get(0).ok().map(RunId::from_bytes), &trouble);
+                }
+                header => due.extend(Some(header?).filter(|it| !seen.contains(&it.record.id))),
+            }
         }
     }
     due.sort_by_key(|header| header.record.due_at);
-    due.truncate(claim.limit);
-    due.into_iter().map(|header| take(connection, claim, header)).collect()
+    due.truncate(wanted);
+    Ok(due)
 }
 
-/// Gives one run to the claimer.
-fn take(connection: &Connection, claim: &Claim, mut header: Header) -> Result<Record, Trouble> {
-    let status = header.record.status;
-    claim.apply(&mut header.record);
-    let record = &header.record;
+/// One run that does not read back must not keep workers from all the others.
+fn pass_over(run: Option<RunId>, trouble: &Trouble) {
+    tracing::warn!(?run, %trouble, "a due run can't be claimed");
+}
+
+/// Gives one run to the claimer. If that fails because of what the run is, nothing was changed.
+fn take(connection: &Connection, claim: &Claim, header: Header) -> Result<Record, Trouble> {
+    let mut record = header.into_record(connection)?;
+    let status = record.status;
+    claim.apply(&mut record);
     let mut set = Assignments::default();
     set.set("revision", counter(record.revision.0)?);
     set.set("epoch", counter(record.epoch.0)?);
@@ -272,7 +314,7 @@ fn take(connection: &Connection, claim: &Claim, mut header: Header) -> Result<Re
         set.set("status", record.status.as_str());
     }
     set.execute(connection, &record.id)?;
-    header.into_record(connection)
+    Ok(record)
 }
 
 fn renew(

@@ -70,13 +70,14 @@ impl Header {
         let mut record = self.record;
         let mut snapshot = connection
             .prepare_cached("SELECT body FROM suspended_flow_snapshots WHERE key = ?1")?;
-        record.snapshot = Sealed(snapshot.query_row([self.snapshot], |row| row.get(0))?);
+        let snapshot = snapshot.query_row([self.snapshot], |row| row.get(0));
+        record.snapshot = Sealed(snapshot.map_err(unreadable("snapshot"))?);
         if !self.inbox.is_empty() {
             let mut items = connection.prepare_cached(
                 "SELECT body FROM suspended_flow_inbox WHERE run = ?1 ORDER BY place",
             )?;
             let items = items.query_map([record.id.as_bytes()], |row| row.get(0).map(Sealed))?;
-            record.inbox = items.collect::<Result<_, _>>()?;
+            record.inbox = items.collect::<Result<_, _>>().map_err(unreadable("inbox"))?;
         }
         Ok(record)
     }
@@ -209,6 +210,16 @@ fn get<T: FromSql>(row: &Row<'_>, index: usize, column: &'static str) -> Result<
     row.get_ref(index)
         .map_err(Trouble::from)
         .and_then(|value| T::column_result(value).map_err(|_| Trouble::Damaged(column)))
+}
+
+/// What is missing or of another type does not read back; all else is the database's matter.
+fn unreadable(column: &'static str) -> impl Fn(rusqlite::Error) -> Trouble {
+    move |error| match error {
+        rusqlite::Error::QueryReturnedNoRows | rusqlite::Error::InvalidColumnType(..) => {
+            Trouble::Damaged(column)
+        }
+        error => error.into(),
+    }
 }
 
 fn read_counter(row: &Row<'_>, index: usize, column: &'static str) -> Result<u64, Trouble> {

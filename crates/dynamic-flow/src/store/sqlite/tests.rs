@@ -116,7 +116,7 @@ fn a_claim_searches_the_due_index() {
     let folder = tempfile::tempdir().unwrap();
     let connection = open_to_write(&folder.path().join("flows.db")).unwrap();
     let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {DUE}")).unwrap();
-    let lines = plan.query_map(("q", 1, 1), |row| row.get::<_, String>(3)).unwrap();
+    let lines = plan.query_map(("q", 1), |row| row.get::<_, String>(3)).unwrap();
     let lines: Vec<_> = lines.map(Result::unwrap).collect();
     assert_eq!(lines.len(), 1, "no sorting either: {lines:?}");
     assert!(
@@ -338,6 +338,47 @@ async fn a_damaged_row_is_corrupt_state_and_names_its_run() {
         connection.execute_batch("DELETE FROM suspended_flow_metadata").unwrap();
         store.insert(record.clone()).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn due_runs_that_do_not_read_back_do_not_keep_workers_from_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder);
+    let mut records: Vec<_> = (0..6).map(|_| record(10)).collect();
+    for (record, n) in records.iter_mut().zip(0..) {
+        record.lease = None;
+        record.inbox = vec![Sealed(vec![1])];
+        record.due_at = Some(now().after(Duration::from_millis(n)));
+        store.insert(record.clone()).await.unwrap();
+    }
+    let connection = Connection::open(folder.path().join("flows.db")).unwrap();
+    let of = |n: usize| hex::encode(records[n].id.as_bytes());
+    for damage in [
+        format!("UPDATE suspended_flows SET status = 'dancing' WHERE hex(id) = upper('{}')", of(0)),
+        format!("UPDATE suspended_flows SET snapshot = 99 WHERE hex(id) = upper('{}')", of(1)),
+        format!(
+            "UPDATE suspended_flows SET revision = {} WHERE hex(id) = upper('{}')",
+            i64::MAX,
+            of(2)
+        ),
+        format!("UPDATE suspended_flow_inbox SET body = 'x' WHERE hex(run) = upper('{}')", of(3)),
+    ] {
+        assert_eq!(connection.execute(&damage, []).unwrap(), 1, "{damage}");
+    }
+    let claim = |limit| Claim {
+        now: now().after(Duration::from_secs(1)),
+        queues: vec![Queue("purchase-approval".into())],
+        owner: "worker".into(),
+        lease: Duration::from_secs(30),
+        limit,
+    };
+    let [first, second] =
+        [store.claim(claim(1)).await.unwrap(), store.claim(claim(9)).await.unwrap()];
+    assert_eq!(first.iter().map(|record| record.id).collect::<Vec<_>>(), [records[4].id]);
+    assert_eq!(second.iter().map(|record| record.id).collect::<Vec<_>>(), [records[5].id]);
+    let held = "SELECT count(*) FROM suspended_flows WHERE lease_owner IS NOT NULL";
+    let held: i64 = connection.query_row(held, [], |row| row.get(0)).unwrap();
+    assert_eq!(held, 2, "none is claimed for nobody");
 }
 
 #[test]
