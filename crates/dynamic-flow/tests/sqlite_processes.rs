@@ -153,6 +153,29 @@ async fn as_a_process_that_writes() {
 }
 
 #[tokio::test]
+async fn as_a_process_that_writes_one_record() {
+    let Some(store) = store_of_process().await else { return };
+    store.insert(due(1)).await.unwrap();
+    assert!(store.get(due(1).id).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_path_is_a_path_whatever_sqlite_makes_of_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in [":memory:", "file:flows.db", "file:x.db?mode=memory", "flows.db"] {
+        let written = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "as_a_process_that_writes_one_record"])
+            .env(DATABASE, name)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert!(written.status.success(), "{}", String::from_utf8_lossy(&written.stdout));
+        let store = SqliteStore::new(folder.path().join(name));
+        assert_eq!(store.get(due(1).id).await.unwrap(), Some(due(1)), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn what_was_acknowledged_survives_kill_9() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("flows.db");

@@ -67,7 +67,8 @@ fn prepare(path: &Path) -> Result<Connection, Trouble> {
 fn open(path: &Path) -> Result<Connection, Trouble> {
     // Without the URI flag a path is a path, whatever it begins with.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+    // To SQLite `:memory:` and what begins with `file:` are no paths, whatever the flags are.
+    let connection = Connection::open_with_flags(Path::new(".").join(path), flags)?;
     connection.set_prepared_statement_cache_capacity(128);
     Ok(connection)
 }
