@@ -10,6 +10,8 @@ pub mod mongodb;
 #[cfg(feature = "neo4j")]
 pub mod neo4j;
 mod open;
+#[cfg(any(feature = "file", feature = "sqlite"))]
+mod place;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "redis")]

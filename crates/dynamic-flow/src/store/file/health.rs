@@ -1,10 +1,6 @@
 //! How the folder is, in plain words: what it lies on, who may read it, and whether it works.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::{fs, time::Instant};
 
 use super::{
     disk::{self, At as _, Sync},
@@ -12,7 +8,11 @@ use super::{
     folder::Folder,
     provision::random,
 };
-use crate::{Result, id::RunId, store::Health};
+use crate::{
+    Result,
+    id::RunId,
+    store::{Health, place::disk_under},
+};
 
 impl Folder {
     pub(super) fn health(&self) -> Result<Health> {
@@ -22,19 +22,8 @@ impl Folder {
         self.probe()?;
         let latency = started.elapsed();
 
-        let mut warnings = Vec::new();
-        let mut durable = true;
-        match file_system(root) {
-            Some(kind) => {
-                let (survives, warning) = judge(&kind);
-                durable = survives;
-                warnings.extend(warning);
-            }
-            None => warnings.push(
-                "It is not known on which file system the folder is: use a local disk.".into(),
-            ),
-        }
-        warnings.extend(self.permissions_warning());
+        let (durable, warning) = disk_under(root);
+        let warnings = warning.into_iter().chain(self.permissions_warning()).collect();
         Ok(Health {
             backend: "file".into(),
             location: root.display().to_string(),
@@ -82,107 +71,5 @@ impl Folder {
     #[cfg(not(unix))]
     fn permissions_warning(&self) -> Option<String> {
         None
-    }
-}
-
-/// Whether what is on a file system of that kind survives a power failure, and what to know of it.
-fn judge(kind: &str) -> (bool, Option<String>) {
-    const IN_MEMORY: [&str; 3] = ["tmpfs", "ramfs", "rootfs"];
-    const REMOTE: [&str; 15] = [
-        "nfs",
-        "nfs4",
-        "cifs",
-        "smb3",
-        "smbfs",
-        "9p",
-        "ceph",
-        "glusterfs",
-        "fuse.sshfs",
-        "fuse.glusterfs",
-        "fuse.juicefs",
-        "afs",
-        "lustre",
-        "beegfs",
-        "virtiofs",
-    ];
-    if IN_MEMORY.contains(&kind) {
-        let warning = format!(
-            "The folder is on {kind}, which is in memory: all runs are gone when the machine \
-             stops. Use a folder on a disk."
-        );
-        (false, Some(warning))
-    } else if kind == "overlay" {
-        let warning = "The folder is in a container's own layer (overlay): all runs are gone when \
-                       the container is removed. Mount a volume.";
-        (true, Some(warning.into()))
-    } else if REMOTE.contains(&kind) {
-        let warning = format!(
-            "The folder is on a network file system ({kind}): it is only as safe as that one's \
-             locks and syncs are. For several machines use a database."
-        );
-        (true, Some(warning))
-    } else {
-        (true, None)
-    }
-}
-
-/// The kind of file system that a folder is on, where the system tells.
-fn file_system(path: &Path) -> Option<String> {
-    let table = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    kind_in(&table, &fs::canonicalize(path).ok()?)
-}
-
-/// Of the mounts around a path, the innermost; of several at one place, the last hides the others.
-fn kind_in(table: &str, path: &Path) -> Option<String> {
-    let mounts = table.lines().filter_map(|line| {
-        let (left, right) = line.split_once(" - ")?;
-        let place = PathBuf::from(unescape(left.split(' ').nth(4)?));
-        let kind = right.split(' ').next()?;
-        path.starts_with(&place).then(|| (place.components().count(), kind))
-    });
-    mounts.max_by_key(|(depth, _)| *depth).map(|(_, kind)| kind.to_owned())
-}
-
-/// Undoes the octal escapes of space, tab, newline and backslash.
-fn unescape(text: &str) -> String {
-    let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
-    escapes.iter().fold(text.to_owned(), |text, (code, plain)| text.replace(code, plain))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TABLE: &str = "\
-24 30 0:22 / / rw - ext4 /dev/vda rw
-25 24 0:23 / /data rw,relatime shared:2 master:1 - nfs4 server:/x rw
-26 24 0:24 / /data/with\\040space rw - overlay overlay rw
-27 24 0:25 / /tmp rw - ext4 /dev/vda rw
-28 24 0:26 / /tmp rw - tmpfs tmpfs rw
-";
-
-    #[test]
-    fn the_innermost_mount_tells_the_file_system() {
-        let kind = |path: &str| kind_in(TABLE, Path::new(path)).unwrap();
-        assert_eq!(kind("/home/flows"), "ext4");
-        assert_eq!(kind("/data/flows"), "nfs4");
-        assert_eq!(kind("/database"), "ext4");
-        assert_eq!(kind("/data/with space/flows"), "overlay");
-        assert_eq!(kind("/tmp/flows"), "tmpfs");
-        assert_eq!(kind_in("garbage", Path::new("/")), None);
-    }
-
-    #[test]
-    fn what_an_operator_should_know_is_said() {
-        assert_eq!(judge("ext4"), (true, None));
-        for (kind, durable, words) in [
-            ("tmpfs", false, "in memory"),
-            ("nfs", true, "network file system (nfs)"),
-            ("overlay", true, "Mount a volume"),
-        ] {
-            let (survives, warning) = judge(kind);
-            assert_eq!(survives, durable, "{kind}");
-            assert!(warning.unwrap().contains(words), "{kind}");
-        }
     }
 }

@@ -30,7 +30,9 @@ use crate::{
     Error, ErrorKind, Result,
     clock::Timestamp,
     id::{Epoch, Revision, RunId},
-    store::{Change, Claim, Cursor, Expect, Filter, Health, Page, Record, Store},
+    store::{
+        Change, Claim, Cursor, Expect, Filter, Health, Page, Record, Store, place::disk_under,
+    },
 };
 
 /// How many connections read at once.
@@ -51,7 +53,7 @@ const READERS: usize = 4;
 ///
 /// let store = SqliteStore::new(path);
 /// store.provision().await.unwrap();
-/// assert!(store.health().await.unwrap().durable);
+/// assert_eq!(store.health().await.unwrap().backend, "sqlite");
 /// # });
 /// ```
 #[derive(Clone)]
@@ -199,22 +201,24 @@ impl Store for SqliteStore {
             return Err(Self::confused("health"));
         };
         let latency = began.elapsed();
-        let durable = synchronous >= 2 && !matches!(&*journal, "memory" | "off");
+        let is_synced = synchronous >= 2 && !matches!(&*journal, "memory" | "off");
+        let (survives, warning) = disk_under(&self.shared.path);
         let mut warnings = Vec::new();
         if journal != "wal" {
             warnings.push(format!(
                 "the journal mode is {journal}, not wal: readers and writers block each other"
             ));
         }
-        if !durable {
+        if !is_synced {
             warnings.push("what is acknowledged may be lost in a power failure".into());
         }
+        warnings.extend(warning);
         warnings.extend(exposed(&self.shared.path));
         Ok(Health {
             backend: "sqlite".into(),
             location: self.shared.path.display().to_string(),
             latency,
-            durable,
+            durable: is_synced && survives,
             warnings,
         })
     }

@@ -268,6 +268,15 @@ async fn health_says_that_it_is_durable_and_where() {
     assert!(health.location.ends_with("flows.db"));
 }
 
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn health_says_of_a_disk_in_memory_that_it_is_none() {
+    let Ok(folder) = tempfile::tempdir_in("/dev/shm") else { return };
+    let health = store(&folder).health().await.unwrap();
+    assert!(!health.durable);
+    assert!(health.warnings[0].contains("in memory"), "{health:?}");
+}
+
 /// What the store says when it meets that file, which must stay as it was.
 async fn refused(folder: &TempDir) -> Error {
     let path = folder.path().join("flows.db");
