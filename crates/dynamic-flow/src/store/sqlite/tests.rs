@@ -391,6 +391,23 @@ async fn due_runs_that_do_not_read_back_do_not_keep_workers_from_the_others() {
 }
 
 #[test]
+fn a_group_waits_once_for_who_holds_the_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("flows.db");
+    let mut connection = open_to_write(&path).unwrap();
+    let (asked, times) = std::sync::mpsc::channel();
+    connection.busy_handler(Some(move |_| asked.send(()).is_err())).unwrap();
+    let other = open_to_write(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let insert = || Operation::Insert(Box::new(record(1)));
+    let results = writer::tests::commit(&connection, vec![insert(), insert(), insert()]);
+    assert!(results.iter().all(|result| result.as_ref().is_err_and(Trouble::is_busy)));
+    assert_eq!(times.try_iter().count(), 1);
+    other.execute_batch("ROLLBACK").unwrap();
+    assert!(writer::tests::commit(&connection, vec![insert()])[0].is_ok());
+}
+
+#[test]
 fn a_call_that_nobody_waits_for_is_not_begun() {
     let folder = tempfile::tempdir().unwrap();
     let connection = open_to_write(&folder.path().join("flows.db")).unwrap();

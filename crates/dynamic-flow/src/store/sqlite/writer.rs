@@ -66,7 +66,8 @@ fn work(path: &Path, jobs: &mpsc::Receiver<Job>) {
     }
 }
 
-/// Makes all calls in one transaction. If one of them breaks it, each is made in its own.
+/// Makes all calls in one transaction. If one of them breaks it, each is made in its own; but if
+/// others held the database for too long, each would wait as long again.
 fn commit_together(connection: &Connection, mut group: Vec<Job>) {
     // Whoever has gone away before it began wants it no more; a claim would be for nobody.
     group.retain(|job| !job.reply.is_closed());
@@ -80,7 +81,7 @@ fn commit_together(connection: &Connection, mut group: Vec<Job>) {
                 let _ = job.reply.send(result);
             }
         }
-        Err(Broken::Before(_)) if group.len() > 1 => {
+        Err(Broken::Before(trouble)) if group.len() > 1 && !trouble.is_busy() => {
             for job in group {
                 commit_together(connection, vec![job]);
             }
