@@ -65,7 +65,6 @@ fn prepare(path: &Path) -> Result<Connection, Trouble> {
 }
 
 fn open(path: &Path) -> Result<Connection, Trouble> {
-    // Without the URI flag a path is a path, whatever it begins with.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     // To SQLite `:memory:` and what begins with `file:` are no paths, whatever the flags are.
     let connection = Connection::open_with_flags(Path::new(".").join(path), flags)?;
@@ -127,22 +126,45 @@ fn migrate(connection: &mut Connection) -> Result<(), Trouble> {
 /// Makes the file, empty, readable by its owner only, if it is missing; SQLite gives the same mode
 /// to the files beside it.
 fn create_private(path: &Path) -> Result<(), Trouble> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    if let Some(folder) = folder {
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(folder)?;
-    }
+    let folder = parent(path);
+    create_folder(folder)?;
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     match options.open(path) {
-        Ok(_) => sync_folder(folder.unwrap_or(Path::new("."))),
+        Ok(_) => sync_folder(folder),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes a folder and those around it, where they are missing, each of them durably.
+fn create_folder(folder: &Path) -> Result<(), Trouble> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    let around = parent(folder);
+    let created = match builder.create(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && around != folder => {
+            create_folder(around)?;
+            builder.create(folder)
+        }
+        created => created,
+    };
+    match created {
+        Ok(()) => sync_folder(around),
+        Err(_) if folder.is_dir() => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The folder that something is in, also where the path has one part only.
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => path,
     }
 }
 
