@@ -123,6 +123,16 @@ mod tests {
     }
 
     #[test]
+    fn that_there_is_a_record_is_told_only_when_it_is_durable() {
+        let (_root, folder) = folder();
+        folder.insert(&record()).unwrap();
+        disk::take_notes();
+        let again = folder.insert(&record()).unwrap_err();
+        assert_eq!(again.kind(), crate::ErrorKind::AlreadyExists);
+        assert_eq!(synced(), 1);
+    }
+
+    #[test]
     fn nobody_is_told_of_a_write_before_the_sync_of_its_folder() {
         let (_root, folder) = folder();
         let path = folder.layout.record(record().id);

@@ -134,6 +134,8 @@ impl Folder {
         let lock = self.lock(id)?;
         let path = self.layout.record(id);
         if path.try_exists().at("look for a record", &path)? {
+            // Who tries again takes that for success, and who made it may have died before its sync.
+            self.sync_bucket(id)?;
             let error = Error::new(ErrorKind::AlreadyExists, "there is a record of that id");
             return Err(error.with_run(id));
         }
