@@ -3,6 +3,7 @@
 mod check;
 mod keywords;
 mod message;
+mod patterns;
 mod work;
 
 use std::{
@@ -15,13 +16,13 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use self::work::{MAX_TOLD_WORK, MAX_WORK, Plan};
+use self::{
+    patterns::MAX_PATTERN_BYTES,
+    work::{MAX_TOLD_WORK, MAX_WORK, Plan, Texts},
+};
 use crate::{Error, ErrorKind};
 
 pub use check::{MAX_SCHEMA_BYTES, MAX_SCHEMA_DEPTH, MAX_SCHEMA_NODES};
-
-/// How much memory a regular expression of a schema may take, compiled.
-const MAX_PATTERN_BYTES: usize = 1 << 20;
 
 /// How many violations are told of one value, and then that there are more: a list of a million
 /// wrong items must not become a million texts.
@@ -78,7 +79,8 @@ impl Schema {
     /// `InvalidFlow`, with the place (`at`, a JSON pointer) where there is one, for what is no
     /// schema; for a `$ref` out of the schema or to nothing; for one that comes back to itself
     /// without going into a property or an item; for a pattern that has no linear-time form; and
-    /// beyond [`MAX_SCHEMA_NODES`], [`MAX_SCHEMA_DEPTH`] or [`MAX_SCHEMA_BYTES`].
+    /// beyond [`MAX_SCHEMA_NODES`], [`MAX_SCHEMA_DEPTH`], [`MAX_SCHEMA_BYTES`], or 16 MiB of memory for
+    /// all patterns.
     ///
     /// ```
     /// use dynamic_flow::Schema;
@@ -135,7 +137,8 @@ impl Schema {
     /// is very large it says the first thing, or only that it does not fit.
     ///
     /// A value that comes to more than ten million checks fits no schema: alternatives that lead
-    /// back to the schema multiply at each level of a value.
+    /// back to the schema multiply at each level of a value, and patterns count for each byte of a
+    /// text.
     ///
     /// A value nested deeper than 128 levels fits no schema, so that a check can't exhaust the
     /// stack; with a schema that chains many `allOf` and `$ref` the bound is lower.
@@ -154,11 +157,17 @@ impl Schema {
             let message = format!("must not be nested deeper than {} levels", compiled.max_depth);
             return Err(vec![Violation::of_whole(message)]);
         }
-        if !compiled.plan.is_within(MAX_WORK, value) {
+        if !compiled.plan.is_within(MAX_WORK, Texts::Matched, value) {
             let message = format!("must not need more than {MAX_WORK} checks against its schema");
             return Err(vec![Violation::of_whole(message)]);
         }
         if compiled.validator.is_valid(value) { Ok(()) } else { Err(compiled.violations(value)) }
+    }
+
+    /// How much memory its regular expressions take.
+    pub(crate) fn pattern_bytes(&self) -> usize {
+        let compiled = self.0.compiled.get().and_then(|compiled| compiled.as_ref().ok());
+        compiled.map_or(0, |compiled| compiled.plan.pattern_bytes)
     }
 
     /// The schema without annotations (titles, descriptions, examples, comments): what counts when
@@ -183,7 +192,7 @@ impl Compiled {
     /// does not.
     fn violations(&self, value: &Value) -> Vec<Violation> {
         let mut violations = Vec::new();
-        if !self.plan.is_within(MAX_TOLD_WORK, value) {
+        if !self.plan.is_within(MAX_TOLD_WORK, Texts::Free, value) {
             if self.plan.has_alternatives {
                 let message = "does not fit its schema, and is too large to tell where";
                 return vec![Violation::of_whole(message)];

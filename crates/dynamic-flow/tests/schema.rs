@@ -276,6 +276,11 @@ fn schemas_have_bounds() {
     refused(json!({ "description": "x".repeat(256 * 1024) }), "more than 262144 bytes");
     refused(json!({ "pattern": "(a{1000}){1000}" }), "regular expression");
     refused(json!({ "pattern": "(?=a)b" }), "regular expression");
+    let large = |count| json!({ "allOf": vec![json!({ "pattern": "\\p{L}{20}N" }); count] });
+    schema(large(2));
+    refused(large(17), "patterns take more than 16 MiB");
+    let small = vec![json!({ "pattern": "^[A-Z]{2}[0-9]{4}$" }); 400];
+    schema(json!({ "allOf": small }));
     refused(json!({ "pattern": "(a)\\1" }), "regular expression");
 
     schema(json!({ "$defs": chain(63, json!({})) }));
@@ -293,6 +298,18 @@ fn schemas_have_bounds() {
 fn a_pattern_can_not_run_away() {
     let source = json!({ "pattern": "^(a+)+$" });
     assert!(schema(source).validate(&json!(format!("{}!", "a".repeat(100_000)))).is_err());
+}
+
+#[test]
+fn a_large_pattern_is_not_matched_against_a_long_text() {
+    let fits = |pattern: &str, length: usize| {
+        let text = json!("ab".repeat(length / 2));
+        let told = schema(json!({ "pattern": pattern })).validate(&text);
+        !told.is_err_and(|told| told[0].message.contains("more than 10000000 checks"))
+    };
+    assert!(fits("^[^<>]*$", 1 << 20));
+    assert!(!fits("^[ab]*a[ab]{2000}c", 50_000));
+    assert!(!fits("\\p{L}{20}N", 10_000));
 }
 
 #[test]
@@ -337,11 +354,11 @@ fn a_large_value_is_told_in_short() {
     let too_large = "(whole value): does not fit its schema, and is too large to tell where";
     assert_eq!(told.iter().map(ToString::to_string).collect::<Vec<_>>(), [too_large]);
     let plain = schema(json!({ "items": { "properties": { "a": { "type": "null" } } } }));
-    let mut items = vec![json!({ "a": null }); 40_000];
+    let mut items = vec![json!({ "a": null }); 120_000];
     assert!(plain.validate(&json!(items)).is_ok());
-    items[30_000] = json!({ "a": 1 });
+    items[100_000] = json!({ "a": 1 });
     let told = plain.validate(&json!(items)).unwrap_err();
-    assert_eq!(told[0].to_string(), "/30000/a: must be of type null");
+    assert_eq!(told[0].to_string(), "/100000/a: must be of type null");
     assert!(told[1].message.contains("too large to tell whether there are more"), "{told:?}");
 }
 

@@ -91,6 +91,11 @@ impl Cel {
         self.0.program.variables.clone()
     }
 
+    /// How much memory the patterns of its `matches` take.
+    pub(crate) fn pattern_bytes(&self) -> usize {
+        self.0.program.pattern_bytes
+    }
+
     /// Works it out for the values in scope.
     ///
     /// # Errors

@@ -5,7 +5,8 @@ use std::{cmp::Ordering, collections::BTreeMap, rc::Rc};
 use super::{
     arithmetic,
     meter::{Fail, MAP_ENTRY, Meter, bytes},
-    program::{Fold, Literal, Loop, Node, Operator, Pattern, Root},
+    pattern::Pattern,
+    program::{Fold, Literal, Loop, Node, Operator, Root},
     value::{Key, List, Map, Text, Val},
 };
 use crate::expr::Scope;

@@ -6,6 +6,7 @@ mod convert;
 mod eval;
 mod functions;
 mod meter;
+mod pattern;
 mod program;
 mod template;
 mod times;

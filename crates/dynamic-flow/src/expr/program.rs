@@ -9,9 +9,11 @@ use cel::{
     },
     parser::PrattParser,
 };
-use regex::{Regex, RegexBuilder};
 
-use super::functions::{Call, find, find_filter};
+use super::{
+    functions::{Call, find, find_filter},
+    pattern::Pattern,
+};
 
 /// Longest source, in bytes.
 const MAX_SOURCE: usize = 4_096;
@@ -29,10 +31,6 @@ const MAX_QUESTION_MARKS: usize = 100;
 const MAX_FILTERS: usize = 10;
 /// Most `matches` in one expression or template.
 pub(super) const MAX_PATTERNS: usize = 10;
-/// Longest pattern of `matches`, in bytes.
-const MAX_PATTERN: usize = 256;
-/// Sizes that a compiled pattern may have, in bytes, and what a byte of text then costs.
-const PATTERN_COSTS: [(usize, usize); 2] = [(32 << 10, 16), (512 << 10, 64)];
 
 /// An expression that is ready to run.
 #[derive(Debug)]
@@ -42,6 +40,8 @@ pub(super) struct Program {
     pub(super) variables: BTreeSet<String>,
     /// How many `matches` it has.
     pub(super) patterns: usize,
+    /// How much memory their patterns take.
+    pub(super) pattern_bytes: usize,
 }
 
 /// A step of the evaluation.
@@ -149,20 +149,13 @@ pub(super) enum Fold {
     Collect { guard: Option<Node>, item: Node },
 }
 
-/// A regular expression and what a byte of text costs it.
-#[derive(Debug)]
-pub(super) struct Pattern {
-    pub(super) regex: Regex,
-    pub(super) cost: usize,
-}
-
 /// Parses and checks a source, which may use the variables of the loops around it; the error says
 /// what is wrong with it.
 pub(super) fn compile(source: &str, locals: &[String]) -> Result<Program, String> {
     let tree = parse(source)?;
     let mut compiler = Compiler::new(locals);
     let root = compiler.node(&tree, 0)?;
-    Ok(Program { root, variables: compiler.variables, patterns: compiler.patterns })
+    Ok(compiler.program(root))
 }
 
 /// Like [`compile`], for a source that may go through filters: `value.name | upper | default('?')`.
@@ -178,7 +171,7 @@ pub(super) fn compile_filtered(source: &str, locals: &[String]) -> Result<Progra
         }
         root = compiler.filter(root, &parse(part)?)?;
     }
-    Ok(Program { root, variables: compiler.variables, patterns: compiler.patterns })
+    Ok(compiler.program(root))
 }
 
 /// Splits at each `|` that is neither part of `||` nor in a text.
@@ -240,6 +233,7 @@ fn parse(source: &str) -> Result<IdedExpr, String> {
 struct Compiler {
     nodes: usize,
     patterns: usize,
+    pattern_bytes: usize,
     /// The variables of the loops around, outermost first.
     locals: Vec<String>,
     /// How many of them are loops of the source itself.
@@ -250,7 +244,12 @@ struct Compiler {
 impl Compiler {
     fn new(locals: &[String]) -> Self {
         let (locals, variables) = (locals.to_vec(), BTreeSet::new());
-        Self { nodes: 0, patterns: 0, locals, loops: 0, variables }
+        Self { nodes: 0, patterns: 0, pattern_bytes: 0, locals, loops: 0, variables }
+    }
+
+    fn program(self, root: Node) -> Program {
+        let Self { variables, patterns, pattern_bytes, .. } = self;
+        Program { root, variables, patterns, pattern_bytes }
     }
 
     fn node(&mut self, expr: &IdedExpr, depth: usize) -> Result<Node, String> {
@@ -438,22 +437,9 @@ impl Compiler {
         if self.patterns > MAX_PATTERNS {
             return Err(format!("has more than {MAX_PATTERNS} matches"));
         }
-        let pattern = pattern.inner();
-        if pattern.len() > MAX_PATTERN {
-            return Err(format!("a pattern of matches is longer than {MAX_PATTERN} bytes"));
-        }
-        let mut problem = String::new();
-        for (size, cost) in PATTERN_COSTS {
-            let mut builder = RegexBuilder::new(pattern);
-            match builder.size_limit(size).nest_limit(20).build() {
-                Ok(regex) => return Ok(Pattern { regex, cost }),
-                Err(regex::Error::CompiledTooBig(_)) => {
-                    problem = "a pattern of matches is too large when compiled".to_owned();
-                }
-                Err(_) => return Err("a pattern of matches is no regular expression".to_owned()),
-            }
-        }
-        Err(problem)
+        let pattern = Pattern::compile(pattern.inner())?;
+        self.pattern_bytes += pattern.size;
+        Ok(pattern)
     }
 
     /// Reads a macro back from what the parser expanded it to: its steps are few and known, while

@@ -13,7 +13,7 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use self::parse::{Item, Part};
+use self::parse::{Item, Parsed, Part};
 use super::{
     Scope,
     eval::Run,
@@ -72,6 +72,7 @@ struct Compiled {
     source: String,
     parts: Vec<Part>,
     variables: BTreeSet<String>,
+    pattern_bytes: usize,
 }
 
 impl Template {
@@ -82,8 +83,9 @@ impl Template {
     /// is over a limit.
     pub fn compile(source: &str) -> Result<Self> {
         match parse::parse(source) {
-            Ok((parts, variables)) => {
-                Ok(Self(Arc::new(Compiled { source: source.to_owned(), parts, variables })))
+            Ok(Parsed { parts, variables, pattern_bytes }) => {
+                let source = source.to_owned();
+                Ok(Self(Arc::new(Compiled { source, parts, variables, pattern_bytes })))
             }
             Err(problem) => {
                 Err(Error::new(ErrorKind::InvalidFlow, format!("the template: {problem}")))
@@ -99,6 +101,11 @@ impl Template {
     /// The variables that it reads by name, as [`Cel::variables`](super::Cel::variables) has them.
     pub fn variables(&self) -> BTreeSet<String> {
         self.0.variables.clone()
+    }
+
+    /// How much memory the patterns of its `matches` take.
+    pub(crate) fn pattern_bytes(&self) -> usize {
+        self.0.pattern_bytes
     }
 
     /// Works it out for the values in scope.

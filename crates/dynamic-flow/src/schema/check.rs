@@ -50,7 +50,7 @@ pub(super) fn check(schema: &Value) -> Result<(usize, Plan)> {
     Ok((MAX_VALUE_DEPTH.min(MAX_NESTED_CHECKS / walk.longest), plan))
 }
 
-fn refused(why: impl std::fmt::Display) -> Error {
+pub(super) fn refused(why: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::InvalidFlow, format!("not a usable JSON Schema: {why}"))
 }
 

@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::{Map, Value};
 
 use super::{
-    check::Walk,
+    check::{Walk, references, refused},
     keywords::{self, About},
+    patterns::{self, MAX_PATTERNS_BYTES},
 };
 use crate::Result;
 
@@ -26,11 +27,23 @@ pub(super) struct Plan {
     written_out: Option<usize>,
     /// Whether there are alternatives: all that is wrong in each is gathered for one violation.
     pub(super) has_alternatives: bool,
+    /// How much memory its patterns take.
+    pub(super) pattern_bytes: usize,
 }
 
-/// By number: the schemas for the value itself, and for what is in it.
+/// Whether it counts that patterns are matched against texts.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Texts {
+    Matched,
+    Free,
+}
+
+/// By number: the schemas for the value itself, and for what is in it. And how many checks each
+/// byte of a text, or of the name of a field, counts as.
 #[derive(Default)]
 struct Part {
+    text: usize,
+    names: usize,
     itself: Vec<usize>,
     fields: BTreeMap<String, usize>,
     each_field: Vec<usize>,
@@ -41,17 +54,20 @@ struct Part {
 
 impl Plan {
     pub(super) fn new<'a>(schema: &'a Value, walk: &Walk<'a>) -> Result<Self> {
-        let mut planner = Planner { walk, schemas: Vec::new(), numbers: HashMap::new() };
+        let mut planner =
+            Planner { walk, schemas: Vec::new(), numbers: HashMap::new(), pattern_bytes: 0 };
         planner.number(schema);
-        let mut plan = Self { parts: Vec::new(), written_out: None, has_alternatives: false };
-        while let Some(schema) = planner.schemas.get(plan.parts.len()).copied() {
+        let (mut parts, mut has_alternatives) = (Vec::new(), false);
+        while let Some(schema) = planner.schemas.get(parts.len()).copied() {
             let Value::Object(keywords) = schema else {
-                plan.parts.push(Part::default());
+                parts.push(Part::default());
                 continue;
             };
-            plan.has_alternatives |= ["anyOf", "oneOf"].iter().any(|of| keywords.contains_key(*of));
-            plan.parts.push(planner.part(keywords)?);
+            has_alternatives |= ["anyOf", "oneOf"].iter().any(|of| keywords.contains_key(*of));
+            parts.push(planner.part(keywords)?);
         }
+        let pattern_bytes = planner.pattern_bytes;
+        let mut plan = Self { parts, written_out: None, has_alternatives, pattern_bytes };
         plan.written_out = plan.count_written_out();
         Ok(plan)
     }
@@ -81,20 +97,29 @@ impl Plan {
     }
 
     /// Whether a value comes to no more than that many checks.
-    pub(super) fn is_within(&self, limit: usize, value: &Value) -> bool {
-        let roughly = self.written_out.map(|count| count.saturating_mul(parts_of(value)));
+    pub(super) fn is_within(&self, limit: usize, texts: Texts, value: &Value) -> bool {
+        let has_texts = texts == Texts::Matched && self.pattern_bytes > 0;
+        let roughly = self.written_out.filter(|_| !has_texts);
+        let roughly = roughly.map(|count| count.saturating_mul(parts_of(value)));
         let mut left = limit;
-        roughly.is_some_and(|checks| checks <= limit) || self.take(0, value, &mut left)
+        roughly.is_some_and(|checks| checks <= limit) || self.take(0, texts, value, &mut left)
     }
 
     /// Takes the checks of a value from what is left; false once that is used up.
-    fn take(&self, number: usize, value: &Value, left: &mut usize) -> bool {
-        if *left == 0 {
-            return false;
-        }
-        *left -= 1;
+    fn take(&self, number: usize, texts: Texts, value: &Value, left: &mut usize) -> bool {
         let part = &self.parts[number];
-        if !part.itself.iter().all(|inner| self.take(*inner, value, left)) {
+        let bytes = match (texts, value) {
+            (Texts::Matched, Value::String(text)) => part.text.saturating_mul(text.len()),
+            (Texts::Matched, Value::Object(fields)) if part.names > 0 => {
+                part.names.saturating_mul(fields.keys().map(String::len).sum())
+            }
+            _ => 0,
+        };
+        match left.checked_sub(bytes.saturating_add(1)) {
+            Some(rest) => *left = rest,
+            None => return false,
+        }
+        if !part.itself.iter().all(|inner| self.take(*inner, texts, value, left)) {
             return false;
         }
         match value {
@@ -102,11 +127,11 @@ impl Plan {
                 let named = part.fields.get(name);
                 let others = if named.is_some() { [].as_slice() } else { &part.other_fields };
                 let mut all = named.into_iter().chain(others).chain(&part.each_field);
-                all.all(|inner| self.take(*inner, field, left))
+                all.all(|inner| self.take(*inner, texts, field, left))
             }),
             Value::Array(items) => items.iter().enumerate().all(|(index, item)| {
                 let mut all = part.items.get(index).into_iter().chain(&part.each_item);
-                all.all(|inner| self.take(*inner, item, left))
+                all.all(|inner| self.take(*inner, texts, item, left))
             }),
             _ => true,
         }
@@ -126,6 +151,7 @@ struct Planner<'w, 'a> {
     schemas: Vec<&'a Value>,
     /// By address.
     numbers: HashMap<*const Value, usize>,
+    pattern_bytes: usize,
 }
 
 impl<'a> Planner<'_, 'a> {
@@ -138,8 +164,26 @@ impl<'a> Planner<'_, 'a> {
         number
     }
 
+    /// How much memory a pattern takes, beside those before it.
+    fn weigh(&mut self, pattern: &str) -> Result<usize> {
+        let size = patterns::size(pattern);
+        self.pattern_bytes += size;
+        if self.pattern_bytes > MAX_PATTERNS_BYTES {
+            let most = MAX_PATTERNS_BYTES >> 20;
+            return Err(refused(format!("its patterns take more than {most} MiB, compiled")));
+        }
+        Ok(size)
+    }
+
     fn part(&mut self, keywords: &'a Map<String, Value>) -> Result<Part> {
+        let (text, names) = patterns::of(keywords);
         let mut part = Part::default();
+        if let Some(pattern) = text {
+            part.text += patterns::checks_of_a_byte(self.weigh(pattern)?);
+        }
+        for pattern in names {
+            part.names += patterns::checks_of_a_byte(self.weigh(pattern)?);
+        }
         for (about, schema) in keywords::parts(keywords) {
             let number = self.number(schema);
             match about {
@@ -153,7 +197,7 @@ impl<'a> Planner<'_, 'a> {
                 About::EachItem => part.each_item.push(number),
             }
         }
-        for reference in super::check::references(keywords) {
+        for reference in references(keywords) {
             let target = self.walk.resolve(reference)?;
             part.itself.push(self.number(target));
         }
@@ -186,7 +230,7 @@ mod tests {
         let mut walk = Walk::new(schema);
         walk.collect_anchors(schema).unwrap();
         let plan = Plan { written_out: None, ..Plan::new(schema, &walk).unwrap() };
-        (0..10_000).find(|limit| plan.is_within(*limit, value)).unwrap()
+        (0..10_000).find(|limit| plan.is_within(*limit, Texts::Matched, value)).unwrap()
     }
 
     #[test]
@@ -199,11 +243,13 @@ mod tests {
                 json!({"a": 1, "b": 2}),
                 3,
             ),
-            (json!({"patternProperties": {"x": {}, "y": {}}}), json!({"a": 1, "b": 2}), 5),
+            (json!({"patternProperties": {"x": {}, "y": {}}}), json!({"a": 1, "b": 2}), 37),
             (json!({"prefixItems": [{}, {}], "contains": {}}), json!([1, 2, 3]), 6),
             (json!({"items": {"anyOf": [{}, {}]}}), json!([1, 2]), 7),
             (json!({"$defs": {"a": {"items": {}}}, "$ref": "#/$defs/a"}), json!([1, 2]), 4),
             (json!({"anyOf": [{}, {}], "unevaluatedProperties": {}}), json!({"a": 1}), 6),
+            (json!({"pattern": "^[a-z]*$"}), json!("abc"), 25),
+            (json!({"patternProperties": {"^[a-z]*$": {}}}), json!({"abc": 1}), 26),
         ] {
             assert_eq!(work(&schema, &value), checks, "{schema}");
         }
@@ -238,6 +284,6 @@ mod tests {
         let twice = json!({"anyOf": [{"items": {"$ref": "#"}}, {"items": {"$ref": "#"}}]});
         let deep = (0..30).fold(json!(1), |inner, _| json!([inner]));
         let plan = Plan::new(&twice, &Walk::new(&twice)).unwrap();
-        assert!(!plan.is_within(1_000_000, &deep));
+        assert!(!plan.is_within(1_000_000, Texts::Matched, &deep));
     }
 }

@@ -26,8 +26,15 @@ pub(super) enum Item {
     For { over: Node, body: Vec<Part>, otherwise: Vec<Part> },
 }
 
-/// Gives the parts and the variables that they read; the error says what is wrong where.
-pub(super) fn parse(source: &str) -> Result<(Vec<Part>, BTreeSet<String>), String> {
+/// The parts of a template, the variables that they read, and the memory of their patterns.
+pub(super) struct Parsed {
+    pub(super) parts: Vec<Part>,
+    pub(super) variables: BTreeSet<String>,
+    pub(super) pattern_bytes: usize,
+}
+
+/// Reads a source; the error says what is wrong where.
+pub(super) fn parse(source: &str) -> Result<Parsed, String> {
     if source.len() > MAX_SOURCE {
         return Err(format!("is {} bytes long, at most {MAX_SOURCE} are allowed", source.len()));
     }
@@ -37,11 +44,15 @@ pub(super) fn parse(source: &str) -> Result<(Vec<Part>, BTreeSet<String>), Strin
         locals: vec![],
         levels: 0,
         patterns: 0,
+        pattern_bytes: 0,
         variables: BTreeSet::new(),
     };
     let (parts, end) = parser.parts()?;
     match end {
-        None => Ok((parts, parser.variables)),
+        None => {
+            let Parser { variables, pattern_bytes, .. } = parser;
+            Ok(Parsed { parts, variables, pattern_bytes })
+        }
         Some(Tag { line, word, .. }) => Err(format!("line {line}: {word} has nothing to end")),
     }
 }
@@ -142,6 +153,7 @@ struct Parser<'s> {
     locals: Vec<String>,
     levels: usize,
     patterns: usize,
+    pattern_bytes: usize,
     variables: BTreeSet<String>,
 }
 
@@ -193,6 +205,7 @@ impl<'s> Parser<'s> {
         let program = compile_filtered(source, &self.locals)
             .map_err(|problem| format!("line {line}: {problem}"))?;
         self.patterns += program.patterns;
+        self.pattern_bytes += program.pattern_bytes;
         if self.patterns > MAX_PATTERNS {
             return Err(format!("line {line}: has more than {MAX_PATTERNS} matches"));
         }

@@ -10,12 +10,15 @@ use super::{
     words::did_you_mean,
 };
 use crate::{
-    Finding,
+    Finding, Result,
     expr::{Cel, Code, Compute, Template},
     flow::check::{Address, Hidden},
     schema::Schema,
     tool::ToolRegistry,
 };
+
+/// How much memory the regular expressions of a document may take together, compiled.
+const MAX_PATTERNS_BYTES: usize = 64 << 20;
 
 /// What is known while a document is read.
 pub(super) struct Reader<'r> {
@@ -25,6 +28,8 @@ pub(super) struct Reader<'r> {
     pub(super) places: HashMap<Address, Place>,
     /// Computations that went into tools, where a check of the flow can't see them.
     pub(super) hidden: Hidden,
+    /// How much memory the regular expressions take that were read.
+    pattern_bytes: usize,
 }
 
 /// The fields of an object whose names are known to be right.
@@ -59,7 +64,32 @@ impl<'n> Fields<'n> {
 
 impl<'r> Reader<'r> {
     pub(super) fn new(tools: &'r ToolRegistry) -> Self {
-        Self { tools, findings: Vec::new(), places: HashMap::new(), hidden: Hidden::new() }
+        Self {
+            tools,
+            findings: Vec::new(),
+            places: HashMap::new(),
+            hidden: Hidden::new(),
+            pattern_bytes: 0,
+        }
+    }
+
+    /// Adds what the regular expressions at a place take; tells where they become too many.
+    fn weigh(&mut self, bytes: usize, path: &str, place: Place) {
+        let was_full = self.is_full();
+        self.pattern_bytes += bytes;
+        if self.is_full() && !was_full {
+            let message = format!(
+                "the regular expressions up to here take more than {} MiB, compiled; leave some \
+                 out, or make them shorter",
+                MAX_PATTERNS_BYTES >> 20
+            );
+            self.find(path, place, message);
+        }
+    }
+
+    /// Whether nothing more is compiled: it was told that there are too many regular expressions.
+    fn is_full(&self) -> bool {
+        self.pattern_bytes > MAX_PATTERNS_BYTES
     }
 
     pub(super) fn find(&mut self, path: &str, place: Place, message: impl Into<String>) {
@@ -183,11 +213,14 @@ impl<'r> Reader<'r> {
             }
             return None;
         }
-        if node.has_broken() {
+        if node.has_broken() || self.is_full() {
             return None;
         }
         match Schema::new(node.to_value()) {
-            Ok(schema) => Some(schema),
+            Ok(schema) => {
+                self.weigh(schema.pattern_bytes(), path, node.place);
+                Some(schema)
+            }
             Err(error) => {
                 let at = error.context_value("at").unwrap_or_default();
                 self.find(path, node.at(at).place, format!("{what}: {}", error.message()));
@@ -253,6 +286,7 @@ impl<'r> Reader<'r> {
     fn computed_text(&mut self, text: &str, place: Place, path: &str, what: &str) -> Compute {
         let compiled = match Sort::of(text) {
             Sort::Constant => return Compute::Value(text.into()),
+            _ if self.is_full() => return Compute::Code(Code::default()),
             Sort::Expression(source) => Cel::compile(source).map(Compute::Cel),
             Sort::Template => Template::compile(text).map(Compute::Template),
             Sort::Mixed => {
@@ -264,10 +298,27 @@ impl<'r> Reader<'r> {
                 return Compute::Code(Code::default());
             }
         };
-        compiled.unwrap_or_else(|error| {
+        self.compiled(compiled, place, path, what)
+    }
+
+    /// What was compiled, or what stands for it if it was not.
+    pub(super) fn compiled(
+        &mut self,
+        compiled: Result<Compute>,
+        place: Place,
+        path: &str,
+        what: &str,
+    ) -> Compute {
+        let compute = compiled.unwrap_or_else(|error| {
             self.find(path, place, format!("{what}: {}", error.message()));
             Compute::Code(Code::default())
-        })
+        });
+        match &compute {
+            Compute::Cel(cel) => self.weigh(cel.pattern_bytes(), path, place),
+            Compute::Template(template) => self.weigh(template.pattern_bytes(), path, place),
+            _ => {}
+        }
+        compute
     }
 
     /// The source of a text that must be an expression as a whole.
@@ -284,6 +335,9 @@ impl<'r> Reader<'r> {
             self.find(path, node.place, message);
             return None;
         };
+        if self.is_full() {
+            return None;
+        }
         match Cel::compile(source) {
             Ok(_) => Some(source),
             Err(error) => {
