@@ -48,6 +48,7 @@
 //! anchors, aliases and tags.
 
 mod durations;
+mod questions;
 mod reader;
 mod schema;
 mod steps;

@@ -19,7 +19,10 @@ pub fn document_schema() -> Value {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::steps::{AWAIT_INPUT, FLOW, VERBS},
+        super::{
+            questions::AWAIT_INPUT,
+            steps::{FLOW, VERBS},
+        },
         *,
     };
 

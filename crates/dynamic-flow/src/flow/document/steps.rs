@@ -1,6 +1,6 @@
 //! From nodes to flows, bodies and steps.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
@@ -10,13 +10,10 @@ use super::{
     words::did_you_mean,
 };
 use crate::{
-    Error,
     expr::{Cel, Code, Compute},
     flow::{Backoff, Body, BodyName, FlowDef, Step, StepKind, ToolRef, check::Address},
-    id::{StepId, ToolId, id_problem},
+    id::{StepId, ToolId},
     schema::Schema,
-    tool::{AwaitInputDef, Preset},
-    wait::Deadline,
 };
 
 /// The fields of a flow.
@@ -43,25 +40,11 @@ pub(super) const VERBS: &[(&str, Option<&str>)] = &[
     ("timeout", None),
 ];
 
-/// The fields of a question, but for those of its preset.
-pub(super) const AWAIT_INPUT: &[&str] = &[
-    "tool",
-    "name",
-    "description",
-    "prompt",
-    "show",
-    "schema",
-    "preset",
-    "timeout",
-    "default",
-    "metadata",
-];
-
 /// Where a step stands: by ids for people, by numbers for looking it up.
 #[derive(Clone, Copy)]
-struct Spot<'s> {
-    path: &'s str,
-    address: &'s [(BodyName, usize)],
+pub(super) struct Spot<'s> {
+    pub(super) path: &'s str,
+    pub(super) address: &'s [(BodyName, usize)],
 }
 
 impl Reader<'_> {
@@ -176,7 +159,7 @@ impl Reader<'_> {
             "get" => StepKind::Get { variable: self.text(node, path, "`get`")?.to_owned() },
             "await_input" => self.await_input(node, spot)?,
             "filter" => StepKind::Filter { predicate: self.compute(node, path, "`filter`") },
-            "call" => self.call(node, fields, path)?,
+            "call" => self.call(node, fields, spot)?,
             "switch" => self.switch(node, spot)?,
             "keep" => StepKind::Keep { body: self.body(node, spot, &BodyName::Main, "`keep`")? },
             "tap" => StepKind::Tap { body: self.body(node, spot, &BodyName::Main, "`tap`")? },
@@ -195,7 +178,7 @@ impl Reader<'_> {
         })
     }
 
-    fn variables(
+    pub(super) fn variables(
         &mut self,
         node: &Node,
         path: &str,
@@ -209,128 +192,19 @@ impl Reader<'_> {
         Some(named.collect())
     }
 
-    fn call(&mut self, node: &Node, fields: Fields<'_>, path: &str) -> Option<StepKind> {
+    fn call(&mut self, node: &Node, fields: Fields<'_>, spot: Spot<'_>) -> Option<StepKind> {
+        let path = spot.path;
         let with = fields.get("with").map(|with| self.compute(with, path, "`with`"));
         let id = ToolId::from(self.text(node, path, "`call`")?);
         let Some(tool) = self.tools.get(&id).cloned() else {
             let guess = did_you_mean(id.as_str(), self.tools.specs().map(|spec| spec.id.as_str()));
             self.find(path, node.place, format!("there is no tool `{id}`{guess}"));
+            self.hidden.insert(spot.address.to_vec(), with.into_iter().collect());
             return None;
         };
         let awaits = tool.spec().awaits_input && !fields.has("with");
         let tool = ToolRef::new(tool);
         Some(if awaits { StepKind::AwaitInput { tool } } else { StepKind::Tool { tool, with } })
-    }
-
-    fn await_input(&mut self, node: &Node, spot: Spot<'_>) -> Option<StepKind> {
-        let path = spot.path;
-        let what = "`await_input`";
-        let fields = self.object(node, path, what)?;
-        let own_id = path.rsplit('/').next().unwrap_or(path);
-        let tool = fields.get("tool").and_then(|node| self.text(node, path, "`tool`"));
-        let schema = self.question_schema(fields, path);
-        let name = self.optional_text(fields, path, "name");
-        let description = self.optional_text(fields, path, "description");
-        let mut hidden = Vec::new();
-        let mut computed = |reader: &mut Self, name: &str| {
-            let compute = reader.compute(fields.get(name)?, path, &format!("`{name}`"));
-            hidden.push(compute.clone());
-            Some(compute)
-        };
-        let prompt = computed(self, "prompt");
-        let show = computed(self, "show");
-        let metadata = fields.get("metadata").and_then(|n| self.variables(n, path, "`metadata`"));
-        hidden.extend(metadata.iter().flat_map(BTreeMap::values).cloned());
-        self.hidden.insert(spot.address.to_vec(), hidden);
-        if let (Some(Compute::Value(prompt)), Some(node)) = (&prompt, fields.get("prompt"))
-            && !prompt.is_string()
-        {
-            self.find(path, node.place, format!("`prompt` must be text, not {}", node.sort()));
-            return None;
-        }
-        let deadline = match fields.get("timeout") {
-            None => Deadline::HubDefault,
-            Some(Node { data: Data::Text(text), .. }) if text == "never" => Deadline::Never,
-            Some(node) => Deadline::After(self.duration(node, path, "`timeout`")?),
-        };
-        if deadline == Deadline::After(Duration::ZERO) {
-            let place = fields.get("timeout").map_or(fields.place, |node| node.place);
-            self.find(path, place, "`timeout` must be longer than nothing, or `never`");
-            return None;
-        }
-        let default = match fields.get("default") {
-            None => None,
-            Some(node) => Some(self.constant(node, path, "`default`", "")?),
-        };
-        // The id of the step is found wrong by itself, once.
-        let own_id = if id_problem(own_id).is_none() { own_id } else { "question" };
-        let mut def = AwaitInputDef::new(tool.unwrap_or(own_id), schema?);
-        if !name.is_empty() {
-            def.name = name;
-        }
-        if !description.is_empty() {
-            def.description = description;
-        }
-        if let Some(prompt) = prompt {
-            def.prompt = prompt;
-        }
-        def.show = show;
-        def.deadline = deadline;
-        def.default = default;
-        def.metadata = metadata.unwrap_or_default();
-        match def.into_tool() {
-            Ok(tool) => Some(StepKind::AwaitInput { tool: ToolRef::new(tool) }),
-            Err(error) => {
-                for message in messages(&error) {
-                    let named = |name: &&str| message.contains(*name);
-                    let field = ["default", "metadata", "prompt", "id"].into_iter().find(named);
-                    let field = field.map(|name| if name == "id" { "tool" } else { name });
-                    let node = field.and_then(|name| fields.get(name));
-                    let place = node.map_or(fields.place, |node| node.place);
-                    self.find(path, place, message);
-                }
-                None
-            }
-        }
-    }
-
-    /// What an answer must look like: a schema, or a preset with its options beside it.
-    fn question_schema(&mut self, fields: Fields<'_>, path: &str) -> Option<Schema> {
-        let what = "`await_input`";
-        let options = || fields.iter().filter(|(key, _)| !AWAIT_INPUT.contains(&key.name.as_str()));
-        let Some(preset) = fields.get("preset") else {
-            for (key, _) in options() {
-                self.unknown_field(path, what, key, AWAIT_INPUT);
-            }
-            if !fields.has("schema") && !fields.has("preset") {
-                let message =
-                    format!("{what} needs `schema` or `preset`, which say what to answer");
-                self.find(path, fields.place, message);
-            }
-            return fields.get("schema").and_then(|node| self.schema(node, path, "`schema`"));
-        };
-        if let Some(key) = fields.key("schema") {
-            self.find(path, key.place, format!("{what} has `schema` or `preset`, not both"));
-            return None;
-        }
-        self.text(preset, path, "`preset`")?;
-        if options().any(|(_, node)| node.has_broken()) {
-            return None;
-        }
-        let values: serde_json::Map<String, Value> = options()
-            .map(|(key, node)| (key.name.clone(), node.to_value()))
-            .chain([("preset".to_owned(), preset.to_value())])
-            .collect();
-        let made = serde_json::from_value::<Preset>(Value::Object(values))
-            .map_err(|error| error.to_string())
-            .and_then(|preset| preset.schema().map_err(|error| messages(&error).join("; ")));
-        made.map_err(|message| {
-            // Serde names the field in backticks, and nothing else tells which one it was.
-            let named = options().find(|(key, _)| message.contains(&format!("`{}`", key.name)));
-            let place = named.map_or(preset.place, |(key, _)| key.place);
-            self.find(path, place, format!("`preset`: {message}"));
-        })
-        .ok()
     }
 
     fn switch(&mut self, node: &Node, spot: Spot<'_>) -> Option<StepKind> {
@@ -382,10 +256,8 @@ impl Reader<'_> {
         let source = parts.iter().rev().fold("''".to_owned(), |rest, (when, then, _)| {
             format!("({when}\n) ? {} : ({rest})", Value::from(*then))
         });
-        Cel::compile(&source).map(Compute::Cel).unwrap_or_else(|error| {
-            self.find(path, place, format!("`on`, all rules together: {}", error.message()));
-            unknown_value()
-        })
+        let compiled = Cel::compile(&source).map(Compute::Cel);
+        self.compiled(compiled, place, path, "`on`, all rules together")
     }
 
     fn fail(&mut self, node: &Node, path: &str) -> Option<StepKind> {
@@ -450,21 +322,30 @@ impl Reader<'_> {
             let pause = self.duration(node, path, "`backoff`")?;
             return Some(Backoff { first: pause, factor: 1.0, max: pause });
         }
-        let mut backoff = Backoff::default();
         let fields = self.fields(node, path, "`backoff`", &["first", "factor", "max"])?;
-        if let Some(first) = fields.get("first") {
-            backoff.first = self.duration(first, path, "`first`")?;
+        let duration = |reader: &mut Self, name: &str| {
+            let node = fields.get(name);
+            node.map(|node| reader.duration(node, path, &format!("`{name}`")))
+        };
+        let (first, max) = (duration(self, "first"), duration(self, "max"));
+        let factor = fields.get("factor").map(|node| match &node.data {
+            Data::Number(number) => number.as_f64(),
+            _ => {
+                self.find(path, node.place, "`factor` must be a number, such as 2");
+                None
+            }
+        });
+        // A field that is there and can't be read leaves nothing to go on with.
+        let mut backoff = Backoff::default();
+        if let Some(first) = first {
+            backoff.first = first?;
             backoff.max = backoff.max.max(backoff.first);
         }
-        if let Some(factor) = fields.get("factor") {
-            let Data::Number(number) = &factor.data else {
-                self.find(path, factor.place, "`factor` must be a number, such as 2");
-                return None;
-            };
-            backoff.factor = number.as_f64()?;
+        if let Some(factor) = factor {
+            backoff.factor = factor?;
         }
-        if let Some(max) = fields.get("max") {
-            backoff.max = self.duration(max, path, "`max`")?;
+        if let Some(max) = max {
+            backoff.max = max?;
         }
         Some(backoff)
     }
@@ -477,14 +358,6 @@ impl Reader<'_> {
         let body = self.required(fields, path, "`timeout`", "do")?;
         let body = self.body(body, spot, &BodyName::Main, "`do`")?;
         Some(StepKind::Timeout { body, after: after? })
-    }
-}
-
-/// All that an error says: its findings, or its message.
-fn messages(error: &Error) -> Vec<String> {
-    match error.findings() {
-        [] => vec![error.message().to_owned()],
-        findings => findings.iter().map(|finding| finding.message.clone()).collect(),
     }
 }
 

@@ -432,3 +432,48 @@ fn tools_are_bound() {
     let StepKind::Tool { tool, with: None } = kind("call: http") else { panic!() };
     assert!(ToolRef::tool(&tool).is_some());
 }
+
+#[test]
+fn the_regular_expressions_of_a_document_have_a_bound() {
+    let steps = |n| {
+        format!(
+            "  - id: s{n}\n    set: \"${{ value.matches('[ab]{{2000}}c') }}\"\n  \
+             - id: i{n}\n    input: {{ pattern: '[ab]{{4000}}c' }}\n"
+        )
+    };
+    let document = |count| {
+        let steps: String = (0..count).map(steps).collect();
+        format!("flow: f\nsteps:\n{steps}")
+    };
+    read(&document(12)).unwrap();
+    let told = findings(&document(60));
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert!(told[0].contains("regular expressions up to here take more than 64 MiB"), "{told:#?}");
+}
+
+#[test]
+fn all_fields_of_a_step_are_read_even_if_one_of_them_is_wrong() {
+    let told = findings(
+        "flow: all\nsteps:
+  - id: ask
+    await_input:
+      prompt: 5
+      schema: { type: string }
+      timeout: 4x
+      default: \"${ value }\"
+  - id: r
+    retry:
+      attempts: 3
+      backoff: { first: 4x, factor: two, max: 5x }
+      do: [{ id: a, set: 1 }]
+  - id: c
+    call: nothing
+    with: { a: \"${ vars.unset }\" }
+",
+    );
+    let wrong = ["`prompt`", "`timeout`", "`default`", "`first`", "`factor`", "`max`"];
+    for what in wrong.into_iter().chain(["no tool `nothing`", "sets the variable `unset`"]) {
+        assert_eq!(told.iter().filter(|told| told.contains(what)).count(), 1, "{what}: {told:#?}");
+    }
+    assert_eq!(told.len(), 8, "{told:#?}");
+}

@@ -1,0 +1,169 @@
+//! From nodes to the questions that wait for an answer.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{
+    reader::{Fields, Reader},
+    steps::Spot,
+    syntax::{Data, Node},
+};
+use crate::{
+    Error,
+    expr::Compute,
+    flow::{StepKind, ToolRef},
+    id::id_problem,
+    schema::Schema,
+    tool::{AwaitInputDef, Preset},
+    wait::Deadline,
+};
+
+/// The fields of a question, but for those of its preset.
+pub(super) const AWAIT_INPUT: &[&str] = &[
+    "tool",
+    "name",
+    "description",
+    "prompt",
+    "show",
+    "schema",
+    "preset",
+    "timeout",
+    "default",
+    "metadata",
+];
+
+impl Reader<'_> {
+    pub(super) fn await_input(&mut self, node: &Node, spot: Spot<'_>) -> Option<StepKind> {
+        let path = spot.path;
+        let what = "`await_input`";
+        let fields = self.object(node, path, what)?;
+        let own_id = path.rsplit('/').next().unwrap_or(path);
+        let tool = fields.get("tool").and_then(|node| self.text(node, path, "`tool`"));
+        let schema = self.question_schema(fields, path);
+        let name = self.optional_text(fields, path, "name");
+        let description = self.optional_text(fields, path, "description");
+        let mut hidden = Vec::new();
+        let mut computed = |reader: &mut Self, name: &str| {
+            let compute = reader.compute(fields.get(name)?, path, &format!("`{name}`"));
+            hidden.push(compute.clone());
+            Some(compute)
+        };
+        let prompt = computed(self, "prompt");
+        let show = computed(self, "show");
+        let metadata = fields.get("metadata").and_then(|n| self.variables(n, path, "`metadata`"));
+        hidden.extend(metadata.iter().flat_map(BTreeMap::values).cloned());
+        self.hidden.insert(spot.address.to_vec(), hidden);
+        let mut is_right = true;
+        if let (Some(Compute::Value(prompt)), Some(node)) = (&prompt, fields.get("prompt"))
+            && !prompt.is_string()
+        {
+            self.find(path, node.place, format!("`prompt` must be text, not {}", node.sort()));
+            is_right = false;
+        }
+        let deadline = self.question_deadline(fields, path);
+        let default = match fields.get("default") {
+            None => Some(None),
+            Some(node) => self.constant(node, path, "`default`", "").map(Some),
+        };
+        let (schema, deadline, default) = (schema?, deadline?, default?);
+        if !is_right {
+            return None;
+        }
+        // The id of the step is found wrong by itself, once.
+        let own_id = if id_problem(own_id).is_none() { own_id } else { "question" };
+        let mut def = AwaitInputDef::new(tool.unwrap_or(own_id), schema);
+        if !name.is_empty() {
+            def.name = name;
+        }
+        if !description.is_empty() {
+            def.description = description;
+        }
+        if let Some(prompt) = prompt {
+            def.prompt = prompt;
+        }
+        def.show = show;
+        def.deadline = deadline;
+        def.default = default;
+        def.metadata = metadata.unwrap_or_default();
+        match def.into_tool() {
+            Ok(tool) => Some(StepKind::AwaitInput { tool: ToolRef::new(tool) }),
+            Err(error) => {
+                for message in messages(&error) {
+                    let named = |name: &&str| message.contains(*name);
+                    let field = ["default", "metadata", "prompt", "id"].into_iter().find(named);
+                    let field = field.map(|name| if name == "id" { "tool" } else { name });
+                    let node = field.and_then(|name| fields.get(name));
+                    let place = node.map_or(fields.place, |node| node.place);
+                    self.find(path, place, message);
+                }
+                None
+            }
+        }
+    }
+
+    /// How long a question waits for its answer.
+    fn question_deadline(&mut self, fields: Fields<'_>, path: &str) -> Option<Deadline> {
+        let node = match fields.get("timeout") {
+            None => return Some(Deadline::HubDefault),
+            Some(Node { data: Data::Text(text), .. }) if text == "never" => {
+                return Some(Deadline::Never);
+            }
+            Some(node) => node,
+        };
+        let duration = self.duration(node, path, "`timeout`")?;
+        if duration.is_zero() {
+            let message = "`timeout` must be longer than nothing, or `never`";
+            self.find(path, node.place, message);
+            return None;
+        }
+        Some(Deadline::After(duration))
+    }
+
+    /// What an answer must look like: a schema, or a preset with its options beside it.
+    fn question_schema(&mut self, fields: Fields<'_>, path: &str) -> Option<Schema> {
+        let what = "`await_input`";
+        let options = || fields.iter().filter(|(key, _)| !AWAIT_INPUT.contains(&key.name.as_str()));
+        let Some(preset) = fields.get("preset") else {
+            for (key, _) in options() {
+                self.unknown_field(path, what, key, AWAIT_INPUT);
+            }
+            if !fields.has("schema") && !fields.has("preset") {
+                let message =
+                    format!("{what} needs `schema` or `preset`, which say what to answer");
+                self.find(path, fields.place, message);
+            }
+            return fields.get("schema").and_then(|node| self.schema(node, path, "`schema`"));
+        };
+        if let Some(key) = fields.key("schema") {
+            self.find(path, key.place, format!("{what} has `schema` or `preset`, not both"));
+            return None;
+        }
+        self.text(preset, path, "`preset`")?;
+        if options().any(|(_, node)| node.has_broken()) {
+            return None;
+        }
+        let values: serde_json::Map<String, Value> = options()
+            .map(|(key, node)| (key.name.clone(), node.to_value()))
+            .chain([("preset".to_owned(), preset.to_value())])
+            .collect();
+        let made = serde_json::from_value::<Preset>(Value::Object(values))
+            .map_err(|error| error.to_string())
+            .and_then(|preset| preset.schema().map_err(|error| messages(&error).join("; ")));
+        made.map_err(|message| {
+            // Serde names the field in backticks, and nothing else tells which one it was.
+            let named = options().find(|(key, _)| message.contains(&format!("`{}`", key.name)));
+            let place = named.map_or(preset.place, |(key, _)| key.place);
+            self.find(path, place, format!("`preset`: {message}"));
+        })
+        .ok()
+    }
+}
+
+/// All that an error says: its findings, or its message.
+fn messages(error: &Error) -> Vec<String> {
+    match error.findings() {
+        [] => vec![error.message().to_owned()],
+        findings => findings.iter().map(|finding| finding.message.clone()).collect(),
+    }
+}
