@@ -39,8 +39,9 @@ const DATABASE: Name = Name { setting: "database", max: 63, without: &['`', '\\'
 #[non_exhaustive]
 pub struct Neo4jConfig {
     /// `neo4j://HOST:PORT`, `neo4j+s://…`, `bolt://…` or `bolt+s://…`; the port is 7687 if it is
-    /// left out. With `neo4j` a cluster routes writes to its leader by itself (server-side
-    /// routing); with `bolt` they go where they are sent. With `+s` the connection is encrypted.
+    /// left out. With `neo4j` a cluster routes calls to its leader by itself (server-side
+    /// routing), reads too, since other members may not have what was written last; with `bolt`
+    /// they go where they are sent. With `+s` the connection is encrypted.
     pub uri: String,
     /// The user.
     pub username: String,

@@ -74,10 +74,12 @@ struct Way {
     turns: Semaphore,
 }
 
-/// What a statement does to the graph.
+/// What a statement needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Access {
-    Read,
+    /// Any member of a cluster.
+    Look,
+    /// The member that has what was written last.
     Write,
     /// A statement for the database in which databases are made.
     Administer,
@@ -106,9 +108,15 @@ impl Connections {
         &self.way.place
     }
 
-    /// Runs a statement that changes nothing; gives all its rows.
+    /// Runs a statement that changes nothing, where writes go: other members of a cluster may not
+    /// have what was written last. Gives all its rows.
     pub(super) async fn read(&self, statement: Statement) -> Result<Vec<Row>, Trouble> {
-        self.call(Access::Read, statement.into()).await
+        self.call(Access::Write, statement.into()).await
+    }
+
+    /// Runs a statement that changes nothing, at any member of a cluster, and so without a leader.
+    pub(super) async fn look(&self, statement: Statement) -> Result<Vec<Row>, Trouble> {
+        self.call(Access::Look, statement.into()).await
     }
 
     /// Runs a statement in a transaction of its own, which is committed when this returns `Ok`.
@@ -241,7 +249,7 @@ impl fmt::Debug for Connections {
 
 async fn once(graph: &Graph, access: Access, query: Query) -> Result<Vec<Row>, Trouble> {
     let mut stream = match access {
-        Access::Read => graph.execute_read(query).await?,
+        Access::Look => graph.execute_read(query).await?,
         Access::Write => graph.execute(query).await?,
         Access::Administer => graph.execute_on(SYSTEM, query).await?,
     };

@@ -34,7 +34,7 @@ async fn of_database(connections: &Connections) -> Result<Option<String>, Troubl
     let text = "SHOW DATABASES YIELD name, access, currentStatus, writer WHERE name = $p.name \
                 RETURN access, currentStatus AS status, writer";
     let name = connections.place().database().to_lowercase();
-    let rows = connections.read(Statement::new(text).param("name", name)).await?;
+    let rows = connections.look(Statement::new(text).param("name", name)).await?;
     let told: Vec<(String, String, bool)> = rows
         .iter()
         .filter_map(|row| {
@@ -65,7 +65,7 @@ fn database_warning(members: &[(String, String, bool)]) -> Option<String> {
 async fn of_settings(connections: &Connections) -> Vec<String> {
     let text = "SHOW SETTINGS YIELD name, value WHERE name IN $p.names RETURN name, value";
     let names = SETTINGS.map(str::to_owned).to_vec();
-    let Ok(rows) = connections.read(Statement::new(text).param("names", names)).await else {
+    let Ok(rows) = connections.look(Statement::new(text).param("names", names)).await else {
         return vec![
             "this user may not see the server's settings; what they are is not known".into(),
         ];

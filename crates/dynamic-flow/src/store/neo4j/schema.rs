@@ -137,7 +137,7 @@ pub(super) struct About {
 pub(super) async fn about(connections: &Connections) -> Result<About, Trouble> {
     let text = "CALL dbms.components() YIELD name, versions, edition \
                 WHERE name = 'Neo4j Kernel' RETURN versions[0] AS version, edition";
-    let rows = connections.read(Statement::new(text)).await?;
+    let rows = connections.look(Statement::new(text)).await?;
     let row = rows.first().ok_or(Trouble::Damaged("answer to dbms.components"))?;
     let text = |name| row.get(name).map_err(|_| Trouble::Damaged("answer to dbms.components"));
     Ok(About { version: text("version")?, edition: text("edition")? })
