@@ -146,10 +146,15 @@ async fn a_run_is_not_claimed_where_the_lease_would_not_be_confirmed() {
     assert!(given.iter().all(|record| record.attempts == 1), "as often as it was given");
 }
 
-/// Waits until a replica has what its master has.
+/// Waits until a replica has what its master has, and its disk is free for what comes.
 async fn in_step(replica: &Redis) {
     for _ in 0..400 {
-        if replica.cli(&["INFO", "replication"]).unwrap().contains("master_link_status:up") {
+        let info = replica.cli(&["INFO"]).unwrap();
+        let is = |what: &str| info.contains(what);
+        if is("master_link_status:up")
+            && is("aof_rewrite_in_progress:0")
+            && is("aof_rewrite_scheduled:0")
+        {
             return;
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
