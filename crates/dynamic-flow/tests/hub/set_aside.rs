@@ -6,7 +6,7 @@ use dynamic_flow::{
     Clock as _, ErrorKind, Flow, RunId, ToolError, days,
     engine::{RunStatus, runner::Durability},
     hours,
-    hub::{HubEvent, HubOptions, Worked},
+    hub::{HubEvent, HubOptions, PersistenceHub, Suspension, Worked},
     minutes, seconds,
     store::{Change, Expect},
     testkit::{
@@ -247,26 +247,46 @@ async fn a_question_is_still_the_same_when_its_run_was_set_aside_and_retried() {
     assert_eq!(counts.before.get(), 1);
 }
 
+/// A run that waits and was set aside, and that was retried by a process whose clock is beyond its
+/// deadline, and which died before it could commit anything.
+async fn retried_ahead(world: &World, counts: &Counts) -> (PersistenceHub, Suspension) {
+    let hub = world.builder().notifier(Unplugged).build().await.unwrap();
+    let suspension = suspended(hub.register(approval_flow(counts)).unwrap().run(order()).await);
+    let run = suspension.run_id;
+    worn(world, run).await;
+    world.clock.advance(seconds(2));
+    hub.work_once().await.unwrap();
+    let (faults, cut) = faulty(world);
+    let ahead = World { clock: ManualClock::new(world.clock.now().after(hours(4))), ..cut };
+    let ahead = ahead.builder().max_retries(0).build().await.unwrap();
+    ahead.register(approval_flow(counts)).unwrap();
+    // The first write takes the lease.
+    faults.fail(Operation::Update, 2, Moment::Before);
+    assert_eq!(ahead.retry(run).await.unwrap_err().kind(), ErrorKind::StorageError);
+    (hub, suspension)
+}
+
 #[tokio::test]
 async fn an_answer_in_time_counts_though_a_clock_that_is_ahead_retried_the_run_before_it() {
     let (world, counts) = (World::new(), Counts::default());
-    let hub = world.builder().notifier(Unplugged).build().await.unwrap();
-    let suspension = suspended(hub.register(approval_flow(&counts)).unwrap().run(order()).await);
-    let run = suspension.run_id;
-    worn(&world, run).await;
-    world.clock.advance(seconds(2));
-    hub.work_once().await.unwrap();
-    // By that clock the deadline is over. It takes the run, and dies at its commit.
-    let (faults, cut) = faulty(&world);
-    let ahead = World { clock: ManualClock::new(world.clock.now().after(hours(4))), ..cut };
-    let ahead = ahead.builder().max_retries(0).build().await.unwrap();
-    ahead.register(approval_flow(&counts)).unwrap();
-    faults.fail(Operation::Update, 2, Moment::Before);
-    assert_eq!(ahead.retry(run).await.unwrap_err().kind(), ErrorKind::StorageError);
+    let (hub, suspension) = retried_ahead(&world, &counts).await;
     hub.answer(suspension.only().unwrap().key().unwrap(), yes()).await.unwrap();
     world.clock.advance(hours(5));
     hub.work_once().await.unwrap();
-    assert_eq!(hub.get(run).await.unwrap().output, Some(json!("PO-17 by jane")));
+    let view = hub.get(suspension.run_id).await.unwrap();
+    assert_eq!(view.output, Some(json!("PO-17 by jane")));
+}
+
+#[tokio::test]
+async fn a_key_that_was_added_before_the_deadline_but_written_after_what_ends_it_is_told_so() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension) = retried_ahead(&world, &counts).await;
+    let wait = &suspension.only().unwrap().id;
+    let key = hub.reissue(suspension.run_id, wait).await.unwrap();
+    world.clock.advance(hours(5));
+    hub.work_once().await.unwrap();
+    let late = hub.resume(&key, yes()).await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::SuspensionExpired);
 }
 
 #[tokio::test]
