@@ -279,11 +279,9 @@ async fn unconfirmed(
     }
     partitions.retain(|_, them| them.iter().any(|n| groups.contains_key(n)));
     let rehearsals = partitions.into_values().map(|them| async move {
-        let result = shared.rehearse(them[0]).await;
-        let failed = result.err().into_iter();
-        failed
-            .flat_map(|trouble| them.iter().map(|n| (*n, trouble.clone())).collect::<Vec<_>>())
-            .collect::<Vec<_>>()
+        let trouble = shared.rehearse(them[0]).await.err();
+        let failed = |n| trouble.clone().map(|trouble| (n, trouble));
+        them.into_iter().filter_map(failed).collect::<Vec<_>>()
     });
     join_all(rehearsals).await.into_iter().flatten().collect()
 }
