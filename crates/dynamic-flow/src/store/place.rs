@@ -58,6 +58,15 @@ fn judge(kind: &str) -> (bool, Option<String>) {
     }
 }
 
+/// Whether a file that changes names with another, or takes its place, is found where that was by
+/// who lists the folder meanwhile: so its name is seen, whatever becomes of the file.
+///
+/// ext4 writes the file's number into the entry that is there. Others make a new entry behind all
+/// that there are (btrfs and tmpfs), or have not been looked at.
+pub(super) fn keeps_names(path: &Path) -> bool {
+    file_system(path).is_some_and(|kind| kind == "ext4")
+}
+
 /// The kind of file system that a folder is on, where the system tells.
 fn file_system(path: &Path) -> Option<String> {
     let table = fs::read_to_string("/proc/self/mountinfo").ok()?;

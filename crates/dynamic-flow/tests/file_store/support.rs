@@ -34,7 +34,16 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::within(tempfile::tempdir().unwrap()).await
+    }
+
+    /// In memory, where that can be: on another kind of file system than most disks have.
+    pub(crate) async fn in_memory() -> Self {
+        let folder = tempfile::tempdir_in("/dev/shm");
+        Self::within(folder.or_else(|_| tempfile::tempdir()).unwrap()).await
+    }
+
+    async fn within(folder: tempfile::TempDir) -> Self {
         let path = folder.path().join("flows");
         let store = FileStore::new(&path);
         store.provision().await.unwrap();
@@ -57,6 +66,12 @@ impl Place {
     pub(crate) fn temp(&self, id: RunId) -> PathBuf {
         let folder = format!("{:x}", id.as_bytes()[15] % 16);
         self.path.join("tmp").join(folder).join(format!("{id}.json"))
+    }
+
+    /// The files whose names say only that there is a run.
+    pub(crate) fn marks(&self) -> Vec<PathBuf> {
+        let is_mark = |path: &PathBuf| name(path).split_once('~').is_some_and(|it| it.1.is_empty());
+        files(&self.path.join("runs")).into_iter().filter(is_mark).collect()
     }
 
     /// The files whose names are hints of the plain columns of runs.

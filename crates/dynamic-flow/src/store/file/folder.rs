@@ -346,7 +346,7 @@ struct Hints {
 
 impl Hints {
     fn of(layout: &Layout, record: &Record) -> Self {
-        let mark = Some(layout.mark(record.id));
+        let mark = layout.mark(record.id);
         let columns = Some(layout.columns_hint(record));
         Self { id: record.id, mark, columns, due: layout.due_hint(record) }
     }
@@ -447,6 +447,7 @@ pub(super) mod tests {
     fn each_write_is_synced_and_its_hints_are_there_before_it_and_after_it() {
         let root = tempfile::tempdir().unwrap();
         let folder = Folder::new(root.path().to_owned(), Mode::PRIVATE);
+        folder.layout.set_marks(true);
         folder.provision().unwrap();
         let made = notes(&folder);
         assert!(made[0].starts_with("sync .tmp-dynamic-flow-store-"), "{made:?}");

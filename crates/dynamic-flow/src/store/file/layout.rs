@@ -16,16 +16,19 @@
 //!
 //! A mark keeps its name for as long as there is the run: names that come while somebody lists a
 //! folder may be missed, and there are file systems on which a record that is written gets its name
-//! anew.
+//! anew. Where there is none such, there are no marks.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
 
 use sha2::{Digest as _, Sha256};
 
 use crate::{
     clock::Timestamp,
     id::RunId,
-    store::{Filter, Queue, Record},
+    store::{Filter, Queue, Record, place::keeps_names},
 };
 
 /// How many locks the records share.
@@ -35,11 +38,13 @@ pub(super) const SHARDS: u8 = 64;
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
     root: PathBuf,
+    /// Whether runs have marks, once that was asked.
+    marks: OnceLock<bool>,
 }
 
 impl Layout {
     pub(super) fn new(root: PathBuf) -> Self {
-        Self { root }
+        Self { root, marks: OnceLock::new() }
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -114,9 +119,20 @@ impl Layout {
         self.bucket(id).join(format!("{id}{LEASE}"))
     }
 
-    /// The name of a run that never changes.
-    pub(super) fn mark(&self, id: RunId) -> PathBuf {
-        self.bucket(id).join(format!("{id}{MARK}"))
+    /// The name of a run that never changes; none where that of its record does not either.
+    pub(super) fn mark(&self, id: RunId) -> Option<PathBuf> {
+        self.has_marks().then(|| self.bucket(id).join(format!("{id}{MARK}")))
+    }
+
+    /// Whether runs have marks here. Names cost who lists a folder time, so there are no more than it
+    /// takes.
+    pub(super) fn has_marks(&self) -> bool {
+        *self.marks.get_or_init(|| !keeps_names(&self.root))
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_marks(&self, has: bool) {
+        self.marks.set(has).unwrap();
     }
 
     /// Where a record is written before it gets its name. Only who holds the lock writes there.

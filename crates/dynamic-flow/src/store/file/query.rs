@@ -99,8 +99,8 @@ impl Folder {
     /// The run, if it matches.
     ///
     /// It is passed over only if there is one hint, and that says that it does not match. One who
-    /// lists a folder while names in it change may miss the record and all hints, but not the mark,
-    /// and while a record changes the hints of before and after are there. Of several hints only
+    /// lists a folder while names in it change may miss all hints, but not the mark, or the record
+    /// where there are no marks, and while a record changes the hints of before and after are there. Of several hints only
     /// one is right: the record tells.
     fn candidate(
         &self,
@@ -118,8 +118,10 @@ impl Folder {
         let record = record.filter(|record| filter.matches(record));
         // A filter on metadata is not in the hints: they may be right without the record matching.
         let is_plain = filter.metadata.is_empty();
-        let is_odd =
-            matches + others != 1 || count(What::Mark) == 0 || (record.is_none() && is_plain);
+        let is_marked = count(What::Mark) > 0;
+        let is_odd = matches + others != 1
+            || is_marked != self.layout.has_marks()
+            || (record.is_none() && is_plain);
         // Whoever writes it at this moment is a good reason to look odd.
         if is_odd && self.try_lock(id).is_ok_and(|lock| lock.is_some()) {
             suspects.insert(id);
@@ -208,6 +210,7 @@ mod tests {
         let memory = tempfile::tempdir_in("/dev/shm");
         let root = memory.or_else(|_| tempfile::tempdir()).unwrap();
         let folder = Folder::new(root.path().to_owned(), Mode::PRIVATE);
+        folder.layout.set_marks(true);
         folder.provision().unwrap();
         let ids = (0..records).map(|n| {
             let [a, b] = n.to_be_bytes();
@@ -268,7 +271,7 @@ mod tests {
         let marks = || all(&folder, &ids).iter().filter(|found| found.what == What::Mark).count();
         let list = || folder.query(&Filter::default(), None, 9).unwrap().items.len();
         // As earlier builds left it.
-        fs::remove_file(folder.layout.mark(ids[0])).unwrap();
+        fs::remove_file(folder.layout.mark(ids[0]).unwrap()).unwrap();
         assert_eq!((list(), marks()), (2, 2));
         let record = folder.layout.record(ids[1]);
         fs::remove_file(&record).unwrap();
