@@ -63,6 +63,7 @@ fn judge(kind: &str) -> (bool, Option<String>) {
 ///
 /// ext4 writes the file's number into the entry that is there. Others make a new entry behind all
 /// that there are (btrfs and tmpfs), or have not been looked at.
+#[cfg(feature = "file")]
 pub(super) fn keeps_names(path: &Path) -> bool {
     file_system(path).is_some_and(|kind| kind == "ext4")
 }
