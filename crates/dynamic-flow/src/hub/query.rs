@@ -150,10 +150,13 @@ impl PersistenceHub {
     /// What the store fails with.
     ///
     /// ```
-    /// use dynamic_flow::{PersistenceHub, store::MemoryStore};
+    /// use std::sync::Arc;
+    ///
+    /// use dynamic_flow::{hub::PersistenceHub, store::MemoryStore};
     ///
     /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
-    /// let hub = PersistenceHub::builder(MemoryStore::new()).plaintext().build().await?;
+    /// let hub = PersistenceHub::builder(Arc::new(MemoryStore::new()));
+    /// let hub = hub.plaintext().build().await?;
     /// assert_eq!(hub.overdue(1_000).await?, 0);
     /// # Ok::<(), dynamic_flow::Error>(()) }).unwrap();
     /// ```
