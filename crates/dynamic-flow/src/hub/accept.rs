@@ -179,8 +179,7 @@ impl Inner {
         if !drive {
             return Err(expired());
         }
-        let flow = self.known_flow(&opened.snapshot).map_err(|_| expired())?;
-        let flow = self.fit(&opened, flow).map_err(|_| expired())?;
+        let flow = self.fitting_flow(&opened).map_err(|_| expired())?;
         match self.take(opened.record).await {
             Ok(Some(record)) => {
                 let opened = Opened::unseal(&self.codec, record)?;
@@ -348,8 +347,7 @@ impl Inner {
                 )
                 .with_run(run));
             }
-            let known = self.known_flow(&opened.snapshot);
-            let flow = match known.and_then(|flow| self.fit(&opened, flow)) {
+            let flow = match self.fitting_flow(&opened) {
                 Ok(flow) => Some(flow),
                 Err(_)
                     if opened.inbox.iter().all(|item| matches!(item.what, Accept::Key { .. })) =>
@@ -395,8 +393,7 @@ impl Inner {
                 )
                 .with_run(run));
             }
-            let flow = self.known_flow(&opened.snapshot)?;
-            let flow = self.fit(&opened, flow)?;
+            let flow = self.fitting_flow(&opened)?;
             let item = InboxItem { at: self.clock.now(), what: Accept::Retry };
             match self.submit(opened, item, Some(flow)).await {
                 Ok((_, submitted)) => return Ok(submitted),

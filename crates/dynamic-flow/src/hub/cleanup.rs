@@ -195,8 +195,7 @@ impl Inner {
             }
             self.expire_state(opened, now).await
         } else {
-            let flow = self.known_flow(&opened.snapshot)?;
-            let flow = self.fit(&opened, flow)?;
+            let flow = self.fitting_flow(&opened)?;
             let Some(record) = self.take(opened.record).await? else { return Ok(None) };
             let opened = Opened::unseal(&self.codec, record)?;
             drive::drive(self.clone(), flow, From::Leased(Box::new(opened))).await.map(drop)
@@ -222,8 +221,7 @@ impl Inner {
             let held = opened.record.lease.as_ref().is_some_and(|lease| lease.until > now);
             !held && overdue(&opened, now).is_some_and(|wait| wait.request.default.is_none())
         } else {
-            let flow = self.known_flow(&opened.snapshot)?;
-            let flow = self.fit(&opened, flow)?;
+            let flow = self.fitting_flow(&opened)?;
             let Opened { snapshot, inbox, .. } = opened;
             let (mut snapshot, events) = drive::taken_up(&flow, snapshot, &inbox, now)?;
             let machine = Machine::new(&flow.def, self.options.default_timeout);

@@ -169,6 +169,17 @@ impl Inner {
         Ok(known)
     }
 
+    /// The flow with which this hub goes on with a run, and with what was accepted for it.
+    ///
+    /// # Errors
+    /// `FlowNotRegistered`, `FlowIncompatible`, and what a document does not read back with; each
+    /// names the run.
+    pub(crate) fn fitting_flow(&self, opened: &Opened) -> Result<Arc<Known>> {
+        let known = self.known_flow(&opened.snapshot);
+        let fitting = known.and_then(|flow| self.fit(opened, flow));
+        fitting.map_err(|error| error.with_run(opened.record.id))
+    }
+
     /// Gives the flow back if it can go on with the run, and with what was accepted for it.
     pub(crate) fn fit(&self, opened: &Opened, flow: Arc<Known>) -> Result<Arc<Known>> {
         let snapshot = &opened.snapshot;

@@ -157,8 +157,7 @@ impl Inner {
                 .with_run(run));
             }
             if opened.record.lease.as_ref().is_none_or(|lease| lease.until <= now) {
-                let flow = self.known_flow(&opened.snapshot)?;
-                let flow = self.fit(&opened, flow)?;
+                let flow = self.fitting_flow(&opened)?;
                 match self.take(opened.record).await {
                     Ok(Some(record)) => {
                         let opened = vault::Opened::unseal(&self.codec, record)?;
@@ -306,8 +305,7 @@ impl PersistenceHub {
             let due = opened.record.due_at.is_some_and(|due| due <= hub.clock.now());
             let parked = opened.record.status == RunStatus::Waiting;
             if parked && due {
-                let flow = hub.known_flow(&opened.snapshot)?;
-                let flow = hub.fit(&opened, flow)?;
+                let flow = hub.fitting_flow(&opened)?;
                 match hub.take(opened.record).await {
                     Ok(Some(record)) => {
                         let opened = vault::Opened::unseal(&hub.codec, record)?;

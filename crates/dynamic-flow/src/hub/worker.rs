@@ -212,8 +212,7 @@ impl Inner {
     }
 
     async fn drive_opened(self: &Arc<Self>, opened: Opened) -> Result<Outcome> {
-        let flow = self.known_flow(&opened.snapshot)?;
-        let flow = self.fit(&opened, flow)?;
+        let flow = self.fitting_flow(&opened)?;
         drive::drive(self.clone(), flow, From::Leased(Box::new(opened))).await
     }
 

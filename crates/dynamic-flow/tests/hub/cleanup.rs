@@ -235,5 +235,8 @@ async fn overdue_runs_that_can_not_be_ended_here_are_told_with_the_reason() {
         let message = &cleaned.errors[0].message;
         assert!(message.contains("FlowNotRegistered") && message.contains("purchase"), "{message}");
     }
+    let error = stranger.drive(overdue.run_id).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::FlowNotRegistered);
+    assert_eq!(error.run_id(), Some(overdue.run_id), "who can't go on says with which run");
     assert_eq!(world.store.get(overdue.run_id).await.unwrap(), before);
 }

@@ -25,15 +25,18 @@ async fn suspended_state(world: &World) -> (PersistenceHub, Suspended) {
     (hub, parked)
 }
 
+/// The same world, seen by who has a clock that stays where it is now.
+fn behind(world: &World) -> World {
+    let clock = dynamic_flow::testkit::ManualClock::new(world.clock.now());
+    World { clock, ..world.clone() }
+}
+
 #[tokio::test]
 async fn a_state_that_was_answered_while_the_expired_are_cleaned_up_stays() {
     let world = World::new();
     let (hub, parked) = suspended_state(&world).await;
     // Who cleans up is ahead of the one who answers: both are right by their own clocks.
-    let early = World {
-        clock: dynamic_flow::testkit::ManualClock::new(world.clock.now()),
-        ..world.clone()
-    };
+    let early = behind(&world);
     let answering = early.hub().await;
     world.clock.advance(hours(24));
     let cleaning =
@@ -50,10 +53,7 @@ async fn a_state_that_was_suspended_anew_while_the_expired_are_cleaned_up_stays(
     for dry in [false, true] {
         let world = World::new();
         let (hub, first) = suspended_state(&world).await;
-        let early = World {
-            clock: dynamic_flow::testkit::ManualClock::new(world.clock.now()),
-            ..world.clone()
-        };
+        let early = behind(&world);
         let claiming = early.hub().await;
         world.clock.advance(hours(24));
         let cleaning = move |slow: PersistenceHub| async move {
