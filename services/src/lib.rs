@@ -5,6 +5,8 @@
 mod apt;
 mod cache;
 pub mod certificates;
+#[cfg(feature = "corners")]
+mod corner;
 mod disk;
 mod kind;
 mod live;
@@ -18,6 +20,8 @@ mod server;
 use std::io::Write as _;
 
 pub use cache::{CACHE_VARIABLE, cache};
+#[cfg(feature = "corners")]
+pub use corner::Corner;
 pub use disk::SmallDisk;
 pub use kind::{Kind, Service};
 pub use live::end_all;

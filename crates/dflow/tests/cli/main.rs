@@ -1,7 +1,6 @@
 //! The program as its users run it: every call is a process of its own.
 
 mod answers;
-mod corner;
 mod flows;
 mod inspect;
 mod interrupt;

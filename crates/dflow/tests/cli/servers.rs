@@ -5,12 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dynamic_flow_services::{Kind, Service, mongodb, neo4j, postgres, redis};
+use dynamic_flow_services::{Corner, Kind, Service, mongodb, neo4j, postgres, redis};
 
-use crate::{
-    corner::Corner,
-    support::{Place, YES, examples, text},
-};
+use crate::support::{Place, YES, examples, text};
 
 /// Holds a test on each kind of server that the environment names.
 fn on_each_server(test: impl Fn(Kind, &Place) + Sync) {

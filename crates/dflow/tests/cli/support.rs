@@ -12,11 +12,9 @@ use std::{
 
 use assert_cmd::Command;
 use dynamic_flow::Schema;
-use dynamic_flow_services::Kind;
+use dynamic_flow_services::{Corner, Kind};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-use crate::corner::Corner;
 
 /// The folder of the examples.
 pub(crate) fn examples() -> PathBuf {

@@ -8,12 +8,12 @@ use std::{
     time::SystemTime,
 };
 
-use crate::support::{self, Place, Process, on_each_store};
+use crate::support::{self, Ground, Place, Process, on_each_store};
 
 on_each_store!(another_build_goes_on_after_the_wait_and_runs_no_step_before_it_again);
 
-fn another_build_goes_on_after_the_wait_and_runs_no_step_before_it_again(store: &'static str) {
-    let place = Place::new(store);
+fn another_build_goes_on_after_the_wait_and_runs_no_step_before_it_again(ground: &Ground) {
+    let place = Place::new(ground);
     let [first, second] = programs();
     assert_ne!(fs::read(&first).unwrap(), fs::read(&second).unwrap(), "they are different builds");
 
@@ -35,7 +35,7 @@ fn another_build_goes_on_after_the_wait_and_runs_no_step_before_it_again(store: 
 fn say_to(place: &Place, program: &Path, input: &str) -> String {
     let mut command = Command::new(program);
     command
-        .env("DFLOW_TEST_STORE", place.url())
+        .env("DFLOW_TEST_STORE", &place.url)
         .env("DFLOW_TEST_LOG", place.path.join("log"))
         .env("DFLOW_TEST_KEY", support::KEY);
     let mut process = Process::spawn(&program.display().to_string(), command);

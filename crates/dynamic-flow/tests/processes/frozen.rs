@@ -12,7 +12,7 @@ use dynamic_flow::{
 use serde_json::json;
 
 use crate::support::{
-    Place, Process, append, hub, note, on_each_store, say, setting, store, told, until,
+    Ground, Place, Process, append, hub, note, on_each_store, say, setting, store, told, until,
 };
 
 on_each_store!(a_holder_that_freezes_past_its_lease_changes_nothing_when_it_thaws);
@@ -62,8 +62,8 @@ pub(crate) async fn holder() {
     }
 }
 
-fn a_holder_that_freezes_past_its_lease_changes_nothing_when_it_thaws(store: &'static str) {
-    let place = Place::new(store);
+fn a_holder_that_freezes_past_its_lease_changes_nothing_when_it_thaws(ground: &Ground) {
+    let place = Place::new(ground);
     tokio::runtime::Runtime::new().unwrap().block_on(freeze_and_thaw(&place));
 }
 

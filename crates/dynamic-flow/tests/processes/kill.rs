@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::support::{
-    Place, Process, append, folder, hub, lines, note, on_each_store, say, setting, store,
+    Ground, Place, Process, append, folder, hub, lines, note, on_each_store, say, setting, store,
 };
 
 on_each_store!(
@@ -450,11 +450,12 @@ fn check(place: &Place, every_step: bool) {
     assert_eq!(ended, 1, "{acknowledged:?}");
 }
 
-/// Kills a process at each point that it passes, one after the other; gives what the points were.
-fn at_each_point(store: &'static str, every_step: bool) -> Vec<String> {
+/// Kills a process at each point that it passes, one after the other, or at each that many; gives what
+/// the points were.
+fn at_each_point(ground: &Ground, every_step: bool, step: usize) -> Vec<String> {
     let mut points = Vec::new();
-    for point in 0.. {
-        let place = Place::new(store);
+    for point in (0..).step_by(step) {
+        let place = Place::new(ground);
         let stood = lives(&place, every_step, &[point]);
         check(&place, every_step);
         match &stood[0] {
@@ -465,8 +466,8 @@ fn at_each_point(store: &'static str, every_step: bool) -> Vec<String> {
     points
 }
 
-fn nothing_acknowledged_is_lost_and_nothing_committed_runs_again(store: &'static str) {
-    let points = at_each_point(store, false);
+fn nothing_acknowledged_is_lost_and_nothing_committed_runs_again(ground: &Ground) {
+    let points = at_each_point(ground, false, 1);
     let calls =
         ["provision", "insert", "get", "update", "commit", "claim", "renew", "query", "delete"];
     for call in calls {
@@ -483,16 +484,17 @@ fn nothing_acknowledged_is_lost_and_nothing_committed_runs_again(store: &'static
     }
 }
 
-fn nothing_is_lost_either_when_each_step_is_committed(store: &'static str) {
-    let points = at_each_point(store, true);
-    assert!(points.len() > 50, "{points:?}");
+fn nothing_is_lost_either_when_each_step_is_committed(ground: &Ground) {
+    let step = ground.step();
+    let points = at_each_point(ground, true, step);
+    assert!(points.len() > 50 / step, "{points:?}");
 }
 
-fn nothing_is_lost_when_the_recovery_is_killed_as_well(store: &'static str) {
+fn nothing_is_lost_when_the_recovery_is_killed_as_well(ground: &Ground) {
     let mut dice = 7_u64;
-    for first in 0.. {
+    for first in (0..).step_by(ground.step()) {
         dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let place = Place::new(store);
+        let place = Place::new(ground);
         let stood = lives(&place, false, &[first, (dice >> 33) % 50, (dice >> 40) % 50]);
         check(&place, false);
         if stood[0].is_none() {

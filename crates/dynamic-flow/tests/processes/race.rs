@@ -24,13 +24,17 @@ use dynamic_flow::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::support::{Place, Process, WrongBy, hub, on_each_store, say, setting, store, told};
+use crate::support::{
+    Ground, Place, Process, WrongBy, hub, on_each_store, say, setting, store, told,
+};
 
 on_each_store!(of_all_answers_one_is_accepted_and_all_others_hold_its_receipt);
 
 const PROCESSES: usize = 4;
 /// Of each process, in each round.
 const ANSWERS: usize = 16;
+/// Enough for everybody to win at times.
+const ROUNDS: usize = 1000;
 /// How many runs are parked beforehand at once.
 const BATCH: usize = 25;
 
@@ -369,8 +373,8 @@ async fn check(racers: &Racers, round: &Round, reports: &[Report], winners: &mut
 }
 
 /// Parks runs, lets each be raced for, and checks what came of it.
-async fn rounds(racers: &Racers, mut race: impl AsyncFnMut(&Round) -> Vec<Report>) {
-    let rounds = setting("DFLOW_ROUNDS").unwrap_or(1000);
+async fn rounds(racers: &Racers, rounds: usize, mut race: impl AsyncFnMut(&Round) -> Vec<Report>) {
+    let rounds = setting("DFLOW_ROUNDS").unwrap_or(rounds);
     let mut winners = Winners::new();
     for first in (0..rounds).step_by(BATCH) {
         let mut parked = Vec::new();
@@ -389,7 +393,7 @@ async fn rounds(racers: &Racers, mut race: impl AsyncFnMut(&Round) -> Vec<Report
         }
         racers.on_time.cleanup(&Cleanup::new().all()).await.unwrap();
     }
-    if rounds >= 1000 {
+    if rounds >= ROUNDS {
         let seen: Vec<_> = winners.keys().map(|(kind, who)| (*kind, who.as_str())).collect();
         let expected = [
             (Kind::Answers, "Answered, then completed"),
@@ -409,8 +413,8 @@ async fn rounds(racers: &Racers, mut race: impl AsyncFnMut(&Round) -> Vec<Report
     }
 }
 
-fn of_all_answers_one_is_accepted_and_all_others_hold_its_receipt(store: &'static str) {
-    let place = Place::new(store);
+fn of_all_answers_one_is_accepted_and_all_others_hold_its_receipt(ground: &Ground) {
+    let place = Place::new(ground);
     let mut processes: Vec<_> = (0..PROCESSES)
         .map(|number| Process::start("racer", &place, &[("NUMBER", number.to_string())]))
         .collect();
@@ -420,7 +424,7 @@ fn of_all_answers_one_is_accepted_and_all_others_hold_its_receipt(store: &'stati
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let racers = Racers::new(place.store(), PROCESSES).await;
-        rounds(&racers, async |round| {
+        rounds(&racers, ROUNDS / ground.step(), async |round| {
             let line = serde_json::to_string(round).unwrap();
             for process in &mut processes {
                 process.tell(&line);
@@ -443,7 +447,7 @@ async fn the_same_holds_in_memory() {
         all.push(Racers::new(store.clone(), number).await);
     }
     let racers = all.pop().unwrap();
-    rounds(&racers, async |round| {
+    rounds(&racers, ROUNDS, async |round| {
         futures::future::join_all(all.iter().map(|racers| racers.race(round.clone()))).await
     })
     .await;

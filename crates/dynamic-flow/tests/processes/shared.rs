@@ -4,12 +4,12 @@ use dynamic_flow::{
     Flow, RunId, SuspensionKey, ToolError,
     engine::RunStatus,
     hub::{Outcome, PersistenceHub},
-    store::Filter,
+    store::{self, Filter},
     tool::{AwaitInput, tool_fn},
 };
 use serde_json::json;
 
-use crate::support::{Place, Process, hub, on_each_store, say, store, store_in, told};
+use crate::support::{Ground, Place, Process, hub, on_each_store, say, store, told};
 
 on_each_store!(
     processes_that_provision_at_once_all_find_a_store,
@@ -41,31 +41,30 @@ async fn use_it(hub: &PersistenceHub) -> RunId {
 /// A process that uses each store that it is told of, which nobody has provisioned.
 pub(crate) async fn newcomer() {
     say("ready");
-    while let Some(name) = told() {
-        let hub = hub(store_in(&name)).build().await.unwrap();
+    while let Some(url) = told() {
+        let hub = hub(store::open(&url).unwrap()).build().await.unwrap();
         say(&use_it(&hub).await.to_string());
     }
 }
 
-fn processes_that_provision_at_once_all_find_a_store(store: &'static str) {
-    let place = Place::new(store);
+fn processes_that_provision_at_once_all_find_a_store(ground: &Ground) {
+    let place = Place::new(ground);
     let mut processes: Vec<_> =
         (0..PROCESSES).map(|_| Process::start("newcomer", &place, &[])).collect();
     for process in &mut processes {
         assert_eq!(process.hear().as_deref(), Some("ready"));
     }
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    for n in 0..STORES {
-        let name = format!("store-{n}");
-        std::fs::create_dir(place.path.join(&name)).unwrap();
+    for _ in (0..STORES).step_by(ground.step()) {
+        let place = Place::new(&ground.anew());
         for process in &mut processes {
-            process.tell(&name);
+            process.tell(&place.url);
         }
         let runs: Vec<RunId> = processes
             .iter_mut()
             .map(|process| process.hear().expect("its run").parse().unwrap())
             .collect();
-        runtime.block_on(all_completed(&place.store_in(&name), &runs));
+        runtime.block_on(all_completed(&place.store(), &runs));
     }
     for process in &mut processes {
         process.end();
@@ -80,8 +79,8 @@ pub(crate) async fn user() {
     }
 }
 
-fn what_dead_processes_leave_behind_blocks_nobody(store: &'static str) {
-    let place = Place::new(store);
+fn what_dead_processes_leave_behind_blocks_nobody(ground: &Ground) {
+    let place = Place::new(ground);
     let mut told: Vec<RunId> = Vec::new();
     let mut hear = |process: &mut Process| {
         told.push(process.hear().expect("a run").parse().unwrap());

@@ -23,6 +23,8 @@ use dynamic_flow::{
     hub::{HubBuilder, PersistenceHub},
     store::{self, Store},
 };
+use dynamic_flow_services::Corner;
+pub(crate) use dynamic_flow_services::Kind;
 
 const ROLE: &str = "DFLOW_TEST_ROLE";
 const FOLDER: &str = "DFLOW_TEST_FOLDER";
@@ -36,61 +38,104 @@ const PATIENCE: Duration = Duration::from_secs(60);
 macro_rules! on_each_store {
     ($($test:ident),+ $(,)?) => {
         mod on_files {
-            $(#[test] fn $test() { super::$test("file:flows"); })+
+            $(#[test] fn $test() { super::$test(&crate::support::Ground::Files); })+
         }
         mod on_sqlite {
-            $(#[test] fn $test() { super::$test("sqlite:flows.db"); })+
+            $(#[test] fn $test() { super::$test(&crate::support::Ground::Sqlite); })+
+        }
+        #[cfg(feature = "postgres")]
+        mod on_postgres {
+            $(#[test] fn $test() { crate::support::on(crate::support::Kind::Postgres, super::$test); })+
+        }
+        #[cfg(feature = "redis")]
+        mod on_redis {
+            $(#[test] fn $test() { crate::support::on(crate::support::Kind::Redis, super::$test); })+
+        }
+        #[cfg(feature = "mongodb")]
+        mod on_mongodb {
+            $(#[test] fn $test() { crate::support::on(crate::support::Kind::Mongodb, super::$test); })+
+        }
+        #[cfg(feature = "neo4j")]
+        mod on_neo4j {
+            $(#[test] fn $test() { crate::support::on(crate::support::Kind::Neo4j, super::$test); })+
         }
     };
 }
 pub(crate) use on_each_store;
 
-/// A folder of one's own with a store in it, for the processes of one test.
+/// Holds a test on a server of that kind, where the environment tells where one is.
+#[cfg(any(feature = "postgres", feature = "redis", feature = "mongodb", feature = "neo4j"))]
+pub(crate) fn on(kind: Kind, test: impl FnOnce(&Ground)) {
+    if let Some(corner) = Corner::on(kind) {
+        test(&Ground::Server(kind, Arc::new(corner)));
+    }
+}
+
+/// Where the stores of a test are.
+#[derive(Debug, Clone)]
+pub(crate) enum Ground {
+    /// Each place has a store of its own.
+    Files,
+    Sqlite,
+    /// All places share a store, in a corner of the server. It takes long to make one.
+    Server(Kind, Arc<Corner>),
+}
+
+impl Ground {
+    /// Another ground of that kind, on which nobody has made a store.
+    pub(crate) fn anew(&self) -> Self {
+        match self {
+            Self::Server(kind, _) => {
+                Self::Server(*kind, Arc::new(Corner::on(*kind).expect("it was there")))
+            }
+            embedded => embedded.clone(),
+        }
+    }
+
+    /// Of how many cases one is tried here: on servers each takes long, and what differs between the
+    /// stores is tried by the conformance suite.
+    pub(crate) fn step(&self) -> usize {
+        match self {
+            Self::Files | Self::Sqlite => 1,
+            Self::Server(..) => 8,
+        }
+    }
+}
+
+/// A folder of one's own and a store, for the processes of one test.
 pub(crate) struct Place {
     _folder: tempfile::TempDir,
     pub(crate) path: PathBuf,
-    store: &'static str,
+    /// The URL of the store.
+    pub(crate) url: String,
+    /// What keeps the store.
+    _ground: Ground,
 }
 
 impl Place {
     /// In memory where there is such a file system: what is killed takes nothing along that it has
     /// written, synced or not, so that the disk would cost minutes and show nothing.
-    pub(crate) fn new(store: &'static str) -> Self {
+    pub(crate) fn new(ground: &Ground) -> Self {
         let memory = Path::new("/dev/shm");
         let base = if memory.is_dir() { memory.to_owned() } else { env::temp_dir() };
         let folder = tempfile::tempdir_in(&base).or_else(|_| tempfile::tempdir()).unwrap();
-        Self { path: folder.path().to_owned(), _folder: folder, store }
+        let path = folder.path().to_owned();
+        let url = match ground {
+            Ground::Files => format!("file:{}", path.join("flows").display()),
+            Ground::Sqlite => format!("sqlite:{}", path.join("flows.db").display()),
+            Ground::Server(_, corner) => corner.url(),
+        };
+        Self { _folder: folder, path, url, _ground: ground.clone() }
     }
 
     pub(crate) fn store(&self) -> Arc<dyn Store> {
-        open(self.store, &self.path)
-    }
-
-    /// Another place in this one, with a store of the same kind.
-    pub(crate) fn store_in(&self, folder: &str) -> Arc<dyn Store> {
-        open(self.store, &self.path.join(folder))
-    }
-
-    /// The URL of the store, for programs that open it themselves.
-    pub(crate) fn url(&self) -> String {
-        url_in(self.store, &self.path)
+        store::open(&self.url).unwrap()
     }
 
     /// What processes wrote into a file, a JSON value on each line.
     pub(crate) fn lines<T: serde::de::DeserializeOwned>(&self, file: &str) -> Vec<T> {
         lines(&self.path.join(file))
     }
-}
-
-/// Opens the store of that URL; its path is in the folder.
-fn open(url: &str, folder: &Path) -> Arc<dyn Store> {
-    store::open(&url_in(url, folder)).unwrap()
-}
-
-/// The URL of a store whose path is in the folder.
-fn url_in(url: &str, folder: &Path) -> String {
-    let (scheme, path) = url.split_once(':').unwrap();
-    format!("{scheme}:{}", folder.join(path).display())
 }
 
 /// Reads a JSON value from each line; the file need not be there.
@@ -144,7 +189,7 @@ impl Process {
             .args(["--exact", "as_a_process_of_another_test", "--nocapture", "--test-threads=1"])
             .env(ROLE, role)
             .env(FOLDER, &place.path)
-            .env(STORE, place.store)
+            .env(STORE, &place.url)
             .envs(settings.iter().map(|(name, value)| (name, value)));
         Self::spawn(role, command)
     }
@@ -237,12 +282,7 @@ pub(crate) fn folder() -> PathBuf {
 
 /// The store that this process was started on.
 pub(crate) fn store() -> Arc<dyn Store> {
-    open(&setting::<String>(STORE).unwrap(), &folder())
-}
-
-/// A store in a folder of the folder that this process was started on.
-pub(crate) fn store_in(name: &str) -> Arc<dyn Store> {
-    open(&setting::<String>(STORE).unwrap(), &folder().join(name))
+    store::open(&setting::<String>(STORE).unwrap()).unwrap()
 }
 
 /// Opens a file of this process's folder to append to.

@@ -22,7 +22,8 @@ use dynamic_flow::{
 use serde::{Deserialize, Serialize};
 
 use crate::support::{
-    Place, Process, WrongBy, append, hub, note, on_each_store, say, setting, store, told, until,
+    Ground, Place, Process, WrongBy, append, hub, note, on_each_store, say, setting, store, told,
+    until,
 };
 
 on_each_store!(each_due_run_is_driven_once_and_those_of_a_dead_worker_once_more);
@@ -92,8 +93,8 @@ pub(crate) async fn worker() {
     working.await.unwrap().unwrap();
 }
 
-fn each_due_run_is_driven_once_and_those_of_a_dead_worker_once_more(store: &'static str) {
-    let place = Place::new(store);
+fn each_due_run_is_driven_once_and_those_of_a_dead_worker_once_more(ground: &Ground) {
+    let place = Place::new(ground);
     tokio::runtime::Runtime::new().unwrap().block_on(work_off(&place));
 }
 

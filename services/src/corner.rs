@@ -1,13 +1,21 @@
 //! Corners of servers: each test has one of its own, and removes it.
 
-use std::{collections::BTreeSet, env, sync::Mutex};
+use std::{
+    collections::{BTreeSet, hash_map::RandomState},
+    env,
+    hash::{BuildHasher as _, Hasher as _},
+    sync::Mutex,
+    thread,
+};
 
-use dynamic_flow_services::{Kind, skip};
+use anyhow::{Context as _, Result};
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+use crate::{Kind, skip};
 
-/// A schema, a database, a prefix or a namespace that nobody else uses.
-pub(crate) struct Corner {
+/// A schema, a database, a prefix or a namespace that nobody else uses; with all that is in it, it
+/// goes when this is dropped.
+#[derive(Debug)]
+pub struct Corner {
     kind: Kind,
     server: String,
     name: String,
@@ -16,7 +24,7 @@ pub(crate) struct Corner {
 impl Corner {
     /// One on the server of that kind, if the environment tells where it is; where it does not,
     /// that is said once.
-    pub(crate) fn on(kind: Kind) -> Option<Self> {
+    pub fn on(kind: Kind) -> Option<Self> {
         static MISSING: Mutex<BTreeSet<Kind>> = Mutex::new(BTreeSet::new());
         match env::var(kind.variable()).ok().filter(|url| !url.is_empty()) {
             Some(url) => Some(Self::of(kind, url)),
@@ -30,17 +38,13 @@ impl Corner {
     }
 
     /// One on that server.
-    pub(crate) fn of(kind: Kind, server: String) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let random = folder.path().file_name().unwrap().to_string_lossy().to_ascii_lowercase();
-        let random: String = random.chars().filter(char::is_ascii_alphanumeric).collect();
-        // The folder's name is nobody else's on this machine, and the process tells machines apart
-        // well enough.
-        Self { kind, server, name: format!("cli_{random}_{}", std::process::id()) }
+    pub fn of(kind: Kind, server: String) -> Self {
+        let random = RandomState::new().build_hasher().finish();
+        Self { kind, server, name: format!("corner_{random:016x}_{}", std::process::id()) }
     }
 
     /// The URL of the store in it.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         let Self { kind, server, name } = self;
         let (base, query) = server.split_once('?').unwrap_or((server, ""));
         let with = |base: &str, own: &str| {
@@ -83,10 +87,10 @@ async fn drop_schema(server: &str, name: &str) -> Result<()> {
 
 /// Removes all keys of that prefix, from all members if it is a cluster.
 async fn unlink(server: &str, name: &str) -> Result<()> {
-    let (_, rest) = server.split_once("://").unwrap();
+    let (_, rest) = server.split_once("://").context("a URL")?;
     let (user, rest) = rest.split_once('@').map_or(("", rest), |(user, rest)| (user, rest));
     let at = if user.is_empty() { "" } else { "@" };
-    let first = rest.split([',', '/', '?']).next().unwrap();
+    let first = rest.split([',', '/', '?']).next().unwrap_or_default();
     let open = async |address: &str| {
         let client = redis::Client::open(format!("redis://{user}{at}{address}"))?;
         client.get_multiplexed_async_connection().await
@@ -115,10 +119,10 @@ async fn unlink(server: &str, name: &str) -> Result<()> {
 
 /// Removes all nodes, constraints and indexes of that namespace.
 async fn detach(server: &str, name: &str) -> Result<()> {
-    let (scheme, rest) = server.split_once("://").unwrap();
+    let (scheme, rest) = server.split_once("://").context("a URL")?;
     let (user, rest) = rest.split_once('@').unwrap_or(("neo4j:", rest));
     let (user, password) = user.split_once(':').unwrap_or((user, ""));
-    let address = rest.split(['/', '?']).next().unwrap();
+    let address = rest.split(['/', '?']).next().unwrap_or_default();
     let graph = neo4rs::Graph::new(format!("{scheme}://{address}"), user, password)?;
     let delete = format!(
         "MATCH (it) WHERE any(label IN labels(it) WHERE label STARTS WITH '{name}') DETACH DELETE it"
@@ -140,8 +144,12 @@ async fn detach(server: &str, name: &str) -> Result<()> {
 
 impl Drop for Corner {
     fn drop(&mut self) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        // Nothing depends on it, and the server may be one that was stopped on purpose.
-        let _ = runtime.block_on(self.remove());
+        let removing = || -> Result<()> {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(self.remove())
+        };
+        // On a thread of its own: a test may end within its runtime, where nobody can wait. Nothing
+        // depends on it, and the server may be one that was stopped on purpose.
+        let _ = thread::scope(|scope| scope.spawn(removing).join());
     }
 }
