@@ -1,7 +1,9 @@
 //! The conformance suite, on every embedded store.
 
+use std::{fs, sync::Arc};
+
 use dynamic_flow::{
-    conformance_tests,
+    RunId, conformance_tests,
     store::{self, FileStore, MemoryStore, SqliteStore},
     testkit::conformance::{self, Subject},
 };
@@ -30,6 +32,57 @@ async fn on_sqlite() -> Subject {
         let _ = &folder;
         SqliteStore::new(&path)
     })
+}
+
+/// Files, and what damages the whole record of a run.
+fn with_damaged_files() -> (Subject, impl Fn(RunId)) {
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    let path = folder.path().to_owned();
+    let subject = Subject::new(FileStore::new(&path), move || FileStore::new(folder.path()));
+    let damage = move |id: RunId| {
+        let name = format!("{id}.json");
+        let buckets = fs::read_dir(path.join("runs")).unwrap().map(|it| it.unwrap().path());
+        let record = buckets.map(|bucket| bucket.join(&name)).find(|path| path.exists()).unwrap();
+        fs::write(record, "{").unwrap();
+    };
+    (subject, damage)
+}
+
+/// SQLite, and what makes the open waits of a run that text.
+fn with_damaged_rows(waits: &str) -> (Subject, impl Fn(RunId)) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("flows.db");
+    let store = SqliteStore::new(&path);
+    let reopened = path.clone();
+    let subject = Subject::new(store, move || {
+        let _ = &folder;
+        SqliteStore::new(&reopened)
+    });
+    let damage = move |id: RunId| {
+        let sql = "UPDATE suspended_flows SET waits = ?1 WHERE id = ?2";
+        let connection = rusqlite::Connection::open(&path).unwrap();
+        assert_eq!(connection.execute(sql, (waits, id.as_bytes())).unwrap(), 1);
+    };
+    (subject, damage)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_files_hide_no_others() {
+    let (subject, damage) = with_damaged_files();
+    conformance::damaged_records_hide_no_others(subject, async |id| damage(id)).await;
+    let (subject, damage) = with_damaged_files();
+    conformance::a_hub_does_its_work_beside_damaged_records(subject, async |id| damage(id)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_rows_of_sqlite_hide_no_others() {
+    for waits in ["{", "7", "[\"manager-approval\"]", "[{\"tool_id\":7}]"] {
+        let (subject, damage) = with_damaged_rows(waits);
+        conformance::damaged_records_hide_no_others(subject, async |id| damage(id)).await;
+        let (subject, damage) = with_damaged_rows(waits);
+        conformance::a_hub_does_its_work_beside_damaged_records(subject, async |id| damage(id))
+            .await;
+    }
 }
 
 conformance_tests!(memory, super::on_memory);

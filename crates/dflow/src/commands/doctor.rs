@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dynamic_flow::{
     ErrorKind, RunId,
     hub::PersistenceHub,
-    store::{Filter, compiled_in},
+    store::{Filter, Unreadable, compiled_in},
 };
 
 use crate::{
@@ -21,6 +21,9 @@ const PAGE: usize = 1_000;
 /// How many runs are counted: whoever has more did not ask for their exact number, and waits.
 const COUNTED: usize = 10_000;
 
+/// How many of those are named that do not read back.
+const NAMED: usize = 20;
+
 /// How many of them are opened, to see whether they do.
 const TRIED: usize = 20;
 
@@ -28,7 +31,7 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
     let keyring = context.keyring()?;
     let hub = context.hub().await?;
     let health = hub.health().await?;
-    let Counted { runs, ids, all_counted, problem } = count(&hub, COUNTED).await;
+    let Counted { runs, ids, unreadable, all_counted, problem } = count(&hub, COUNTED).await;
     let mut tried = Vec::new();
     let mut any_sealed = false;
     for run in sample(&ids, TRIED) {
@@ -53,7 +56,7 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
         ));
     }
     let report = Report {
-        healthy: problem.is_none() && tried.iter().all(|run| run.opens),
+        healthy: problem.is_none() && unreadable.is_empty() && tried.iter().all(|run| run.opens),
         backend: health.backend,
         location: health.location,
         latency_ms: health.latency.as_secs_f64() * 1e3,
@@ -63,6 +66,7 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
         runs,
         all_counted,
         overdue,
+        unreadable: unreadable.iter().map(Into::into).collect(),
         problem,
         newest: tried.first().cloned(),
         tried: tried.len(),
@@ -89,6 +93,8 @@ struct Counted {
     runs: BTreeMap<String, usize>,
     /// Those that were counted, newest first.
     ids: Vec<RunId>,
+    /// Those whose records do not read back.
+    unreadable: Vec<Unreadable>,
     /// Whether `runs` are all that there are.
     all_counted: bool,
     /// Why not all of them could be listed.
@@ -108,9 +114,14 @@ async fn count(hub: &PersistenceHub, most: usize) -> Counted {
             }
         };
         left -= page.items.len();
-        for run in page.items {
-            *counted.runs.entry(run.status.to_string()).or_default() += 1;
-            counted.ids.push(run.id);
+        for listed in page.items {
+            match listed {
+                Ok(run) => {
+                    *counted.runs.entry(run.status.to_string()).or_default() += 1;
+                    counted.ids.push(run.id);
+                }
+                Err(unreadable) => counted.unreadable.push(unreadable),
+            }
         }
         after = page.next;
         if after.is_none() {
@@ -163,7 +174,10 @@ fn describe(report: &Report, style: Style) -> String {
         report.runs.iter().map(|(status, count)| format!("{count} {status}")).collect();
     match (&report.problem, counts.join(", ")) {
         (Some(problem), _) => line(&bad, &format!("The runs can't be listed: {problem}")),
-        (None, counts) if counts.is_empty() => line(&good, "There are no runs."),
+        (None, counts) if counts.is_empty() && report.unreadable.is_empty() => {
+            line(&good, "There are no runs.");
+        }
+        (None, counts) if counts.is_empty() => {}
         (None, counts) if report.all_counted => line(&good, &format!("Runs: {counts}.")),
         (None, counts) => line(&good, &format!("Among the newest runs: {counts}.")),
     }
@@ -175,6 +189,17 @@ fn describe(report: &Report, style: Style) -> String {
     }
     for problem in report.unopened.iter().filter_map(|run| run.problem.as_ref()) {
         line(&bad, problem);
+    }
+    let unreadable = report.unreadable.len();
+    if unreadable > 0 {
+        let what = many(unreadable, "run");
+        line(&bad, &format!("{what} can't be read, and nothing goes on with what can't be:"));
+    }
+    for it in report.unreadable.iter().take(NAMED) {
+        line(&bad, &format!("{}: {}", it.place, it.reason));
+    }
+    if unreadable > NAMED {
+        line(&bad, &format!("There are {} more; --json has them all.", unreadable - NAMED));
     }
     for it in &report.warnings {
         line(&warning, it);

@@ -9,7 +9,7 @@ use dynamic_flow::{
     engine::RunStatus,
     flow::{compare_defs, document_schema, dot, mermaid},
     hub::{PersistenceHub, Stranded},
-    store::Filter,
+    store::{Filter, Unreadable},
 };
 use serde_json::Value;
 
@@ -79,7 +79,7 @@ async fn take_unopened(hub: &PersistenceHub, stranded: &mut Vec<Stranded>) -> Ve
     let (mut unopened, mut rest) = (Vec::new(), Vec::new());
     for run in stranded.drain(..) {
         match hub.get(run.run_id).await {
-            Err(error) if is_unopened(error.kind()) => unopened.push(run),
+            Err(error) if is_unopened(&error) => unopened.push(run),
             _ => rest.push(run),
         }
     }
@@ -87,9 +87,14 @@ async fn take_unopened(hub: &PersistenceHub, stranded: &mut Vec<Stranded>) -> Ve
     unopened
 }
 
-/// Whether an error says that a run can't be opened: without its key, or because it is damaged.
-fn is_unopened(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::EncryptionError | ErrorKind::CorruptState)
+/// Whether an error says that a run can't be opened: without its key, or because it is damaged, or
+/// because its file can't be read.
+fn is_unopened(error: &Error) -> bool {
+    match error.kind() {
+        ErrorKind::EncryptionError | ErrorKind::CorruptState => true,
+        ErrorKind::StorageError => !error.is_retryable(),
+        _ => false,
+    }
 }
 
 fn refusal(run: RunId, reasons: &[String], style: Style) -> String {
@@ -101,9 +106,9 @@ fn refusal(run: RunId, reasons: &[String], style: Style) -> String {
 pub(super) async fn upgrade(context: &Context, args: args::Upgrade) -> Result<Exit, Failure> {
     let flow = context.flow(&args.flow)?;
     let hub = context.hub().await?;
-    let runs = match args.all {
+    let (runs, unreadable) = match args.all {
         true => parked_runs(&hub, &flow).await?,
-        false => args.runs,
+        false => (args.runs, Vec::new()),
     };
     let mut shown = output::Upgraded {
         flow_id: flow.def().id.to_string(),
@@ -117,12 +122,16 @@ pub(super) async fn upgrade(context: &Context, args: args::Upgrade) -> Result<Ex
     let mut exit = Exit::Done;
     let mut differences = BTreeSet::new();
     let mut refusals: Vec<(RunId, Vec<String>)> = Vec::new();
+    for record in unreadable {
+        exit = Exit::State;
+        refusals.push((record.id, vec![record.to_string()]));
+    }
     for run in runs {
         let view = match hub.get(run).await {
             Ok(view) => view,
             Err(error) => {
                 // Of what is not there or does not open nobody knows whether the flow fits it.
-                if error.kind() == ErrorKind::RunNotFound || is_unopened(error.kind()) {
+                if error.kind() == ErrorKind::RunNotFound || is_unopened(&error) {
                     exit = Exit::State;
                 }
                 refusals.push((run, own_affair(error)?));
@@ -186,27 +195,31 @@ fn own_affair(error: Error) -> Result<Vec<String>, Error> {
     match error.kind() {
         ErrorKind::FlowIncompatible => Ok(error.reasons().to_vec()),
         ErrorKind::RunBusy => Ok(vec![error.message().to_owned()]),
-        ErrorKind::RunNotFound | ErrorKind::EncryptionError | ErrorKind::CorruptState => {
-            Ok(vec![error.to_string()])
-        }
+        ErrorKind::RunNotFound => Ok(vec![error.to_string()]),
+        _ if is_unopened(&error) => Ok(vec![error.to_string()]),
         _ => Err(error),
     }
 }
 
-async fn parked_runs(hub: &PersistenceHub, flow: &Flow) -> Result<Vec<RunId>, Error> {
+/// The runs of a flow that have not ended, and those of which that can't be told.
+async fn parked_runs(
+    hub: &PersistenceHub,
+    flow: &Flow,
+) -> Result<(Vec<RunId>, Vec<Unreadable>), Error> {
     let filter = Filter {
         flow_id: Some(flow.def().id.clone()),
         status: RunStatus::ALL.into_iter().filter(|status| !status.is_final()).collect(),
         ..Filter::default()
     };
-    let mut runs = Vec::new();
+    let (mut runs, mut unreadable) = (Vec::new(), Vec::new());
     let mut after = None;
     loop {
         let page = hub.query(&filter, after, PAGE).await?;
-        runs.extend(page.items.iter().map(|run| run.id));
+        runs.extend(page.readable().map(|run| run.id));
+        unreadable.extend(page.unreadable().cloned());
         after = page.next;
         if after.is_none() {
-            return Ok(runs);
+            return Ok((runs, unreadable));
         }
     }
 }

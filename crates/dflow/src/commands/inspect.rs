@@ -5,7 +5,7 @@ use dynamic_flow::{
     Flow, Timestamp,
     flow::{dot, mermaid},
     hub::RunView,
-    store::{Cursor, Summary},
+    store::{Cursor, Summary, Unreadable},
 };
 
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     context::{Context, now},
     failure::{Exit, Failure},
     output::{self, ListItem},
-    render::{Style, clean_line, outline, prompt, receipt, relative},
+    render::{Style, clean_line, many, outline, prompt, receipt, relative},
     tree::tree,
     words,
 };
@@ -24,15 +24,24 @@ pub(super) async fn list(context: &Context, args: List) -> Result<Exit, Failure>
     let page = hub.query(&filter, args.cursor.map(Cursor), args.limit.into()).await?;
     let next_cursor = page.next.map(|cursor| cursor.0.to_string());
     let shown = output::List {
-        items: page.items.iter().map(ListItem::from).collect(),
+        items: page.readable().map(ListItem::from).collect(),
         next_cursor: next_cursor.clone(),
+        unreadable: page.unreadable().map(Into::into).collect(),
     };
-    context.terminal.result(&shown, |_| match page.items.is_empty() {
-        true => String::new(),
-        false => table(&page.items),
+    context.terminal.result(&shown, |style| {
+        let runs: Vec<&Summary> = page.readable().collect();
+        let mut text = if runs.is_empty() { String::new() } else { table(&runs) };
+        page.unreadable().for_each(|record| text.push_str(&unreadable(record, style)));
+        text
     })?;
     if page.items.is_empty() {
         context.terminal.note("No runs.");
+    }
+    if !shown.unreadable.is_empty() {
+        context.terminal.note(&format!(
+            "{} can't be read: restore what is damaged, or remove it.",
+            many(shown.unreadable.len(), "run")
+        ));
     }
     if let Some(cursor) = next_cursor {
         context.terminal.note(&format!("There are more: --cursor {cursor}"));
@@ -40,7 +49,13 @@ pub(super) async fn list(context: &Context, args: List) -> Result<Exit, Failure>
     Ok(Exit::Done)
 }
 
-fn table(runs: &[Summary]) -> String {
+/// A run of which nothing can be shown but where it is.
+pub(super) fn unreadable(record: &Unreadable, style: Style) -> String {
+    let why = clean_line(&format!("{}: {}", record.place, record.reason));
+    format!("{}  {}  {why}\n", style.red("unreadable"), record.id)
+}
+
+fn table(runs: &[&Summary]) -> String {
     let now = now();
     let mut table = Table::new();
     // Where the terminal is too narrow, cells are cut; elsewhere lines are as long as they are.

@@ -1,7 +1,12 @@
 //! `keygen` and `rotate-keys`.
 
-use dynamic_flow::{Error, ErrorKind, codec::EncryptionKey, store::Cursor};
+use dynamic_flow::{
+    Error, ErrorKind,
+    codec::EncryptionKey,
+    store::{Cursor, Unreadable},
+};
 
+use super::inspect;
 use crate::{
     args::RotateKeys,
     context::Context,
@@ -34,6 +39,7 @@ pub(super) async fn rotate(context: &Context, args: &RotateKeys) -> Result<Exit,
     }
     let hub = context.hub().await?;
     let mut shown = output::Rotated::default();
+    let mut unreadable: Vec<Unreadable> = Vec::new();
     let mut after = args.cursor.map(Cursor);
     let bar = spinner(&context.terminal, "sealing anew");
     let mut signals = EndSignals::catch();
@@ -50,14 +56,17 @@ pub(super) async fn rotate(context: &Context, args: &RotateKeys) -> Result<Exit,
         shown.resealed += page.resealed;
         shown.busy += page.busy;
         shown.failed += page.failed;
+        unreadable.extend(page.unreadable);
         let looked_at = many(shown.runs, "run");
         bar.set_message(format!("{looked_at} looked at, {} sealed anew", shown.resealed));
         after = page.next;
         if after.is_none() {
-            break Ok(if shown.failed > 0 { Exit::State } else { Exit::Done });
+            let all_done = shown.failed == 0 && unreadable.is_empty();
+            break Ok(if all_done { Exit::Done } else { Exit::State });
         }
     };
     bar.finish_and_clear();
+    shown.unreadable = unreadable.iter().map(Into::into).collect();
     shown.next_cursor = after.map(|cursor| cursor.0.to_string());
     let go_on = || {
         let cursor = shown.next_cursor.as_deref()?;
@@ -86,6 +95,9 @@ pub(super) async fn rotate(context: &Context, args: &RotateKeys) -> Result<Exit,
                 "{what}: was their key left out, or were they stored without one? --verbose names \
                  them and says why\n"
             ));
+        }
+        for record in &unreadable {
+            text.push_str(&inspect::unreadable(record, style));
         }
         if let Some(command) = go_on() {
             text.push_str(&format!("stopped; to go on:  {command}\n"));

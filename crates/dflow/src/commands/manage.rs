@@ -83,10 +83,15 @@ pub(super) async fn cleanup(context: &Context, args: args::Cleanup) -> Result<Ex
     which.older_than = args.older_than.map(|moment| moment.ago(now()));
     which.all = args.all;
     if asks {
-        let found = hub.cleanup(&which.clone().dry_run()).await?.deleted_count;
+        let Cleaned { deleted_count: found, errors, .. } =
+            hub.cleanup(&which.clone().dry_run()).await?;
         if found == 0 {
             context.terminal.note("Nothing to remove.");
-            return Ok(Exit::Done);
+            for error in &errors {
+                let message = clean_line(&error.message);
+                context.terminal.note(&format!("failed  {}  {message}", error.run_id));
+            }
+            return Ok(if errors.is_empty() { Exit::Done } else { Exit::State });
         }
         let question = format!("Remove {} for ever?", many(found, "run"));
         let asked = tokio::task::spawn_blocking(move || {

@@ -228,12 +228,14 @@ fn show_question(wait: &SuspendedWait, style: Style) {
 /// What is to be said before a run is stored unsealed, if it was not said in this store yet.
 async fn plaintext_notice(hub: &PersistenceHub) -> Result<Option<&'static str>> {
     let page = hub.query(&Filter::default(), None, 1).await?;
-    let Some(newest) = page.items.first() else { return Ok(Some(FIRST_UNSEALED)) };
-    let is_sealed = match hub.sealed_info(newest.id).await {
-        Ok(info) => info.key_id.is_some(),
-        // It went in between, or is damaged: whoever opens it hears of that.
-        Err(_) => false,
+    if page.items.is_empty() {
+        return Ok(Some(FIRST_UNSEALED));
+    }
+    let is_sealed = match page.readable().next() {
+        Some(newest) => hub.sealed_info(newest.id).await.is_ok_and(|info| info.key_id.is_some()),
+        None => false,
     };
+    // If it went in between, or is damaged, whoever opens it hears of that.
     Ok(is_sealed.then_some(UNSEALED_AMONG_SEALED))
 }
 

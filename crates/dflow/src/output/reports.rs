@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Run;
+use super::{Run, Unreadable};
 
 /// What `reissue` prints.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -84,6 +84,9 @@ pub(crate) struct Rotated {
     pub(crate) busy: usize,
     /// How many could not be opened with the keys at hand.
     pub(crate) failed: usize,
+    /// Those whose records do not read back; left out where there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unreadable: Vec<Unreadable>,
     /// For `--cursor`; null when all were looked at.
     pub(crate) next_cursor: Option<String>,
 }
@@ -179,6 +182,10 @@ pub(crate) struct Report {
     pub(crate) all_counted: bool,
     /// How many runs wait beyond a deadline that no worker has seen to yet, up to 10,000.
     pub(crate) overdue: usize,
+    /// Those of the runs that were looked at whose records do not read back; left out where there are
+    /// none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unreadable: Vec<Unreadable>,
     /// Why not all runs could be listed, and so not all are counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) problem: Option<String>,

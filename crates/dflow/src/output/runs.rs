@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dynamic_flow::{
     engine::Ended as LibraryEnded,
     hub::{Outcome, RunView, SuspendedWait},
-    store::Summary,
+    store::{Summary, Unreadable as LibraryUnreadable},
     wait::Metadata,
 };
 use schemars::JsonSchema;
@@ -182,6 +182,29 @@ pub(crate) struct List {
     pub(crate) items: Vec<ListItem>,
     /// For `--cursor`; null on the last page.
     pub(crate) next_cursor: Option<String>,
+    /// Runs of the page whose records do not read back; left out where there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unreadable: Vec<Unreadable>,
+}
+
+/// A run whose record does not read back.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct Unreadable {
+    pub(crate) run_id: Run,
+    /// Where the record is: a file, a row, a key.
+    pub(crate) place: String,
+    /// What is wrong with it, and what to do.
+    pub(crate) reason: String,
+}
+
+impl From<&LibraryUnreadable> for Unreadable {
+    fn from(record: &LibraryUnreadable) -> Self {
+        Self {
+            run_id: record.id.into(),
+            place: record.place.clone(),
+            reason: record.reason.clone(),
+        }
+    }
 }
 
 /// A run in a list.

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::{Place, YES, find, on_each_store, text};
+use crate::support::{Place, YES, examples, find, on_each_store, text};
 
 fn ids(list: &Value) -> Vec<String> {
     list["items"].as_array().unwrap().iter().map(|item| text(&item["run_id"])).collect()
@@ -151,10 +151,64 @@ fn the_doctor_tells_of_a_damaged_run_and_of_everything_else() {
     std::fs::write(find(place.folder.path(), &run), "damaged").unwrap();
     let report = place.json(5, &["doctor"]);
     assert_eq!((&report["healthy"], &report["backend"]), (&json!(false), &json!("file")));
-    let problem = text(&report["problem"]);
-    assert!(problem.contains(&run) && problem.contains("CorruptState"), "{problem}");
+    assert_eq!(report["unreadable"][0]["run_id"], json!(run));
+    let (path, reason) = (&report["unreadable"][0]["place"], &report["unreadable"][0]["reason"]);
+    assert!(text(path).ends_with(&format!("{run}.json")), "{report}");
+    assert!(text(reason).contains("restore it from a backup"), "{report}");
     let told = place.call(&["doctor"]);
-    assert!(told.out.contains("The runs can't be listed") && told.out.contains("unsealed"));
+    assert!(told.out.contains("1 run can't be read") && told.out.contains("unsealed"), "{told:?}");
+    assert!(told.out.contains(&text(path)) && told.out.contains(&text(reason)), "{told:?}");
+    assert!(!told.out.contains("There are no runs"), "{told:?}");
+}
+
+#[test]
+fn a_damaged_run_takes_no_tool_away() {
+    let mut place = Place::file();
+    place.set("FLOW_ENCRYPTION_KEY", text(&place.json(0, &["keygen"])["key"]));
+    let runs: Vec<String> = (0..3).map(|_| place.park().0).collect();
+    let damaged = &runs[1];
+    std::fs::write(find(place.folder.path(), damaged), "{").unwrap();
+
+    let list = place.json(0, &["list"]);
+    assert_eq!(ids(&list), [runs[2].as_str(), &runs[0]]);
+    assert_eq!(list["unreadable"][0]["run_id"], json!(damaged));
+    let second = place.json(0, &["list", "--limit", "1", "--cursor", &runs[2]]);
+    assert_eq!(
+        (ids(&second), second["unreadable"][0]["run_id"].as_str()),
+        (vec![], Some(&**damaged))
+    );
+    assert_eq!(second["next_cursor"], json!(damaged), "it takes a place on its page");
+    let told = place.call(&["list"]);
+    assert_eq!((told.code, told.out.lines().count()), (0, 4), "{told:?}");
+    let last = told.out.lines().last().unwrap();
+    assert!(last.starts_with("unreadable") && last.contains(damaged), "{told:?}");
+    assert!(told.err.contains("1 run can't be read"), "{told:?}");
+
+    let flow = examples().join("purchase-approval.yaml");
+    let flow = flow.to_str().unwrap();
+    let checked = place.json(5, &["check", flow]);
+    assert_eq!((&checked["runs"], &checked["same"]), (&json!(3), &json!(2)));
+    assert_eq!(checked["unopened"][0]["run_id"], json!(damaged));
+    assert!(checked["unopened"][0]["reasons"].to_string().contains(".json"), "{checked}");
+    let upgraded = place.json(5, &["upgrade", flow, "--all"]);
+    assert_eq!(upgraded["unchanged"].as_array().unwrap().len(), 2);
+    assert_eq!(upgraded["refused"][0]["run_id"], json!(damaged));
+
+    let rotated = place.json(5, &["rotate-keys"]);
+    assert_eq!((&rotated["runs"], &rotated["failed"]), (&json!(3), &json!(0)));
+    assert_eq!(rotated["unreadable"][0]["run_id"], json!(damaged));
+    assert!(place.call(&["rotate-keys"]).out.contains(damaged));
+
+    let cleaned = place.json(5, &["cleanup", "--all", "--yes"]);
+    assert_eq!(cleaned["deleted_count"], 2);
+    assert_eq!(cleaned["errors"][0]["run_id"], json!(damaged));
+    let left = place.json(0, &["list"]);
+    assert_eq!((ids(&left), left["unreadable"].as_array().unwrap().len()), (vec![], 1));
+    let told = place.call(&["list"]);
+    assert!(!told.err.contains("No runs"), "{told:?}");
+    // Whoever moves it away, as is said, is rid of it.
+    std::fs::remove_file(find(place.folder.path(), damaged)).unwrap();
+    assert_eq!(place.json(0, &["list"]), json!({ "items": [], "next_cursor": null }));
 }
 
 #[test]

@@ -98,7 +98,8 @@ pub struct Cleaned {
     pub deleted_count: usize,
     /// Which they are.
     pub deleted: Vec<RunId>,
-    /// Those that could not be removed, and why.
+    /// Those that could not be removed, and why; also those whose records do not read back, so that
+    /// nobody knows whether all criteria hold for them.
     pub errors: Vec<CleanupError>,
 }
 
@@ -113,8 +114,9 @@ pub struct CleanupError {
 
 impl PersistenceHub {
     /// Removes runs. Never one that somebody drives, or that goes on with what was accepted for it;
-    /// one that changes at that very moment stays. A run that was set aside has ended: it is removed
-    /// with what was accepted for it, as it is after the retention.
+    /// one that changes at that very moment stays, and so does one whose record does not read back. A
+    /// run that was set aside has ended: it is removed with what was accepted for it, as it is after
+    /// the retention.
     ///
     /// # Errors
     /// `InvalidArgument` when no criterion is given and `all` is not said; when the store can't
@@ -133,7 +135,14 @@ impl PersistenceHub {
         let mut after = None;
         loop {
             let page = self.query(&which.filter, after, PAGE).await?;
-            for run in &page.items {
+            for listed in &page.items {
+                let run = match listed {
+                    Ok(run) => run,
+                    Err(unreadable) => {
+                        cleaned.failed(unreadable.id, unreadable);
+                        continue;
+                    }
+                };
                 let now = hub.clock.now();
                 let live = run.lease.as_ref().is_some_and(|lease| lease.until > now)
                     || matches!(run.status, RunStatus::Ready | RunStatus::Running);
@@ -178,7 +187,7 @@ impl PersistenceHub {
 }
 
 impl Cleaned {
-    fn failed(&mut self, run_id: RunId, error: &Error) {
+    fn failed(&mut self, run_id: RunId, error: &impl std::fmt::Display) {
         self.errors.push(CleanupError { run_id, message: error.to_string() });
     }
 }

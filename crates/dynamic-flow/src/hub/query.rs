@@ -16,7 +16,7 @@ use crate::{
     engine::{FlowStamp, RunStatus},
     flow::{Fit, Flow},
     id::{RunId, SuspensionKey},
-    store::{Change, Cursor, Filter, Health, Page, Summary},
+    store::{Change, Cursor, Filter, Health, Page, Summary, Unreadable},
     wait::Answer,
 };
 
@@ -36,6 +36,13 @@ pub struct CheckReport {
     pub stranded: Vec<Stranded>,
 }
 
+impl CheckReport {
+    fn strand(&mut self, run_id: RunId, reasons: Vec<String>) {
+        self.runs += 1;
+        self.stranded.push(Stranded { run_id, reasons });
+    }
+}
+
 /// A run that a newer flow would strand.
 #[derive(Debug, Clone, Serialize)]
 pub struct Stranded {
@@ -46,7 +53,7 @@ pub struct Stranded {
 }
 
 /// What sealing everything anew did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct ResealReport {
     /// How many runs were looked at.
     pub runs: usize,
@@ -56,12 +63,22 @@ pub struct ResealReport {
     pub busy: usize,
     /// How many could not be opened with any key at hand.
     pub failed: usize,
+    /// Those whose records do not read back, and so stay as they are.
+    pub unreadable: Vec<Unreadable>,
     /// Where to go on; none when all were looked at.
     pub next: Option<Cursor>,
 }
 
+impl ResealReport {
+    fn fail(&mut self, run: RunId, error: &Error) {
+        tracing::warn!(%run, %error, "a run could not be sealed anew");
+        self.failed += 1;
+    }
+}
+
 impl PersistenceHub {
-    /// Lists runs, newest first, by their plain columns; nothing is unsealed.
+    /// Lists runs, newest first, by their plain columns; nothing is unsealed. A run whose record does
+    /// not read back is listed in its place, as [`Unreadable`].
     ///
     /// # Errors
     /// `InvalidArgument` for a limit of 0; what the store fails with.
@@ -142,7 +159,7 @@ impl PersistenceHub {
     }
 
     /// How many parked runs are overdue: a deadline of theirs has passed, and no worker has done yet
-    /// what it does then. Counts up to `most`.
+    /// what it does then. Counts up to `most`, and no run whose record does not read back.
     ///
     /// A number to watch: it stays at nothing while workers keep up.
     ///
@@ -169,7 +186,7 @@ impl PersistenceHub {
         let (mut count, mut after) = (0, None);
         while count < most {
             let page = self.query(&filter, after, PAGE.min(most - count)).await?;
-            count += page.items.len();
+            count += page.readable().count();
             after = page.next;
             if after.is_none() {
                 break;
@@ -190,7 +207,8 @@ impl PersistenceHub {
     /// Tells which parked runs a newer flow could not go on with, before it is deployed.
     ///
     /// # Errors
-    /// When the store fails. A run that can't be opened counts as stranded.
+    /// When the store fails. A run that can't be opened, or whose record does not read back, counts
+    /// as stranded; of the latter, those that may be of the flow as far as the store can tell.
     pub async fn check(&self, flow: &Flow) -> Result<CheckReport> {
         let known = Known::new(flow);
         let mut report = CheckReport::default();
@@ -198,8 +216,11 @@ impl PersistenceHub {
         let mut after = None;
         loop {
             let page = self.query(&filter, after, PAGE).await?;
-            for summary in &page.items {
-                self.check_one(&known, summary, &mut report).await?;
+            for listed in &page.items {
+                match listed {
+                    Ok(summary) => self.check_one(&known, summary, &mut report).await?,
+                    Err(unreadable) => report.strand(unreadable.id, vec![unreadable.to_string()]),
+                }
             }
             after = page.next;
             if after.is_none() {
@@ -223,20 +244,18 @@ impl PersistenceHub {
             Err(error) if error.kind() == ErrorKind::StorageError => return Err(error),
             Err(error) => Err(error),
         };
-        report.runs += 1;
-        let reasons = match fit {
+        match fit {
             Ok(Fit::Same) => {
+                report.runs += 1;
                 report.same += 1;
-                return Ok(());
             }
             Ok(Fit::Compatible) => {
+                report.runs += 1;
                 report.compatible += 1;
-                return Ok(());
             }
-            Ok(Fit::Incompatible(reasons)) => reasons,
-            Err(error) => vec![error.to_string()],
-        };
-        report.stranded.push(Stranded { run_id: summary.id, reasons });
+            Ok(Fit::Incompatible(reasons)) => report.strand(summary.id, reasons),
+            Err(error) => report.strand(summary.id, vec![error.to_string()]),
+        }
         Ok(())
     }
 
@@ -296,14 +315,30 @@ impl PersistenceHub {
     /// holder, who seals it with the active key at the next commit.
     ///
     /// # Errors
-    /// When the store fails.
+    /// When the store fails. What is wrong with single runs is in the report.
     pub async fn reseal(&self, after: Option<Cursor>, limit: usize) -> Result<ResealReport> {
         let hub = self.inner();
         let page = self.query(&Filter::default(), after, limit.max(1)).await?;
         let mut report = ResealReport { next: page.next, ..ResealReport::default() };
-        for summary in page.items {
+        for listed in page.items {
             report.runs += 1;
-            let Some(record) = hub.vault.get(summary.id).await? else { continue };
+            let summary = match listed {
+                Ok(summary) => summary,
+                Err(unreadable) => {
+                    report.unreadable.push(unreadable);
+                    continue;
+                }
+            };
+            let record = match hub.vault.get(summary.id).await {
+                Ok(Some(record)) => record,
+                Ok(None) => continue,
+                // What is sealed of it does not read back.
+                Err(error) if error.kind() == ErrorKind::CorruptState => {
+                    report.fail(summary.id, &error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let sealed = std::iter::once(&record.snapshot).chain(&record.inbox);
             if !sealed.into_iter().any(|part| hub.codec.needs_reseal(part)) {
                 continue;
@@ -322,8 +357,7 @@ impl PersistenceHub {
             let (snapshot, inbox) = match resealed {
                 Ok(resealed) => resealed,
                 Err(error) => {
-                    tracing::warn!(run = %summary.id, %error, "a run could not be sealed anew");
-                    report.failed += 1;
+                    report.fail(summary.id, &error);
                     continue;
                 }
             };

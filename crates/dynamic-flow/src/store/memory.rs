@@ -16,7 +16,7 @@ use crate::{
     id::{Epoch, Revision, RunId},
     store::{
         Change, Claim, Cursor, Expect, Filter, Health, Hint, Hinter, Hints, Page, Queue, Record,
-        Store, Summary, page_of,
+        Store, Summary,
     },
 };
 
@@ -191,7 +191,7 @@ impl Store for MemoryStore {
             .map(|(_, record)| record)
             .take_while(|record| filter.created_after.is_none_or(|at| record.id.created_at() >= at))
             .filter(|record| filter.matches(record));
-        Ok(page_of(found.map(Summary::from), limit))
+        Ok(Page::of(found.map(|record| Ok(Summary::from(record))), limit))
     }
 
     async fn health(&self) -> Result<Health> {

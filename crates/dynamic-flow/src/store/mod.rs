@@ -10,6 +10,7 @@ pub mod mongodb;
 #[cfg(feature = "neo4j")]
 pub mod neo4j;
 mod open;
+mod page;
 #[cfg(any(feature = "file", feature = "sqlite"))]
 mod place;
 #[cfg(feature = "postgres")]
@@ -37,7 +38,6 @@ use crate::{
 
 #[cfg(feature = "file")]
 pub use self::file::{FileStore, Rebuilt};
-pub(crate) use self::hints::hinted;
 #[cfg(feature = "mongodb")]
 pub use self::mongodb::{MongodbConfig, MongodbStore};
 #[cfg(feature = "neo4j")]
@@ -55,7 +55,9 @@ pub use self::{
     hints::{Hint, Hinter, Hints},
     memory::MemoryStore,
     open::{DEFAULT_STORE, STORE_VARIABLE, compiled_in, open, open_from_env},
+    page::{Cursor, Listed, Page, Summary, Unreadable},
 };
+pub(crate) use self::{hints::hinted, page::id_of};
 
 /// What a store holds for a run: sealed state, and the few plain columns that queries need.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -307,69 +309,6 @@ impl Filter {
     }
 }
 
-/// Where a page of a query ended: the next one has the runs before this one, newest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Cursor(pub RunId);
-
-/// Cuts what matches a query, newest first, to a page.
-pub(crate) fn page_of(mut found: impl Iterator<Item = Summary>, limit: usize) -> Page {
-    let items: Vec<_> = found.by_ref().take(limit).collect();
-    let next = found.next().and_then(|_| items.last()).map(|last| Cursor(last.id));
-    Page { items, next }
-}
-
-/// A page of a query: records without their sealed parts.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Page {
-    /// The runs, newest first.
-    pub items: Vec<Summary>,
-    /// Where the next page starts; none if there is nothing more.
-    pub next: Option<Cursor>,
-}
-
-/// A record without its sealed parts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Summary {
-    /// The run.
-    pub id: RunId,
-    /// Its record's revision.
-    pub revision: Revision,
-    /// Its flow.
-    pub flow_id: FlowId,
-    /// What it is doing.
-    pub status: RunStatus,
-    /// Its open waits.
-    pub waits: Vec<WaitIndex>,
-    /// Its plain metadata.
-    pub metadata: Metadata,
-    /// When it was written last.
-    pub updated_at: Timestamp,
-    /// When a worker should look at it.
-    pub due_at: Option<Timestamp>,
-    /// Who drives it, if somebody does.
-    pub lease: Option<Lease>,
-    /// How much was accepted and is not worked in yet.
-    pub inbox_len: usize,
-}
-
-impl From<&Record> for Summary {
-    fn from(record: &Record) -> Self {
-        Self {
-            id: record.id,
-            revision: record.revision,
-            flow_id: record.flow_id.clone(),
-            status: record.status,
-            waits: record.waits.clone(),
-            metadata: record.metadata.clone(),
-            updated_at: record.updated_at,
-            due_at: record.due_at,
-            lease: record.lease.clone(),
-            inbox_len: record.inbox.len(),
-        }
-    }
-}
-
 /// What a claim asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
@@ -493,6 +432,10 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     ///
     /// A run that exists all the time while pages are turned is listed once. A page that is not
     /// the last one is full, and the last one says so: `next` is none.
+    ///
+    /// A record that does not read back keeps nobody from the others: it is listed in its place, as
+    /// [`Unreadable`]. Each is where there are no criteria, or only those of creation times, which
+    /// are times of ids. Others can't be held against it: it is listed where an index leads to it.
     ///
     /// # Errors
     /// `InvalidArgument` as [`Filter::check`] says, of a limit of 0 among others.

@@ -124,7 +124,7 @@ pub(crate) async fn list(store: &FileStore, filter: &Filter) -> Result<Vec<Summa
     let (mut items, mut after) = (Vec::new(), None);
     loop {
         let page = store.query(filter, after, 3).await?;
-        items.extend(page.items);
+        items.extend(page.items.into_iter().map(|it| it.expect("a record that reads back")));
         after = page.next;
         if after.is_none() {
             return Ok(items);

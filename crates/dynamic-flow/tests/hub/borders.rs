@@ -70,7 +70,7 @@ async fn metadata_of_a_run_are_there_to_find_it_by() {
     let tenant = [("tenant".to_owned(), "acme".into())].into();
     let filter = Filter { metadata: tenant, ..Filter::default() };
     let page = hub.query(&filter, None, 9).await.unwrap();
-    assert_eq!(page.items.iter().map(|run| run.id).collect::<Vec<_>>(), [run]);
+    assert_eq!(page.readable().map(|run| run.id).collect::<Vec<_>>(), [run]);
     assert_eq!(hub.get(run).await.unwrap().metadata["tenant"], "acme".into());
 }
 

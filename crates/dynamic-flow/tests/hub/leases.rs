@@ -96,7 +96,7 @@ async fn a_tool_that_blocks_its_thread_does_not_starve_the_renewal() {
                 // else runs on the only worker thread.
                 let until = || {
                     let page = store.query(&Filter::default(), None, 1).now_or_never().unwrap();
-                    page.unwrap().items[0].lease.clone().unwrap().until
+                    page.unwrap().readable().next().unwrap().lease.clone().unwrap().until
                 };
                 let first = until();
                 for _ in 0..100_000 {

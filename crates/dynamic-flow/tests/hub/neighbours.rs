@@ -253,8 +253,9 @@ async fn who_waits_for_whom_can_be_asked() {
     let (hub, suspension, _) = parked(&world, &counts).await;
     let filter = Filter { tool_id: Some("approval".into()), ..Filter::default() };
     let page = hub.query(&filter, None, 10).await.unwrap();
-    let wait = &page.items[0].waits[0];
-    assert_eq!((page.items[0].id, wait.tool_id.as_str()), (suspension.run_id, "approval"));
+    let listed = page.readable().next().unwrap();
+    let wait = &listed.waits[0];
+    assert_eq!((listed.id, wait.tool_id.as_str()), (suspension.run_id, "approval"));
     assert_eq!(wait.expires_at, suspension.expires_at());
 }
 
@@ -268,7 +269,7 @@ async fn what_is_overdue_can_be_asked_for_and_is_told() {
     assert!(hub.query(&overdue(), None, 1).await.unwrap().items.is_empty());
     world.clock.advance(hours(1));
     let page = hub.query(&overdue(), None, 1).await.unwrap();
-    assert_eq!(page.items[0].id, suspension.run_id);
+    assert_eq!(page.readable().next().unwrap().id, suspension.run_id);
     let mut events = hub.events();
     hub.work_once().await.unwrap();
     let receipt = loop {

@@ -347,12 +347,12 @@ async fn sealing_anew_leaves_what_is_driven_and_what_does_not_open() {
     let (_, new) = rotated(&world).await;
     let one = ResealReport { runs: 1, ..ResealReport::default() };
     let report = new.reseal(None, 9).await.unwrap();
-    assert_eq!(report, ResealReport { failed: 1, ..one }, "it was sealed with the old key");
+    assert_eq!(report, ResealReport { failed: 1, ..one.clone() }, "it was sealed with the old key");
 
     let (faults, cut) = faulty(&world);
     let (both, _) = rotated(&cut).await;
     held(&world, suspension.run_id, seconds(30)).await;
-    let busy = ResealReport { busy: 1, ..one };
+    let busy = ResealReport { busy: 1, ..one.clone() };
     assert_eq!(both.reseal(None, 9).await.unwrap(), busy);
     world.clock.advance(seconds(30));
     // The lease has lapsed; but while it is sealed, an answer comes in.

@@ -558,7 +558,7 @@ impl Store for Planted {
             Bug::PagesHaveNoEnd => last,
             _ => last.filter(|_| more),
         };
-        Ok(Page { items, next })
+        Ok(Page { items: items.into_iter().map(Ok).collect(), next })
     }
 
     fn hints(&self, to: Hint) -> Option<Hints> {

@@ -275,9 +275,9 @@ impl Client {
 
     /// The run that an earlier life began. One whose key was acknowledged must be there.
     async fn find(&self, hub: &PersistenceHub, before: &[Acknowledged]) -> Option<RunId> {
-        let runs = hub.query(&Filter::default(), None, 10).await.unwrap().items;
-        assert!(runs.len() <= 1, "{runs:?}");
-        let run = runs.first().map(|run| run.id);
+        let page = hub.query(&Filter::default(), None, 10).await.unwrap();
+        assert!(page.items.len() <= 1, "{page:?}");
+        let run = page.readable().next().map(|run| run.id);
         for what in before {
             if let Acknowledged::Key { run: acknowledged, .. } = what {
                 assert_eq!(run, Some(*acknowledged), "a run is lost whose key was given away");

@@ -125,7 +125,7 @@ async fn all_of(
 ) -> Vec<RunId> {
     let filter = Filter { status: status.into_iter().collect(), ..Filter::default() };
     let page = store.query(&filter, None, 100_000).await.unwrap();
-    page.items.into_iter().map(|run| run.id).collect()
+    page.readable().map(|run| run.id).collect()
 }
 
 async fn all_completed(store: &std::sync::Arc<dyn dynamic_flow::store::Store>, runs: &[RunId]) {

@@ -8,10 +8,10 @@ use super::{
     layout::{Name, Wanted, bucket_name, bucket_of, parse_bucket, parse_name},
 };
 use crate::{
-    Result,
+    Error, Result,
     clock::Timestamp,
     id::RunId,
-    store::{Cursor, Filter, Page, Summary},
+    store::{Cursor, Filter, Listed, Page, Summary, Unreadable, id_of},
 };
 
 /// Something in a folder of records: small, for there may be very many.
@@ -46,14 +46,14 @@ impl Folder {
             let found = self.found(bucket, &range, &wanted)?;
             let mut suspects = BTreeSet::new();
             for of_one_run in found.chunk_by(|a, b| a.id == b.id) {
-                let Some(summary) = self.candidate(filter, of_one_run, &mut suspects)? else {
+                let Some(listed) = self.candidate(filter, of_one_run, &mut suspects)? else {
                     continue;
                 };
                 if items.len() == limit {
-                    next = items.last().map(|last: &Summary| Cursor(last.id));
+                    next = items.last().map(|last| Cursor(id_of(last)));
                     break;
                 }
-                items.push(summary);
+                items.push(listed);
             }
             self.mend(bucket, &suspects);
             if next.is_some() {
@@ -96,7 +96,7 @@ impl Folder {
         Ok(found)
     }
 
-    /// The run, if it matches.
+    /// The run, if it matches, or may match and does not read back.
     ///
     /// It is passed over only if there is one hint, and that says that it does not match. One who
     /// lists a folder while names in it change may miss all hints, but not the mark, or the record
@@ -107,14 +107,17 @@ impl Folder {
         filter: &Filter,
         found: &[Found],
         suspects: &mut BTreeSet<RunId>,
-    ) -> Result<Option<Summary>> {
+    ) -> Result<Option<Listed>> {
         let id = found[0].id;
         let count = |what| found.iter().filter(|found| found.what == what).count();
         let (matches, others) = (count(What::Match), count(What::NoMatch));
         if matches == 0 && others == 1 {
             return Ok(None);
         }
-        let record = self.load(id)?.map(|stored| stored.record);
+        let record = match self.load(id) {
+            Ok(stored) => stored.map(|stored| stored.record),
+            Err(error) => return self.unreadable(id, error).map(Some),
+        };
         let record = record.filter(|record| filter.matches(record));
         // A filter on metadata is not in the hints: they may be right without the record matching.
         let is_plain = filter.metadata.is_empty();
@@ -126,7 +129,18 @@ impl Folder {
         if is_odd && self.try_lock(id).is_ok_and(|lock| lock.is_some()) {
             suspects.insert(id);
         }
-        Ok(record.as_ref().map(Summary::from))
+        Ok(record.as_ref().map(|record| Ok(Summary::from(record))))
+    }
+
+    /// One record that is damaged, or that can't be read, must not hide all the others.
+    fn unreadable(&self, id: RunId, error: Error) -> Result<Listed> {
+        // What passes by itself, such as too many open files, is no matter of that record.
+        if error.is_retryable() {
+            return Err(error);
+        }
+        self.check_present()?;
+        let place = self.layout.record(id).display().to_string();
+        Ok(Err(Unreadable { id, place, reason: error.message().to_owned() }))
     }
 
     /// Removes hints and marks of those runs that are not right, and makes those that are missing.
@@ -270,7 +284,7 @@ mod tests {
         let look = |found: &[Found]| {
             folder.candidate(&Filter::default(), found, &mut BTreeSet::new()).unwrap()
         };
-        assert_eq!(look(&found).unwrap().id, ids[0]);
+        assert_eq!(look(&found).unwrap().unwrap().id, ids[0]);
         folder.delete(ids[0], Expect::Any).unwrap();
         assert_eq!(look(&found), None);
     }

@@ -32,11 +32,14 @@ use crate::{
 /// The last millisecond of the year 9999: what is to be purged later is not purged by a server.
 const LAST_DATE: i64 = 253_402_300_799_999;
 
-/// The fields of a [`Summary`], and how long the inbox is, for a projection.
+/// The fields of a [`Summary`], and how long the inbox is, for a projection. Of what is no list a
+/// server gives no length, and no page either.
 pub(super) fn summary_fields() -> Document {
+    let is_list = doc! { "$isArray": "$inbox" };
+    let length = doc! { "$cond": [is_list, { "$size": "$inbox" }, Bson::Null] };
     doc! {
         "revision": 1, "flowId": 1, "status": 1, "waits": 1, "metadata": 1, "updatedAt": 1,
-        "dueAt": 1, "lease": 1, "inboxLen": { "$size": "$inbox" },
+        "dueAt": 1, "lease": 1, "inboxLen": length,
     }
 }
 
@@ -180,8 +183,8 @@ pub(super) fn decode(doc: &RawDocument) -> Result<Record, Trouble> {
 
 /// Reads the fields of [`summary_fields`].
 pub(super) fn decode_summary(doc: &RawDocument) -> Result<Summary, Trouble> {
-    let length = natural(doc, "inboxLen")?;
-    let inbox_len = usize::try_from(length).map_err(|_| Trouble::Damaged("inbox"))?;
+    let length = natural(doc, "inboxLen").map(usize::try_from);
+    let Ok(Ok(inbox_len)) = length else { return Err(Trouble::Damaged("inbox")) };
     Ok(Summary { inbox_len, ..read_plain(doc)? })
 }
 

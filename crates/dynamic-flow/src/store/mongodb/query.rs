@@ -1,18 +1,18 @@
 //! Pages of runs, newest first.
 
 use futures::TryStreamExt as _;
-use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
+use mongodb::bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
 
 use super::{
     connection::Connection,
-    document::{decode_summary, id, scalar, summary_fields},
+    document::{decode_summary, id, read_id, required, scalar, summary_fields},
     trouble::Trouble,
 };
 use crate::{
     clock::Timestamp,
     engine::RunStatus,
     id::RunId,
-    store::{Cursor, Filter, Page, page_of},
+    store::{Cursor, Filter, Listed, Page, Unreadable},
     wait::Scalar,
 };
 
@@ -23,7 +23,7 @@ pub(super) async fn query(
     limit: usize,
 ) -> Result<Page, Trouble> {
     let Some(wanted) = criteria(filter, after) else {
-        return Ok(Page { items: Vec::new(), next: None });
+        return Ok(Page::default());
     };
     let mut find = connection
         .records
@@ -38,8 +38,21 @@ pub(super) async fn query(
         find = find.limit(limit.into());
     }
     let found: Vec<RawDocumentBuf> = find.await?.try_collect().await?;
-    let found: Vec<_> = found.iter().map(|doc| decode_summary(doc)).collect::<Result<_, _>>()?;
-    Ok(page_of(found.into_iter(), limit))
+    let found = found.iter().map(|doc| listed(connection, doc)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Page::of(found.into_iter(), limit))
+}
+
+/// One document that does not read back must not hide all the others.
+fn listed(connection: &Connection, doc: &RawDocument) -> Result<Listed, Trouble> {
+    match decode_summary(doc) {
+        Err(trouble @ Trouble::Damaged(_)) => {
+            let id = required(doc, "_id", read_id)?;
+            let collection = connection.records.namespace();
+            let place = format!("the document of {collection} with _id = UUID(\"{id}\")");
+            Ok(Err(Unreadable::new(id, place, trouble)))
+        }
+        summary => Ok(Ok(summary?)),
+    }
 }
 
 /// What a document must be like; none if nothing can be.

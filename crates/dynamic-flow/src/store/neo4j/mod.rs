@@ -74,8 +74,8 @@ use crate::{
     clock::Timestamp,
     id::{Epoch, Revision, RunId},
     store::{
-        Change, Claim, Cursor, Expect, Filter, Health, Page, Record, Store, Summary, page_of,
-        server::within,
+        Change, Claim, Cursor, Expect, Filter, Health, Listed, Page, Record, Store, Summary,
+        Unreadable, server::within,
     },
 };
 
@@ -219,23 +219,43 @@ impl Neo4jStore {
         };
         // One more than asked for tells whether there is a next page.
         let wanted = limit.saturating_add(1);
-        let mut found: Vec<Summary> = Vec::new();
+        let mut found: Vec<Listed> = Vec::new();
         let mut after = after;
+        let mut nameless = 0;
         loop {
-            let missing = wanted - found.len();
+            let missing = (wanted - found.len()).saturating_add(nameless);
             let page = pages::page(self.names(), filter, after, missing, few_deadlines)?;
             let rows = self.read(page).await?;
+            nameless = 0;
             for row in &rows {
-                let Header { record, inbox_len, .. } = Header::of(row)?;
-                after = Some(Cursor(record.id));
-                // What led to it may have been of an earlier moment than the record.
-                if filter.matches(&record) {
-                    found.push(Summary { inbox_len, ..Summary::from(&record) });
-                }
+                // What has no id of a run is no record: nobody can name it. But it may be met again.
+                let Some(id) = rows::id(row) else {
+                    nameless += 1;
+                    continue;
+                };
+                after = Some(Cursor(id));
+                found.extend(self.listed(filter, id, row)?);
             }
-            if rows.len() < missing || found.len() == wanted {
-                return Ok(page_of(found.into_iter(), limit));
+            if rows.len() < missing || found.len() >= wanted {
+                return Ok(Page::of(found.into_iter(), limit));
             }
+        }
+    }
+
+    /// The run if it matches. One that does not read back must not hide all the others.
+    fn listed(&self, filter: &Filter, id: RunId, row: &Row) -> Result<Option<Listed>, Trouble> {
+        match Header::of(row) {
+            // What led to it may have been of an earlier moment than the record.
+            Ok(Header { record, .. }) if !filter.matches(&record) => Ok(None),
+            Ok(Header { record, inbox_len, .. }) => {
+                Ok(Some(Ok(Summary { inbox_len, ..Summary::from(&record) })))
+            }
+            Err(trouble @ Trouble::Damaged(_)) => {
+                let (run, place) = (&self.names().run, self.shared.connections.place());
+                let place = format!("the node (:{run} {{id: '{id}'}}) at {place}");
+                Ok(Some(Err(Unreadable::new(id, place, trouble))))
+            }
+            Err(trouble) => Err(trouble),
         }
     }
 }

@@ -245,6 +245,11 @@ pub(super) fn json<T: serde::Serialize>(value: &T, what: &'static str) -> Result
     serde_json::to_string(value).map_err(|_| Trouble::Damaged(what))
 }
 
+/// The run of a row of [`PLAIN`].
+pub(super) fn id(row: &Row) -> Option<RunId> {
+    row.get::<String>("id").ok()?.parse().ok()
+}
+
 /// What was read of a record.
 #[derive(Debug)]
 pub(super) struct Header {
@@ -259,7 +264,6 @@ impl Header {
     /// Reads [`PLAIN`].
     pub(super) fn of(row: &Row) -> Result<Self, Trouble> {
         let damaged = |_| Trouble::Damaged("row");
-        let id: String = row.get("id").map_err(damaged)?;
         let flow_id: String = row.get("flowId").map_err(damaged)?;
         let fields: Vec<String> = row.get("row").map_err(damaged)?;
         let field = |place: usize| fields.get(place).map_or("", String::as_str);
@@ -267,7 +271,7 @@ impl Header {
         let until = optional(field(9), "leaseUntil")?;
         let lease = |(owner, until)| Lease { owner, until: Timestamp::from_millis(until) };
         let record = Record {
-            id: id.parse().map_err(|_| Trouble::Damaged("id"))?,
+            id: id(row).ok_or(Trouble::Damaged("id"))?,
             flow_id: flow_id.into(),
             revision: Revision(number(field(0), "revision")?),
             epoch: Epoch(number(field(1), "epoch")?),

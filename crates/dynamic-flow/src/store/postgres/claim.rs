@@ -4,7 +4,7 @@ use tokio_postgres::{Row, types::Type};
 
 use super::{
     connection::Statement,
-    rows::{self, Id, all_columns, columns},
+    rows::{self, all_columns, columns},
     tables::Tables,
     trouble::Trouble,
 };
@@ -73,7 +73,7 @@ pub(super) fn in_order(rows: &[Row]) -> Result<Vec<Record>, Trouble> {
         match due(row) {
             Ok(due) => claimed.push(due),
             Err(trouble) => {
-                let run = rows::get::<Id>(row, 0, "id").map(|Id(run)| run.to_string());
+                let run = rows::id(row).map(|run| run.to_string());
                 let run = run.unwrap_or_default();
                 tracing::warn!(run, error = %trouble, "a run that is due can't be read");
                 unreadable = Some(trouble);

@@ -34,8 +34,8 @@ use crate::{
     clock::Timestamp,
     id::{Epoch, Revision, RunId},
     store::{
-        Change, Claim, Cursor, Expect, Filter, Health, Hint, Hints, Page, Record, Secret, Store,
-        page_of, server::OwnRuntime,
+        Change, Claim, Cursor, Expect, Filter, Health, Hint, Hints, Listed, Page, Record, Secret,
+        Store, Unreadable, server::OwnRuntime,
     },
 };
 
@@ -196,11 +196,24 @@ impl Shared {
         limit: usize,
     ) -> Result<Page, Trouble> {
         let Some(statement) = query::query(self.tables(), filter, after, limit) else {
-            return Ok(Page { items: Vec::new(), next: None });
+            return Ok(Page::default());
         };
         let rows = it.query(&statement).await?;
-        let found = rows.iter().map(rows::summary).collect::<Result<Vec<_>, _>>()?;
-        Ok(page_of(found.into_iter(), limit))
+        let found = rows.iter().map(|row| self.listed(row)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Page::of(found.into_iter(), limit))
+    }
+
+    /// One row that does not read back must not hide all the others.
+    fn listed(&self, row: &Row) -> Result<Listed, Trouble> {
+        match rows::summary(row) {
+            Err(trouble @ Trouble::Damaged(_)) => {
+                let id = rows::id(row)?;
+                let (table, location) = (self.tables().shown(), &self.way.settings.location);
+                let place = format!("the row of {table} at {location} with id = '{id}'");
+                Ok(Err(Unreadable::new(id, place, trouble)))
+            }
+            summary => Ok(Ok(summary?)),
+        }
     }
 }
 

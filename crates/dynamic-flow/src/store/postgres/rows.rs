@@ -65,13 +65,18 @@ pub(super) fn summary(row: &Row) -> Result<Summary, Trouble> {
     Ok(Summary { inbox_len, ..Summary::from(&plain(row)?) })
 }
 
+/// Reads the run's id of a row of [`columns`].
+pub(super) fn id(row: &Row) -> Result<RunId, Trouble> {
+    get(row, 0, "id").map(|Id(id)| id)
+}
+
 /// A record whose sealed parts are left out.
 fn plain(row: &Row) -> Result<Record, Trouble> {
     let owner: Option<String> = get(row, 11, "lease_owner")?;
     let until: Option<i64> = get(row, 12, "lease_until")?;
     let attempts: i64 = get(row, 10, "attempts")?;
     Ok(Record {
-        id: get::<Id>(row, 0, "id")?.0,
+        id: id(row)?,
         revision: Revision(counter(row, 1, "revision")?),
         epoch: Epoch(counter(row, 2, "epoch")?),
         flow_id: get::<&str>(row, 3, "flow_id")?.into(),

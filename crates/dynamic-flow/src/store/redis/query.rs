@@ -16,7 +16,7 @@ use crate::{
     clock::Timestamp,
     engine::RunStatus,
     id::RunId,
-    store::{Cursor, Filter, Page, Summary, page_of},
+    store::{Cursor, Filter, Listed, Page, Record, Unreadable, id_of},
 };
 
 /// How many entries are asked of a partition at a time, at the least and at the most.
@@ -62,7 +62,7 @@ pub(super) async fn query(
     let ids = plan.ids;
     let (lead, others) = plan.leading(shared, wanted).await?;
     let mut streams = Streams::new(shared, lead, ids);
-    let mut found: Vec<Summary> = Vec::new();
+    let mut found: Vec<Listed> = Vec::new();
     // The fewer match, the more are looked at in one go.
     let mut effort: usize = 1;
     while found.len() < wanted {
@@ -76,7 +76,7 @@ pub(super) async fn query(
         found.extend(matching(shared, filter, candidates).await?);
         effort = effort.saturating_mul(2);
     }
-    Ok(page_of(found.into_iter(), limit))
+    Ok(Page::of(found.into_iter(), limit))
 }
 
 impl Plan {
@@ -338,25 +338,32 @@ async fn meeting(
     Ok(left)
 }
 
-/// Reads the candidates' records, and gives those that match. Entries of records that Redis has
+/// Reads the candidates' records, and gives those that match, or do not read back. Entries of records that Redis has
 /// removed after their time are removed too.
 async fn matching(
     shared: &Shared,
     filter: &Filter,
     candidates: Vec<Candidate>,
-) -> Result<Vec<Summary>, Trouble> {
+) -> Result<Vec<Listed>, Trouble> {
     let groups = by_partition(shared, candidates).into_iter().map(|(n, group)| async move {
         let partition = &shared.keys.partitions[n];
         let keys: Vec<_> = group.iter().map(|it| partition.record(it.id)).collect();
         let calls: Vec<_> = keys.iter().map(|key| rows::ask_for_header(key)).collect();
-        let replies = shared.servers.send(Effect::Read, partition.slot, &calls).await?;
+        let headers = headers(shared, partition.slot, &group, &calls).await?;
         let mut found = Vec::new();
         let mut gone = (vec![partition.index.as_str()], Vec::new());
-        for ((candidate, key), reply) in group.iter().zip(&keys).zip(replies) {
-            match rows::header(candidate.id, reply)? {
-                Some(header) if filter.matches(&header.0) => found.push(rows::summary(header)),
-                Some(_) => {}
-                None => {
+        for ((candidate, key), header) in group.iter().zip(&keys).zip(headers) {
+            match header {
+                Ok(Some(header)) if filter.matches(&header.0) => {
+                    found.push(Ok(rows::summary(header)));
+                }
+                Ok(Some(_)) => {}
+                Err(trouble) => {
+                    let location = shared.servers.config().location();
+                    let place = format!("the key {key} at {location}");
+                    found.push(Err(Unreadable::new(candidate.id, place, trouble)));
+                }
+                Ok(None) => {
                     gone.0.push(key);
                     gone.1.push(candidate.entry.as_slice());
                 }
@@ -373,8 +380,41 @@ async fn matching(
         Ok::<_, Trouble>(found)
     });
     let mut found: Vec<_> = try_join_all(groups).await?.into_iter().flatten().collect();
-    found.sort_by_key(|summary| Reverse(summary.id));
+    found.sort_by_key(|listed| Reverse(id_of(listed)));
     Ok(found)
+}
+
+/// What was read of a record: none if it is not there, and what is wrong with it if it does not
+/// read back.
+type Header = Result<Option<(Record, usize)>, Trouble>;
+
+/// Reads the candidates' records without their sealed parts. One that does not read back must not
+/// hide all the others.
+async fn headers(
+    shared: &Shared,
+    slot: u16,
+    candidates: &[Candidate],
+    calls: &[Cmd],
+) -> Result<Vec<Header>, Trouble> {
+    let read = |candidate: &Candidate, reply| match rows::header(candidate.id, reply) {
+        Err(trouble) if trouble.is_of_one_record() => Ok(Err(trouble)),
+        header => header.map(Ok),
+    };
+    match shared.servers.send(Effect::Read, slot, calls).await {
+        // Which of them it is, the server does not say.
+        Err(trouble) if trouble.is_of_one_record() => {}
+        replies => {
+            return candidates.iter().zip(replies?).map(|(it, reply)| read(it, reply)).collect();
+        }
+    }
+    let mut headers = Vec::with_capacity(calls.len());
+    for (candidate, call) in candidates.iter().zip(calls) {
+        match shared.servers.send(Effect::Read, slot, std::slice::from_ref(call)).await {
+            Err(trouble) if trouble.is_of_one_record() => headers.push(Err(trouble)),
+            replies => headers.push(read(candidate, replies?.pop().ok_or(Trouble::Confused)?)?),
+        }
+    }
+    Ok(headers)
 }
 
 fn by_partition(shared: &Shared, candidates: Vec<Candidate>) -> BTreeMap<usize, Vec<Candidate>> {

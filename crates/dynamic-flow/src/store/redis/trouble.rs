@@ -131,6 +131,11 @@ impl Trouble {
         }
     }
 
+    /// Whether something is wrong with one record alone: a field, or the sort of its key.
+    pub(super) fn is_of_one_record(&self) -> bool {
+        matches!(self, Self::Damaged(_)) || self.code() == Some("WRONGTYPE")
+    }
+
     /// Whether a server took a connection and ended it before anything was asked of it.
     pub(super) fn ended_unasked(&self) -> bool {
         matches!(self, Self::Unreached { cause: Unreached::Ended(_), .. })

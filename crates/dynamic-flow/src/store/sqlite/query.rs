@@ -1,6 +1,6 @@
 //! Pages of queries: each criterion has an index, and the narrowest one leads.
 
-use rusqlite::{Connection, types::Value};
+use rusqlite::{Connection, Row, types::Value};
 
 use super::{
     rows::{Header, columns, term},
@@ -10,7 +10,7 @@ use crate::{
     clock::Timestamp,
     engine::RunStatus,
     id::RunId,
-    store::{Cursor, Filter, Page, Summary, page_of},
+    store::{Cursor, Filter, Listed, Page, Unreadable, id_of},
 };
 
 /// The tables that a query goes through, and in which order; what all of them go on with is the
@@ -64,11 +64,24 @@ pub(super) fn query(
         let values = select.values.into_iter().chain([Value::Integer(wanted)]);
         let mut rows = statement.query(rusqlite::params_from_iter(values))?;
         while let Some(row) = rows.next()? {
-            found.push(Header::from_row(row)?.into_summary());
+            found.push(listed(connection, row)?);
         }
     }
-    found.sort_by_key(|summary: &Summary| std::cmp::Reverse(summary.id));
-    Ok(page_of(found.into_iter(), limit))
+    found.sort_by_key(|listed| std::cmp::Reverse(id_of(listed)));
+    Ok(Page::of(found.into_iter(), limit))
+}
+
+/// One row that does not read back must not hide all the others.
+fn listed(connection: &Connection, row: &Row<'_>) -> Result<Listed, Trouble> {
+    match Header::from_row(row) {
+        Err(trouble @ Trouble::Damaged(_)) => {
+            let id = RunId::from_bytes(row.get(0)?);
+            let (path, hex) = (connection.path().unwrap_or_default(), hex::encode(id.as_bytes()));
+            let place = format!("the row of suspended_flows in {path} with id = x'{hex}'");
+            Ok(Err(Unreadable::new(id, place, trouble)))
+        }
+        header => Ok(Ok(header?.into_summary())),
+    }
 }
 
 /// The statements whose rows, put together, are what matches; each gives its rows newest first.
@@ -163,21 +176,32 @@ fn only_first_wait(mut select: Select, filter: &Filter) -> Select {
     select
 }
 
+/// What holds of a row with such a wait, and of one whose waits do not read back: that would fail
+/// the query for all others.
+macro_rules! each_wait {
+    ($such:literal) => {
+        concat!(
+            "CASE WHEN json_valid(f.waits) THEN EXISTS (SELECT 1 FROM json_each(f.waits) o \
+             WHERE CASE o.type WHEN 'object' THEN ",
+            $such,
+            " ELSE TRUE END) ELSE TRUE END"
+        )
+    };
+}
+
 /// Asks the row itself about its waits, where another criterion leads.
 fn any_wait(select: &mut Select, filter: &Filter) {
     let tool = filter.tool_id.as_ref().map_or(Value::Null, |tool| text(tool.as_str()));
     if filter.expires_after.is_none() && filter.expires_before.is_none() {
-        select.and(
-            "EXISTS (SELECT 1 FROM json_each(f.waits) o WHERE o.value ->> 'tool_id' = ?)",
-            [tool],
-        );
+        select.and(each_wait!("o.value ->> 'tool_id' = ?"), [tool]);
         return;
     }
     let (from, to) = deadlines(filter);
     select.and(
-        "EXISTS (SELECT 1 FROM json_each(f.waits) o \
-         WHERE ifnull(o.value ->> 'tool_id' = ?, TRUE) \
-         AND o.value ->> 'expires_at' >= ? AND o.value ->> 'expires_at' <= ?)",
+        each_wait!(
+            "ifnull(o.value ->> 'tool_id' = ?, TRUE) \
+             AND o.value ->> 'expires_at' >= ? AND o.value ->> 'expires_at' <= ?"
+        ),
         [tool, Value::Integer(from), Value::Integer(to)],
     );
 }
@@ -208,10 +232,11 @@ fn bound(select: &mut Select, filter: &Filter, after: Option<Cursor>) {
         (Value::Blob(time), Value::Blob(cursor)) if time < cursor => before_time,
         _ => before_cursor,
     };
+    // What is no id of a run is no record: nobody can name it.
     let condition = match select.id {
-        "m.run" => "m.run >= ? AND m.run < ?",
-        "w.run" => "w.run >= ? AND w.run < ?",
-        _ => "f.id >= ? AND f.id < ?",
+        "m.run" => "m.run >= ? AND m.run < ? AND length(m.run) = 16",
+        "w.run" => "w.run >= ? AND w.run < ? AND length(w.run) = 16",
+        _ => "f.id >= ? AND f.id < ? AND length(f.id) = 16",
     };
     select.and(condition, [first, end]);
 }

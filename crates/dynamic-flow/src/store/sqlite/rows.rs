@@ -61,7 +61,8 @@ impl Header {
     }
 
     pub(super) fn into_summary(self) -> Summary {
-        let inbox_len = usize::try_from(self.inbox.end - self.inbox.start).unwrap_or(0);
+        let inbox_len =
+            usize::try_from(self.inbox.end.saturating_sub(self.inbox.start)).unwrap_or(0);
         Summary { inbox_len, ..Summary::from(&self.record) }
     }
 

@@ -160,7 +160,7 @@ pub(super) async fn pages(store: &dyn Store, filter: &Filter, limit: usize) -> V
         assert!(page.items.len() <= limit, "{} items on a page of {limit}", page.items.len());
         let after_nothing = after.is_some() && page.items.is_empty();
         assert!(!after_nothing, "a cursor was given though there was nothing more");
-        found.extend(page.items);
+        found.extend(page.items.into_iter().map(|it| it.expect("a record that reads back")));
         let Some(next) = page.next else { return found };
         assert_eq!(found.len() % limit, 0, "a page that is not the last one is full");
         assert_eq!(Some(next.0), found.last().map(|last| last.id), "the cursor is the last item");

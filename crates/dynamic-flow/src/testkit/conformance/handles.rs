@@ -147,7 +147,7 @@ pub async fn provisioning_disturbs_no_work(subject: Subject) {
                 assert_eq!(read(&*working, id(1000)).await, full(id(1000)));
                 let mine = Some(Cursor(id(n * 10 + step + 1)));
                 let page = working.query(&Filter::default(), mine, 1).await.expect("query");
-                assert_eq!(page.items, [Summary::from(&record)], "listed while others start");
+                assert_eq!(page.items, [Ok(Summary::from(&record))], "listed while others start");
             }
         });
     }

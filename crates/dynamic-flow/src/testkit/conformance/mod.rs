@@ -29,6 +29,7 @@ mod races;
 mod records;
 mod renewals;
 mod scale;
+mod unreadable;
 mod updates;
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
@@ -36,6 +37,7 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 use crate::store::Store;
 
 pub use scale::{Scale, scale};
+pub use unreadable::{a_hub_does_its_work_beside_damaged_records, damaged_records_hide_no_others};
 
 /// A store under test, in a namespace of its own that holds nothing yet.
 ///

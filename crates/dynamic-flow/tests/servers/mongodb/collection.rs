@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use dynamic_flow::{
-    Error, ErrorKind, Metadata, Revision,
+    Error, ErrorKind, Metadata, Revision, RunId,
     codec::Sealed,
     engine::RunStatus,
     store::{Change, Claim, Expect, Filter, Queue, Record, Store as _},
+    testkit::conformance::{
+        Subject, a_hub_does_its_work_beside_damaged_records, damaged_records_hide_no_others,
+    },
 };
 use futures::TryStreamExt as _;
 use mongodb::{
@@ -54,7 +57,7 @@ async fn documents_of_others_that_come_later_are_passed_over() {
     theirs.insert_one(doc! { "_id": "x", "status": "waiting" }).await.unwrap();
     theirs.insert_one(doc! { "flowId": "flow" }).await.unwrap();
     let page = store.query(&Filter::default(), None, 10).await.unwrap();
-    assert_eq!(page.items.iter().map(|it| it.id).collect::<Vec<_>>(), [record(1).id]);
+    assert_eq!(page.readable().map(|it| it.id).collect::<Vec<_>>(), [record(1).id]);
     store.provision().await.unwrap();
 }
 
@@ -203,6 +206,36 @@ async fn a_document_that_was_tampered_with_is_said_to_be_damaged() {
         assert_eq!(error.run_id(), Some(record(1).id));
         store.delete(record(1).id, Expect::Any).await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_that_do_not_read_back_hide_no_others() {
+    for damage in [
+        doc! { "$set": { "waits": {} } },
+        doc! { "$set": { "inbox": Bson::Null } },
+        doc! { "$set": { "status": 5 } },
+        doc! { "$unset": { "updatedAt": "" } },
+    ] {
+        let Some(database) = Database::fresh() else { return };
+        let harm = harm(&database, damage).await;
+        damaged_records_hide_no_others(subject(database), harm).await;
+    }
+    let Some(database) = Database::fresh() else { return };
+    let harm = harm(&database, doc! { "$set": { "inbox": Bson::Null } }).await;
+    a_hub_does_its_work_beside_damaged_records(subject(database), harm).await;
+}
+
+async fn harm(database: &Database, damage: Document) -> impl AsyncFn(RunId) + use<> {
+    let raw = database.raw().await.collection::<Document>(COLLECTION);
+    async move |id: RunId| {
+        let run = doc! { "_id": mongodb::bson::Uuid::from_bytes(*id.as_bytes()) };
+        let update = raw.update_one(run, damage.clone()).await.unwrap();
+        assert_eq!(update.modified_count, 1);
+    }
+}
+
+fn subject(database: Database) -> Subject {
+    Subject::new(database.store(), move || database.store())
 }
 
 /// The server may remove what has ended, long after a worker should have; nothing else.

@@ -2,12 +2,16 @@
 
 use std::{
     net::{Ipv4Addr, TcpListener},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use dynamic_flow::{
-    Error, ErrorKind,
+    Error, ErrorKind, RunId,
     store::{Filter, Neo4jConfig, Neo4jStore, Store as _},
+    testkit::conformance::{
+        Subject, a_hub_does_its_work_beside_damaged_records, damaged_records_hide_no_others,
+    },
 };
 use neo4rs::Query;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -183,6 +187,61 @@ async fn a_record_that_others_have_damaged_is_told_of() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn records_that_others_have_damaged_hide_no_others() {
+    for damage in ["f.row = ['x']", "f.row = 7", "f.flowId = 7"] {
+        let Some(ground) = Ground::new() else { return };
+        let ground = Arc::new(ground);
+        damaged_records_hide_no_others(subject(&ground), harm(&ground, damage)).await;
+    }
+    let Some(ground) = Ground::new() else { return };
+    let ground = Arc::new(ground);
+    let harm = harm(&ground, "f.row = ['x']");
+    a_hub_does_its_work_beside_damaged_records(subject(&ground), harm).await;
+}
+
+fn subject(ground: &Arc<Ground>) -> Subject {
+    let store = ground.store();
+    let ground = ground.clone();
+    Subject::new(store, move || ground.store())
+}
+
+fn harm(ground: &Arc<Ground>, damage: &'static str) -> impl AsyncFn(RunId) + use<> {
+    let ground = ground.clone();
+    async move |id: RunId| {
+        let text = format!("MATCH (f:SuspendedFlow {{id: '{id}'}}) SET {damage} RETURN 1");
+        assert_eq!(ground.ask(&text).await.len(), 1);
+    }
+}
+
+/// They stand where a page is cut, and there may be more of them than a page has runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_without_an_id_of_a_run_are_no_runs() {
+    let Some(ground) = Ground::new() else { return };
+    let store = ground.store();
+    store.provision().await.unwrap();
+    let ids: Vec<_> = (1..=6).map(|n| waiting(n, "purchase", "manager", "jane").id).collect();
+    for n in 1..=6 {
+        store.insert(waiting(n, "purchase", "manager", "jane")).await.unwrap();
+    }
+    for id in &ids[2..5] {
+        let odd = format!("MATCH (f:SuspendedFlow {{id: '{id}'}}) SET f.id = '{id}x' RETURN 1");
+        assert_eq!(ground.ask(&odd).await.len(), 1);
+    }
+    for limit in [1, 2, 9] {
+        let (mut listed, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.query(&Filter::default(), after, limit).await.unwrap();
+            listed.extend(page.readable().map(|it| it.id));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(listed, [ids[5], ids[1], ids[0]], "{limit} at a time");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn state_that_is_too_large_is_refused_before_it_is_sent() {
     let Some(ground) = Ground::new() else { return };
     let store = ground.store();
@@ -222,7 +281,10 @@ async fn names_are_never_taken_for_statements() {
         store.insert(waiting(2, "purchase", "manager", "joe")).await.unwrap();
         let page = store.query(&Filter::default(), None, 10).await.unwrap();
         assert_eq!(page.items.len(), 1, "{attempt}");
-        store.delete(page.items[0].id, dynamic_flow::store::Expect::Any).await.unwrap();
+        store
+            .delete(page.readable().next().unwrap().id, dynamic_flow::store::Expect::Any)
+            .await
+            .unwrap();
     }
     for attempt in ["x` {id: 1}) DETACH DELETE (y", "\\u0060) DETACH DELETE (y //", "a\nb"] {
         let mut config = ground.config();

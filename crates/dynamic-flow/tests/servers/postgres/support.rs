@@ -184,6 +184,6 @@ pub(crate) async fn assert_whole(store: &PostgresStore, record: &Record) {
     filters.extend(record.waits.iter().map(|wait| tool(&wait.tool_id)));
     for filter in filters {
         let page = store.query(&filter, None, 10).await.unwrap();
-        assert!(page.items.iter().any(|item| item.id == record.id), "{filter:?}");
+        assert!(page.readable().any(|item| item.id == record.id), "{filter:?}");
     }
 }

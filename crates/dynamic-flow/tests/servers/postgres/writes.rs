@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use dynamic_flow::{
-    Epoch, ErrorKind, Metadata, Revision,
+    Epoch, ErrorKind, Metadata, Revision, RunId,
     codec::Sealed,
     store::{Change, Claim, Expect, Filter, Queue, Record, Store as _},
+    testkit::conformance::{
+        a_hub_does_its_work_beside_damaged_records, damaged_records_hide_no_others,
+    },
 };
 use dynamic_flow_services::postgres::Options;
 
 use super::support::{
-    Schema, assert_whole, at, change, connect, failure, open, private, record, soon, with,
+    Schema, assert_whole, at, change, connect, failure, open, private, record, soon, subject, with,
 };
 
 /// Two writes of whatever revision wait for the same lock: the second one begins before the first
@@ -126,6 +129,27 @@ async fn a_run_that_does_not_read_back_keeps_nobody_from_the_others() {
     }
     let error = failure(store.claim(later)).await;
     assert_eq!(error.kind(), ErrorKind::CorruptState, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_do_not_read_back_hide_no_others() {
+    for damage in ["waits = '7'", "attempts = -1"] {
+        let Some(schema) = Schema::fresh() else { return };
+        let harm = harm(&schema, damage).await;
+        damaged_records_hide_no_others(subject(schema, ""), harm).await;
+    }
+    let Some(schema) = Schema::fresh() else { return };
+    let harm = harm(&schema, "waits = '7'").await;
+    a_hub_does_its_work_beside_damaged_records(subject(schema, ""), harm).await;
+}
+
+async fn harm(schema: &Schema, damage: &'static str) -> impl AsyncFn(RunId) + use<> {
+    let client = connect(schema.server()).await;
+    let table = format!("{}.suspended_flows", schema.name());
+    async move |id: RunId| {
+        let update = format!("UPDATE {table} SET {damage} WHERE id = '{id}'");
+        assert_eq!(client.execute(&update, &[]).await.unwrap(), 1);
+    }
 }
 
 #[tokio::test]

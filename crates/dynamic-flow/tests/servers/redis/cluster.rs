@@ -35,7 +35,8 @@ fn cluster() -> Option<(Cluster, RedisConfig)> {
 
 async fn assert_all_there(store: &RedisStore, count: u64) {
     let page = store.query(&Filter::default(), None, usize::MAX).await.unwrap();
-    let listed: Vec<_> = page.items.iter().rev().map(|it| it.id).collect();
+    let mut listed: Vec<_> = page.readable().map(|it| it.id).collect();
+    listed.reverse();
     assert_eq!(listed, (0..count).map(id).collect::<Vec<_>>());
 }
 

@@ -1,10 +1,18 @@
 //! What partitions and their indexes must come to.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use dynamic_flow::{
+    RunId,
     engine::RunStatus,
     store::{Change, Claim, Expect, Filter, Hint, Queue, Record, Store as _},
+    testkit::conformance::{
+        Subject, a_hub_does_its_work_beside_damaged_records, damaged_records_hide_no_others,
+    },
     wait::Metadata,
 };
 use dynamic_flow_services::redis::Options;
@@ -115,6 +123,60 @@ async fn another_number_of_partitions_is_refused_in_words() {
     failed(other.insert(due(2)).await, "3 partitions", false);
     namespace.config.partitions = 3;
     assert_eq!(namespace.open().get(id(1)).await.unwrap(), Some(due(1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_do_not_read_back_hide_no_others() {
+    let Some(url) = url("DFLOW_TEST_REDIS_URL") else { return };
+    for (field, value) in [("w", "{"), ("st", "?"), ("to", "")] {
+        let (subject, change) = with_keys(&url);
+        let harm = async |id| change(id, &mut |raw, key| raw.hset(key, field, value).unwrap());
+        damaged_records_hide_no_others(subject, harm).await;
+    }
+    let (subject, change) = with_keys(&url);
+    let harm = async |id| change(id, &mut |raw, key| raw.hset(key, "w", "7").unwrap());
+    a_hub_does_its_work_beside_damaged_records(subject, harm).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_another_sort_hides_no_others() {
+    let Some(url) = url("DFLOW_TEST_REDIS_URL") else { return };
+    let (subject, change) = with_keys(&url);
+    let store = subject.store();
+    for n in 0..200 {
+        store.insert(due(n)).await.unwrap();
+    }
+    let odd = [id(7), id(8), id(199)];
+    for id in odd {
+        change(id, &mut |raw, key| {
+            let _: () = raw.del(key).unwrap();
+            let _: () = raw.set(key, "text").unwrap();
+        });
+    }
+    let page = store.query(&Filter::default(), None, 500).await.unwrap();
+    assert_eq!((page.items.len(), page.readable().count()), (200, 197));
+    for (unreadable, id) in page.unreadable().zip(odd.into_iter().rev()) {
+        assert_eq!(unreadable.id, id);
+        assert!(unreadable.place.contains(&format!("run:{id}")), "{unreadable}");
+        assert!(unreadable.reason.contains("WRONGTYPE"), "{unreadable}");
+    }
+}
+
+/// What is done to a key.
+type Harm<'a> = &'a mut dyn FnMut(&mut redis::Connection, &str);
+
+/// A store, and what does something to the key of a run's record behind its back.
+fn with_keys(url: &str) -> (Subject, impl Fn(RunId, Harm<'_>) + use<>) {
+    let namespace = Arc::new(Namespace::at(url));
+    let raw = Mutex::new(redis::Client::open(url).unwrap().get_connection().unwrap());
+    let (prefix, store) = (namespace.config.key_prefix.clone(), namespace.open());
+    let change = move |id: RunId, change: Harm<'_>| {
+        let mut raw = raw.lock().unwrap();
+        let keys = raw.scan_match(format!("{prefix}*run:{id}")).unwrap();
+        let keys: Vec<String> = keys.collect::<Result<_, _>>().unwrap();
+        change(&mut raw, &keys[0]);
+    };
+    (Subject::new(store, move || namespace.open()), change)
 }
 
 #[tokio::test]

@@ -23,8 +23,9 @@ use super::support::{at, claim, config, due, failed, id, open, server, soon};
 
 /// That a record is whole: it reads back, and is listed and claimed as one that is there.
 async fn assert_whole(store: &RedisStore, expected: &[Record]) {
-    let listed = store.query(&Filter::default(), None, 1000).await.unwrap().items;
-    let listed: Vec<_> = listed.iter().rev().map(|summary| summary.id).collect();
+    let page = store.query(&Filter::default(), None, 1000).await.unwrap();
+    let mut listed: Vec<_> = page.readable().map(|summary| summary.id).collect();
+    listed.reverse();
     let ids: Vec<_> = expected.iter().map(|record| record.id).collect();
     assert_eq!(listed, ids);
     for record in expected {
