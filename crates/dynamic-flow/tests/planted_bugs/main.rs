@@ -61,6 +61,7 @@ bugs! {
     InboxRaces => no_inbox_item_is_lost,
     DeleteIgnoresRevision => a_delete_is_conditional,
     DeleteOfNothingSucceeds => a_delete_is_conditional,
+    DeleteInTwoSteps => a_reader_never_sees_half_a_deletion,
     DeleteRaces => a_delete_and_an_update_exclude_each_other,
     RenewRestoresDeleted => a_delete_is_the_last_of_all_writes,
     RenewRevives => a_deleted_record_stays_deleted,

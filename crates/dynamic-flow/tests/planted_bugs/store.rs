@@ -396,6 +396,10 @@ impl Store for Planted {
     }
 
     async fn delete(&self, id: RunId, expect: Expect) -> Result<()> {
+        if self.is(Bug::DeleteInTwoSteps) {
+            self.with(|shared| shared.records.get_mut(&id).map(|record| record.inbox = Vec::new()));
+            pause().await;
+        }
         self.with(|shared| {
             let found = shared.records.get(&id);
             let any = found.is_some() && self.is(Bug::DeleteIgnoresRevision);

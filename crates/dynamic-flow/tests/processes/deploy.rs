@@ -66,6 +66,15 @@ fn programs() -> [PathBuf; 2] {
         let mut cargo = Command::new(env::var("CARGO").unwrap_or_else(|_| env!("CARGO").into()));
         cargo.args(["build", "--offline", "--package", "dynamic-flow"]);
         cargo.args(["--example", "processes-build-first", "--example", "processes-build-second"]);
+        // Those of the stores that this test has.
+        for (feature, is_on) in [
+            ("postgres", cfg!(feature = "postgres")),
+            ("redis", cfg!(feature = "redis")),
+            ("mongodb", cfg!(feature = "mongodb")),
+            ("neo4j", cfg!(feature = "neo4j")),
+        ] {
+            cargo.args(is_on.then_some(["--features", feature]).into_iter().flatten());
+        }
         if !cfg!(debug_assertions) {
             cargo.arg("--release");
         }

@@ -75,7 +75,8 @@ use crate::{
     id::{Epoch, Revision, RunId},
     store::{
         Change, Claim, Cursor, Expect, Filter, Health, Listed, Page, Record, Store, Summary,
-        Unreadable, server::within,
+        Unreadable,
+        server::{readable, within},
     },
 };
 
@@ -176,11 +177,18 @@ impl Neo4jStore {
     async fn try_get(&self, id: RunId) -> Result<Option<Record>, Trouble> {
         // So often, others can't write between two reads of a few microseconds.
         const TRIES: usize = 100;
+        // A node that is being deleted has lost some of its properties when it is still found. One
+        // that is damaged is so each time.
+        const DAMAGED: usize = 3;
+        let mut damaged = 0;
         for _ in 0..TRIES {
             let rows = self.read(statements::get(self.names(), id)).await?;
             let Some(row) = rows.first() else { return Ok(None) };
-            if let Some(record) = Header::whole(row)? {
-                return Ok(Some(record));
+            match Header::whole(row) {
+                Ok(Some(record)) => return Ok(Some(record)),
+                Ok(None) => {}
+                Err(_) if damaged < DAMAGED => damaged += 1,
+                Err(trouble) => return Err(trouble),
             }
         }
         Err(Trouble::Damaged("stamp"))
@@ -193,7 +201,7 @@ impl Neo4jStore {
             loop {
                 let rows = self.write(query.clone()).await?;
                 let mine = rows.iter().filter(|row| row.get("given").unwrap_or(false));
-                let mine: Vec<_> = mine.map(whole).collect::<Result<_, _>>()?;
+                let mine = readable(mine.map(|row| (rows::id(row), whole(row))))?;
                 // Where others were quicker with all of them, there may be more that are due.
                 if !mine.is_empty() || rows.is_empty() {
                     return Ok(mine);
@@ -234,7 +242,7 @@ impl Neo4jStore {
                     continue;
                 };
                 after = Some(Cursor(id));
-                found.extend(self.listed(filter, id, row)?);
+                found.extend(self.listed(filter, id, row).await?);
             }
             if rows.len() < missing || found.len() >= wanted {
                 return Ok(Page::of(found.into_iter(), limit));
@@ -243,20 +251,30 @@ impl Neo4jStore {
     }
 
     /// The run if it matches. One that does not read back must not hide all the others.
-    fn listed(&self, filter: &Filter, id: RunId, row: &Row) -> Result<Option<Listed>, Trouble> {
-        match Header::of(row) {
+    async fn listed(
+        &self,
+        filter: &Filter,
+        id: RunId,
+        row: &Row,
+    ) -> Result<Option<Listed>, Trouble> {
+        let summary = match Header::of(row) {
             // What led to it may have been of an earlier moment than the record.
-            Ok(Header { record, .. }) if !filter.matches(&record) => Ok(None),
-            Ok(Header { record, inbox_len, .. }) => {
-                Ok(Some(Ok(Summary { inbox_len, ..Summary::from(&record) })))
-            }
-            Err(trouble @ Trouble::Damaged(_)) => {
-                let (run, place) = (&self.names().run, self.shared.connections.place());
-                let place = format!("the node (:{run} {{id: '{id}'}}) at {place}");
-                Ok(Some(Err(Unreadable::new(id, place, trouble))))
-            }
-            Err(trouble) => Err(trouble),
-        }
+            Ok(Header { record, .. }) if !filter.matches(&record) => return Ok(None),
+            Ok(Header { record, inbox_len, .. }) => Summary { inbox_len, ..Summary::from(&record) },
+            // It may just have been in the middle of its deletion.
+            Err(Trouble::Damaged(_)) => match self.try_get(id).await {
+                Ok(Some(record)) if filter.matches(&record) => Summary::from(&record),
+                Ok(_) => return Ok(None),
+                Err(trouble @ Trouble::Damaged(_)) => {
+                    let (run, place) = (&self.names().run, self.shared.connections.place());
+                    let place = format!("the node (:{run} {{id: '{id}'}}) at {place}");
+                    return Ok(Some(Err(Unreadable::new(id, place, trouble))));
+                }
+                Err(trouble) => return Err(trouble),
+            },
+            Err(trouble) => return Err(trouble),
+        };
+        Ok(Some(Ok(summary)))
     }
 }
 

@@ -136,19 +136,27 @@ pub(super) fn claim(names: &Names, claim: &Claim) -> Statement {
     let old = |place: usize| format!("mine.row[{place}]");
     let [waits, metadata, snapshot, inbox] =
         [WAITS, METADATA, SNAPSHOT_STAMP, INBOX_STAMP].map(old);
+    // One whose row has another form would fail the claim for all others.
+    let sound = |f: &str| {
+        let places = INBOX_STAMP + 1;
+        format!(
+            "CASE WHEN {f}.row IS :: LIST<STRING NOT NULL> NOT NULL THEN size({f}.row) = {places} \
+             ELSE false END"
+        )
+    };
     // What is looked at under the lock is matched anew, by the id: the planner keeps properties
     // that it has read before, and does not know of the others who write.
     let text = format!(
         "UNWIND $p.queues AS queue \
          CALL (queue) {{ \
            MATCH (c:{run}) USING INDEX SEEK c:{run}(queue, dueAt) \
-           WHERE c.queue = queue AND {} \
+           WHERE c.queue = queue AND {} AND {} \
            RETURN c.id AS id, c.dueAt AS due ORDER BY c.queue, c.dueAt LIMIT $p.limit \
          }} \
          WITH id, due ORDER BY due LIMIT $p.limit \
          MATCH (f:{run} {{id: id}}) USING INDEX SEEK f:{run}(id) \
          {LOCK} \
-         WITH f, coalesce(f.queue IN $p.queues AND {}, false) AS given \
+         WITH f, coalesce(f.queue IN $p.queues AND {} AND {}, false) AS given \
          FOREACH (mine IN CASE WHEN given THEN [f] ELSE [] END | \
            SET mine.revision = mine.revision + 1, mine.epoch = mine.epoch + 1, \
              mine.updatedAt = $p.now, mine.dueAt = $p.until, mine.leaseUntil = $p.until, \
@@ -158,7 +166,9 @@ pub(super) fn claim(names: &Names, claim: &Claim) -> Statement {
            SET mine.row = {}) \
          RETURN given, {WHOLE}",
         free("c"),
+        sound("c"),
         free("f"),
+        sound("f"),
         row_of("mine", &waits, &metadata, &snapshot, &inbox),
     );
     let mut queues: Vec<_> = claim.queues.iter().map(|queue| queue.0.clone()).collect();

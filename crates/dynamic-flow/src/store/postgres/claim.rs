@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     engine::RunStatus,
-    store::{Claim, Record},
+    store::{Claim, Record, server::readable},
 };
 
 /// Gives runs that are due to the claimer; each row has a record's columns, and when it was due.
@@ -64,26 +64,10 @@ pub(super) fn claim<'a>(tables: &Tables, claim: &'a Claim) -> Statement<'a> {
     it
 }
 
-/// Reads what was claimed: an update gives its rows in no order. One that does not read back keeps
-/// nobody from the others, which are leased by now; where there are no others, it is an error.
+/// Reads what was claimed: an update gives its rows in no order.
 pub(super) fn in_order(rows: &[Row]) -> Result<Vec<Record>, Trouble> {
-    let mut claimed = Vec::with_capacity(rows.len());
-    let mut unreadable = None;
-    for row in rows {
-        match due(row) {
-            Ok(due) => claimed.push(due),
-            Err(trouble) => {
-                let run = rows::id(row).map(|run| run.to_string());
-                let run = run.unwrap_or_default();
-                tracing::warn!(run, error = %trouble, "a run that is due can't be read");
-                unreadable = Some(trouble);
-            }
-        }
-    }
-    match unreadable {
-        Some(trouble) if claimed.is_empty() => return Err(trouble),
-        _ => claimed.sort_by_key(|(due_at, record)| (*due_at, record.id)),
-    }
+    let mut claimed = readable(rows.iter().map(|row| (rows::id(row).ok(), due(row))))?;
+    claimed.sort_by_key(|(due_at, record)| (*due_at, record.id));
     Ok(claimed.into_iter().map(|(_, record)| record).collect())
 }
 

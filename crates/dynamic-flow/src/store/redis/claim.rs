@@ -15,7 +15,10 @@ use super::{Shared, entry, reply, rows, script::CLAIM, servers::Effect, trouble:
 use crate::{
     clock::Timestamp,
     id::RunId,
-    store::{Claim, Queue, Record, server::TimedOut},
+    store::{
+        Claim, Queue, Record,
+        server::{TimedOut, readable},
+    },
 };
 
 /// How many entries are asked of a queue in a partition at a time, at the most.
@@ -302,13 +305,9 @@ async fn take_in(
     arguments.extend(batch.iter().flat_map(|it| [it.id.as_bytes().as_slice(), &it.entry]));
     let servers = &shared.servers;
     let reply = CLAIM.run(servers, Effect::Write, partition.slot, &keys, &arguments).await?;
-    let mut given = Vec::new();
-    for (candidate, reply) in batch.iter().zip(reply::list(reply)?) {
-        if reply == Value::Nil {
-            continue;
-        }
-        let record = rows::record(candidate.id, reply)?.ok_or(Trouble::Confused)?;
-        given.push((candidate.due_at, record));
-    }
-    Ok(given)
+    let taken = batch.iter().zip(reply::list(reply)?).filter(|(_, reply)| *reply != Value::Nil);
+    readable(taken.map(|(candidate, reply)| {
+        let record = rows::record(candidate.id, reply).and_then(|it| it.ok_or(Trouble::Confused));
+        (Some(candidate.id), record.map(|record| (candidate.due_at, record)))
+    }))
 }

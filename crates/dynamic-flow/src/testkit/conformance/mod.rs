@@ -255,6 +255,7 @@ checks! { ($)
         pages_are_in_order_while_runs_come_in,
         renewals_and_updates_do_not_undo_each_other,
         a_reader_never_sees_half_a_write,
+        a_reader_never_sees_half_a_deletion,
     }
     handles {
         provision_is_idempotent,

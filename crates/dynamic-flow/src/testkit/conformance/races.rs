@@ -24,7 +24,7 @@ use crate::{
     codec::Sealed,
     error::ErrorKind,
     id::{Epoch, RunId},
-    store::{Change, Claim, Expect, Filter, Record, Store},
+    store::{Change, Claim, Expect, Filter, Record, Store, Summary},
     wait::Metadata,
 };
 
@@ -454,4 +454,42 @@ pub async fn a_reader_never_sees_half_a_write(subject: Subject) {
         }
     })
     .await;
+}
+
+/// A record that is deleted while others read and list it is there, whole, or it is not.
+pub async fn a_reader_never_sees_half_a_deletion(subject: Subject) {
+    const RECORDS: u64 = 120;
+    let stores = subject.pair().await;
+    insert_crowd(&stores[0], (0..RECORDS).map(|n| full(id(n))).collect()).await;
+    let gone = Arc::new(AtomicBool::new(false));
+    at_once(&stores, 6, |store, part| {
+        let gone = gone.clone();
+        async move {
+            if part == 0 {
+                for n in (0..RECORDS).rev() {
+                    store.delete(id(n), Expect::Any).await.expect("delete");
+                }
+                gone.store(true, Ordering::SeqCst);
+                return;
+            }
+            let mut next = RECORDS - 1;
+            while !gone.load(Ordering::SeqCst) {
+                // The run that goes next, or has just gone.
+                let page = store.query(&Filter::default(), None, 3).await.expect("query");
+                for listed in page.items {
+                    let summary = listed.expect("a record that reads back");
+                    assert_eq!(summary, Summary::from(&full(summary.id)));
+                }
+                for _ in 0..part {
+                    match store.get(id(next)).await.expect("get") {
+                        Some(record) => assert_eq!(record, full(id(next))),
+                        None => next = next.saturating_sub(1),
+                    }
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+    })
+    .await;
+    assert_eq!(listed(&*stores[1], &Filter::default()).await, []);
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     Subject,
-    build::{at, full, id, insert_all},
+    build::{at, claim, full, id, insert_all, queue},
 };
 use crate::{
     codec::{EncryptionKey, Keyring},
@@ -13,15 +13,15 @@ use crate::{
     flow::Flow,
     hub::{Cleanup, HubBuilder, Outcome, PersistenceHub},
     id::RunId,
-    store::{Cursor, Filter, Listed, Store, id_of},
+    store::{Claim, Cursor, Filter, Listed, Store, id_of},
     testkit::ManualClock,
     tool::AwaitInput,
     wait::Metadata,
 };
 
 /// A damaged record hides no other: pages of any size list all of them, newest first, each once,
-/// say where those are that do not read back, and come to an end. The open waits of a run are what
-/// `damage` should make unreadable.
+/// say where those are that do not read back, and come to an end; claims give all others. The open
+/// waits of a run are what `damage` should make unreadable.
 ///
 /// # Panics
 /// If the store fails, or lists anything else.
@@ -57,6 +57,16 @@ pub async fn damaged_records_hide_no_others(subject: Subject, damage: impl Async
             assert_eq!(found, healthy, "{limit} at a time: {filter:?}");
         }
     }
+    let mut given = BTreeSet::new();
+    for _ in &ids {
+        let queues = vec![queue("purchase-approval")];
+        // Where those that don't read back are alone, it may say so.
+        let more = store.claim(Claim { queues, limit: 3, ..claim(at(1_000_000)) }).await;
+        given.extend(more.iter().flatten().map(|record| record.id));
+    }
+    // A claim writes some of what may have been damaged.
+    let missing: Vec<_> = healthy.iter().filter(|id| !given.contains(id)).collect();
+    assert!(missing.is_empty(), "claims pass over {missing:?} beside those that don't read back");
     let young = Filter { created_after: Some(at(4)), ..Filter::default() };
     let young = pages(&*store, &young, 2).await;
     assert_eq!(young.iter().map(id_of).collect::<Vec<_>>(), ids[..4], "times are those of ids");
