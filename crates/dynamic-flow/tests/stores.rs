@@ -3,7 +3,10 @@
 use std::{fs, sync::Arc};
 
 use dynamic_flow::{
-    RunId, conformance_tests,
+    RunId, Schema,
+    codec::{EncryptionKey, Keyring},
+    conformance_tests,
+    hub::{PersistenceHub, SuspensionRequest},
     store::{self, FileStore, MemoryStore, SqliteStore},
     testkit::conformance::{self, Subject},
 };
@@ -83,6 +86,32 @@ async fn damaged_rows_of_sqlite_hide_no_others() {
         conformance::a_hub_does_its_work_beside_damaged_records(subject, async |id| damage(id))
             .await;
     }
+}
+
+/// Such a run is listed like any other: only what is sealed of it is damaged.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_does_not_read_back_keeps_no_other_from_being_sealed_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("flows.db");
+    let store = Arc::new(SqliteStore::new(&path));
+    let key = || EncryptionKey::generate().unwrap();
+    let old = key();
+    let keys = Keyring::new(key()).with_older(old.expose().parse().unwrap());
+    let hub = PersistenceHub::builder(store.clone()).keyring(Keyring::new(old));
+    let hub = hub.build().await.unwrap();
+    let mut runs = Vec::new();
+    for n in 0..3 {
+        let schema = Schema::new(serde_json::json!({ "type": "string" })).unwrap();
+        let request = SuspensionRequest::new("ask", schema);
+        runs.push(hub.suspend(&n, request).await.unwrap().run_id);
+    }
+    let damage = "UPDATE suspended_flow_snapshots SET body = 'x' \
+                  WHERE key = (SELECT snapshot FROM suspended_flows WHERE id = ?1)";
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    assert_eq!(connection.execute(damage, [runs[1].as_bytes()]).unwrap(), 1);
+    let hub = PersistenceHub::builder(store).keyring(keys).build().await.unwrap();
+    let report = hub.reseal(None, 9).await.unwrap();
+    assert_eq!((report.runs, report.resealed, report.failed), (3, 2, 1));
 }
 
 conformance_tests!(memory, super::on_memory);
