@@ -11,8 +11,8 @@ use super::{
     inbox::{Accept, InboxItem},
     lease::{Active, Hold, lock},
     outcome::{Outcome, SuspendedWait, outcome_of},
-    plain::Plain,
-    vault::{Opened, first_record, index_of, plain_metadata},
+    plain::{Plain, first_record},
+    vault::Opened,
 };
 use crate::{
     Error, ErrorKind, Result, ToolError,
@@ -298,31 +298,19 @@ impl Driver {
             Intent::Progress => Plain::running(known.queue(), now, &self.hub),
             Intent::Park => Plain::parked(snapshot, known.queue(), now, &self.hub),
         };
+        let change = plain.written(snapshot, sealed, now);
         let written = match self.at {
             None => {
-                let mut record = first_record(self.run, known.def.id.clone(), sealed, now);
-                record.queue = plain.queue;
-                record.status = plain.status;
-                record.waits = snapshot.waits.iter().map(index_of).collect();
-                record.metadata = plain_metadata(snapshot);
-                record.due_at = plain.due_at;
-                record.lease = plain.lease;
+                let record = first_record(self.run, known.def.id.clone(), change);
                 self.hub.vault.insert(&record).await.map(|()| record.revision)
             }
             Some(at) => {
                 let change = Change {
-                    queue: Some(plain.queue),
-                    status: Some(plain.status),
-                    waits: Some(snapshot.waits.iter().map(index_of).collect()),
-                    metadata: Some(plain_metadata(snapshot)),
-                    due_at: Some(plain.due_at),
                     // Making the calls again that a dead holder made is no progress.
                     attempts: (intent == Intent::Park || self.mark != Some(Mark::of(snapshot)))
                         .then_some(0),
-                    lease: Some(plain.lease),
-                    snapshot: Some(sealed),
                     inbox_drop: self.applied,
-                    ..Change::at(now)
+                    ..change
                 };
                 self.hub.vault.update(self.run, at, change).await
             }

@@ -1,23 +1,26 @@
-//! The plain columns that say what becomes of a run next, and when.
+//! The plain columns: what is written beside a sealed snapshot, and says what becomes of a run next.
 
 use std::time::Duration;
 
 use super::Inner;
 use crate::{
     clock::Timestamp,
+    codec::Sealed,
     engine::{RunStatus, Snapshot},
-    store::{Lease, Queue},
+    id::{Epoch, FlowId, Revision, RunId},
+    store::{Change, Lease, Queue, Record, WaitIndex},
+    wait::{Metadata, Wait},
 };
 
 /// How often the pause between two calls of a notifier doubles: up to about half an hour.
 const MAX_NOTICE_DOUBLINGS: u32 = 11;
 
-/// The plain columns that a commit writes beside the snapshot.
+/// Who takes a run next, and when.
 pub(super) struct Plain {
-    pub(super) status: RunStatus,
-    pub(super) queue: Option<Queue>,
-    pub(super) due_at: Option<Timestamp>,
-    pub(super) lease: Option<Lease>,
+    status: RunStatus,
+    queue: Option<Queue>,
+    due_at: Option<Timestamp>,
+    lease: Option<Lease>,
 }
 
 impl Plain {
@@ -51,6 +54,70 @@ impl Plain {
         };
         Self { status, queue: Some(queue), due_at, lease: None }
     }
+
+    /// The write of a snapshot, with all of its plain columns.
+    pub(super) fn written(self, snapshot: &Snapshot, sealed: Sealed, now: Timestamp) -> Change {
+        Change {
+            status: Some(self.status),
+            queue: Some(self.queue),
+            due_at: Some(self.due_at),
+            lease: Some(self.lease),
+            ..rewritten(snapshot, sealed, now)
+        }
+    }
+}
+
+/// The write of a snapshot, by which it stays open who takes the run next.
+pub(super) fn rewritten(snapshot: &Snapshot, sealed: Sealed, now: Timestamp) -> Change {
+    Change {
+        waits: Some(snapshot.waits.iter().map(index_of).collect()),
+        metadata: Some(plain_metadata(snapshot)),
+        snapshot: Some(sealed),
+        ..Change::at(now)
+    }
+}
+
+/// The record of a run that is written for the first time.
+pub(super) fn first_record(id: RunId, flow_id: FlowId, written: Change) -> Record {
+    let mut record = Record {
+        id,
+        revision: Revision::FIRST,
+        epoch: Epoch(1),
+        flow_id,
+        queue: None,
+        status: RunStatus::Running,
+        waits: Vec::new(),
+        metadata: Metadata::new(),
+        updated_at: written.updated_at,
+        due_at: None,
+        attempts: 0,
+        lease: None,
+        snapshot: Sealed(Vec::new()),
+        inbox: Vec::new(),
+    };
+    written.apply(&mut record);
+    Record { revision: Revision::FIRST, ..record }
+}
+
+/// The plain columns of a wait.
+pub(super) fn index_of(wait: &Wait) -> WaitIndex {
+    WaitIndex {
+        id: wait.id.clone(),
+        tool_id: wait.tool_id.clone(),
+        keys: wait.keys.clone(),
+        created_at: wait.created_at,
+        expires_at: wait.expires_at,
+        has_default: wait.request.default.is_some(),
+    }
+}
+
+/// The plain metadata of a run: its own, and those of its open waits.
+pub(super) fn plain_metadata(snapshot: &Snapshot) -> Metadata {
+    let mut metadata = snapshot.metadata.clone();
+    for wait in &snapshot.waits {
+        metadata.extend(wait.request.metadata.clone());
+    }
+    metadata
 }
 
 /// When a notifier is to be called again for a wait that it was not told of.

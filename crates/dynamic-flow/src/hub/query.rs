@@ -8,12 +8,13 @@ use super::{
     PersistenceHub,
     flows::Known,
     outcome::{RunView, SuspendedWait},
-    vault::Opened,
+    plain::rewritten,
+    vault::{Opened, binding},
 };
 use crate::{
     Error, ErrorKind, Result,
     codec::{Part, SealedInfo},
-    engine::{FlowStamp, RunStatus},
+    engine::RunStatus,
     flow::{Fit, Flow},
     id::{RunId, SuspensionKey},
     store::{Change, Cursor, Filter, Health, Page, Summary, Unreadable},
@@ -289,18 +290,15 @@ impl PersistenceHub {
         }
         let mut snapshot = known.carry_over(opened.snapshot.clone())?;
         snapshot.close_orphans(now);
-        let stamp: FlowStamp = known.stamp(&snapshot)?;
-        snapshot.flow = stamp;
+        snapshot.flow = known.stamp(&snapshot)?;
         snapshot.advance();
-        let bound = super::vault::binding(record, Part::Snapshot);
-        // Of a run that has ended, the queue says when it is removed.
-        let queue = (!record.status.is_final()).then(|| Some(hub.queue_of(&snapshot)));
+        let bound = binding(record, Part::Snapshot);
+        let sealed = hub.codec.seal_state(&snapshot, snapshot.sequence, bound)?;
         let change = Change {
-            queue,
+            // Of a run that has ended, the queue says when it is removed.
+            queue: (!record.status.is_final()).then(|| Some(hub.queue_of(&snapshot))),
             waits: Some(snapshot.waits.iter().map(|wait| opened.index(wait)).collect()),
-            metadata: Some(super::vault::plain_metadata(&snapshot)),
-            snapshot: Some(hub.codec.seal_state(&snapshot, snapshot.sequence, bound)?),
-            ..Change::at(now)
+            ..rewritten(&snapshot, sealed, now)
         };
         match hub.vault.update(run, record.revision, change).await {
             Ok(_) => Ok(()),
@@ -348,8 +346,7 @@ impl PersistenceHub {
                 report.busy += 1;
                 continue;
             }
-            let reseal =
-                |sealed, part| hub.codec.reseal(sealed, super::vault::binding(&record, part));
+            let reseal = |sealed, part| hub.codec.reseal(sealed, binding(&record, part));
             let resealed = reseal(&record.snapshot, Part::Snapshot).and_then(|snapshot| {
                 let inbox = record.inbox.iter().map(|item| reseal(item, Part::Inbox));
                 Ok((snapshot, inbox.collect::<Result<Vec<_>>>()?))

@@ -7,9 +7,10 @@ use super::{
     Inner, PersistenceHub,
     accept::{Found, is_cancelled, refusal},
     inbox::{Accept, InboxItem},
+    plain::{Plain, first_record},
     state_claim::StateClaim,
     suspension::{Suspended, SuspensionRequest},
-    vault::{Opened, binding, first_record, index_of, plain_metadata},
+    vault::{Opened, binding},
 };
 use crate::{
     Error, ErrorKind, Result,
@@ -54,13 +55,9 @@ impl PersistenceHub {
         snapshot.advance();
         let bound = Binding { run, flow: &flow, part: Part::Snapshot };
         let sealed = hub.codec.seal_state(&snapshot, snapshot.sequence, bound)?;
-        let mut record = first_record(run, flow.clone(), sealed, now);
-        record.status = RunStatus::Waiting;
-        record.queue = Some(Queue::states());
-        record.waits = snapshot.waits.iter().map(index_of).collect();
-        record.metadata = plain_metadata(&snapshot);
-        record.due_at = snapshot.due_at();
-        hub.vault.insert(&record).await?;
+        let plain = Plain::parked(&snapshot, Queue::states(), now, hub);
+        let written = plain.written(&snapshot, sealed, now);
+        hub.vault.insert(&first_record(run, flow, written)).await?;
         let expires_at = snapshot.waits.iter().filter_map(|wait| wait.expires_at).min();
         Ok(Suspended { run_id: run, key, suspended_at: now, expires_at })
     }

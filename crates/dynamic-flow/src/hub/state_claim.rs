@@ -12,7 +12,7 @@ use super::{
     plain::Plain,
     state::{accepted, cancelled},
     suspension::{Suspended, SuspensionRequest},
-    vault::{Opened, binding, index_of, plain_metadata},
+    vault::{Opened, binding},
 };
 use crate::{
     Error, ErrorKind, Result,
@@ -151,16 +151,9 @@ async fn write_back(hub: &PersistenceHub, mut opened: Opened, receipt: Receipt) 
     )?;
     let plain = Plain::parked(&opened.snapshot, Queue::states(), now, hub);
     let mut change = Change {
-        queue: Some(plain.queue),
-        status: Some(plain.status),
-        waits: Some(opened.snapshot.waits.iter().map(index_of).collect()),
-        metadata: Some(plain_metadata(&opened.snapshot)),
-        due_at: Some(plain.due_at),
         attempts: Some(0),
-        lease: Some(None),
-        snapshot: Some(sealed),
-        inbox_drop: opened.inbox.len(),
-        ..Change::at(now)
+        inbox_drop: opened.record.inbox.len(),
+        ..plain.written(&opened.snapshot, sealed, now)
     };
     loop {
         match hub.vault.update(run, opened.record.revision, change.clone()).await {

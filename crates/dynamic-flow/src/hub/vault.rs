@@ -12,13 +12,14 @@ use serde::Deserialize;
 use super::{
     HubOptions,
     inbox::{Accept, InboxItem},
+    plain::{index_of, plain_metadata},
 };
 use crate::{
     Error, ErrorKind, Result,
     clock::Timestamp,
-    codec::{Binding, Codec, Part, Sealed},
+    codec::{Binding, Codec, Part},
     engine::Snapshot,
-    id::{FlowId, KeyDigest, Revision, RunId, WaitId},
+    id::{KeyDigest, Revision, RunId, WaitId},
     store::{Change, Expect, Record, Store, WaitIndex},
     wait::Wait,
 };
@@ -128,27 +129,6 @@ impl Opened {
 /// What binds the sealed parts of a record to it.
 pub(crate) fn binding(record: &Record, part: Part) -> Binding<'_> {
     Binding { run: record.id, flow: &record.flow_id, part }
-}
-
-/// The plain columns of a wait.
-pub(crate) fn index_of(wait: &Wait) -> WaitIndex {
-    WaitIndex {
-        id: wait.id.clone(),
-        tool_id: wait.tool_id.clone(),
-        keys: wait.keys.clone(),
-        created_at: wait.created_at,
-        expires_at: wait.expires_at,
-        has_default: wait.request.default.is_some(),
-    }
-}
-
-/// The plain metadata of a run: its own, and those of its open waits.
-pub(crate) fn plain_metadata(snapshot: &Snapshot) -> crate::wait::Metadata {
-    let mut metadata = snapshot.metadata.clone();
-    for wait in &snapshot.waits {
-        metadata.extend(wait.request.metadata.clone());
-    }
-    metadata
 }
 
 /// A store whose passing faults are met with further tries, and whose writes have a certain
@@ -266,31 +246,6 @@ pub(crate) fn after_skip(now: Timestamp) -> Timestamp {
     now.after(crate::clock::minutes(1))
 }
 
-/// The record of a run that is written for the first time.
-pub(crate) fn first_record(
-    id: RunId,
-    flow_id: FlowId,
-    snapshot: Sealed,
-    updated_at: Timestamp,
-) -> Record {
-    Record {
-        id,
-        revision: Revision::FIRST,
-        epoch: crate::id::Epoch(1),
-        flow_id,
-        queue: None,
-        status: crate::engine::RunStatus::Running,
-        waits: Vec::new(),
-        metadata: crate::wait::Metadata::new(),
-        updated_at,
-        due_at: None,
-        attempts: 0,
-        lease: None,
-        snapshot,
-        inbox: Vec::new(),
-    }
-}
-
 #[cfg(all(test, feature = "testkit"))]
 mod tests {
     use std::{sync::Arc, time::Duration};
@@ -298,6 +253,8 @@ mod tests {
     use super::*;
     use crate::{
         ErrorKind,
+        codec::Sealed,
+        hub::plain::first_record,
         store::{Lease, MemoryStore},
         testkit::faults::{Faults, Moment, Operation},
     };
@@ -310,7 +267,8 @@ mod tests {
         let options = HubOptions { retry_delay: Duration::ZERO, ..HubOptions::default() };
         let vault = Vault::new(Arc::new(faults.clone()), &options);
         let id = RunId::from_bytes([9; 16]);
-        let record = first_record(id, "flow".into(), Sealed(vec![1]), NOW);
+        let change = Change { snapshot: Some(Sealed(vec![1])), ..Change::at(NOW) };
+        let record = first_record(id, "flow".into(), change);
         vault.insert(&record).await.unwrap();
         (vault, faults, record)
     }

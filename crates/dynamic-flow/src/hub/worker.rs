@@ -9,7 +9,7 @@ use super::{
     HubEvent, Inner, Outcome, PersistenceHub,
     drive::{self, From},
     plain::Plain,
-    vault::{Opened, after_skip, binding, plain_metadata},
+    vault::{Opened, after_skip, binding},
 };
 use crate::{
     ErrorKind, Result,
@@ -271,15 +271,9 @@ impl Inner {
         let change = Change {
             // Whoever held it before and is heard of again has lost it.
             epoch: Some(record.epoch.next()),
-            status: Some(plain.status),
             waits: Some(waits),
-            metadata: Some(plain_metadata(&snapshot)),
-            queue: Some(plain.queue),
-            due_at: Some(plain.due_at),
-            lease: Some(None),
             attempts: Some(0),
-            snapshot: Some(sealed),
-            ..Change::at(now)
+            ..plain.written(&snapshot, sealed, now)
         };
         self.vault.update(record.id, record.revision, change).await?;
         self.tell(HubEvent::RunStopped { run_id: record.id, status: snapshot.status });
