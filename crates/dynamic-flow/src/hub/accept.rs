@@ -8,11 +8,10 @@ use super::{
     inbox::{Accept, InboxItem},
     lease::lock,
     outcome::{Accepted, Outcome},
-    vault::{Opened, binding},
+    vault::Opened,
 };
 use crate::{
     Error, ErrorKind, Result,
-    codec::Part,
     engine::RunStatus,
     id::{FlowId, RunId, SuspensionKey, WaitId},
     schema::Schema,
@@ -241,7 +240,7 @@ impl Inner {
         // A lease on a run that has ended is that of a worker about to remove it: it is too late.
         let live = !record.status.is_final()
             && record.lease.as_ref().is_some_and(|lease| lease.until > now);
-        let sealed = self.codec.seal_state(&item, 0, binding(record, Part::Inbox))?;
+        let sealed = opened.seal_item(&self.codec, &item)?;
         let mut change = match (&flow, live) {
             (Some(_), false) if !self.is_stopping() => self.lease_change(record),
             (_, true) => Change::at(now),
@@ -312,7 +311,7 @@ impl Inner {
             let key = self.keys.generate(run)?;
             let what = Accept::Key { wait_id: wait.clone(), digest: key.digest() };
             let item = InboxItem { at: now, what };
-            let sealed = self.codec.seal_state(&item, 0, binding(&opened.record, Part::Inbox))?;
+            let sealed = opened.seal_item(&self.codec, &item)?;
             let mut waits = opened.record.waits.clone();
             waits[index].keys.push(key.digest());
             let change = Change { waits: Some(waits), inbox_push: vec![sealed], ..Change::at(now) };
@@ -350,7 +349,8 @@ impl Inner {
             let flow = match self.fitting_flow(&opened) {
                 Ok(flow) => Some(flow),
                 Err(_)
-                    if opened.inbox.iter().all(|item| matches!(item.what, Accept::Key { .. })) =>
+                    if (opened.inbox.iter())
+                        .all(|item| matches!(item.what, Accept::Key { .. } | Accept::Spent)) =>
                 {
                     Some(Arc::new(Known::nothing(&opened.snapshot)))
                 }

@@ -11,7 +11,7 @@ use super::{
     inbox::{Accept, InboxItem},
     lease::{Active, Hold, lock},
     outcome::{Outcome, SuspendedWait, outcome_of},
-    plain::{Plain, first_record},
+    plain::{Plain, first_record, worked_in},
     vault::Opened,
 };
 use crate::{
@@ -120,7 +120,7 @@ fn events_of(inbox: &[InboxItem], snapshot: &Snapshot) -> Result<Vec<(Event, Tim
         {
             wait.check_asked(snapshot.run_id, receipt)?;
         }
-        events.push(item.event());
+        events.extend(item.event());
     }
     Ok(events)
 }
@@ -298,7 +298,7 @@ impl Driver {
             Intent::Progress => Plain::running(known.queue(), now, &self.hub),
             Intent::Park => Plain::parked(snapshot, known.queue(), now, &self.hub),
         };
-        let change = plain.written(snapshot, sealed, now);
+        let change = plain.beside(worked_in(snapshot, sealed, now));
         let written = match self.at {
             None => {
                 let record = first_record(self.run, known.def.id.clone(), change);

@@ -48,11 +48,35 @@ pub(crate) enum Accept {
     },
     /// A failed run is to go on from the failed step.
     Retry,
+    /// What counted once, and counts no more. Never written.
+    #[serde(skip)]
+    Spent,
+}
+
+impl Accept {
+    /// Whether it names nothing that is there only once, as answers and keys name their wait: it
+    /// counts for the state that it was accepted on, and for no later one.
+    pub(crate) fn is_of_a_state(&self) -> bool {
+        matches!(self, Self::Cancel { .. } | Self::Retry)
+    }
 }
 
 impl InboxItem {
+    /// Items that were sealed with this sequence were accepted before it said on which state.
+    const UNBOUND: u64 = 0;
+
+    /// The item as it counts for the state of a sequence, when it was accepted on that of another.
+    /// An old one, which the run has gone on from since, can only have been put back.
+    pub(crate) fn found(self, accepted_on: u64, sequence: u64) -> Self {
+        let is_old = ![Self::UNBOUND, sequence].contains(&accepted_on);
+        match is_old && self.what.is_of_a_state() {
+            true => Self { what: Accept::Spent, ..self },
+            false => self,
+        }
+    }
+
     /// What the machine hears of it, and when it happened.
-    pub(crate) fn event(&self) -> (Event, Timestamp) {
+    pub(crate) fn event(&self) -> Option<(Event, Timestamp)> {
         let event = match &self.what {
             Accept::Answer { wait_id, answer, .. } => {
                 Event::Answered { wait: wait_id.clone(), answer: answer.clone() }
@@ -64,7 +88,8 @@ impl InboxItem {
                 Event::Cancelled { by: by.clone(), reason: reason.clone() }
             }
             Accept::Retry => Event::Retried,
+            Accept::Spent => return None,
         };
-        (event, self.at)
+        Some((event, self.at))
     }
 }

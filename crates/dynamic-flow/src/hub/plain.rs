@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::Inner;
+use super::{Inner, vault::Opened};
 use crate::{
+    Result,
     clock::Timestamp,
-    codec::Sealed,
+    codec::{Codec, Sealed},
     engine::{RunStatus, Snapshot},
     id::{Epoch, FlowId, Revision, RunId},
     store::{Change, Lease, Queue, Record, WaitIndex},
@@ -55,26 +56,41 @@ impl Plain {
         Self { status, queue: Some(queue), due_at, lease: None }
     }
 
-    /// The write of a snapshot, with all of its plain columns.
-    pub(super) fn written(self, snapshot: &Snapshot, sealed: Sealed, now: Timestamp) -> Change {
+    /// Adds them to the write of a snapshot.
+    pub(super) fn beside(self, written: Change) -> Change {
         Change {
             status: Some(self.status),
             queue: Some(self.queue),
             due_at: Some(self.due_at),
             lease: Some(self.lease),
-            ..rewritten(snapshot, sealed, now)
+            ..written
         }
     }
 }
 
-/// The write of a snapshot, by which it stays open who takes the run next.
-pub(super) fn rewritten(snapshot: &Snapshot, sealed: Sealed, now: Timestamp) -> Change {
+/// The write of a snapshot into which all was worked that the inbox has.
+pub(super) fn worked_in(snapshot: &Snapshot, sealed: Sealed, now: Timestamp) -> Change {
     Change {
         waits: Some(snapshot.waits.iter().map(index_of).collect()),
         metadata: Some(plain_metadata(snapshot)),
         snapshot: Some(sealed),
         ..Change::at(now)
     }
+}
+
+/// The write of a snapshot that was changed outside of the engine: what was accepted for it stays.
+pub(super) fn changed(
+    opened: &Opened,
+    sealed: Sealed,
+    codec: &Codec,
+    now: Timestamp,
+) -> Result<Change> {
+    let waits = opened.snapshot.waits.iter().map(|wait| opened.index(wait));
+    Ok(Change {
+        waits: Some(waits.collect()),
+        inbox: Some(opened.carried_inbox(codec)?),
+        ..worked_in(&opened.snapshot, sealed, now)
+    })
 }
 
 /// The record of a run that is written for the first time.

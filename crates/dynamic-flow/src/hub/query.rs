@@ -8,7 +8,7 @@ use super::{
     PersistenceHub,
     flows::Known,
     outcome::{RunView, SuspendedWait},
-    plain::rewritten,
+    plain::changed,
     vault::{Opened, binding},
 };
 use crate::{
@@ -288,17 +288,17 @@ impl PersistenceHub {
         {
             return Err(busy());
         }
-        let mut snapshot = known.carry_over(opened.snapshot.clone())?;
-        snapshot.close_orphans(now);
-        snapshot.flow = known.stamp(&snapshot)?;
-        snapshot.advance();
+        let mut opened = Opened { snapshot: known.carry_over(opened.snapshot)?, ..opened };
+        opened.snapshot.close_orphans(now);
+        opened.snapshot.flow = known.stamp(&opened.snapshot)?;
+        opened.snapshot.advance();
+        let Opened { record, snapshot, .. } = &opened;
         let bound = binding(record, Part::Snapshot);
-        let sealed = hub.codec.seal_state(&snapshot, snapshot.sequence, bound)?;
+        let sealed = hub.codec.seal_state(snapshot, snapshot.sequence, bound)?;
         let change = Change {
             // Of a run that has ended, the queue says when it is removed.
-            queue: (!record.status.is_final()).then(|| Some(hub.queue_of(&snapshot))),
-            waits: Some(snapshot.waits.iter().map(|wait| opened.index(wait)).collect()),
-            ..rewritten(&snapshot, sealed, now)
+            queue: (!record.status.is_final()).then(|| Some(hub.queue_of(snapshot))),
+            ..changed(&opened, sealed, &hub.codec, now)?
         };
         match hub.vault.update(run, record.revision, change).await {
             Ok(_) => Ok(()),

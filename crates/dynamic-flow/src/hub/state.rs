@@ -7,10 +7,10 @@ use super::{
     Inner, PersistenceHub,
     accept::{Found, is_cancelled, refusal},
     inbox::{Accept, InboxItem},
-    plain::{Plain, first_record},
+    plain::{Plain, first_record, worked_in},
     state_claim::StateClaim,
     suspension::{Suspended, SuspensionRequest},
-    vault::{Opened, binding},
+    vault::Opened,
 };
 use crate::{
     Error, ErrorKind, Result,
@@ -56,7 +56,7 @@ impl PersistenceHub {
         let bound = Binding { run, flow: &flow, part: Part::Snapshot };
         let sealed = hub.codec.seal_state(&snapshot, snapshot.sequence, bound)?;
         let plain = Plain::parked(&snapshot, Queue::states(), now, hub);
-        let written = plain.written(&snapshot, sealed, now);
+        let written = plain.beside(worked_in(&snapshot, sealed, now));
         hub.vault.insert(&first_record(run, flow, written)).await?;
         let expires_at = snapshot.waits.iter().filter_map(|wait| wait.expires_at).min();
         Ok(Suspended { run_id: run, key, suspended_at: now, expires_at })
@@ -242,6 +242,10 @@ impl PersistenceHub {
     ) -> Result<StateClaim<S>> {
         let opened = self.inner().open_verified(key.run_id()).await?;
         self.check_is_state(&opened)?;
+        let told = refused.receipt().is_some_and(|receipt| receipt.closed == Closed::Cancelled);
+        if opened.record.status == RunStatus::Cancelled && !told {
+            return Err(cancelled(opened.record.id));
+        }
         let digest = ContentDigest::of_value(&answer.input);
         let mine = accepted(&opened).is_some_and(|(_, receipt)| {
             // The key of an earlier wait of the state entitles to nothing of this one.
@@ -282,8 +286,7 @@ impl PersistenceHub {
             ..Change::at(now)
         };
         if let Some(item) = &item {
-            change.inbox_push =
-                vec![hub.codec.seal_state(item, 0, binding(record, Part::Inbox))?];
+            change.inbox_push = vec![opened.seal_item(&hub.codec, item)?];
         }
         let revision = hub.vault.update(record.id, record.revision, change.clone()).await?;
         change.apply(&mut opened.record);
@@ -336,7 +339,7 @@ impl Inner {
             status: Some(RunStatus::Ready),
             lease: Some(None),
             due_at: Some(Some(now)),
-            inbox_push: vec![self.codec.seal_state(&item, 0, binding(record, Part::Inbox))?],
+            inbox_push: vec![opened.seal_item(&self.codec, &item)?],
             ..Change::at(now)
         };
         self.vault.update(record.id, record.revision, change).await?;
@@ -351,11 +354,10 @@ impl Inner {
             _ => None,
         });
         let (by, reason) = cancelled.unwrap_or_default();
+        let answered = accepted(&opened).map(|(_, receipt)| receipt);
         for wait in std::mem::take(&mut opened.snapshot.waits) {
-            let receipt = match accepted(&opened) {
-                Some((_, receipt)) => receipt,
-                None => wait.receipt(Closed::Cancelled, now),
-            };
+            let receipt = answered.clone();
+            let receipt = receipt.unwrap_or_else(|| wait.receipt(Closed::Cancelled, now));
             opened.snapshot.keep(receipt);
         }
         opened.snapshot.status = RunStatus::Cancelled;
@@ -379,10 +381,13 @@ pub(super) fn overdue(opened: &Opened, now: Timestamp) -> Option<Wait> {
     is_over.then(|| opened.with_added_keys(wait.clone()))
 }
 
-/// The input that was accepted for a state, and its receipt.
+/// The input that was accepted for the open wait of a state, and its receipt.
 pub(super) fn accepted(opened: &Opened) -> Option<(Value, Receipt)> {
     opened.inbox.iter().find_map(|item| match &item.what {
-        Accept::Answer { answer, receipt, .. } => Some((answer.input.clone(), receipt.clone())),
+        // An answer to an earlier wait can only have been put back.
+        Accept::Answer { wait_id, answer, receipt } if opened.snapshot.wait(wait_id).is_some() => {
+            Some((answer.input.clone(), receipt.clone()))
+        }
         _ => None,
     })
 }

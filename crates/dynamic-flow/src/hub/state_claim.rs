@@ -9,7 +9,7 @@ use super::{
     PersistenceHub,
     accept::is_cancelled,
     lease::{Active, Hold},
-    plain::Plain,
+    plain::{Plain, worked_in},
     state::{accepted, cancelled},
     suspension::{Suspended, SuspensionRequest},
     vault::{Opened, binding},
@@ -153,7 +153,7 @@ async fn write_back(hub: &PersistenceHub, mut opened: Opened, receipt: Receipt) 
     let mut change = Change {
         attempts: Some(0),
         inbox_drop: opened.record.inbox.len(),
-        ..plain.written(&opened.snapshot, sealed, now)
+        ..plain.beside(worked_in(&opened.snapshot, sealed, now))
     };
     loop {
         match hub.vault.update(run, opened.record.revision, change.clone()).await {

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     Error, ErrorKind, Result,
     clock::Timestamp,
-    codec::{Binding, Codec, Part},
+    codec::{Binding, Codec, Part, Sealed},
     engine::Snapshot,
     id::{KeyDigest, Revision, RunId, WaitId},
     store::{Change, Expect, Record, Store, WaitIndex},
@@ -65,9 +65,30 @@ impl Opened {
         let inbox = record
             .inbox
             .iter()
-            .map(|item| Ok(codec.open::<InboxItem>(item, binding(&record, Part::Inbox))?.0))
+            .map(|item| {
+                let bound = binding(&record, Part::Inbox);
+                let (item, accepted_on) = codec.open::<InboxItem>(item, bound)?;
+                Ok(item.found(accepted_on, sequence))
+            })
             .collect::<Result<_>>()?;
         Ok(Self { record, snapshot, inbox })
+    }
+
+    /// Seals an item for the inbox, as accepted on the state that the run has.
+    pub(crate) fn seal_item(&self, codec: &Codec, item: &InboxItem) -> Result<Sealed> {
+        codec.seal_state(item, self.snapshot.sequence, binding(&self.record, Part::Inbox))
+    }
+
+    /// The inbox as it goes on counting for a state that was changed outside of the engine.
+    pub(crate) fn carried_inbox(&self, codec: &Codec) -> Result<Vec<Sealed>> {
+        let items = self.record.inbox.iter().zip(&self.inbox);
+        items
+            .filter(|(_, item)| item.what != Accept::Spent)
+            .map(|(sealed, item)| match item.what.is_of_a_state() {
+                true => self.seal_item(codec, item),
+                false => Ok(sealed.clone()),
+            })
+            .collect()
     }
 
     /// Holds the plain columns against the sealed truth: who can write to the database must not be
@@ -253,7 +274,6 @@ mod tests {
     use super::*;
     use crate::{
         ErrorKind,
-        codec::Sealed,
         hub::plain::first_record,
         store::{Lease, MemoryStore},
         testkit::faults::{Faults, Moment, Operation},

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use super::{
     HubEvent, Inner, Outcome, PersistenceHub,
     drive::{self, From},
-    plain::Plain,
+    plain::{Plain, changed},
     vault::{Opened, after_skip, binding},
 };
 use crate::{
@@ -261,19 +261,17 @@ impl Inner {
     }
 
     /// Writes a snapshot that was changed outside of the engine, and lets the run go.
-    pub(super) async fn rewrite(&self, opened: Opened, now: Timestamp) -> Result<()> {
-        let waits = opened.snapshot.waits.iter().map(|wait| opened.index(wait)).collect();
-        let Opened { record, mut snapshot, .. } = opened;
-        snapshot.advance();
-        let bound = binding(&record, Part::Snapshot);
-        let sealed = self.codec.seal_ending(&snapshot, snapshot.sequence, bound)?;
-        let plain = Plain::parked(&snapshot, self.queue_of(&snapshot), now, self);
+    pub(super) async fn rewrite(&self, mut opened: Opened, now: Timestamp) -> Result<()> {
+        opened.snapshot.advance();
+        let Opened { record, snapshot, .. } = &opened;
+        let bound = binding(record, Part::Snapshot);
+        let sealed = self.codec.seal_ending(snapshot, snapshot.sequence, bound)?;
+        let plain = Plain::parked(snapshot, self.queue_of(snapshot), now, self);
         let change = Change {
             // Whoever held it before and is heard of again has lost it.
             epoch: Some(record.epoch.next()),
-            waits: Some(waits),
             attempts: Some(0),
-            ..plain.written(&snapshot, sealed, now)
+            ..plain.beside(changed(&opened, sealed, &self.codec, now)?)
         };
         self.vault.update(record.id, record.revision, change).await?;
         self.tell(HubEvent::RunStopped { run_id: record.id, status: snapshot.status });

@@ -137,6 +137,8 @@ fn form(record: &Record, sealing: Sealing) -> Value {
         let (value, _) = codec.open::<Value>(sealed, binding).unwrap();
         let info = Codec::sealed_info(sealed).unwrap();
         let SealedInfo { format, part, compression, cipher, key_id, sequence, .. } = info;
+        // On which state an item was accepted; of the first of them it was not said.
+        let sequence = if part == Part::Inbox { 0 } else { sequence };
         json!({
             "sealed": format!("{format} {part} {compression:?} {cipher} {key_id:?} {sequence}"),
             "value": value,

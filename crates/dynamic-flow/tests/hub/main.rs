@@ -15,6 +15,7 @@ mod overlaps;
 mod questions;
 mod regressions;
 mod reissued;
+mod replays;
 mod set_aside;
 mod shutdown;
 mod spans;

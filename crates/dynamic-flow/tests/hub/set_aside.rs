@@ -3,12 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use dynamic_flow::{
-    Clock as _, ErrorKind, Flow, RunId, ToolError, days,
+    Clock as _, ErrorKind, Flow, ToolError, days,
     engine::{RunStatus, runner::Durability},
     hours,
     hub::{HubEvent, HubOptions, PersistenceHub, Suspension, Worked},
     minutes, seconds,
-    store::{Change, Expect},
     testkit::{
         ManualClock,
         faults::{Moment, Operation},
@@ -20,14 +19,8 @@ use tokio::sync::Semaphore;
 
 use crate::support::{
     Counter, Counts, Order, Unplugged, World, approval_flow, completed, faulty, order, parked,
-    sleeper, suspended, yes,
+    sleeper, suspended, worn, yes,
 };
-
-/// Makes it look as if one worker after the other had died over a run.
-async fn worn(world: &World, run: RunId) {
-    let change = Change { attempts: Some(6), ..Change::at(world.clock.now()) };
-    world.store.update(run, Expect::Any, change).await.unwrap();
-}
 
 #[tokio::test]
 async fn a_poisoned_run_is_let_go_and_kept_for_the_retention() {

@@ -186,6 +186,12 @@ pub(crate) async fn held(world: &World, run: RunId, lease: Duration) {
     world.store.update(run, Expect::Any, change).await.unwrap();
 }
 
+/// Makes it look as if one worker after the other had died over a run.
+pub(crate) async fn worn(world: &World, run: RunId) {
+    let change = Change { attempts: Some(6), ..Change::at(world.clock.now()) };
+    world.store.update(run, Expect::Any, change).await.unwrap();
+}
+
 /// Begins something in a hub of its own that knows the approval flow, and does something else before
 /// its first call of that kind comes to the store.
 pub(crate) async fn overlap<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
