@@ -333,11 +333,7 @@ impl Driver {
 
     fn tell_of_opened(&mut self, snapshot: &Snapshot) {
         for wait in std::mem::take(&mut self.opened).iter().filter_map(|id| snapshot.wait(id)) {
-            self.hub.tell(HubEvent::WaitOpened {
-                run_id: self.run,
-                step: wait.position.clone(),
-                tool_id: wait.tool_id.clone(),
-            });
+            self.hub.tell(HubEvent::wait_opened(self.run, wait));
         }
     }
 

@@ -13,7 +13,7 @@ use crate::{
     engine::{RunStatus, machine::Traced},
     id::{FlowId, RunId, ToolId},
     position::Position,
-    wait::Receipt,
+    wait::{Receipt, Wait},
 };
 
 /// Something that happened in a hub. Never holds a key, an input or an output.
@@ -97,6 +97,11 @@ impl HubEvent {
             Traced::Completed => Self::StepCompleted { run_id, step },
             Traced::Failed(code) => Self::StepFailed { run_id, step, code },
         }
+    }
+
+    pub(crate) fn wait_opened(run_id: RunId, wait: &Wait) -> Self {
+        let (step, tool_id) = (wait.position.clone(), wait.tool_id.clone());
+        Self::WaitOpened { run_id, step, tool_id }
     }
 
     /// The run that it happened to.

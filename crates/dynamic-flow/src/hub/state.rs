@@ -4,7 +4,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{
-    Inner, PersistenceHub,
+    HubEvent, Inner, PersistenceHub,
     accept::{Found, is_cancelled, refusal},
     inbox::{Accept, InboxItem},
     plain::{Plain, first_record, worked_in},
@@ -58,6 +58,7 @@ impl PersistenceHub {
         let plain = Plain::parked(&snapshot, Queue::states(), now, hub);
         let written = plain.beside(worked_in(&snapshot, sealed, now));
         hub.vault.insert(&first_record(run, flow, written)).await?;
+        snapshot.waits.iter().for_each(|wait| hub.tell(HubEvent::wait_opened(run, wait)));
         let expires_at = snapshot.waits.iter().filter_map(|wait| wait.expires_at).min();
         Ok(Suspended { run_id: run, key, suspended_at: now, expires_at })
     }
@@ -324,7 +325,7 @@ impl Inner {
                 retryable: false,
             }));
             let run = opened.record.id;
-            self.rewrite(opened, now).await?;
+            self.rewrite(opened, vec![receipt.clone()], now).await?;
             return Err(Error::new(ErrorKind::SuspensionExpired, "the deadline has passed")
                 .with_run(run)
                 .with_receipt(receipt));
@@ -355,14 +356,14 @@ impl Inner {
         });
         let (by, reason) = cancelled.unwrap_or_default();
         let answered = accepted(&opened).map(|(_, receipt)| receipt);
-        for wait in std::mem::take(&mut opened.snapshot.waits) {
-            let receipt = answered.clone();
-            let receipt = receipt.unwrap_or_else(|| wait.receipt(Closed::Cancelled, now));
-            opened.snapshot.keep(receipt);
-        }
+        let waits = std::mem::take(&mut opened.snapshot.waits).into_iter();
+        let closed: Vec<Receipt> = waits
+            .map(|wait| answered.clone().unwrap_or_else(|| wait.receipt(Closed::Cancelled, now)))
+            .collect();
+        closed.iter().for_each(|receipt| opened.snapshot.keep(receipt.clone()));
         opened.snapshot.status = RunStatus::Cancelled;
         opened.snapshot.ended = Some(Ended::Cancelled { by, reason });
-        self.rewrite(opened, now).await
+        self.rewrite(opened, closed, now).await
     }
 }
 

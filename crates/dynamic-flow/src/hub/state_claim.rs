@@ -6,7 +6,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{
-    PersistenceHub,
+    HubEvent, Inner, PersistenceHub,
     accept::is_cancelled,
     lease::{Active, Hold},
     plain::{Plain, worked_in},
@@ -20,7 +20,7 @@ use crate::{
     codec::Part,
     engine::RunStatus,
     id::RunId,
-    store::{Change, Queue},
+    store::{Change, Queue, Record},
     value::{from_value, to_value},
     wait::Receipt,
 };
@@ -115,10 +115,12 @@ impl<S> StateClaim<S> {
         Ok(Suspended { run_id, key, suspended_at: now, expires_at })
     }
 
-    /// Gives the claim back unused: the next caller gets it at once.
+    /// Gives the claim back unused: the next caller gets it at once. A state that was cancelled
+    /// meanwhile ends by that.
     ///
     /// # Errors
-    /// What the store fails with; the lease then lapses by itself.
+    /// `RunBusy` as [`StateClaim::complete`]; what the store fails with: the lease then lapses by
+    /// itself.
     pub async fn release(self) -> Result<()> {
         let hub = self.hub.inner();
         let now = hub.clock.now();
@@ -128,9 +130,53 @@ impl<S> StateClaim<S> {
             due_at: Some(Some(now)),
             ..Change::at(now)
         };
-        let record = &self.opened.record;
-        let released = hub.vault.update(record.id, record.revision, change).await;
-        released.map(|_| ()).map_err(|error| taken(error, record.id))
+        let mut held = self.opened.record;
+        loop {
+            match hub.vault.update(held.id, held.revision, change.clone()).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.is_conflict() => {
+                    let there = hub.still_held(&held).await?;
+                    held.revision = there.record.revision;
+                    if hub.cancelled_meanwhile(there).await? {
+                        return Ok(());
+                    }
+                }
+                Err(error) => return Err(error.with_run(held.id)),
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// A state to which something was added while its caller has it.
+    ///
+    /// # Errors
+    /// `RunBusy` where somebody else has it by now.
+    async fn still_held(&self, held: &Record) -> Result<Opened> {
+        let there = self.vault.get(held.id).await?;
+        let Some(there) = there.filter(|there| there.epoch == held.epoch) else {
+            return Err(Error::new(
+                ErrorKind::RunBusy,
+                "the claim's lease lapsed and the state was given to somebody else; nothing was \
+                 written",
+            )
+            .with_run(held.id));
+        };
+        Opened::unseal(&self.codec, there)
+    }
+
+    /// Ends a state that its caller gives up if it was cancelled meanwhile; gives whether it has
+    /// ended. Where something was added once more, it is to be looked at again.
+    async fn cancelled_meanwhile(&self, there: Opened) -> Result<bool> {
+        if !is_cancelled(&there) {
+            return Ok(false);
+        }
+        let run = there.record.id;
+        match self.cancel_state(there).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_conflict() => Ok(false),
+            Err(error) => Err(error.with_run(run)),
+        }
     }
 }
 
@@ -141,7 +187,7 @@ async fn write_back(hub: &PersistenceHub, mut opened: Opened, receipt: Receipt) 
     if opened.snapshot.status == RunStatus::Completed {
         opened.snapshot.waits.clear();
     }
-    opened.snapshot.keep(receipt);
+    opened.snapshot.keep(receipt.clone());
     opened.snapshot.advance();
     let now = hub.clock.now();
     let sealed = hub.codec.seal_state(
@@ -157,36 +203,24 @@ async fn write_back(hub: &PersistenceHub, mut opened: Opened, receipt: Receipt) 
     };
     loop {
         match hub.vault.update(run, opened.record.revision, change.clone()).await {
-            Ok(_) => return Ok(()),
+            Ok(_) => {
+                let opens = opened.snapshot.waits.iter();
+                opens.for_each(|wait| hub.tell(HubEvent::wait_opened(run, wait)));
+                hub.tell_of_end(run, vec![receipt], opened.snapshot.status);
+                return Ok(());
+            }
             Err(error) if error.is_conflict() => {
-                let there = hub.vault.get(run).await?;
-                let there = there.filter(|there| there.epoch == opened.record.epoch);
-                let Some(there) = there else { return Err(taken(error, run)) };
-                change.inbox_drop = there.inbox.len();
-                opened.record.revision = there.revision;
-                // A cancellation came in: it is too late for it where the caller is done.
-                let there = Opened::unseal(&hub.codec, there)?;
-                if opened.snapshot.status == RunStatus::Waiting && is_cancelled(&there) {
-                    match hub.cancel_state(there).await {
-                        Ok(()) => return Err(cancelled(run)),
-                        Err(error) if error.is_conflict() => {}
-                        Err(error) => return Err(error.with_run(run)),
-                    }
+                let there = hub.still_held(&opened.record).await?;
+                change.inbox_drop = there.record.inbox.len();
+                opened.record.revision = there.record.revision;
+                // A cancellation that came in is too late where the caller is done.
+                if opened.snapshot.status == RunStatus::Waiting
+                    && hub.cancelled_meanwhile(there).await?
+                {
+                    return Err(cancelled(run));
                 }
             }
             Err(error) => return Err(error.with_run(run)),
         }
     }
-}
-
-/// What the holder of a claim hears whose lease has lapsed.
-fn taken(error: Error, run: RunId) -> Error {
-    if !error.is_conflict() {
-        return error.with_run(run);
-    }
-    Error::new(
-        ErrorKind::RunBusy,
-        "the claim's lease lapsed and the state was given to somebody else; nothing was written",
-    )
-    .with_run(run)
 }

@@ -16,7 +16,9 @@ use crate::{
     clock::Timestamp,
     codec::Part,
     engine::{Ended, Failure, RunStatus},
+    id::RunId,
     store::{Change, Claim, Expect, Hint, Queue, Record, hinted},
+    wait::Receipt,
 };
 
 /// What a round of work did.
@@ -257,11 +259,17 @@ impl Inner {
             tool_id: None,
             retryable: false,
         }));
-        self.rewrite(opened, now).await
+        self.rewrite(opened, Vec::new(), now).await
     }
 
-    /// Writes a snapshot that was changed outside of the engine, and lets the run go.
-    pub(super) async fn rewrite(&self, mut opened: Opened, now: Timestamp) -> Result<()> {
+    /// Writes a snapshot that was changed outside of the engine, and lets the run go; tells of the
+    /// waits that the change has closed.
+    pub(super) async fn rewrite(
+        &self,
+        mut opened: Opened,
+        closed: Vec<Receipt>,
+        now: Timestamp,
+    ) -> Result<()> {
         opened.snapshot.advance();
         let Opened { record, snapshot, .. } = &opened;
         let bound = binding(record, Part::Snapshot);
@@ -274,8 +282,16 @@ impl Inner {
             ..plain.beside(changed(&opened, sealed, &self.codec, now)?)
         };
         self.vault.update(record.id, record.revision, change).await?;
-        self.tell(HubEvent::RunStopped { run_id: record.id, status: snapshot.status });
+        self.tell_of_end(record.id, closed, snapshot.status);
         Ok(())
+    }
+
+    /// Tells of a run that was let go by a write outside of the engine, which has closed waits.
+    pub(super) fn tell_of_end(&self, run_id: RunId, closed: Vec<Receipt>, status: RunStatus) {
+        for receipt in closed {
+            self.tell(HubEvent::WaitClosed { run_id, receipt });
+        }
+        self.tell(HubEvent::RunStopped { run_id, status });
     }
 }
 

@@ -5,7 +5,7 @@ use dynamic_flow::{
     Answer, Clock as _, ErrorKind, Schema,
     engine::RunStatus,
     hours,
-    hub::{Cleanup, PersistenceHub, StateClaim, Suspended, SuspensionRequest},
+    hub::{Cleanup, HubEvent, PersistenceHub, StateClaim, Suspended, SuspensionRequest},
     minutes,
     store::{Change, Expect},
     testkit::faults::Operation,
@@ -128,6 +128,71 @@ async fn who_lost_a_state_to_a_cancellation_completes_nothing_over_it() {
     assert_eq!(cancelled.kind(), ErrorKind::RunCancelled);
     assert_eq!(old.complete().await.unwrap_err().kind(), ErrorKind::RunBusy);
     assert_eq!(hub.get(parked.run_id).await.unwrap().status, RunStatus::Cancelled);
+}
+
+#[tokio::test]
+async fn a_state_that_was_cancelled_while_its_caller_had_it_ends_when_it_is_given_back() {
+    let world = World::new();
+    let (hub, parked) = suspended_state(&world).await;
+    let claim: StateClaim<Value> = hub.resume_state(&parked.key, yes()).await.unwrap();
+    hub.cancel(parked.run_id, None, None).await.unwrap();
+    claim.release().await.unwrap();
+    let view = hub.get(parked.run_id).await.unwrap();
+    assert_eq!((view.status, view.driven_by), (RunStatus::Cancelled, None));
+    assert!(hub.claim_states::<Value>(1).await.unwrap().is_empty());
+    for _ in 0..2 {
+        let cancelled = hub.resume_state::<Value>(&parked.key, yes()).await.unwrap_err();
+        assert_eq!(cancelled.kind(), ErrorKind::RunCancelled);
+    }
+    assert_eq!(hub.get(parked.run_id).await.unwrap().due_at, view.due_at, "it is kept no longer");
+}
+
+#[tokio::test]
+async fn a_state_that_a_caller_lost_is_not_given_back_by_it() {
+    let world = World::new();
+    let (hub, parked) = suspended_state(&world).await;
+    let old: StateClaim<Value> = hub.resume_state(&parked.key, yes()).await.unwrap();
+    crate::support::held(&world, parked.run_id, minutes(1)).await;
+    assert_eq!(old.release().await.unwrap_err().kind(), ErrorKind::RunBusy);
+    let view = hub.get(parked.run_id).await.unwrap();
+    assert_eq!(view.driven_by.as_deref(), Some("elsewhere"));
+}
+
+#[tokio::test]
+async fn watchers_hear_of_each_wait_of_a_state_and_of_how_it_was_closed() {
+    let world = World::new();
+    let hub = world.hub().await;
+    let mut events = hub.events();
+    let first = hub.suspend(&json!("half way"), request()).await.unwrap();
+    let claim: StateClaim<Value> = hub.resume_state(&first.key, yes()).await.unwrap();
+    let second = claim.suspend(&json!("further"), request()).await.unwrap();
+    let claim: StateClaim<Value> = hub.resume_state(&second.key, yes()).await.unwrap();
+    claim.complete().await.unwrap();
+    let expired = hub.suspend(&json!("idle"), request()).await.unwrap();
+    world.clock.advance(hours(24));
+    hub.resume_state::<Value>(&expired.key, yes()).await.unwrap_err();
+    let cancelled = hub.suspend(&json!("half way"), request()).await.unwrap();
+    let claim: StateClaim<Value> = hub.resume_state(&cancelled.key, yes()).await.unwrap();
+    hub.cancel(cancelled.run_id, None, None).await.unwrap();
+    claim.release().await.unwrap();
+    let mut told = Vec::new();
+    while let Some(event) = events.try_next() {
+        let what = match &event {
+            HubEvent::WaitOpened { .. } => "opened".to_owned(),
+            HubEvent::WaitClosed { receipt, .. } => format!("{:?}", receipt.closed),
+            HubEvent::RunStopped { status, .. } => format!("stopped: {status}"),
+            other => panic!("{other:?}"),
+        };
+        told.push((event.run_id(), what));
+    }
+    let of = |run| -> Vec<_> {
+        told.iter().filter(|(id, _)| *id == run).map(|(_, what)| what.as_str()).collect()
+    };
+    let suspended_anew = ["opened", "Answered", "stopped: waiting"];
+    let completed = ["Answered", "stopped: completed"];
+    assert_eq!(of(first.run_id), [&["opened"], &suspended_anew[..], &completed[..]].concat());
+    assert_eq!(of(expired.run_id), ["opened", "TimedOut", "stopped: expired"]);
+    assert_eq!(of(cancelled.run_id), ["opened", "Answered", "stopped: cancelled"]);
 }
 
 #[tokio::test]
