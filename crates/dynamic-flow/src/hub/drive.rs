@@ -24,7 +24,7 @@ use crate::{
         runner::{self, Committed, Drive, Host, Intent},
     },
     id::{Epoch, Revision, RunId, SuspensionKey, WaitId},
-    store::Change,
+    store::{Change, Record},
     wait::Receipt,
 };
 
@@ -174,6 +174,23 @@ fn is_uncommittable(kind: ErrorKind) -> bool {
 }
 
 impl Inner {
+    /// Takes the lease of a run as it was read, and drives it; none where somebody else has it.
+    pub(super) async fn take_and_drive(
+        self: &Arc<Self>,
+        record: Record,
+        flow: Arc<Known>,
+    ) -> Result<Option<Outcome>> {
+        match self.take(record).await {
+            Ok(Some(record)) => {
+                let opened = Opened::unseal(&self.codec, record)?;
+                drive(self.clone(), flow, From::Leased(Box::new(opened))).await.map(Some)
+            }
+            Ok(None) => Ok(None),
+            Err(error) if error.is_conflict() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Fails a run whose state can't be committed, if this holder still has it.
     async fn set_uncommittable_aside(&self, run: RunId, epoch: Epoch, error: &Error) -> Result<()> {
         let opened = Opened::unseal(&self.codec, self.vault.require(run).await?)?;

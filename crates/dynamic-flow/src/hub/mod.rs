@@ -158,15 +158,8 @@ impl Inner {
             }
             if opened.record.lease.as_ref().is_none_or(|lease| lease.until <= now) {
                 let flow = self.fitting_flow(&opened)?;
-                match self.take(opened.record).await {
-                    Ok(Some(record)) => {
-                        let opened = vault::Opened::unseal(&self.codec, record)?;
-                        return drive::drive(self.clone(), flow, From::Leased(Box::new(opened)))
-                            .await;
-                    }
-                    Ok(None) => {}
-                    Err(error) if error.is_conflict() => {}
-                    Err(error) => return Err(error),
+                if let Some(outcome) = self.take_and_drive(opened.record, flow).await? {
+                    return Ok(outcome);
                 }
             }
             tokio::select! {
@@ -306,15 +299,8 @@ impl PersistenceHub {
             let parked = opened.record.status == RunStatus::Waiting;
             if parked && due {
                 let flow = hub.fitting_flow(&opened)?;
-                match hub.take(opened.record).await {
-                    Ok(Some(record)) => {
-                        let opened = vault::Opened::unseal(&hub.codec, record)?;
-                        let from = From::Leased(Box::new(opened));
-                        return drive::drive(hub.clone(), flow, from).await;
-                    }
-                    Ok(None) => {}
-                    Err(error) if error.is_conflict() => {}
-                    Err(error) => return Err(error),
+                if let Some(outcome) = hub.take_and_drive(opened.record, flow).await? {
+                    return Ok(outcome);
                 }
             }
             hub.await_outcome(run).await
