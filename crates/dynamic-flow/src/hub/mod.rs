@@ -11,6 +11,7 @@ mod lease;
 mod outcome;
 mod plain;
 mod query;
+mod skips;
 mod state;
 mod state_claim;
 mod suspension;
@@ -34,6 +35,7 @@ use self::{
     drive::From,
     flows::Known,
     lease::{Active, Keeper, lock},
+    skips::Skips,
     vault::Vault,
 };
 use crate::{
@@ -78,6 +80,7 @@ pub(crate) struct Inner {
     owner: String,
     vault: Vault,
     keeper: Keeper,
+    skips: Skips,
     flows: RwLock<HashMap<FlowId, Arc<Known>>>,
     documents: Mutex<HashMap<Arc<str>, Arc<Known>>>,
     active: Mutex<HashMap<RunId, Arc<Active>>>,
@@ -113,6 +116,7 @@ impl Inner {
             owner,
             vault: Vault::new(store.clone(), &options),
             keeper: Keeper::new(store, options.lease),
+            skips: Skips::default(),
             options,
             flows: RwLock::default(),
             documents: Mutex::default(),

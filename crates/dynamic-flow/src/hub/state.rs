@@ -186,7 +186,10 @@ impl PersistenceHub {
         for record in hub.vault.retrying(|| hub.vault.store().claim(claim.clone())).await? {
             let plain = record.clone();
             match self.claim_one(record).await {
-                Ok(Some(claim)) => claims.push(claim),
+                Ok(Some(claim)) => {
+                    hub.skips.forget(claim.run_id);
+                    claims.push(claim);
+                }
                 Ok(None) => {}
                 Err(error) => {
                     tracing::warn!(run = %plain.id, %error, "a suspended state was left alone");

@@ -16,7 +16,6 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Result,
-    clock::Timestamp,
     codec::{Binding, Codec, Part, Sealed},
     engine::Snapshot,
     id::{KeyDigest, Revision, RunId, WaitId},
@@ -262,11 +261,6 @@ fn is_result_of(record: &Record, expected: Revision, change: &Change) -> bool {
     }
 }
 
-/// When a run that a worker could not go on with is offered again.
-pub(crate) fn after_skip(now: Timestamp) -> Timestamp {
-    now.after(crate::clock::minutes(1))
-}
-
 #[cfg(all(test, feature = "testkit"))]
 mod tests {
     use std::{sync::Arc, time::Duration};
@@ -274,6 +268,7 @@ mod tests {
     use super::*;
     use crate::{
         ErrorKind,
+        clock::Timestamp,
         hub::plain::first_record,
         store::{Lease, MemoryStore},
         testkit::faults::{Faults, Moment, Operation},

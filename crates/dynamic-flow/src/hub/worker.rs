@@ -9,7 +9,7 @@ use super::{
     HubEvent, Inner, Outcome, PersistenceHub,
     drive::{self, From},
     plain::{Plain, changed},
-    vault::{Opened, after_skip, binding},
+    vault::{Opened, binding},
 };
 use crate::{
     ErrorKind, Result,
@@ -180,7 +180,7 @@ impl Inner {
         let run_id = record.id;
         let attempts = record.attempts;
         let plain = record.clone();
-        let skipped = match self.open_claimed(record) {
+        let driven = match self.open_claimed(record) {
             // Before anything is made of its flow: to read a document may be what kills workers.
             Ok(opened) if attempts > self.options.max_takeovers => {
                 let message = format!(
@@ -188,23 +188,29 @@ impl Inner {
                      to its process, then retry",
                     attempts - 1
                 );
-                self.set_aside(opened, Failure::POISONED, message).await.err()
+                self.set_aside(opened, Failure::POISONED, message).await.map(|()| false)
             }
             Ok(opened) => match self.drive_opened(opened).await {
-                Ok(_) => return true,
+                Ok(_) => Ok(true),
                 // How a run ends is its own affair; what the store does is not.
-                Err(error) if is_of_the_run(error.kind()) => return true,
-                Err(error) if error.kind() == ErrorKind::RunBusy => return false,
-                Err(error) => Some(error),
+                Err(error) if is_of_the_run(error.kind()) => Ok(true),
+                Err(error) if error.kind() == ErrorKind::RunBusy => Ok(false),
+                Err(error) => Err(error),
             },
-            Err(error) => Some(error),
+            Err(error) => Err(error),
         };
-        if let Some(error) = skipped {
-            tracing::warn!(run = %run_id, %error, "a due run could not be gone on with");
-            self.tell(HubEvent::RunSkipped { run_id, reason: error.to_string() });
-            self.release(&plain).await;
+        match driven {
+            Ok(driven) => {
+                self.skips.forget(run_id);
+                driven
+            }
+            Err(error) => {
+                tracing::warn!(run = %run_id, %error, "a due run could not be gone on with");
+                self.tell(HubEvent::RunSkipped { run_id, reason: error.to_string() });
+                self.release(&plain).await;
+                false
+            }
         }
-        false
     }
 
     fn open_claimed(&self, record: Record) -> Result<Opened> {
@@ -218,7 +224,7 @@ impl Inner {
         drive::drive(self.clone(), flow, From::Leased(Box::new(opened))).await
     }
 
-    /// Gives a claimed run back as it was, to be offered again later.
+    /// Gives a claimed run back as it was, to be offered again: soon, if it was not skipped here before.
     pub(super) async fn release(&self, record: &Record) {
         let now = self.clock.now();
         let status = match record.status {
@@ -229,7 +235,7 @@ impl Inner {
         let change = Change {
             status: Some(status),
             lease: Some(None),
-            due_at: Some(Some(after_skip(now))),
+            due_at: Some(Some(self.skips.again(record.id, now))),
             // It was not the run that failed: this claim does not count.
             attempts: Some(record.attempts.saturating_sub(1)),
             ..Change::at(now)
