@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Inner, PersistenceHub,
     drive::{self, From},
+    query::PAGE,
     state::{STATE_FLOW, overdue},
     vault::Opened,
 };
@@ -17,8 +18,6 @@ use crate::{
     id::{Revision, RunId},
     store::{Expect, Filter, Summary},
 };
-
-const PAGE: usize = 200;
 
 /// Which runs are removed: those for which every criterion that is given holds.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How many runs are read at once when all are gone through.
-const PAGE: usize = 200;
+pub(super) const PAGE: usize = 200;
 
 /// How the parked runs of a flow get on with a newer one.
 #[derive(Debug, Clone, Default, Serialize)]

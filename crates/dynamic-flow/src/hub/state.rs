@@ -19,7 +19,7 @@ use crate::{
     engine::{Ended, Failure, FlowStamp, RunStatus, Snapshot, StepState},
     id::{FlowId, RunId, SuspensionKey, WaitId},
     position::Position,
-    store::{Change, Claim, Lease, Queue, Record},
+    store::{Change, Lease, Queue, Record},
     value::{from_value, to_value},
     wait::{Answer, Closed, ContentDigest, Deadline, Receipt, Wait},
 };
@@ -175,15 +175,8 @@ impl PersistenceHub {
         limit: usize,
     ) -> Result<Vec<StateClaim<S>>> {
         let hub = self.inner();
-        let claim = Claim {
-            now: hub.clock.now(),
-            queues: vec![Queue::states()],
-            owner: hub.owner.clone(),
-            lease: hub.options.lease,
-            limit,
-        };
         let mut claims = Vec::new();
-        for record in hub.vault.retrying(|| hub.vault.store().claim(claim.clone())).await? {
+        for record in hub.claim(vec![Queue::states()], limit).await? {
             let plain = record.clone();
             match self.claim_one(record).await {
                 Ok(Some(claim)) => {

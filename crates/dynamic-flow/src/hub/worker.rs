@@ -1,6 +1,9 @@
 //! Workers: fire timers, take over crashed runs, remove what is kept no longer.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use futures::future::join_all;
 use tokio::task::JoinSet;
@@ -9,6 +12,7 @@ use super::{
     HubEvent, Inner, Outcome, PersistenceHub,
     drive::{self, From},
     plain::{Plain, changed},
+    query::PAGE,
     vault::{Opened, binding},
 };
 use crate::{
@@ -17,7 +21,7 @@ use crate::{
     codec::Part,
     engine::{Ended, Failure, RunStatus},
     id::RunId,
-    store::{Change, Claim, Expect, Hint, Queue, Record, hinted},
+    store::{Change, Claim, Expect, Filter, Hint, Lease, Queue, Record, hinted},
     wait::Receipt,
 };
 
@@ -140,7 +144,9 @@ impl Inner {
         Ok(worked)
     }
 
-    async fn claim(&self, queues: Vec<Queue>, limit: usize) -> Result<Vec<Record>> {
+    /// Takes runs that are due. What a try was given before it seemed to fail is given back first, so
+    /// that it need not wait for the end of a lease that nobody knows of.
+    pub(super) async fn claim(&self, queues: Vec<Queue>, limit: usize) -> Result<Vec<Record>> {
         if limit == 0 {
             return Ok(Vec::new());
         }
@@ -151,7 +157,40 @@ impl Inner {
             lease: self.options.lease,
             limit,
         };
-        self.vault.retrying(|| self.vault.store().claim(claim.clone())).await
+        let may_have_claimed = AtomicBool::new(false);
+        self.vault
+            .retrying(|| async {
+                if may_have_claimed.swap(true, Ordering::Relaxed) {
+                    self.give_back(&claim).await?;
+                }
+                self.vault.store().claim(claim.clone()).await
+            })
+            .await
+    }
+
+    /// Gives back the runs that a claim was given, in whose place this hub knows of an error.
+    async fn give_back(&self, claim: &Claim) -> Result<()> {
+        let store = self.vault.store();
+        let lease = Lease { owner: claim.owner.clone(), until: claim.until() };
+        let running = Filter { status: [RunStatus::Running].into(), ..Filter::default() };
+        let mut after = None;
+        loop {
+            let page = store.query(&running, after, PAGE).await?;
+            let leased = page.readable().filter(|run| run.lease.as_ref() == Some(&lease));
+            // What another task took in that very millisecond is held.
+            for lost in leased.filter(|run| !self.keeper.holds(run.id)) {
+                let Some(record) = store.get(lost.id).await? else { continue };
+                let change = let_go(&record, claim.now, claim.now);
+                match store.update(record.id, Expect::Revision(lost.revision), change).await {
+                    Err(error) if !error.is_conflict() => return Err(error),
+                    _ => {}
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
     }
 
     /// Removes a batch of ended runs whose retention is over.
@@ -227,19 +266,7 @@ impl Inner {
     /// Gives a claimed run back as it was, to be offered again: soon, if it was not skipped here before.
     pub(super) async fn release(&self, record: &Record) {
         let now = self.clock.now();
-        let status = match record.status {
-            status if status.is_final() => status,
-            _ if record.inbox.is_empty() => RunStatus::Waiting,
-            _ => RunStatus::Ready,
-        };
-        let change = Change {
-            status: Some(status),
-            lease: Some(None),
-            due_at: Some(Some(self.skips.again(record.id, now))),
-            // It was not the run that failed: this claim does not count.
-            attempts: Some(record.attempts.saturating_sub(1)),
-            ..Change::at(now)
-        };
+        let change = let_go(record, self.skips.again(record.id, now), now);
         // Should this fail, the lease lapses by itself.
         let released = self.vault.update(record.id, record.revision, change).await;
         if let Err(error) = released {
@@ -298,6 +325,22 @@ impl Inner {
             self.tell(HubEvent::WaitClosed { run_id, receipt });
         }
         self.tell(HubEvent::RunStopped { run_id, status });
+    }
+}
+
+/// The write that undoes a claim: it was not the run that failed, so that it does not count.
+fn let_go(record: &Record, due_at: Timestamp, now: Timestamp) -> Change {
+    let status = match record.status {
+        status if status.is_final() => status,
+        _ if record.inbox.is_empty() => RunStatus::Waiting,
+        _ => RunStatus::Ready,
+    };
+    Change {
+        status: Some(status),
+        lease: Some(None),
+        due_at: Some(Some(due_at)),
+        attempts: Some(record.attempts.saturating_sub(1)),
+        ..Change::at(now)
     }
 }
 

@@ -49,6 +49,33 @@ async fn an_answer_at_the_end_of_a_lease_is_left_to_no_holder() {
 }
 
 #[tokio::test]
+async fn runs_of_a_claim_that_seemed_to_fail_are_claimed_again_at_once() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (_, suspension, key) = parked(&world, &counts).await;
+    let (_, other, _) = parked(&world, &counts).await;
+    world.hub().await.answer(&key, yes()).await.unwrap();
+    // Held by somebody else for just as long, it is theirs.
+    held(&world, other.run_id, seconds(30)).await;
+    let theirs = world.store.get(other.run_id).await.unwrap();
+    let (faults, cut) = faulty(&world);
+    let hub = cut.hub().await;
+    hub.register(approval_flow(&counts)).unwrap();
+    faults.fail_next(Operation::Claim, Moment::After);
+    let second = faults.pause(Operation::Claim, 2, Moment::Before);
+    let worked = tokio::spawn({
+        let hub = hub.clone();
+        async move { hub.work_once().await }
+    });
+    second.reached().await;
+    let record = world.store.get(suspension.run_id).await.unwrap().unwrap();
+    assert_eq!((record.status, record.attempts, record.lease), (RunStatus::Ready, 0, None));
+    second.release();
+    assert_eq!(worked.await.unwrap().unwrap().driven, 1);
+    assert_eq!(hub.get(suspension.run_id).await.unwrap().status, RunStatus::Completed);
+    assert_eq!(world.store.get(other.run_id).await.unwrap(), theirs);
+}
+
+#[tokio::test]
 async fn a_resume_that_takes_a_run_over_counts_as_a_takeover() {
     let (world, counts) = (World::new(), Counts::default());
     let (_, suspension, key) = parked(&world, &counts).await;
