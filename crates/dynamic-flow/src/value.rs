@@ -46,15 +46,16 @@ fn check_nesting(value: &Value, levels: usize) -> Result<()> {
 const MAX_VALUE_BYTES: usize = 256 << 20;
 
 /// Refuses values that would nest too deep, or take too much memory, once they are put together in
-/// a list or an object. A few steps could double a value until nothing is left otherwise.
-pub(crate) fn check_room(parts: &[&Value]) -> Result<()> {
+/// a list or an object; `what` that comes to. A few steps could double a value until nothing is left
+/// otherwise.
+pub(crate) fn check_room<'a>(what: &str, parts: impl IntoIterator<Item = &'a Value>) -> Result<()> {
     let mut room = MAX_VALUE_BYTES;
     for part in parts {
         check_nesting(part, MAX_VALUE_DEPTH - 1)?;
         room = take_room(part, room).ok_or_else(|| {
             Error::new(
                 ErrorKind::LimitExceeded,
-                format!("the value takes more than {} MiB of memory", MAX_VALUE_BYTES >> 20),
+                format!("{what} takes more than {} MiB of memory", MAX_VALUE_BYTES >> 20),
             )
         })?;
     }
@@ -324,12 +325,12 @@ mod tests {
     #[test]
     fn values_have_room_in_a_list_until_it_nests_too_deep_or_is_too_large() {
         let nested = |depth| (0..depth).fold(json!(1), |inner, _| json!([inner]));
-        assert!(check_room(&[&nested(MAX_VALUE_DEPTH - 1), &json!(1)]).is_ok());
-        let error = check_room(&[&json!(1), &nested(MAX_VALUE_DEPTH)]).unwrap_err();
+        assert!(check_room("it", [&nested(MAX_VALUE_DEPTH - 1), &json!(1)]).is_ok());
+        let error = check_room("it", [&json!(1), &nested(MAX_VALUE_DEPTH)]).unwrap_err();
         assert!(error.message().contains("deeper than 64 levels"), "{error}");
         let text = json!("a".repeat(1 << 20));
-        assert!(check_room(&[&text; 255]).is_ok());
-        let error = check_room(&[&text; 257]).unwrap_err();
+        assert!(check_room("it", [&text; 255]).is_ok());
+        let error = check_room("it", [&text; 257]).unwrap_err();
         assert!(error.message().contains("256 MiB"), "{error}");
         let value = json!({"key": [null, "text"]});
         let size = 4 * size_of::<Value>() + size_of::<String>() + 7;

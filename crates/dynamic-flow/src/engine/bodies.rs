@@ -7,10 +7,10 @@ use serde_json::Value;
 use super::{
     machine::Event,
     state::{Branch, Failure, Hint, Memo, StepState},
-    turn::{Env, Place, Progress, Turn, describe},
+    turn::{Env, Place, Progress, Turn, describe, too_large},
 };
 use crate::{
-    Error, ToolError,
+    ToolError,
     flow::ir::{BodyName, Step, StepKind},
     value::check_room,
     wait::Closed,
@@ -106,7 +106,7 @@ impl<'f> Turn<'f> {
         match progress {
             Progress::Done(value) => match &step.kind {
                 StepKind::Keep { .. } => {
-                    if let Err(error) = check_room(&[&branch.value, &value]) {
+                    if let Err(error) = check_room("the value", [&*branch.value, &*value]) {
                         return self.fail(step, place, too_large(&error));
                     }
                     let both = [std::mem::take(&mut branch.value), value];
@@ -168,7 +168,7 @@ impl<'f> Turn<'f> {
                 for inner in &mut branches {
                     self.abandon(inner, Closed::Superseded);
                 }
-                if let Err(error) = check_room(&[&branch.value]) {
+                if let Err(error) = check_room("the value", [&*branch.value]) {
                     return self.fail(step, place, too_large(&error));
                 }
                 let caught = serde_json::json!({
@@ -187,11 +187,6 @@ impl<'f> Turn<'f> {
             }
         }
     }
-}
-
-/// A value that is not put together, as the error of the step that was about to.
-fn too_large(error: &Error) -> ToolError {
-    ToolError::new(error.message()).code("output_invalid").permanent()
 }
 
 /// A branch at the first step of a body.

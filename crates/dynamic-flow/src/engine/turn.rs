@@ -10,11 +10,12 @@ use super::{
     state::{Branch, Call, CallKind, Failure, Hint, Memo, StepState},
 };
 use crate::{
-    ToolError,
+    Error, Result, ToolError,
     clock::Timestamp,
     flow::ir::{Body, BodyName, Step, StepKind},
     id::RunId,
     position::Position,
+    value::check_room,
     wait::{Closed, Wait},
 };
 
@@ -92,10 +93,29 @@ pub(super) struct Turn<'f> {
     pub(super) timed_out: Option<Position>,
     pub(super) commands: Vec<Command<'f>>,
 }
+
+/// Sets variables, if there is room for them beside the others that are in scope.
+fn set_variables(vars: &mut BTreeMap<String, Value>, outer: &Env<'_>, set: Value) -> Result<()> {
+    let Value::Object(set) = set else { return Ok(()) };
+    let around = std::iter::successors(Some(outer), |env| env.outer);
+    let around = around.flat_map(|env| env.vars.values());
+    let kept = vars.iter().filter(|(name, _)| !set.contains_key(*name));
+    let all = around.chain(kept.map(|(_, value)| value)).chain(set.values());
+    check_room("what the variables hold", all)?;
+    vars.extend(set);
+    Ok(())
+}
+
+/// What is not put together or set, as the error of the step that was about to.
+pub(super) fn too_large(error: &Error) -> ToolError {
+    ToolError::new(error.message()).code("output_invalid").permanent()
+}
+
 pub(super) fn describe(what: &str, violations: &[crate::schema::Violation]) -> String {
     let all: Vec<String> = violations.iter().map(ToString::to_string).collect();
     format!("{what}: {}", all.join("; "))
 }
+
 impl<'f> Turn<'f> {
     pub(super) fn poll_body(
         &mut self,
@@ -163,14 +183,17 @@ impl<'f> Turn<'f> {
                 Progress::Pending
             }
         };
-        match progress {
+        let progress = match progress {
             // The result of a `set` step's computation is its variables.
             Progress::Done(set) if matches!(step.kind, StepKind::Set { .. }) => {
-                if let Value::Object(set) = Arc::unwrap_or_clone(set) {
-                    vars.extend(set);
+                match set_variables(vars, &outer, Arc::unwrap_or_clone(set)) {
+                    Ok(()) => Progress::Done(branch.value.clone()),
+                    Err(error) => self.fail(step, place, too_large(&error)),
                 }
-                Progress::Done(branch.value.clone())
             }
+            other => other,
+        };
+        match progress {
             Progress::Failed(failure) => {
                 // A step with live bodies keeps them, so that `retry` finds the step that failed.
                 if matches!(branch.state, StepState::Ready) {
@@ -335,5 +358,65 @@ impl<'f> Turn<'f> {
             tool_id: step.kind.tool().map(|tool| tool.id.clone()),
             what,
         }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        Flow,
+        engine::{
+            FlowStamp, RunStatus, Snapshot,
+            machine::{Machine, Returned},
+            state::Ended,
+        },
+        flow::Var,
+        hours,
+        tool::Output,
+        wait::ContentDigest,
+    };
+
+    const NOW: Timestamp = Timestamp::from_millis(1_795_420_800_000);
+
+    /// What a step that sets that variable comes to: a text that has no memory before it is written.
+    fn large(name: &str, mib: usize) -> Returned {
+        let text = String::from_utf8(vec![0; mib << 20]).unwrap();
+        Ok(Output::Value(Arc::new(json!({ name: text }))))
+    }
+
+    #[test]
+    fn variables_are_set_while_all_that_are_in_scope_have_room() {
+        let (a, b) = (Var::<String>::new("a"), Var::<String>::new("b"));
+        let flow = Flow::input::<i64>("hoarding")
+            .set(&a, |_| String::new())
+            .timeout("inside", hours(1), |n| {
+                n.set(&a, |_| String::new()).set(&b, |_| String::new())
+            })
+            .build()
+            .unwrap();
+        let (machine, stamp) = (
+            Machine::new(flow.def(), Duration::from_secs(1)),
+            FlowStamp {
+                id: flow.def().id.clone(),
+                fingerprint: ContentDigest(String::new()),
+                document: None,
+                steps: Vec::new(),
+            },
+        );
+        let body = &flow.def().body;
+        let mut snapshot = Snapshot::start(RunId::from_bytes([1; 16]), stamp, body, json!(1));
+        machine.apply(&mut snapshot, Event::Started, NOW, NOW);
+        for (name, mib) in [("a", 150), ("a", 100), ("b", 10)] {
+            assert_eq!(snapshot.status, RunStatus::Running, "before {name} of {mib} MiB");
+            let event = Event::Returned { call: snapshot.calls, result: large(name, mib) };
+            machine.apply(&mut snapshot, event, NOW, NOW);
+        }
+        let Some(Ended::Failed(failure)) = snapshot.ended else { panic!("{:?}", snapshot.status) };
+        assert_eq!((failure.code.as_str(), failure.retryable), ("output_invalid", false));
+        assert_eq!(failure.position.to_string(), "inside/set-b");
+        assert!(failure.message.contains("what the variables hold takes more than 256 MiB"));
     }
 }
