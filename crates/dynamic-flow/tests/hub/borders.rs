@@ -1,18 +1,18 @@
 //! Limits and settings, on both sides of where they lie.
 
 use dynamic_flow::{
-    Clock as _, ErrorKind, FlowId, Result, RunId, SuspensionKey,
-    codec::{Binding, Codec, EncryptionKey, Part},
+    Clock as _, ErrorKind, Result, RunId, SuspensionKey,
+    codec::EncryptionKey,
     days,
     engine::RunStatus,
     hours,
-    hub::{Cleanup, HubOptions, KeyGenerator, PersistenceHub, RunOptions},
-    store::{Change, Expect, Filter},
+    hub::{Cleanup, HubOptions, KeyGenerator, RunOptions},
+    store::Filter,
 };
 use serde_json::{Value, json};
 
 use crate::support::{
-    Counter, Counts, World, approval_flow, completed, order, parked, suspended, yes,
+    Counter, Counts, World, approval_flow, completed, order, parked, restate, suspended, yes,
 };
 
 #[tokio::test]
@@ -77,22 +77,14 @@ async fn metadata_of_a_run_are_there_to_find_it_by() {
 #[tokio::test]
 async fn a_run_that_a_newer_version_wrote_is_not_opened() {
     let (world, counts) = (World::new(), Counts::default());
-    let builder = || PersistenceHub::builder(world.store.clone()).clock(world.clock.clone());
-    let hub = builder().plaintext().build().await.unwrap();
-    let run = suspended(hub.register(approval_flow(&counts)).unwrap().run(order()).await).run_id;
-    let record = world.store.get(run).await.unwrap().unwrap();
-    let flow = FlowId::from("purchase");
-    let binding = Binding { run, flow: &flow, part: Part::Snapshot };
-    let codec = Codec::builder().plaintext().build().unwrap();
-    let (mut state, sequence): (Value, u64) = codec.open(&record.snapshot, binding).unwrap();
-    let format = state["format"].as_u64().unwrap();
-    state["format"] = json!(format + 1);
-    let mut other = state.clone();
-    other["root"] = json!("in a form that nobody knows yet");
-    for state in [state, other] {
-        let snapshot = Some(codec.seal(&state, sequence, binding).unwrap());
-        let change = Change { snapshot, ..Change::at(record.updated_at) };
-        world.store.update(run, Expect::Any, change).await.unwrap();
+    let (hub, suspension, _) = parked(&world, &counts).await;
+    let run = suspension.run_id;
+    let newer = |state: &mut Value| {
+        state["format"] = json!(state["format"].as_u64().unwrap() + 1);
+    };
+    let unknown = |state: &mut Value| state["root"] = json!("in a form that nobody knows yet");
+    for change in [newer as fn(&mut Value), unknown] {
+        restate(&world, run, change).await;
         let error = hub.get(run).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::CorruptState);
         assert!(error.message().contains("newer"), "{error}");

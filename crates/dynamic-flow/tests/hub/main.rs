@@ -3,6 +3,7 @@
 mod acceptance;
 mod bodies;
 mod borders;
+mod branches;
 mod cleanup;
 mod conflicts;
 mod held;

@@ -1,28 +1,22 @@
 //! What was asked is what the run goes on with.
 
 use dynamic_flow::{
-    Clock as _, ErrorKind, FlowId, RunId, Schema,
-    codec::{Binding, Codec, Keyring, Part},
+    ErrorKind, RunId, Schema,
     engine::{RunStatus, Snapshot},
     hub::SuspensionRequest,
-    store::{Change, Expect},
 };
 use serde_json::json;
 
-use crate::support::{Counts, World, approval_flow, completed, order, parked, suspended, yes};
+use crate::support::{
+    Counts, World, approval_flow, completed, order, parked, restate, suspended, yes,
+};
 
-/// Makes the open wait of a run another question, as only a bug could: the seal is right.
+/// Makes the open wait of a run another question, as only a bug could.
 async fn ask_otherwise(world: &World, run: RunId) {
-    let record = world.store.get(run).await.unwrap().unwrap();
-    let flow = FlowId::from(record.flow_id.as_str());
-    let binding = Binding { run, flow: &flow, part: Part::Snapshot };
-    let keyring = Keyring::new(world.key.parse().unwrap());
-    let codec = Codec::builder().keyring(keyring).build().unwrap();
-    let (mut snapshot, sequence) = codec.open::<Snapshot>(&record.snapshot, binding).unwrap();
-    snapshot.waits[0].request.prompt = "Sell the house?".into();
-    let sealed = codec.seal(&snapshot, sequence, binding).unwrap();
-    let change = Change { snapshot: Some(sealed), ..Change::at(world.clock.now()) };
-    world.store.update(run, Expect::Any, change).await.unwrap();
+    restate(world, run, |state: &mut Snapshot| {
+        state.waits[0].request.prompt = "Sell the house?".into();
+    })
+    .await;
 }
 
 #[tokio::test]

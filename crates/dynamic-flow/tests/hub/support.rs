@@ -11,7 +11,7 @@ use std::{
 
 use dynamic_flow::{
     Clock as _, Flow, FlowId, Result, RunId, SuspensionKey, Timestamp, ToolError,
-    codec::{EncryptionKey, Keyring},
+    codec::{Binding, Codec, EncryptionKey, Keyring, Part},
     engine::RunStatus,
     hours,
     hub::{HubBuilder, Notifier, Outcome, PersistenceHub, SuspendedWait, Suspension},
@@ -23,7 +23,7 @@ use dynamic_flow::{
     tool::{AwaitInput, tool_fn},
 };
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -183,6 +183,23 @@ pub(crate) async fn held(world: &World, run: RunId, lease: Duration) {
         lease: Some(Some(Lease { owner: "elsewhere".into(), until })),
         ..Change::at(now)
     };
+    world.store.update(run, Expect::Any, change).await.unwrap();
+}
+
+/// Changes the sealed state of a run, as only a bug or another version could: the seal is right.
+pub(crate) async fn restate<T: Serialize + DeserializeOwned>(
+    world: &World,
+    run: RunId,
+    change: impl FnOnce(&mut T),
+) {
+    let record = world.store.get(run).await.unwrap().unwrap();
+    let binding = Binding { run, flow: &record.flow_id, part: Part::Snapshot };
+    let keyring = Keyring::new(world.key.parse().unwrap());
+    let codec = Codec::builder().keyring(keyring).build().unwrap();
+    let (mut state, sequence) = codec.open::<T>(&record.snapshot, binding).unwrap();
+    change(&mut state);
+    let snapshot = Some(codec.seal(&state, sequence, binding).unwrap());
+    let change = Change { snapshot, ..Change::at(world.clock.now()) };
     world.store.update(run, Expect::Any, change).await.unwrap();
 }
 
