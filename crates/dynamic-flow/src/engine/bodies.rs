@@ -154,6 +154,8 @@ impl<'f> Turn<'f> {
             {
                 for inner in &mut branches {
                     self.abandon(inner, Closed::Superseded);
+                    // The next attempt is another one: nothing of this one is gone on with.
+                    inner.state = StepState::Failed;
                 }
                 let failed = failed + 1;
                 let memo =

@@ -29,7 +29,8 @@ impl<'f> Turn<'f> {
         let result = match self.event.take() {
             Some(Event::Returned { call: id, result }) if id == call.id => result,
             event => {
-                if matches!(event, Some(Event::Started)) {
+                // A run that failed in a call stands in it still where `retry` makes it again.
+                if matches!(event, Some(Event::Started | Event::Retried)) {
                     let order = self.order(step, branch, place, env, call.clone());
                     self.commands.push(Command::Call(order));
                 }
@@ -40,7 +41,14 @@ impl<'f> Turn<'f> {
         };
         let output = match result {
             Ok(output) => output,
-            Err(error) => return self.fail(step, place, error),
+            Err(error) => {
+                // An answer is asked for once: `retry` makes the very call again, unless the tool
+                // says that it is of no use.
+                if error.retryable && matches!(call.kind, CallKind::OnResume { .. }) {
+                    branch.state = StepState::Calling { call };
+                }
+                return self.fail(step, place, error);
+            }
         };
         let value = match output {
             Output::Value(value) => value,

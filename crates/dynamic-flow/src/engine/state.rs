@@ -377,7 +377,8 @@ impl PartialEq for Hint {
 pub enum StepState {
     /// It is about to start.
     Ready,
-    /// It waits for a call that is being made; after a crash the call is made again.
+    /// It waits for a call that is being made; after a crash the call is made again. In a run that
+    /// failed in it, `retry` makes it again: a tool goes on with the answer that it has.
     Calling {
         /// The call.
         call: Call,

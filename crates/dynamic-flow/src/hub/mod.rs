@@ -341,7 +341,8 @@ impl PersistenceHub {
         detached(async move { hub.cancel(run, by, reason).await }).await
     }
 
-    /// Makes a failed or expired run go on from the step that failed.
+    /// Makes a failed or expired run go on from the step that failed. A tool that failed with the
+    /// answer to its question is given that answer again, unless its error is permanent.
     ///
     /// # Errors
     /// `RunNotFound`, `InvalidState` when it has not failed, `FlowNotRegistered`,

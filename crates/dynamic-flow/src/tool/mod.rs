@@ -138,6 +138,10 @@ pub trait Tool: Send + Sync + 'static {
 
     /// Goes on after the question that `execute` asked was answered; gives the answer as the
     /// output unless the tool does something with it.
+    ///
+    /// When it fails, a `retry` of the run calls it again with the same answer. Where no further try
+    /// can help, as with an answer that the tool has no use for, fail with
+    /// [`ToolError::permanent`]: then a `retry` begins the step anew, which asks again.
     async fn on_resume(
         &self,
         answer: Value,

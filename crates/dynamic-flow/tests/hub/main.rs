@@ -17,6 +17,7 @@ mod questions;
 mod regressions;
 mod reissued;
 mod replays;
+mod resumed_tools;
 mod set_aside;
 mod shutdown;
 mod spans;

@@ -159,7 +159,11 @@ impl<'f> Simulation<'f> {
         match &order.call.kind {
             CallKind::Compute => self.compute(order).map(Output::Value),
             CallKind::OnResume { answer, saved } => {
-                Ok(Output::Value(json!({ "answer": answer, "saved": saved })))
+                match self.chance("resumed", order.call.id, 6) {
+                    0 | 1 if !self.state.retried => Err(ToolError::new("not now")),
+                    2 if !self.state.retried => Err(ToolError::new("of no use").permanent()),
+                    _ => Ok(Output::Value(json!({ "answer": answer, "saved": saved }))),
+                }
             }
             CallKind::Tool { .. } => {
                 let place = (order.position.to_string(), order.input.to_string());
@@ -233,6 +237,7 @@ impl<'f> Simulation<'f> {
             _ => None,
         };
         let starting = event == Event::Started && before.calls > 0;
+        let retrying = event == Event::Retried;
         let now = self.state.now;
         let commands = self.machine.apply(&mut self.state.snapshot, event.clone(), now, now);
 
@@ -243,7 +248,7 @@ impl<'f> Simulation<'f> {
         let mut durable = self.state.snapshot.status.is_final();
         for command in commands {
             match command {
-                Command::Call(order) => self.call(order, starting),
+                Command::Call(order) => self.call(order, starting, retrying),
                 Command::Abort { call } => {
                     // One that comes back when a timeout around it is over comes too late.
                     let live = self.state.live.remove(&call).is_some() || returned == Some(call);
@@ -272,17 +277,22 @@ impl<'f> Simulation<'f> {
         }
     }
 
-    fn call(&mut self, order: Order<'f>, starting: bool) {
+    fn call(&mut self, order: Order<'f>, starting: bool, retrying: bool) {
         let id = order.call.id;
         let fresh = self.state.made.insert(id);
-        assert!(fresh || starting, "call {id} was made twice, and nobody had started anew");
+        let answered = matches!(order.call.kind, CallKind::OnResume { .. });
+        let again = starting || (retrying && answered);
+        assert!(fresh || again, "call {id} was made twice, and nobody had started anew");
         assert!(!(fresh && starting), "a run that goes on made call {id}, which is a new one");
         let latency = match order.call.kind {
             CallKind::Compute => 0,
             _ => self.chance("latency", id, 15),
         };
         let at = self.state.now.after(Duration::from_millis(latency));
-        let (first, _) = self.asked.entry(id).or_insert_with(|| (order.clone(), at));
+        let (first, due) = self.asked.entry(id).or_insert_with(|| (order.clone(), at));
+        if retrying {
+            *due = at;
+        }
         assert_eq!(*first, order, "a call that is made again is the same call");
         let what = match &order.call.kind {
             CallKind::Compute => "compute".to_owned(),
