@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use dynamic_flow::{
     Position,
     engine::RunStatus,
-    flow::{Body, BodyName, FlowDef, Step},
+    flow::{Body, BodyName, FlowDef, Mark, Step},
 };
 
 use crate::render::{Style, clean_line};
@@ -17,12 +17,12 @@ pub(crate) fn tree(
     status: RunStatus,
     style: Style,
 ) -> String {
+    let mark = format!("◀ {}", Mark::from(status));
     let mark = match status {
-        RunStatus::Waiting => style.yellow("◀ waits here"),
-        RunStatus::Ready | RunStatus::Running => style.cyan("◀ is here"),
-        RunStatus::Rejected => style.yellow("◀ said no"),
-        RunStatus::Failed | RunStatus::Expired => style.red("◀ failed here"),
-        _ => style.dim("◀ ended here"),
+        RunStatus::Waiting | RunStatus::Rejected => style.yellow(&mark),
+        RunStatus::Ready | RunStatus::Running => style.cyan(&mark),
+        RunStatus::Failed | RunStatus::Expired => style.red(&mark),
+        _ => style.dim(&mark),
     };
     let marked = positions.iter().map(Position::steps).collect();
     let mut drawer = Drawer { marked, mark, style, text: String::new() };

@@ -3,7 +3,7 @@
 use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, presets::NOTHING};
 use dynamic_flow::{
     Flow, Timestamp,
-    flow::{dot, mermaid},
+    flow::{Mark, dot, mermaid},
     hub::RunView,
     store::{Cursor, Summary, Unreadable},
 };
@@ -120,9 +120,11 @@ pub(super) async fn show(context: &Context, args: Show) -> Result<Exit, Failure>
         Some(document) => Flow::from_document(document, hub.tools()).ok(),
         None => None,
     };
+    let positions = view.positions.iter().cloned();
+    let marked: Vec<_> = positions.map(|at| (at, Mark::from(view.status))).collect();
     let drawn = |flow: &Flow| match args.format {
-        ShowFormat::Dot => dot(flow.def(), &view.positions),
-        ShowFormat::Tree | ShowFormat::Mermaid => mermaid(flow.def(), &view.positions),
+        ShowFormat::Dot => dot(flow.def(), &marked),
+        ShowFormat::Tree | ShowFormat::Mermaid => mermaid(flow.def(), &marked),
     };
     let shown = output::Show::new(&view, flow.as_ref().map(drawn));
     context.terminal.result(&shown, |style| match (args.format, &flow) {

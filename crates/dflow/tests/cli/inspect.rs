@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::{Place, YES, examples, find, on_each_store, text};
+use crate::support::{NO, Place, YES, examples, find, on_each_store, text};
 
 fn ids(list: &Value) -> Vec<String> {
     list["items"].as_array().unwrap().iter().map(|item| text(&item["run_id"])).collect()
@@ -120,6 +120,25 @@ fn a_parked_run_is_shown_with_its_place_and_question() {
         let dot = place.call(&["show", &run, "--format", "dot"]);
         assert!(dot.out.starts_with("digraph"), "{dot:?}");
     });
+}
+
+#[test]
+fn a_run_that_has_ended_is_not_drawn_as_waiting() {
+    let place = Place::file();
+    let (refused, key) = place.park();
+    place.json(11, &["resume", &key, "--input", NO]);
+    let (cancelled, _) = place.park();
+    place.json(0, &["cancel", &cancelled]);
+    let failed = "flow: f\nsteps: [{ id: s, fail: { code: c, message: m } }]\n";
+    let failed = text(&place.run(1, failed)["run_id"]);
+    let cases = [(refused, "said no"), (cancelled, "cancelled here"), (failed, "failed here")];
+    for (run, words) in cases {
+        for format in ["tree", "mermaid", "dot"] {
+            let drawn = place.call(&["show", &run, "--format", format]).out;
+            assert!(drawn.contains(words), "{format}: {drawn}");
+            assert!(!drawn.contains("waits here"), "{format}: {drawn}");
+        }
+    }
 }
 
 #[test]

@@ -8,7 +8,10 @@ use serde_json::Value;
 use super::stored;
 use crate::{
     clock::Timestamp,
-    flow::ir::{Body, BodyName},
+    flow::{
+        Mark,
+        ir::{Body, BodyName},
+    },
     id::{FlowId, KeyDigest, RunId, StepId, ToolId, WaitId},
     position::Position,
     wait::{Closed, ContentDigest, Metadata, Receipt, Wait, present},
@@ -72,6 +75,21 @@ impl RunStatus {
     /// Reads what [`RunStatus::as_str`] wrote.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == name)
+    }
+}
+
+impl From<RunStatus> for Mark {
+    /// What a diagram says of the steps where a run of that status stands.
+    fn from(status: RunStatus) -> Self {
+        match status {
+            RunStatus::Waiting => Self::Waits,
+            RunStatus::Ready | RunStatus::Running => Self::Here,
+            RunStatus::Completed => Self::Ended,
+            RunStatus::Rejected => Self::Rejected,
+            RunStatus::Failed => Self::Failed,
+            RunStatus::Expired => Self::Expired,
+            RunStatus::Cancelled => Self::Cancelled,
+        }
     }
 }
 

@@ -23,7 +23,7 @@ pub use build::{Arms, CaughtError, FlowBuilder, Var};
 pub use check::{MAX_NESTING, MAX_STEPS, check};
 pub use compare::{Fit, compare, compare_defs, fingerprint};
 pub use document::{document_schema, parse_duration};
-pub use draw::{dot, mermaid};
+pub use draw::{Mark, dot, mermaid};
 pub use ir::{Backoff, Body, BodyName, FlowDef, Step, StepKind, ToolRef};
 
 /// A checked flow, from type `I` to type `O`; any JSON where it was read from a document.

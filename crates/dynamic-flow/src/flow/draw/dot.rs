@@ -2,16 +2,14 @@
 
 use std::fmt::Write as _;
 
-use super::{Form, Graph, Item, Node, printable};
+use super::{Form, Graph, Item, Mark, Node, printable};
 use crate::{flow::FlowDef, position::Position};
 
-const PARKED: &str = "style=\"filled,bold\", fillcolor=\"#ffd54f\", color=\"#e65100\"";
-
-/// Draws a flow as a DOT graph; the steps at the parked positions stand out.
+/// Draws a flow as a DOT graph; the steps at the marked positions stand out.
 ///
 /// Waits are hexagons, tools have double sides, decisions are diamonds; bodies have frames.
-pub fn dot(def: &FlowDef, parked: &[Position]) -> String {
-    let graph = Graph::of(def, parked);
+pub fn dot(def: &FlowDef, marked: &[(Position, Mark)]) -> String {
+    let graph = Graph::of(def, marked);
     let mut text = format!("digraph {} {{\n", quoted(&[def.id.as_str()]));
     text.push_str("  compound=true;\n  node [fontname=\"Helvetica\", shape=box];\n");
     items(&mut text, &graph.items, 1);
@@ -45,9 +43,9 @@ fn items(text: &mut String, items_: &[Item], depth: usize) {
                 let _ = writeln!(text, "{indent}subgraph \"cluster_{}\" {{", group.id);
                 let _ = writeln!(text, "{indent}  label={label};");
                 items(text, &group.items, depth + 1);
-                if group.parked {
+                if let Some(mark) = group.mark {
                     // After the frames inside, which would look the same otherwise.
-                    let _ = writeln!(text, "{indent}  graph [{PARKED}];");
+                    let _ = writeln!(text, "{indent}  graph [{}];", filled(mark));
                 }
                 let _ = writeln!(text, "{indent}}}");
             }
@@ -67,13 +65,19 @@ fn drawn(node: &Node) -> String {
     };
     let mut lines: Vec<&str> = node.lines.iter().map(String::as_str).collect();
     // A second `style` would take the place of the first, so the mark stands alone.
-    let shape = if node.parked {
-        lines.push("parked here");
-        format!("{}, {PARKED}", shape.trim_end_matches(", style=rounded"))
-    } else {
-        shape.to_owned()
+    let shape = match node.mark {
+        Some(mark) => {
+            lines.push(mark.words());
+            format!("{}, {}", shape.trim_end_matches(", style=rounded"), filled(mark))
+        }
+        None => shape.to_owned(),
     };
     format!("n{} [label={}, {shape}];", node.id, quoted(&lines))
+}
+
+fn filled(mark: Mark) -> String {
+    let (fill, stroke) = mark.colours();
+    format!("style=\"filled,bold\", fillcolor=\"{fill}\", color=\"{stroke}\"")
 }
 
 /// A text in quotes, in which backslashes begin escapes.

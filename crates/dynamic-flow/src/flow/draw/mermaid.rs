@@ -1,17 +1,17 @@
 //! A diagram in Mermaid.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
-use super::{Form, Graph, Item, Node, printable};
+use super::{Form, Graph, Item, Mark, Node, printable};
 use crate::{flow::FlowDef, position::Position};
 
-/// Draws a flow as a Mermaid flowchart; the steps at the parked positions stand out.
+/// Draws a flow as a Mermaid flowchart; the steps at the marked positions stand out.
 ///
 /// Waits are hexagons, tools have double sides, decisions are diamonds; bodies have frames.
-pub fn mermaid(def: &FlowDef, parked: &[Position]) -> String {
-    let graph = Graph::of(def, parked);
+pub fn mermaid(def: &FlowDef, marked: &[(Position, Mark)]) -> String {
+    let graph = Graph::of(def, marked);
     let mut text = "flowchart TD\n".to_owned();
-    let mut marked = Vec::new();
+    let mut marked = BTreeMap::new();
     items(&mut text, &graph.items, 1, &mut marked);
     for edge in &graph.edges {
         let label = edge.label.as_ref().map(|label| format!("|{}|", quoted(&[label])));
@@ -21,23 +21,30 @@ pub fn mermaid(def: &FlowDef, parked: &[Position]) -> String {
             None => writeln!(text, "  n{} -->{label} n{}", edge.from, edge.to),
         };
     }
-    if !marked.is_empty() {
-        text.push_str(
-            "  classDef parked fill:#ffd54f,stroke:#e65100,stroke-width:3px,color:#000\n",
+    for (mark, ids) in marked {
+        let (name, (fill, stroke)) = (mark.name(), mark.colours());
+        let _ = writeln!(
+            text,
+            "  classDef {name} fill:{fill},stroke:{stroke},stroke-width:3px,color:#000"
         );
-        let _ = writeln!(text, "  class {} parked", marked.join(","));
+        let _ = writeln!(text, "  class {} {name}", ids.join(","));
     }
     text
 }
 
-fn items(text: &mut String, items_: &[Item], depth: usize, marked: &mut Vec<String>) {
+fn items(
+    text: &mut String,
+    items_: &[Item],
+    depth: usize,
+    marked: &mut BTreeMap<Mark, Vec<String>>,
+) {
     let indent = "  ".repeat(depth);
     for item in items_ {
         match item {
             Item::Node(node) => {
                 let _ = writeln!(text, "{indent}{}", drawn(node));
-                if node.parked {
-                    marked.push(format!("n{}", node.id));
+                if let Some(mark) = node.mark {
+                    marked.entry(mark).or_default().push(format!("n{}", node.id));
                 }
             }
             Item::Group(group) => {
@@ -45,8 +52,8 @@ fn items(text: &mut String, items_: &[Item], depth: usize, marked: &mut Vec<Stri
                 let _ = writeln!(text, "{indent}subgraph g{}[{label}]", group.id);
                 items(text, &group.items, depth + 1, marked);
                 let _ = writeln!(text, "{indent}end");
-                if group.parked {
-                    marked.push(format!("g{}", group.id));
+                if let Some(mark) = group.mark {
+                    marked.entry(mark).or_default().push(format!("g{}", group.id));
                 }
             }
         }
@@ -63,10 +70,8 @@ fn drawn(node: &Node) -> String {
         Form::Pause => ("(", ")"),
         Form::Failure => (">", "]"),
     };
-    let mut lines: Vec<&str> = node.lines.iter().map(String::as_str).collect();
-    if node.parked {
-        lines.push("⏸ parked here");
-    }
+    let mark = node.mark.map(|mark| format!("{} {mark}", mark.sign()));
+    let lines: Vec<&str> = node.lines.iter().chain(&mark).map(String::as_str).collect();
     format!("n{}{open}{}{close}", node.id, quoted(&lines))
 }
 

@@ -5,13 +5,89 @@ mod mermaid;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::{collections::HashMap, fmt};
 
 pub use self::{dot::dot, mermaid::mermaid};
 use crate::{
     flow::{Body, BodyName, FlowDef, Step, StepKind},
     position::Position,
 };
+
+/// What a run does at a step, or did there last: what a diagram says beside it.
+///
+/// A [`RunStatus`](crate::engine::RunStatus) converts into the mark for the steps where a run of
+/// that status stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Mark {
+    /// It waits for an answer or a time.
+    Waits,
+    /// It is to go on here, or goes on.
+    Here,
+    /// It ended with a filter that said no.
+    Rejected,
+    /// It failed.
+    Failed,
+    /// Nobody answered in time.
+    Expired,
+    /// It was cancelled.
+    Cancelled,
+    /// It ended in another way.
+    Ended,
+}
+
+impl Mark {
+    /// What is said beside the step, such as `waits here`.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Waits => "waits here",
+            Self::Here => "is here",
+            Self::Rejected => "said no",
+            Self::Failed => "failed here",
+            Self::Expired => "expired here",
+            Self::Cancelled => "cancelled here",
+            Self::Ended => "ended here",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Waits => "waits",
+            Self::Here => "here",
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+            Self::Expired => "expired",
+            Self::Cancelled => "cancelled",
+            Self::Ended => "ended",
+        }
+    }
+
+    /// How the step is filled and framed.
+    fn colours(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Waits => ("#ffd54f", "#e65100"),
+            Self::Here => ("#81d4fa", "#01579b"),
+            Self::Rejected => ("#ffcc80", "#bf360c"),
+            Self::Failed | Self::Expired => ("#ef9a9a", "#b71c1c"),
+            Self::Cancelled | Self::Ended => ("#e0e0e0", "#424242"),
+        }
+    }
+
+    fn sign(self) -> char {
+        match self {
+            Self::Waits => '⏸',
+            Self::Here => '▶',
+            Self::Ended => '■',
+            Self::Rejected | Self::Failed | Self::Expired | Self::Cancelled => '✗',
+        }
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.words())
+    }
+}
 
 /// A diagram, before it is written in any language. Nodes and groups are numbered as they stand
 /// in the flow, so that the same flow always gives the same diagram.
@@ -29,13 +105,13 @@ struct Node {
     id: usize,
     lines: Vec<String>,
     form: Form,
-    parked: bool,
+    mark: Option<Mark>,
 }
 
 struct Group {
     id: usize,
     label: String,
-    parked: bool,
+    mark: Option<Mark>,
     items: Vec<Item>,
 }
 
@@ -80,18 +156,18 @@ impl From<usize> for Loose {
 }
 
 impl Graph {
-    fn of(def: &FlowDef, parked: &[Position]) -> Self {
+    fn of(def: &FlowDef, marked: &[(Position, Mark)]) -> Self {
         let mut drawer = Drawer {
-            parked: parked.iter().map(Position::steps).collect(),
+            marked: marked.iter().map(|(at, mark)| (at.steps(), *mark)).collect(),
             next: 0,
             edges: Vec::new(),
         };
         let name = if def.name.is_empty() { def.id.as_str() } else { &def.name };
         let mut items = Vec::new();
-        let start = drawer.node(&mut items, vec![name.to_owned()], Form::Terminal, false);
+        let start = drawer.node(&mut items, vec![name.to_owned()], Form::Terminal, None);
         let ends = drawer.body(&mut items, &def.body, "", vec![start.into()]);
         if !ends.is_empty() {
-            let end = drawer.node(&mut items, vec!["completed".into()], Form::Terminal, false);
+            let end = drawer.node(&mut items, vec!["completed".into()], Form::Terminal, None);
             drawer.join(ends, end);
         }
         Self { items, edges: drawer.edges }
@@ -99,7 +175,7 @@ impl Graph {
 }
 
 struct Drawer {
-    parked: HashSet<String>,
+    marked: HashMap<String, Mark>,
     next: usize,
     edges: Vec<Edge>,
 }
@@ -115,10 +191,10 @@ impl Drawer {
         items: &mut Vec<Item>,
         lines: Vec<String>,
         form: Form,
-        parked: bool,
+        mark: Option<Mark>,
     ) -> usize {
         let id = self.number();
-        items.push(Item::Node(Node { id, lines, form, parked }));
+        items.push(Item::Node(Node { id, lines, form, mark }));
         id
     }
 
@@ -147,21 +223,21 @@ impl Drawer {
     ) -> Vec<Loose> {
         let id = step.id.as_str();
         let path = if parent.is_empty() { id.to_owned() } else { format!("{parent}/{id}") };
-        let parked = self.parked.contains(&path);
+        let mark = self.marked.get(&path).copied();
         match &step.kind {
             StepKind::Switch { .. } => {
-                let node = self.node(items, lines(step), Form::Decision, parked);
+                let node = self.node(items, lines(step), Form::Decision, mark);
                 self.join(from, node);
                 let arms = step.kind.bodies().into_iter();
                 arms.flat_map(|(name, body)| self.arm(items, &name, body, &path, node)).collect()
             }
             StepKind::Catch { body, handler, .. } => {
                 let label = lines(step).join(": ");
-                let (tried, mut ends) = self.group(items, label, parked, body, &path, from);
+                let (tried, mut ends) = self.group(items, label, mark, body, &path, from);
                 let Some((group, first)) = tried else { return ends };
                 let label = format!("{id}: on error");
                 let (handled, handler_ends) =
-                    self.group(items, label, false, handler, &path, Vec::new());
+                    self.group(items, label, None, handler, &path, Vec::new());
                 match handled {
                     Some((_, handler_first)) => self.edges.push(Edge {
                         from: first,
@@ -178,9 +254,9 @@ impl Drawer {
                 if let Some((_, body)) = kind.bodies().first().filter(|(_, body)| !body.is_empty())
                 {
                     let label = lines(step).join(": ");
-                    return self.group(items, label, parked, body, &path, from).1;
+                    return self.group(items, label, mark, body, &path, from).1;
                 }
-                let node = self.node(items, lines(step), form(kind), parked);
+                let node = self.node(items, lines(step), form(kind), mark);
                 self.join(from, node);
                 match kind {
                     StepKind::Fail { .. } => Vec::new(),
@@ -207,7 +283,7 @@ impl Drawer {
             _ => "otherwise".into(),
         };
         let from = vec![Loose { from: switch, label: Some(label.clone()) }];
-        self.group(items, label, false, body, path, from).1
+        self.group(items, label, None, body, path, from).1
     }
 
     /// A body with a frame around it: its number and first node, unless it is empty, and its ends.
@@ -215,7 +291,7 @@ impl Drawer {
         &mut self,
         items: &mut Vec<Item>,
         label: String,
-        parked: bool,
+        mark: Option<Mark>,
         body: &Body,
         path: &str,
         from: Vec<Loose>,
@@ -227,7 +303,7 @@ impl Drawer {
         let mut inner = Vec::new();
         let ends = self.body(&mut inner, body, path, from);
         let first = first_node(&inner);
-        items.push(Item::Group(Group { id, label, parked, items: inner }));
+        items.push(Item::Group(Group { id, label, mark, items: inner }));
         (first.map(|first| (id, first)), ends)
     }
 }

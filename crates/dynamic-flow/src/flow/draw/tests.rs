@@ -1,10 +1,10 @@
 use serde_json::Value;
 
 use super::*;
-use crate::{flow::Flow, tool::ToolRegistry};
+use crate::{engine::RunStatus, flow::Flow, tool::ToolRegistry};
 
-fn parked(path: &str) -> Position {
-    serde_json::from_value(Value::from(path)).unwrap()
+fn at(path: &str, mark: Mark) -> (Position, Mark) {
+    (serde_json::from_value(Value::from(path)).unwrap(), mark)
 }
 
 fn flow(text: &str) -> Flow {
@@ -35,15 +35,15 @@ steps:
 "#;
 
 #[test]
-fn mermaid_shows_the_whole_tree_and_where_the_run_is_parked() {
+fn mermaid_shows_the_whole_tree_and_where_the_run_stands() {
     let flow = flow(FLOW);
-    insta::assert_snapshot!(mermaid(flow.def(), &[parked("route/ask")]), @r###"
+    insta::assert_snapshot!(mermaid(flow.def(), &[at("route/ask", Mark::Waits)]), @r###"
     flowchart TD
       n0(["Review #34;it#34; #60;now#62;"])
       n1["remember<br/>set a, b"]
       n2{"route<br/>switch"}
       subgraph g3["high | #34;risk#34;"]
-        n4{{"ask<br/>await input human<br/>⏸ parked here"}}
+        n4{{"ask<br/>await input human<br/>⏸ waits here"}}
         n5{"ok<br/>filter"}
       end
       subgraph g6["otherwise"]
@@ -70,15 +70,15 @@ fn mermaid_shows_the_whole_tree_and_where_the_run_is_parked() {
       n10 --> n13
       n12 --> n13
       n13 --> n14
-      classDef parked fill:#ffd54f,stroke:#e65100,stroke-width:3px,color:#000
-      class n4 parked
+      classDef waits fill:#ffd54f,stroke:#e65100,stroke-width:3px,color:#000
+      class n4 waits
     "###);
 }
 
 #[test]
-fn dot_shows_the_whole_tree_and_where_the_run_is_parked() {
+fn dot_shows_the_whole_tree_and_where_the_run_stands() {
     let flow = flow(FLOW);
-    insta::assert_snapshot!(dot(flow.def(), &[parked("route/ask"), parked("careful/twice[3]")]), @r###"
+    insta::assert_snapshot!(dot(flow.def(), &[at("route/ask", Mark::Waits), at("careful/twice[3]", Mark::Failed)]), @r###"
     digraph "review" {
       compound=true;
       node [fontname="Helvetica", shape=box];
@@ -87,7 +87,7 @@ fn dot_shows_the_whole_tree_and_where_the_run_is_parked() {
       n2 [label="route\nswitch", shape=diamond];
       subgraph "cluster_3" {
         label="high | \"risk\"";
-        n4 [label="ask\nawait input human\nparked here", shape=hexagon, style="filled,bold", fillcolor="#ffd54f", color="#e65100"];
+        n4 [label="ask\nawait input human\nwaits here", shape=hexagon, style="filled,bold", fillcolor="#ffd54f", color="#e65100"];
         n5 [label="ok\nfilter", shape=diamond];
       }
       subgraph "cluster_6" {
@@ -99,7 +99,7 @@ fn dot_shows_the_whole_tree_and_where_the_run_is_parked() {
         subgraph "cluster_9" {
           label="twice: retry, 2 attempts";
           n10 [label="rest\nsleep", shape=box, style=rounded];
-          graph [style="filled,bold", fillcolor="#ffd54f", color="#e65100"];
+          graph [style="filled,bold", fillcolor="#ef9a9a", color="#b71c1c"];
         }
       }
       subgraph "cluster_11" {
@@ -136,11 +136,44 @@ fn labels_can_not_break_out() {
 }
 
 #[test]
-fn a_parked_frame_is_marked_and_a_flow_that_only_fails_has_no_end() {
+fn a_frame_is_marked_and_a_flow_that_only_fails_has_no_end() {
     let retry =
         flow("flow: f\nsteps: [{ id: r, retry: { attempts: 2, do: [{ id: s, set: 1 }] } }]\n");
-    assert!(mermaid(retry.def(), &[parked("r")]).contains("  class g1 parked\n"));
-    assert!(!mermaid(retry.def(), &[]).contains("parked"));
+    assert!(mermaid(retry.def(), &[at("r", Mark::Waits)]).contains("  class g1 waits\n"));
+    assert!(!mermaid(retry.def(), &[]).contains("class"));
     let fails = flow("flow: f\nsteps: [{ id: s, fail: { code: c, message: m } }]\n");
     assert!(!mermaid(fails.def(), &[]).contains("completed"));
+}
+
+#[test]
+fn an_ended_run_is_not_drawn_as_waiting() {
+    let flow = flow("flow: f\nsteps: [{ id: s, set: 1 }]\n");
+    for status in RunStatus::ALL {
+        let marked = [at("s", status.into())];
+        let [mermaid, dot] = [mermaid(flow.def(), &marked), dot(flow.def(), &marked)];
+        let words = match status {
+            RunStatus::Waiting => "waits here",
+            RunStatus::Ready | RunStatus::Running => "is here",
+            RunStatus::Completed => "ended here",
+            RunStatus::Rejected => "said no",
+            RunStatus::Failed => "failed here",
+            RunStatus::Expired => "expired here",
+            RunStatus::Cancelled => "cancelled here",
+        };
+        for drawn in [&mermaid, &dot] {
+            assert!(drawn.contains(words), "{status}: {drawn}");
+        }
+        let waits = status == RunStatus::Waiting;
+        assert_eq!(mermaid.contains("class n1 waits\n"), waits, "{status}: {mermaid}");
+        assert_eq!(dot.contains("#ffd54f"), waits, "{status}: {dot}");
+    }
+}
+
+#[test]
+fn steps_with_different_marks_are_told_apart() {
+    let flow = flow("flow: f\nsteps: [{ id: a, set: 1 }, { id: b, set: 1 }, { id: c, set: 1 }]\n");
+    let marked = [at("a", Mark::Waits), at("b", Mark::Failed), at("c", Mark::Waits)];
+    let drawn = mermaid(flow.def(), &marked);
+    assert!(drawn.contains("  class n1,n3 waits\n"), "{drawn}");
+    assert!(drawn.contains("  class n2 failed\n"), "{drawn}");
 }
