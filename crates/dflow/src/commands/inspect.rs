@@ -128,7 +128,7 @@ pub(super) async fn show(context: &Context, args: Show) -> Result<Exit, Failure>
     };
     let shown = output::Show::new(&view, flow.as_ref().map(drawn));
     context.terminal.result(&shown, |style| match (args.format, &flow) {
-        (ShowFormat::Tree, _) => describe(&view, flow.as_ref(), style),
+        (ShowFormat::Tree, _) => describe(context, &view, flow.as_ref(), style),
         (_, Some(flow)) => drawn(flow),
         (_, None) => String::new(),
     })?;
@@ -138,7 +138,7 @@ pub(super) async fn show(context: &Context, args: Show) -> Result<Exit, Failure>
     Ok(Exit::Done)
 }
 
-fn describe(view: &RunView, flow: Option<&Flow>, style: Style) -> String {
+fn describe(context: &Context, view: &RunView, flow: Option<&Flow>, style: Style) -> String {
     let now = now();
     let mut text = format!(
         "{}  {}  {}\n\n",
@@ -173,6 +173,11 @@ fn describe(view: &RunView, flow: Option<&Flow>, style: Style) -> String {
         }
         None => {}
     }
+    if !view.accepted.is_empty() {
+        let mut lines: Vec<String> = view.accepted.iter().map(receipt).collect();
+        lines.push(who_goes_on(context, view, style));
+        section(&mut text, "accepted, and not worked in yet", &lines.join("\n"), style);
+    }
     for wait in &view.waits {
         let title = format!("open wait {}", clean_line(wait.id.as_str()));
         let mut body = format!("{}\n", prompt(&wait.prompt));
@@ -199,6 +204,23 @@ fn describe(view: &RunView, flow: Option<&Flow>, style: Style) -> String {
         section(&mut text, "output", &outline(output, 0), style);
     }
     text
+}
+
+/// Who works in what was accepted.
+fn who_goes_on(context: &Context, view: &RunView, style: Style) -> String {
+    let run = view.run_id.to_string();
+    match (view.status, &view.driven_by, &view.document) {
+        (status, ..) if status.is_final() => {
+            let retry = style.cyan(&context.command(&["retry", &run]));
+            format!("kept for when it is retried:  {retry}")
+        }
+        (_, Some(_), _) => "whoever drives it is told, and goes on with it".to_owned(),
+        (.., None) => "the program that has its flow goes on with it".to_owned(),
+        (.., Some(_)) => {
+            let work = style.cyan(&context.command(&["work", "--once"]));
+            format!("a worker goes on with it; or now:  {work}")
+        }
+    }
 }
 
 fn section(text: &mut String, title: &str, body: &str, style: Style) {

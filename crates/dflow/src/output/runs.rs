@@ -276,7 +276,10 @@ pub(crate) struct Show {
     pub(crate) positions: Vec<String>,
     /// Why it ended, when it has ended without an output.
     pub(crate) ended: Option<Ended>,
+    /// Its open waits: those that can still be answered.
     pub(crate) waits: Vec<Wait>,
+    /// What was accepted for waits and is not worked in yet, oldest first; a worker goes on with it.
+    pub(crate) accepted: Vec<Receipt>,
     /// What its last waits took, oldest first.
     pub(crate) receipts: Vec<Receipt>,
     /// How many receipts there were before those.
@@ -342,6 +345,7 @@ impl Show {
             positions: view.positions.iter().map(ToString::to_string).collect(),
             ended: view.ended.as_ref().map(Into::into),
             waits: view.waits.iter().map(Into::into).collect(),
+            accepted: view.accepted.iter().map(Into::into).collect(),
             receipts: view.receipts.iter().map(Into::into).collect(),
             earlier_receipts: view.earlier_receipts,
             diagram,

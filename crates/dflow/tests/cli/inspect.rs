@@ -123,6 +123,28 @@ fn a_parked_run_is_shown_with_its_place_and_question() {
 }
 
 #[test]
+fn an_answer_that_nobody_has_worked_in_is_shown_as_accepted() {
+    on_each_store(|place| {
+        let (run, key) = place.park();
+        assert_eq!(place.json(0, &["show", &run])["accepted"], json!([]));
+        place.json(0, &["answer", &key, "--input", YES, "--by", "jane"]);
+        let shown = place.json(0, &["show", &run]);
+        assert_eq!((&shown["status"], &shown["waits"]), (&json!("ready"), &json!([])));
+        assert_eq!(shown["accepted"][0]["closed"], "answered");
+        assert_eq!(shown["accepted"][0]["by"], "jane");
+        let told = place.call(&["show", &run]);
+        assert!(!told.out.contains("open wait"), "{told:?}");
+        assert!(told.out.contains("accepted, and not worked in yet"), "{told:?}");
+        assert!(told.out.contains("answered by jane"), "{told:?}");
+        assert!(told.out.contains(" work --once "), "{told:?}");
+        let error = place.error(5, &["reissue", &run]);
+        assert!(text(&error["message"]).contains("ready"), "{error}");
+        place.json(0, &["work", "--once"]);
+        assert_eq!(place.json(0, &["show", &run])["accepted"], json!([]));
+    });
+}
+
+#[test]
 fn a_run_that_has_ended_is_not_drawn_as_waiting() {
     let place = Place::file();
     let (refused, key) = place.park();

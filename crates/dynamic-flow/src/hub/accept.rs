@@ -472,6 +472,25 @@ fn pending_receipt(
     })
 }
 
+/// What was accepted for open waits and is not worked in yet, oldest first.
+pub(super) fn pending_receipts(opened: &Opened) -> Vec<Receipt> {
+    let mut receipts: Vec<Receipt> = Vec::new();
+    for item in &opened.inbox {
+        match &item.what {
+            Accept::Answer { receipt, .. } => receipts.push(receipt.clone()),
+            Accept::Cancel { .. } => {
+                let waits = opened.snapshot.waits.iter();
+                let open = waits.filter(|wait| receipts.iter().all(|it| it.wait_id != wait.id));
+                let cancelled: Vec<Receipt> =
+                    open.map(|wait| wait.receipt(Closed::Cancelled, item.at)).collect();
+                receipts.extend(cancelled);
+            }
+            Accept::Key { .. } | Accept::Retry => {}
+        }
+    }
+    receipts
+}
+
 /// What the holder of a right key hears who came too late.
 pub(super) fn refusal(receipt: Receipt) -> Error {
     let (kind, message) = match receipt.closed {

@@ -162,8 +162,11 @@ pub struct RunView {
     pub input: Value,
     /// Where it stands: one position for each live branch.
     pub positions: Vec<Position>,
-    /// Its open waits, without keys.
+    /// Its open waits, without keys: those that can still be answered.
     pub waits: Vec<SuspendedWait>,
+    /// What was accepted for waits and is not worked in yet, oldest first: those waits are not among
+    /// the open ones any more, and whoever drives the run next goes on from here.
+    pub accepted: Vec<Receipt>,
     /// What its last closed waits took, oldest first.
     pub receipts: Vec<Receipt>,
     /// How many receipts there were before those.

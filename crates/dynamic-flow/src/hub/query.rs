@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{
     PersistenceHub,
+    accept::pending_receipts,
     flows::Known,
     outcome::{RunView, SuspendedWait},
     plain::changed,
@@ -101,7 +102,9 @@ impl PersistenceHub {
     /// # Errors
     /// `RunNotFound`; `EncryptionError` and `CorruptState` where it can't be opened.
     pub async fn get(&self, run: RunId) -> Result<RunView> {
-        let Opened { record, snapshot, .. } = self.inner().open_verified(run).await?;
+        let opened = self.inner().open_verified(run).await?;
+        let accepted = pending_receipts(&opened);
+        let Opened { record, snapshot, .. } = opened;
         let positions = if matches!(snapshot.status, RunStatus::Completed) {
             Vec::new()
         } else {
@@ -113,7 +116,13 @@ impl PersistenceHub {
             status: record.status,
             positions,
             input: Arc::unwrap_or_clone(snapshot.input),
-            waits: snapshot.waits.iter().map(|wait| SuspendedWait::new(wait, None)).collect(),
+            waits: snapshot
+                .waits
+                .iter()
+                .filter(|wait| accepted.iter().all(|receipt| receipt.wait_id != wait.id))
+                .map(|wait| SuspendedWait::new(wait, None))
+                .collect(),
+            accepted,
             receipts: snapshot.receipts,
             earlier_receipts: snapshot.earlier_receipts,
             output: snapshot.output,

@@ -31,6 +31,26 @@ fn world_time(world: &World, hours: u64) -> Timestamp {
 }
 
 #[tokio::test]
+async fn what_was_accepted_is_seen_before_it_is_worked_in() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension, key) = parked(&world, &counts).await;
+    let view = hub.get(suspension.run_id).await.unwrap();
+    assert_eq!((view.waits.len(), view.accepted.len()), (1, 0));
+
+    let accepted = hub.answer(&key, Answer::new(yes()).by("jane")).await.unwrap();
+    let view = hub.get(suspension.run_id).await.unwrap();
+    assert_eq!(view.status, RunStatus::Ready);
+    assert!(view.waits.is_empty(), "nobody can answer it any more");
+    assert_eq!(view.accepted, std::slice::from_ref(&accepted.receipt));
+    assert!(view.receipts.is_empty());
+
+    hub.work_once().await.unwrap();
+    let view = hub.get(suspension.run_id).await.unwrap();
+    assert!(view.accepted.is_empty());
+    assert_eq!(view.receipts, [accepted.receipt]);
+}
+
+#[tokio::test]
 async fn keys_that_are_wrong_in_any_way_hear_the_same() {
     let (world, counts) = (World::new(), Counts::default());
     let (hub, suspension, key) = parked(&world, &counts).await;

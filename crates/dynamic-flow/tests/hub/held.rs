@@ -106,6 +106,10 @@ async fn a_cancellation_that_the_holder_has_not_seen_closes_the_wait_already() {
     assert_eq!(late.receipt().unwrap().closed, Closed::Cancelled);
     let again = hub.cancel(run, None, None).await.unwrap();
     assert_eq!(again, RunStatus::Cancelled, "cancelling twice is once");
+    let view = hub.get(run).await.unwrap();
+    assert!(view.waits.is_empty(), "it can't be answered any more");
+    assert_eq!(view.accepted.len(), 1, "{:?}", view.accepted);
+    assert_eq!(view.accepted[0].closed, Closed::Cancelled);
     world.clock.advance(seconds(30));
     let error = hub.drive(run).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::RunCancelled);
