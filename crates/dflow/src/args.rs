@@ -264,8 +264,9 @@ pub(crate) struct OneRun {
 
 /// Remove runs
 ///
-/// All criteria that are given must hold. Never removes a run that somebody drives. Asks first on
-/// a terminal, except with --json; where it does not ask, --all needs --yes.
+/// All criteria that are given must hold. Never removes a run that somebody drives, or that goes on
+/// with what was accepted for it, and tells how many it left so. Asks first on a terminal, except
+/// with --json; where it does not ask, --all needs --yes.
 #[derive(Group)]
 #[command(after_help = "\
 Examples:

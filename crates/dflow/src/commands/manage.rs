@@ -83,17 +83,17 @@ pub(super) async fn cleanup(context: &Context, args: args::Cleanup) -> Result<Ex
     which.older_than = args.older_than.map(|moment| moment.ago(now()));
     which.all = args.all;
     if asks {
-        let Cleaned { deleted_count: found, errors, .. } =
-            hub.cleanup(&which.clone().dry_run()).await?;
-        if found == 0 {
-            context.terminal.note("Nothing to remove.");
-            for error in &errors {
+        let found = hub.cleanup(&which.clone().dry_run()).await?;
+        if found.deleted_count == 0 {
+            let left = still_live(context, found.left.len());
+            context.terminal.note(&format!("Nothing to remove.\n{left}"));
+            for error in &found.errors {
                 let message = clean_line(&error.message);
                 context.terminal.note(&format!("failed  {}  {message}", error.run_id));
             }
-            return Ok(if errors.is_empty() { Exit::Done } else { Exit::State });
+            return Ok(if found.errors.is_empty() { Exit::Done } else { Exit::State });
         }
-        let question = format!("Remove {} for ever?", many(found, "run"));
+        let question = format!("Remove {} for ever?", many(found.deleted_count, "run"));
         let asked = tokio::task::spawn_blocking(move || {
             Confirm::new(&question).with_default(false).prompt_skippable()
         });
@@ -103,12 +103,13 @@ pub(super) async fn cleanup(context: &Context, args: args::Cleanup) -> Result<Ex
         }
     }
     which.dry_run = args.dry_run;
-    let Cleaned { deleted_count, deleted, errors } = hub.cleanup(&which).await?;
+    let Cleaned { deleted_count, deleted, left, errors } = hub.cleanup(&which).await?;
     let failed = !errors.is_empty();
     let shown = output::Cleaned {
         dry_run: args.dry_run,
         deleted_count,
         deleted: deleted.iter().copied().map(Into::into).collect(),
+        left: left.iter().copied().map(Into::into).collect(),
         errors: errors
             .iter()
             .map(|error| output::CleanupError {
@@ -124,6 +125,7 @@ pub(super) async fn cleanup(context: &Context, args: args::Cleanup) -> Result<Ex
         }
         let what = if args.dry_run { "would be removed" } else { "removed" };
         text.push_str(&format!("{} {what}\n", many(deleted_count, "run")));
+        text.push_str(&still_live(context, left.len()));
         for error in &errors {
             let message = clean_line(&error.message);
             text.push_str(&format!("{}  {}  {message}\n", style.red("failed"), error.run_id));
@@ -131,6 +133,19 @@ pub(super) async fn cleanup(context: &Context, args: args::Cleanup) -> Result<Ex
         text
     })?;
     Ok(if failed { Exit::State } else { Exit::Done })
+}
+
+/// Says how many runs a cleanup left though they were named, and why; nothing if it left none.
+fn still_live(context: &Context, left: usize) -> String {
+    if left == 0 {
+        return String::new();
+    }
+    format!(
+        "{} left: what is being driven, or goes on with what was accepted, is never removed\n  \
+         see  {}\n",
+        many(left, "run"),
+        context.command(&["list", "--status", "ready,running"])
+    )
 }
 
 pub(super) async fn work(context: &Context, args: &args::Work) -> Result<Exit, Failure> {

@@ -101,6 +101,24 @@ fn cleanup_removes_what_all_criteria_name_and_asks_for_some() {
 }
 
 #[test]
+fn cleanup_says_what_it_left_and_why() {
+    on_each_store(|place| {
+        let (ready, key) = place.park();
+        place.json(0, &["answer", &key, "--input", YES]);
+        let (waiting, _) = place.park();
+        let dry = place.json(0, &["cleanup", "--all", "--dry-run"]);
+        assert_eq!((&dry["deleted"], &dry["left"]), (&json!([waiting]), &json!([ready])));
+        let told = place.call(&["cleanup", "--all", "--yes"]);
+        assert!(told.out.starts_with("1 run removed\n1 run left: "), "{told:?}");
+        assert!(told.out.contains(" list --status ready,running "), "{told:?}");
+        assert_eq!(place.status(&ready), "ready");
+        place.json(0, &["work", "--once"]);
+        let gone = place.json(0, &["cleanup", "--all", "--yes"]);
+        assert_eq!((&gone["deleted"], &gone["left"]), (&json!([ready]), &json!([])));
+    });
+}
+
+#[test]
 fn a_worker_fires_what_is_due_and_leaves_the_rest() {
     on_each_store(|place| {
         let due = place.run(

@@ -97,6 +97,9 @@ pub struct Cleaned {
     pub deleted_count: usize,
     /// Which they are.
     pub deleted: Vec<RunId>,
+    /// Which were left though the criteria name them: somebody drives them, or they go on with what
+    /// was accepted for them, or they changed at that very moment.
+    pub left: Vec<RunId>,
     /// Those that could not be removed, and why; also those whose records do not read back, so that
     /// nobody knows whether all criteria hold for them.
     pub errors: Vec<CleanupError>,
@@ -145,7 +148,11 @@ impl PersistenceHub {
                 let now = hub.clock.now();
                 let live = run.lease.as_ref().is_some_and(|lease| lease.until > now)
                     || matches!(run.status, RunStatus::Ready | RunStatus::Running);
-                if live || !which.matches(run, now) {
+                if !which.matches(run, now) {
+                    continue;
+                }
+                if live {
+                    cleaned.left.push(run.id);
                     continue;
                 }
                 let expired = match which.expired_only && run.status != RunStatus::Expired {
@@ -158,6 +165,7 @@ impl PersistenceHub {
                     Ok(None) => continue,
                     // Somebody else had it at that very moment.
                     Err(error) if error.is_conflict() || error.kind() == ErrorKind::RunBusy => {
+                        cleaned.left.push(run.id);
                         continue;
                     }
                     Err(error) => {
@@ -172,7 +180,7 @@ impl PersistenceHub {
                 match hub.vault.store().delete(run.id, Expect::Revision(revision)).await {
                     Ok(()) => cleaned.deleted.push(run.id),
                     // It was answered, claimed or removed since the page was read.
-                    Err(error) if error.is_conflict() => {}
+                    Err(error) if error.is_conflict() => cleaned.left.push(run.id),
                     Err(error) => cleaned.failed(run.id, &error),
                 }
             }

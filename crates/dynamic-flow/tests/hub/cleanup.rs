@@ -71,9 +71,18 @@ async fn a_run_with_an_accepted_answer_is_not_removed() {
     let (world, counts) = (World::new(), Counts::default());
     let (hub, suspension, key) = parked(&world, &counts).await;
     hub.answer(&key, yes()).await.unwrap();
-    assert_eq!(hub.cleanup(&Cleanup::new().all()).await.unwrap().deleted_count, 0);
+    for which in [Cleanup::new().all(), Cleanup::new().all().dry_run()] {
+        let cleaned = hub.cleanup(&which).await.unwrap();
+        assert_eq!((cleaned.deleted_count, cleaned.left), (0, vec![suspension.run_id]));
+    }
+    let other = Filter { flow_id: Some("another".into()), ..Filter::default() };
+    let cleaned = hub.cleanup(&Cleanup::new().filter(other)).await.unwrap();
+    assert!(cleaned.left.is_empty(), "no criterion names it");
+    let old = Cleanup::new().older_than(suspension.suspended_at);
+    assert!(hub.cleanup(&old).await.unwrap().left.is_empty(), "no criterion names it");
     completed(hub.drive(suspension.run_id).await);
-    assert_eq!(hub.cleanup(&Cleanup::new().all()).await.unwrap().deleted_count, 1);
+    let cleaned = hub.cleanup(&Cleanup::new().all()).await.unwrap();
+    assert_eq!((cleaned.deleted_count, cleaned.left), (1, vec![]));
     let gone = hub.resume(&key, yes()).await.unwrap_err();
     assert_eq!(gone.kind(), ErrorKind::SuspensionKeyNotFound);
     assert_eq!(hub.get(suspension.run_id).await.unwrap_err().kind(), ErrorKind::RunNotFound);
