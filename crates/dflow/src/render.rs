@@ -1,9 +1,11 @@
 //! Text for people: colours, times, values, receipts.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
 
 use dynamic_flow::{Receipt, Timestamp, engine::RunStatus, wait::Closed};
 use serde_json::Value;
+use textwrap::{Options, WordSplitter};
+use unicode_width::UnicodeWidthStr as _;
 
 /// Whether and how text is coloured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,9 +92,46 @@ pub(crate) fn clean_line(text: &str) -> String {
     clean(text).replace(['\n', '\t'], " ")
 }
 
-/// A prompt, with its further lines marked as such: they must not pass for what stands below it.
-pub(crate) fn prompt(text: &str) -> String {
-    clean(text).trim_end().replace('\n', "\n│ ")
+/// A prompt in lines of at most that width, with its further lines marked as such: they must not pass
+/// for what stands below it.
+pub(crate) fn prompt(text: &str, width: usize) -> String {
+    let text = clean(text);
+    let lines = text.trim_end().lines().flat_map(|line| wrapped(line, width.saturating_sub(2)));
+    lines.collect::<Vec<_>>().join("\n│ ")
+}
+
+/// An outline in lines of at most that width: what does not fit goes on below where its value began.
+pub(crate) fn within(outline: &str, width: usize) -> String {
+    let mut text = String::new();
+    for line in outline.lines() {
+        if line.width() <= width {
+            writeln!(text, "{line}").ok();
+            continue;
+        }
+        let pad = line.len() - line.trim_start_matches([' ', '-']).len();
+        // Behind the name, where there is one and it leaves room.
+        let value = line[pad..].find("  ").map(|at| line[pad + at..].trim_start());
+        let column = value.map(|value| line[..line.len() - value.len()].width());
+        let indent = " ".repeat(column.filter(|column| *column <= width / 2).unwrap_or(pad));
+        let options = wrapping(width).subsequent_indent(&indent);
+        for line in textwrap::wrap(line, options) {
+            writeln!(text, "{line}").ok();
+        }
+    }
+    text
+}
+
+/// A text in lines of at most that width, between words where that can be.
+pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    if text.width() <= width {
+        return vec![text.to_owned()];
+    }
+    textwrap::wrap(text, wrapping(width)).into_iter().map(Cow::into_owned).collect()
+}
+
+fn wrapping<'a>(width: usize) -> Options<'a> {
+    // A word with hyphens is more often a name that is to be typed again than two words.
+    Options::new(width).word_splitter(WordSplitter::NoHyphenation)
 }
 
 /// How far away a time is: `in 4 h`, `3 d ago`.
@@ -225,7 +264,31 @@ mod tests {
 
     #[test]
     fn a_prompt_can_not_pass_for_what_is_shown() {
-        assert_eq!(prompt("Pay?\n\n  amount  1\n"), "Pay?\n│ \n│   amount  1");
+        assert_eq!(prompt("Pay?\n\n  amount  1\n", 80), "Pay?\n│ \n│   amount  1");
+    }
+
+    #[test]
+    fn text_is_wrapped_at_words() {
+        assert_eq!(
+            wrapped("the manager-approval is due", 12),
+            ["the", "manager-appr", "oval is due"]
+        );
+        assert_eq!(
+            wrapped("the manager-approval is due", 16),
+            ["the", "manager-approval", "is due"]
+        );
+        assert_eq!(wrapped("日本語 です", 6), ["日本語", "です"]);
+        assert_eq!(wrapped("", 6), [""]);
+        assert_eq!(
+            prompt("Pay it all at once?\n\n  now", 14),
+            "Pay it all\n│ at once?\n│ \n│   now"
+        );
+        let shown = "  id    PO-2048\n  note  one two three four\n  all of this is text\n    - and this an item\n";
+        assert_eq!(
+            within(shown, 18),
+            "  id    PO-2048\n  note  one two\n        three four\n  all of this is\n  text\n    - and this an\n      item\n"
+        );
+        assert_eq!(within(shown, 80), shown);
     }
 
     #[test]

@@ -75,6 +75,11 @@ impl Terminal {
         !self.json && io::stderr().is_terminal() && cfg!(unix) && terminal()
     }
 
+    /// How wide a result may be that people read; without end where it is not printed on a terminal.
+    pub(crate) fn width_of_results(&self) -> usize {
+        if io::stdout().is_terminal() { columns() } else { usize::MAX }
+    }
+
     /// Says what is worth knowing beside a result.
     pub(crate) fn notice(&self, kind: &'static str, message: &str) {
         match self.json {
@@ -90,6 +95,15 @@ impl Terminal {
         if !self.json {
             say(text);
         }
+    }
+}
+
+/// How wide the terminal is.
+pub(crate) fn columns() -> usize {
+    // Some say that they have no size at all.
+    match crossterm::terminal::size() {
+        Ok((columns, _)) if columns > 0 => usize::from(columns).max(16),
+        _ => 80,
     }
 }
 

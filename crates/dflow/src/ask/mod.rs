@@ -1,7 +1,11 @@
 //! Asks for a value in the terminal, field by field from its schema.
 
 mod form;
+mod frame;
+mod line;
+mod list;
 mod prompt;
+mod screen;
 
 use dynamic_flow::{Schema, Violation};
 use serde_json::{Map, Value};

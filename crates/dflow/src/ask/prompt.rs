@@ -1,64 +1,105 @@
 //! Puts questions to whoever sits at the terminal.
 
-use inquire::{
-    Confirm, MultiSelect, Select, Text, error::InquireResult, list_option::ListOption,
-    ui::RenderConfig,
-};
+use std::io;
 
-use super::{Asked, Prompt, Question, Stopped};
-use crate::{
-    render::{Style, clean_line},
-    terminal::say,
-};
+use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-/// Questions in the terminal, on standard error: standard output is for results.
+use super::{
+    Asked, Prompt, Question, Stopped,
+    frame::{Frame, Layout, Words},
+    line::{Line, held, is_typed},
+    list::List,
+    screen::Screen,
+};
+use crate::render::{Style, clean_line};
+
+/// Questions in the terminal, which is taken for them until this goes.
 pub(crate) struct InTerminal {
     style: Style,
+    screen: Screen,
+}
+
+/// A question that is being answered.
+trait Ask {
+    fn press(&mut self, key: KeyEvent);
+    fn paste(&mut self, text: &str);
+    /// What Enter gives, to be left on the terminal; none if it is no answer yet.
+    fn enter(&mut self) -> Option<String>;
+    fn frame(&self, words: &Words, layout: Layout) -> Frame;
 }
 
 impl InTerminal {
-    pub(crate) fn new(style: Style) -> Self {
-        Self { style }
+    /// Takes the terminal.
+    pub(crate) fn open(style: Style) -> Result<Self, Stopped> {
+        Ok(Self { style, screen: Screen::open()? })
     }
 
-    fn config(&self) -> RenderConfig<'static> {
-        match self.style == Style::plain() {
-            true => RenderConfig::empty(),
-            false => RenderConfig::default_colored(),
+    /// Asks for what nobody may read over a shoulder.
+    pub(crate) fn secret(&mut self, label: &str) -> Result<String, Stopped> {
+        let words = Words { label: label.to_owned(), below: Vec::new() };
+        let mut secret = Secret(Line::default());
+        self.ask(&words, &mut secret)?;
+        Ok(secret.0.text().to_owned())
+    }
+
+    fn layout(&self) -> Layout {
+        Layout { style: self.style, size: self.screen.size() }
+    }
+
+    /// Shows a question until it is answered. Esc, Ctrl-C and Ctrl-D end the whole: at the last
+    /// question a field that they skip would send what nobody has sent.
+    fn ask(&mut self, words: &Words, ask: &mut dyn Ask) -> Result<(), Stopped> {
+        loop {
+            // Of many keys that come at once, and of what is pasted, the last is seen.
+            if !self.screen.has_next()? {
+                self.screen.paint(ask.frame(words, self.layout()))?;
+            }
+            match self.screen.next()? {
+                Event::Key(key) if key.kind == KeyEventKind::Release => {}
+                Event::Key(key) if stops(key) => {
+                    let lines = self.layout().given(words, None);
+                    self.screen.leave(&lines)?;
+                    return Err(Stopped);
+                }
+                Event::Key(key) if enters(key) => {
+                    if let Some(answer) = ask.enter() {
+                        let lines = self.layout().given(words, Some(&answer));
+                        return Ok(self.screen.leave(&lines)?);
+                    }
+                }
+                Event::Key(key) => ask.press(key),
+                Event::Paste(text) => ask.paste(&text),
+                // It is painted anew, whatever else happened.
+                _ => {}
+            }
         }
     }
 }
 
-/// What is asked, made harmless for the terminal.
-struct Words {
-    label: String,
-    help: Option<String>,
+fn stops(key: KeyEvent) -> bool {
+    let ends = matches!(key.code, KeyCode::Char('c' | 'd'));
+    key.code == KeyCode::Esc || (ends && held(key) == KeyModifiers::CONTROL)
+}
+
+fn enters(key: KeyEvent) -> bool {
+    // Some terminals, and whoever drives one, send the end of a line as Ctrl-J.
+    let end = key.code == KeyCode::Char('j') && held(key) == KeyModifiers::CONTROL;
+    end || (key.code == KeyCode::Enter && !held(key).contains(KeyModifiers::ALT))
+}
+
+impl From<io::Error> for Stopped {
+    fn from(_: io::Error) -> Self {
+        Self
+    }
 }
 
 impl Words {
-    fn of(question: &Question<'_>, how_to_skip: &str) -> Self {
-        let skip = question.optional.then(|| how_to_skip.to_owned());
-        let help: Vec<String> = question.help.map(clean_line).into_iter().chain(skip).collect();
+    fn of(question: &Question<'_>, label: &str, how: &str) -> Self {
+        let below = question.help.map(clean_line).into_iter().chain([how.to_owned()]);
         Self {
-            label: clean_line(question.label),
-            help: (!help.is_empty()).then(|| help.join("  ")),
+            label: clean_line(label),
+            below: below.filter(|text| !text.trim().is_empty()).collect(),
         }
-    }
-}
-
-/// What was answered. Esc, Ctrl-C and Ctrl-D end the whole: at the last question a field that they
-/// skip would send what nobody has sent.
-fn asked<T>(result: InquireResult<T>) -> Asked<T> {
-    result.map(Some).map_err(|_| Stopped)
-}
-
-/// A yes, a no, or nothing; none if it is something else.
-fn yes_or_no(line: &str) -> Option<Option<bool>> {
-    match line.trim().to_lowercase().as_str() {
-        "" => Some(None),
-        "y" | "yes" => Some(Some(true)),
-        "n" | "no" => Some(Some(false)),
-        _ => None,
     }
 }
 
@@ -67,29 +108,11 @@ const SKIP: &str = "(skip)";
 
 impl Prompt for InTerminal {
     fn confirm(&mut self, question: Question<'_>, usual: Option<bool>) -> Asked<bool> {
-        if question.optional {
-            // What may be skipped has three answers: an empty line is one.
-            let label = format!("{} (y/n)", question.label);
-            let mut usual = usual.map_or("", |yes| if yes { "y" } else { "n" });
-            while let Some(line) = self.line(Question { label: &label, ..question }, usual)? {
-                if let Some(answer) = yes_or_no(&line) {
-                    return Ok(answer);
-                }
-                self.complain("type y or n, or nothing to skip it");
-                usual = "";
-            }
-            return Ok(None);
-        }
-        let words = Words::of(&question, "");
-        let mut prompt = Confirm::new(&words.label).with_render_config(self.config());
-        prompt = match usual {
-            Some(usual) => prompt.with_default(usual),
-            None => prompt.with_placeholder("y/n"),
-        };
-        if let Some(help) = &words.help {
-            prompt = prompt.with_help_message(help);
-        }
-        asked(prompt.prompt())
+        let how = if question.optional { "Enter alone skips it" } else { "" };
+        let words = Words::of(&question, &format!("{} (y/n)", question.label), how);
+        let mut ask = YesOrNo { answer: usual, optional: question.optional, nothing: false };
+        self.ask(&words, &mut ask)?;
+        Ok(ask.answer)
     }
 
     fn choose(
@@ -98,19 +121,14 @@ impl Prompt for InTerminal {
         options: &[String],
         usual: Option<usize>,
     ) -> Asked<usize> {
-        let words = Words::of(&question, "(↑↓ to move, type to filter, Enter to choose)");
+        let how = "↑ ↓ move, typing filters, Enter chooses";
+        let words = Words::of(&question, question.label, how);
         let skip = question.optional.then(|| SKIP.to_owned());
         let before = usize::from(skip.is_some());
-        let options: Vec<String> =
-            skip.into_iter().chain(options.iter().map(|option| clean_line(option))).collect();
-        let mut prompt = Select::new(&words.label, options)
-            .with_starting_cursor(usual.map_or(0, |usual| usual + before))
-            .with_render_config(self.config());
-        if let Some(help) = &words.help {
-            prompt = prompt.with_help_message(help);
-        }
-        let chosen = asked(prompt.raw_prompt())?;
-        Ok(chosen.and_then(|option| option.index.checked_sub(before)))
+        let options = skip.into_iter().chain(options.iter().map(|option| clean_line(option)));
+        let mut one = One(List::of_one(options.collect(), usual.map_or(0, |at| at + before)));
+        self.ask(&words, &mut one)?;
+        Ok(one.0.chosen().and_then(|index| index.checked_sub(before)))
     }
 
     fn choose_several(
@@ -119,62 +137,226 @@ impl Prompt for InTerminal {
         options: &[String],
         usual: &[usize],
     ) -> Asked<Vec<usize>> {
-        let words =
-            Words::of(&question, "(space to choose, Enter when done; nothing chosen skips it)");
-        let options: Vec<String> = options.iter().map(|option| clean_line(option)).collect();
-        let mut prompt = MultiSelect::new(&words.label, options)
-            .with_default(usual)
-            .with_render_config(self.config());
-        if let Some(help) = &words.help {
-            prompt = prompt.with_help_message(help);
-        }
-        let indexes = |chosen: Vec<ListOption<String>>| chosen.iter().map(|it| it.index).collect();
-        let chosen: Option<Vec<usize>> = asked(prompt.raw_prompt())?.map(indexes);
-        Ok(chosen.filter(|chosen| !question.optional || !chosen.is_empty()))
+        let how = match question.optional {
+            true => "↑ ↓ move, Space ticks, typing filters, Enter ends it; nothing ticked skips it",
+            false => "↑ ↓ move, Space ticks, typing filters, Enter ends it",
+        };
+        let words = Words::of(&question, question.label, how);
+        let options = options.iter().map(|option| clean_line(option)).collect();
+        let mut several = Several(List::of_several(options, usual));
+        self.ask(&words, &mut several)?;
+        let ticked = several.0.ticked();
+        Ok(Some(ticked).filter(|ticked| !question.optional || !ticked.is_empty()))
     }
 
     fn line(&mut self, question: Question<'_>, usual: &str) -> Asked<String> {
-        let words = Words::of(&question, "(Enter to skip)");
-        let mut prompt = Text::new(&words.label).with_render_config(self.config());
-        let usual = clean_line(usual);
-        if !usual.is_empty() {
-            prompt = prompt.with_initial_value(&usual);
-        }
-        if let Some(help) = &words.help {
-            prompt = prompt.with_help_message(help);
-        }
-        asked(prompt.prompt())
+        let how = if question.optional { "Enter alone skips it" } else { "" };
+        let words = Words::of(&question, question.label, how);
+        let mut typed = Typed(Line::new(usual));
+        self.ask(&words, &mut typed)?;
+        Ok(Some(typed.0.text().to_owned()))
     }
 
     fn complain(&mut self, message: &str) {
-        say(&self.style.red(&format!("  {}", clean_line(message))));
+        let (style, layout) = (self.style, self.layout());
+        let lines = layout.indented(&clean_line(message), |line| style.red(line));
+        // Where the terminal is gone, the next question tells.
+        self.screen.leave(&lines).ok();
+    }
+}
+
+struct Typed(Line);
+
+impl Ask for Typed {
+    fn press(&mut self, key: KeyEvent) {
+        self.0.press(key);
+    }
+
+    fn paste(&mut self, text: &str) {
+        // The end of a line that was copied with it is no part of it.
+        self.0.insert(text.trim_end_matches(['\r', '\n']));
+    }
+
+    fn enter(&mut self) -> Option<String> {
+        Some(self.0.text().to_owned())
+    }
+
+    fn frame(&self, words: &Words, layout: Layout) -> Frame {
+        layout.line(words, &self.0)
+    }
+}
+
+/// A line that is not shown.
+struct Secret(Line);
+
+impl Ask for Secret {
+    fn press(&mut self, key: KeyEvent) {
+        self.0.press(key);
+    }
+
+    fn paste(&mut self, text: &str) {
+        self.0.insert(text.trim_end_matches(['\r', '\n']));
+    }
+
+    fn enter(&mut self) -> Option<String> {
+        Some(String::new())
+    }
+
+    fn frame(&self, words: &Words, layout: Layout) -> Frame {
+        layout.line(words, &Line::default())
+    }
+}
+
+/// A yes, a no, or nothing.
+struct YesOrNo {
+    answer: Option<bool>,
+    optional: bool,
+    /// Whether Enter came though there is nothing and must be something.
+    nothing: bool,
+}
+
+impl YesOrNo {
+    fn word(&self) -> &'static str {
+        match self.answer {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "",
+        }
+    }
+}
+
+impl Ask for YesOrNo {
+    fn press(&mut self, key: KeyEvent) {
+        match key.code {
+            KeyCode::Char('y' | 'Y') if is_typed(key) => self.answer = Some(true),
+            KeyCode::Char('n' | 'N') if is_typed(key) => self.answer = Some(false),
+            KeyCode::Backspace | KeyCode::Delete => self.answer = None,
+            // The rest of a word, or a slip.
+            _ => {}
+        }
+    }
+
+    fn paste(&mut self, text: &str) {
+        match text.trim().to_lowercase().as_str() {
+            "y" | "yes" => self.answer = Some(true),
+            "n" | "no" => self.answer = Some(false),
+            _ => {}
+        }
+    }
+
+    fn enter(&mut self) -> Option<String> {
+        self.nothing = self.answer.is_none() && !self.optional;
+        (!self.nothing).then(|| self.word().to_owned())
+    }
+
+    fn frame(&self, words: &Words, layout: Layout) -> Frame {
+        let needed = self.nothing && self.answer.is_none();
+        let needed = needed.then(|| "press y or n, then Enter".to_owned());
+        let below = needed.into_iter().chain(words.below.iter().cloned()).collect();
+        let words = Words { label: words.label.clone(), below };
+        layout.line(&words, &Line::new(self.word()))
+    }
+}
+
+struct One(List);
+
+impl Ask for One {
+    fn press(&mut self, key: KeyEvent) {
+        self.0.press(key);
+    }
+
+    fn paste(&mut self, text: &str) {
+        self.0.paste(text);
+    }
+
+    fn enter(&mut self) -> Option<String> {
+        self.0.chosen().map(|chosen| self.0.names(&[chosen]))
+    }
+
+    fn frame(&self, words: &Words, layout: Layout) -> Frame {
+        layout.list(words, &self.0)
+    }
+}
+
+struct Several(List);
+
+impl Ask for Several {
+    fn press(&mut self, key: KeyEvent) {
+        self.0.press(key);
+    }
+
+    fn paste(&mut self, text: &str) {
+        self.0.paste(text);
+    }
+
+    fn enter(&mut self) -> Option<String> {
+        Some(self.0.names(&self.0.ticked()))
+    }
+
+    fn frame(&self, words: &Words, layout: Layout) -> Frame {
+        layout.list(words, &self.0)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use inquire::InquireError;
+    use super::{super::frame::Size, *};
 
-    use super::*;
-
-    #[test]
-    fn whoever_leaves_a_question_leaves_all_of_them() {
-        for left in [InquireError::OperationCanceled, InquireError::OperationInterrupted] {
-            assert_eq!(asked::<String>(Err(left)), Err(Stopped));
-        }
-        assert_eq!(asked(Ok(1)), Ok(Some(1)));
+    fn key(code: KeyCode, held: KeyModifiers) -> KeyEvent {
+        KeyEvent::new(code, held)
     }
 
     #[test]
-    fn an_empty_line_is_neither_yes_nor_no() {
-        for (line, answer) in [
-            ("", Some(None)),
-            (" Y", Some(Some(true))),
-            ("yes", Some(Some(true))),
-            ("No ", Some(Some(false))),
-            ("maybe", None),
+    fn whoever_leaves_a_question_leaves_all_of_them() {
+        let (none, ctrl) = (KeyModifiers::NONE, KeyModifiers::CONTROL);
+        for (code, held, ends) in [
+            (KeyCode::Esc, none, true),
+            (KeyCode::Char('c'), ctrl, true),
+            (KeyCode::Char('d'), ctrl, true),
+            (KeyCode::Char('c'), none, false),
+            (KeyCode::Char('d'), KeyModifiers::ALT, false),
+            (KeyCode::Char('x'), ctrl, false),
         ] {
-            assert_eq!(yes_or_no(line), answer, "{line:?}");
+            assert_eq!(stops(key(code, held)), ends, "{code:?} {held:?}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_not_shown() {
+        let layout = Layout { style: Style::plain(), size: Size { columns: 80, rows: 24 } };
+        let words = Words { label: "key".into(), below: Vec::new() };
+        let mut secret = Secret(Line::default());
+        secret.press(key(KeyCode::Char('a'), KeyModifiers::NONE));
+        secret.paste("bc\n");
+        assert_eq!(secret.frame(&words, layout).lines, ["? key  "]);
+        assert_eq!(secret.enter().as_deref(), Some(""));
+        assert_eq!(secret.0.text(), "abc");
+    }
+
+    #[test]
+    fn a_yes_or_no_is_neither_before_a_key_says_so() {
+        let ask = |optional| YesOrNo { answer: None, optional, nothing: false };
+        assert_eq!(ask(true).enter().as_deref(), Some(""), "skipped");
+        let mut needed = ask(false);
+        assert_eq!(needed.enter(), None);
+        let layout = Layout { style: Style::plain(), size: Size { columns: 80, rows: 24 } };
+        let words = Words { label: "sure".into(), below: Vec::new() };
+        assert_eq!(needed.frame(&words, layout).lines[1], "  press y or n, then Enter");
+        for (typed, answer) in
+            [("yes", Some(true)), ("maybe not", Some(false)), ("N", Some(false)), ("x", None)]
+        {
+            let mut ask = ask(false);
+            for c in typed.chars() {
+                let shift = if c.is_uppercase() { KeyModifiers::SHIFT } else { KeyModifiers::NONE };
+                ask.press(key(KeyCode::Char(c), shift));
+            }
+            assert_eq!(ask.answer, answer, "{typed}");
+            ask.press(key(KeyCode::Char('y'), KeyModifiers::CONTROL));
+            assert_eq!(ask.answer, answer, "{typed}");
+            ask.press(key(KeyCode::Backspace, KeyModifiers::NONE));
+            assert_eq!(ask.answer, None);
+            ask.paste(" Yes\n");
+            assert_eq!(ask.answer, Some(true));
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     context::{Context, now},
     failure::{Exit, Failure},
     output::{self, ListItem},
-    render::{Style, clean_line, many, outline, prompt, receipt, relative},
+    render::{Style, clean_line, many, outline, prompt, receipt, relative, within},
     tree::tree,
     words,
 };
@@ -139,7 +139,8 @@ pub(super) async fn show(context: &Context, args: Show) -> Result<Exit, Failure>
 }
 
 fn describe(context: &Context, view: &RunView, flow: Option<&Flow>, style: Style) -> String {
-    let now = now();
+    // Sections are indented.
+    let (now, width) = (now(), context.terminal.width_of_results() - INDENT);
     let mut text = format!(
         "{}  {}  {}\n\n",
         style.status(view.status),
@@ -180,9 +181,9 @@ fn describe(context: &Context, view: &RunView, flow: Option<&Flow>, style: Style
     }
     for wait in &view.waits {
         let title = format!("open wait {}", clean_line(wait.id.as_str()));
-        let mut body = format!("{}\n", prompt(&wait.prompt));
+        let mut body = format!("{}\n", prompt(&wait.prompt, width));
         if let Some(shown) = &wait.shown {
-            body.push_str(&outline(shown, 2));
+            body.push_str(&within(&outline(shown, 2), width));
         }
         body.push_str(&match wait.expires_at {
             Some(end) => format!("expires {}\n", at(end)),
@@ -201,7 +202,7 @@ fn describe(context: &Context, view: &RunView, flow: Option<&Flow>, style: Style
         section(&mut text, "ended", &why(ended), style);
     }
     if let Some(output) = &view.output {
-        section(&mut text, "output", &outline(output, 0), style);
+        section(&mut text, "output", &within(&outline(output, 0), width), style);
     }
     text
 }
@@ -223,10 +224,13 @@ fn who_goes_on(context: &Context, view: &RunView, style: Style) -> String {
     }
 }
 
+/// How far what stands in a section is indented.
+const INDENT: usize = 4;
+
 fn section(text: &mut String, title: &str, body: &str, style: Style) {
     text.push_str(&format!("\n  {}\n", style.dim(title)));
     for line in body.lines() {
-        text.push_str(&format!("    {line}\n"));
+        text.push_str(&format!("{:INDENT$}{line}\n", ""));
     }
 }
 

@@ -6,11 +6,11 @@ use dynamic_flow::{
     Error, ErrorKind, WaitId,
     hub::{Cleaned, Cleanup, HubEvent, PersistenceHub, Worked},
 };
-use inquire::Confirm;
 use serde_json::json;
 
 use crate::{
     args,
+    ask::{InTerminal, Prompt as _, Question},
     context::{Context, GRACE, now},
     failure::{Exit, Failure, usage},
     output,
@@ -94,8 +94,10 @@ pub(super) async fn cleanup(context: &Context, args: args::Cleanup) -> Result<Ex
             return Ok(if found.errors.is_empty() { Exit::Done } else { Exit::State });
         }
         let question = format!("Remove {} for ever?", many(found.deleted_count, "run"));
+        let style = context.terminal.err;
         let asked = tokio::task::spawn_blocking(move || {
-            Confirm::new(&question).with_default(false).prompt_skippable()
+            let question = Question { label: &question, help: None, optional: false };
+            InTerminal::open(style)?.confirm(question, Some(false))
         });
         if !matches!(asked.await, Ok(Ok(Some(true)))) {
             context.terminal.note("Nothing was removed.");

@@ -10,7 +10,6 @@ use dynamic_flow::{
     hub::{Outcome, PersistenceHub, RunOptions, SuspendedWait, Suspension},
     store::Filter,
 };
-use inquire::{Password, PasswordDisplayMode};
 use serde_json::Value;
 
 use super::{read_json, read_line};
@@ -22,7 +21,7 @@ use crate::{
     output::{self, RunError, RunResult},
     progress::{self, Driven, Interrupted},
     render::{self, Style, clean, clean_line, outline, receipt, relative},
-    terminal::{say, to_json},
+    terminal::{columns, say, to_json},
 };
 
 type Result<T = Exit, E = Failure> = std::result::Result<T, E>;
@@ -183,9 +182,9 @@ fn read_key(context: &Context) -> Result<String> {
     if !context.terminal.interactive || !io::stdin().is_terminal() {
         return Ok(read_line()?);
     }
-    let prompt = Password::new("Suspension key:").without_confirmation();
-    let typed = prompt.with_display_mode(PasswordDisplayMode::Hidden).prompt();
-    typed.map_err(|_| nothing_sent(context))
+    let typed = InTerminal::open(context.terminal.err)
+        .and_then(|mut terminal| terminal.secret("Suspension key, which is not shown"));
+    typed.map_err(|ask::Stopped| nothing_sent(context))
 }
 
 fn nothing_sent(context: &Context) -> Failure {
@@ -200,8 +199,9 @@ fn takes_null(schema: &Schema) -> bool {
 /// Asks for a value in the terminal, on a thread that may block.
 async fn ask_for(context: &Context, schema: Schema) -> Result<Value> {
     let style = context.terminal.err;
+    say(&style.dim("Esc ends this, and nothing is sent."));
     let asked =
-        tokio::task::spawn_blocking(move || ask::interview(&mut InTerminal::new(style), &schema));
+        tokio::task::spawn_blocking(move || ask::interview(&mut InTerminal::open(style)?, &schema));
     match asked.await {
         Ok(Ok(value)) => {
             say("");
@@ -213,9 +213,10 @@ async fn ask_for(context: &Context, schema: Schema) -> Result<Value> {
 }
 
 fn show_question(wait: &SuspendedWait, style: Style) {
-    let mut text = format!("\n{}\n", style.bold(&render::prompt(&wait.prompt)));
+    let width = columns();
+    let mut text = format!("\n{}\n", style.bold(&render::prompt(&wait.prompt, width)));
     if let Some(shown) = &wait.shown {
-        text.push_str(&format!("\n{}", outline(shown, 2)));
+        text.push_str(&format!("\n{}", render::within(&outline(shown, 2), width)));
     }
     if let Some(at) = wait.expires_at {
         let expires = format!("expires {} ({at})", relative(now(), at));
@@ -290,11 +291,12 @@ async fn finish(
         Ok(outcome) => outcome,
         Err(error) => return failed(context, with_status(hub, error).await),
     };
+    let width = context.terminal.width_of_results();
     let printed = context.terminal.result(&RunResult::from(&outcome), |style| match &outcome {
         Outcome::Completed(done) => {
             let head =
                 format!("{}  {}", style.green("✓ completed"), style.dim(&done.run_id.to_string()));
-            format!("{head}\n\n{}", outline(&done.output, 2))
+            format!("{head}\n\n{}", render::within(&outline(&done.output, 2), width))
         }
         Outcome::Rejected(rejection) => format!(
             "{}  {}\n\n  {} said no.\n",
@@ -340,7 +342,7 @@ async fn with_status(hub: &PersistenceHub, error: Error) -> Error {
 }
 
 fn suspended(context: &Context, parked: &Suspension, style: Style) -> String {
-    let now = now();
+    let (now, width) = (now(), context.terminal.width_of_results());
     let mut text = format!(
         "{}  {}  {}\n",
         style.yellow("⏸ suspended"),
@@ -348,10 +350,10 @@ fn suspended(context: &Context, parked: &Suspension, style: Style) -> String {
         style.dim(&parked.run_id.to_string()),
     );
     for wait in &parked.waits {
-        let prompt = render::prompt(&wait.prompt).replace('\n', "\n  ");
+        let prompt = render::prompt(&wait.prompt, width - 2).replace('\n', "\n  ");
         text.push_str(&format!("\n  {}\n", style.bold(&prompt)));
         if let Some(shown) = &wait.shown {
-            text.push_str(&format!("\n{}", outline(shown, 4)));
+            text.push_str(&format!("\n{}", render::within(&outline(shown, 4), width)));
         }
         text.push('\n');
         let mut row = |name: &str, value: &str| {

@@ -9,4 +9,8 @@ mod manage;
 mod runs;
 mod servers;
 mod support;
+#[cfg(unix)]
+mod terminal;
+#[cfg(unix)]
+mod tty;
 mod usage;

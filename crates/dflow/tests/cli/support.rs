@@ -50,6 +50,10 @@ pub(crate) struct Called {
 }
 
 impl Place {
+    /// What the program would otherwise take from the environment of the tests.
+    pub(crate) const CLEARED: [&'static str; 5] =
+        ["DFLOW_STORE", "DFLOW_CONFIG", "DFLOW_KEY", "FLOW_ENCRYPTION_KEY", "API_TOKEN"];
+
     pub(crate) fn new(store: &str) -> Self {
         let environment = BTreeMap::from([("DFLOW_STORE", store.to_owned())]);
         Self { folder: tempfile::tempdir().unwrap(), environment }
@@ -80,8 +84,7 @@ impl Place {
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("dflow"));
         command.current_dir(self.folder.path());
-        for name in ["DFLOW_STORE", "DFLOW_CONFIG", "DFLOW_KEY", "FLOW_ENCRYPTION_KEY", "API_TOKEN"]
-        {
+        for name in Self::CLEARED {
             command.env_remove(name);
         }
         command.envs(&self.environment);
