@@ -160,10 +160,12 @@ pub(super) async fn work(context: &Context, args: &args::Work) -> Result<Exit, F
         let (seen, once) = (seen.clone(), args.once);
         move |event| note(&mut seen.lock().unwrap_or_else(PoisonError::into_inner), event, once)
     });
+    // Whoever is told that Ctrl-C ends it may press it at once.
+    let signals = EndSignals::catch();
     if !args.once {
         context.terminal.note("Working; Ctrl-C ends it.");
     }
-    let worked = until_ended(context, &hub, args.once).await;
+    let worked = until_ended(context, &hub, args.once, signals).await;
     reporter.end().await;
     let worked = worked?;
     let mut shown = std::mem::take(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner));
@@ -202,8 +204,8 @@ async fn until_ended(
     context: &Context,
     hub: &PersistenceHub,
     once: bool,
+    mut signals: EndSignals,
 ) -> Result<Option<Worked>, Error> {
-    let mut signals = EndSignals::catch();
     let working = async {
         match once {
             true => hub.work_once().await.map(Some),
