@@ -9,6 +9,7 @@ mod flows;
 mod inbox;
 mod lease;
 mod outcome;
+mod pending;
 mod plain;
 mod query;
 mod skips;

@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use super::{
     PersistenceHub,
-    accept::pending_receipts,
     flows::Known,
     outcome::{RunView, SuspendedWait},
+    pending::pending_receipts,
     plain::changed,
     vault::{Opened, binding},
 };

@@ -5,8 +5,9 @@ use serde_json::Value;
 
 use super::{
     HubEvent, Inner, PersistenceHub,
-    accept::{Found, is_cancelled, refusal},
+    accept::{Found, refusal},
     inbox::{Accept, InboxItem},
+    pending::is_cancelled,
     plain::{Plain, first_record, worked_in},
     state_claim::StateClaim,
     suspension::{Suspended, SuspensionRequest},

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::{
     HubEvent, Inner, PersistenceHub,
-    accept::is_cancelled,
     lease::{Active, Hold},
+    pending::is_cancelled,
     plain::{Plain, worked_in},
     state::{accepted, cancelled},
     suspension::{Suspended, SuspensionRequest},
