@@ -38,10 +38,13 @@ use crate::{
 
 #[cfg(feature = "file")]
 pub use self::file::{FileStore, Rebuilt};
+pub(crate) use self::hints::hinted;
 #[cfg(feature = "mongodb")]
 pub use self::mongodb::{MongodbConfig, MongodbStore};
 #[cfg(feature = "neo4j")]
 pub use self::neo4j::{Neo4jConfig, Neo4jStore};
+#[cfg(any(feature = "file", feature = "sqlite", feature = "redis", feature = "testkit"))]
+pub(crate) use self::page::id_of;
 #[cfg(feature = "postgres")]
 pub use self::postgres::{PostgresConfig, PostgresStore};
 #[cfg(feature = "redis")]
@@ -57,7 +60,6 @@ pub use self::{
     open::{DEFAULT_STORE, STORE_VARIABLE, compiled_in, open, open_from_env},
     page::{Cursor, Listed, Page, Summary, Unreadable},
 };
-pub(crate) use self::{hints::hinted, page::id_of};
 
 /// What a store holds for a run: sealed state, and the few plain columns that queries need.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

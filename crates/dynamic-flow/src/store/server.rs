@@ -6,7 +6,7 @@ mod runtime;
 mod secret;
 mod url;
 
-use std::{borrow::Cow, fmt, future::Future, time::Duration};
+use std::{borrow::Cow, future::Future, time::Duration};
 
 pub use self::secret::Secret;
 pub(crate) use self::{
@@ -14,7 +14,7 @@ pub(crate) use self::{
     runtime::{Interrupted, OwnRuntime},
     url::{Parameters, duration, location},
 };
-use crate::{Error, ErrorKind, Result, RunId};
+use crate::{Error, ErrorKind, Result};
 
 /// How long a call may take, waiting for a connection included, unless it is configured.
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,8 +37,8 @@ pub(crate) struct TimedOut(pub(crate) Duration);
 /// What a claim gives of the records that it took, each with its run: one that does not read back
 /// keeps nobody from the others, which are leased by now; where there are no others, it is an error.
 #[cfg(any(feature = "postgres", feature = "redis", feature = "neo4j"))]
-pub(crate) fn readable<T, E: fmt::Display>(
-    taken: impl IntoIterator<Item = (Option<RunId>, Result<T, E>)>,
+pub(crate) fn readable<T, E: std::fmt::Display>(
+    taken: impl IntoIterator<Item = (Option<crate::RunId>, Result<T, E>)>,
 ) -> Result<Vec<T>, E> {
     let mut given = Vec::new();
     let mut unreadable = None;
