@@ -136,7 +136,7 @@ fn an_answer_that_nobody_has_worked_in_is_shown_as_accepted() {
         assert!(!told.out.contains("open wait"), "{told:?}");
         assert!(told.out.contains("accepted, and not worked in yet"), "{told:?}");
         assert!(told.out.contains("answered by jane"), "{told:?}");
-        assert!(told.out.contains(" work --once "), "{told:?}");
+        assert!(told.out.contains(" work --once"), "{told:?}");
         let error = place.error(5, &["reissue", &run]);
         assert!(text(&error["message"]).contains("ready"), "{error}");
         place.json(0, &["work", "--once"]);

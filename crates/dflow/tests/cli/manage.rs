@@ -110,7 +110,7 @@ fn cleanup_says_what_it_left_and_why() {
         assert_eq!((&dry["deleted"], &dry["left"]), (&json!([waiting]), &json!([ready])));
         let told = place.call(&["cleanup", "--all", "--yes"]);
         assert!(told.out.starts_with("1 run removed\n1 run left: "), "{told:?}");
-        assert!(told.out.contains(" list --status ready,running "), "{told:?}");
+        assert!(told.out.contains(" list --status ready,running"), "{told:?}");
         assert_eq!(place.status(&ready), "ready");
         place.json(0, &["work", "--once"]);
         let gone = place.json(0, &["cleanup", "--all", "--yes"]);
