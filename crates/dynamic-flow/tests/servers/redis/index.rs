@@ -128,7 +128,7 @@ async fn another_number_of_partitions_is_refused_in_words() {
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_that_do_not_read_back_hide_no_others() {
     let Some(url) = url("DFLOW_TEST_REDIS_URL") else { return };
-    for (field, value) in [("w", "{"), ("st", "?"), ("to", "")] {
+    for (field, value) in [("w", "{"), ("st", "?"), ("to", ""), ("try", "x"), ("ep", "1.5")] {
         let (subject, change) = with_keys(&url);
         let harm = async |id| change(id, &mut |raw, key| raw.hset(key, field, value).unwrap());
         damaged_records_hide_no_others(subject, harm).await;
@@ -160,6 +160,9 @@ async fn a_key_of_another_sort_hides_no_others() {
         assert!(unreadable.place.contains(&format!("run:{id}")), "{unreadable}");
         assert!(unreadable.reason.contains("WRONGTYPE"), "{unreadable}");
     }
+    let given = store.claim(claim(500)).await.unwrap();
+    assert_eq!(given.len(), 197);
+    assert!(given.iter().all(|record| !odd.contains(&record.id)));
 }
 
 /// What is done to a key.

@@ -1,12 +1,22 @@
 -- KEYS: index, then records. ARGV: owner, end of the lease, now, expiry, then the id of each record
 -- and the entry by which it was found due and free. What has changed since has another entry.
--- Gives for each record all its fields, or nothing if somebody was faster.
+-- Gives for each record all its fields, or nothing if somebody was faster. One that others have
+-- damaged is passed over: it must not stop this half way, nor keep anybody from the others.
 local LAST = '9223372036854775807'
--- Before anything is written: a key of a wrong type must not stop this half way.
+
+local function is_count(text)
+  return text and text:match('^%d+$')
+end
+
+local function is_sound(now)
+  return is_count(now[1]) and is_count(now[2]) and is_count(now[3]) and now[4] and now[5]
+end
+
 local held = {}
 for n = 2, #KEYS do
   if redis.call('ZSCORE', KEYS[1], ARGV[2 * n + 2]) then
-    held[n] = redis.call('HMGET', KEYS[n], 'rev', 'ep', 'try')
+    local now = redis.pcall('HMGET', KEYS[n], 'rev', 'ep', 'try', 'st', 'flow')
+    held[n] = not now.err and now
   end
 end
 local given = {}
@@ -14,10 +24,10 @@ for n = 2, #KEYS do
   local record, id, entry = KEYS[n], ARGV[2 * n + 1], ARGV[2 * n + 2]
   given[n - 1] = false
   local now = held[n]
-  if now and not now[1] then
+  if now and redis.call('EXISTS', record) == 0 then
     -- Redis has removed the record after its time, or was told to.
     forget(KEYS[1], id, entry)
-  elseif now and now[1] ~= LAST and now[2] ~= LAST then
+  elseif now and is_sound(now) and now[1] ~= LAST and now[2] ~= LAST then
     local before = read(record)
     local after = copy(before)
     after.due, after.til = ARGV[2], ARGV[2]
