@@ -73,7 +73,7 @@ fn run(args: Args) -> Exit {
             if terminal.json {
                 say(&terminal::to_json(&failure::problem(&error)));
             } else {
-                say(&failure::explain(&error, document.as_ref(), terminal.err));
+                terminal.tell(&failure::explain(&error, document.as_ref(), terminal.err));
             }
             failure::exit_of(&error)
         }

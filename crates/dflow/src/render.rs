@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt::Write as _};
 
 use dynamic_flow::{Receipt, Timestamp, engine::RunStatus, wait::Closed};
 use serde_json::Value;
-use textwrap::{Options, WordSplitter};
+use textwrap::{Options, WordSplitter, core::display_width};
 use unicode_width::UnicodeWidthStr as _;
 
 /// Whether and how text is coloured.
@@ -117,6 +117,24 @@ pub(crate) fn within(outline: &str, width: usize) -> String {
         for line in textwrap::wrap(line, options) {
             writeln!(text, "{line}").ok();
         }
+    }
+    text
+}
+
+/// A message in lines of at most that width: what does not fit goes on below, further in. Colours take
+/// no room.
+pub(crate) fn message_within(message: &str, width: usize) -> String {
+    let mut text = String::new();
+    for line in message.lines() {
+        let indent = line.len() - line.trim_start_matches(' ').len() + 4;
+        let indent = " ".repeat(indent.min(width / 2));
+        match display_width(line) <= width {
+            true => writeln!(text, "{line}").ok(),
+            false => {
+                let lines = textwrap::wrap(line, wrapping(width).subsequent_indent(&indent));
+                writeln!(text, "{}", lines.join("\n")).ok()
+            }
+        };
     }
     text
 }
@@ -248,6 +266,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn messages_break_between_words_and_go_on_further_in() {
+        let red = Style::new(true).red("error[X]");
+        let message = format!("{red}: one two three\n  a/path:1:2: a finding of four words");
+        let lines = message_within(&message, 24);
+        let expected =
+            format!("{red}: one two three\n  a/path:1:2: a finding\n      of four words\n");
+        assert_eq!(lines, expected);
+        assert_eq!(message_within(&message, usize::MAX), format!("{message}\n"));
+    }
 
     #[test]
     fn nothing_from_a_flow_reaches_the_terminal_as_a_command() {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::{
     failure::Failure,
     output::{Notice, NoticeText},
-    render::Style,
+    render::{Style, message_within},
 };
 
 /// What standard output and standard error are, and how they are written to.
@@ -86,8 +86,14 @@ impl Terminal {
             true => {
                 say(&to_json(&Notice { notice: NoticeText { kind, message: message.into() } }));
             }
-            false => say(&format!("{} {message}\n", self.err.yellow("note:"))),
+            false => self.tell(&format!("{} {message}", self.err.yellow("note:"))),
         }
+    }
+
+    /// Says a message for people, in lines that fit the terminal where it is one.
+    pub(crate) fn tell(&self, message: &str) {
+        let width = if io::stderr().is_terminal() { columns() } else { usize::MAX };
+        say(&message_within(message, width));
     }
 
     /// Says something to whoever watches; nothing where results are JSON.

@@ -16,12 +16,14 @@ mod tls;
 
 use dynamic_flow::testkit::conformance::Subject;
 
-use self::support::Database;
+use self::support::{Database, open, with};
 
-/// A store in a database of its own, on the server that was started for tests.
+/// A store in a database of its own, on the server that was started for tests. It is patient: thirty
+/// claimers at once may keep a busy machine for longer than anybody waits for a call.
 async fn subject() -> Option<Subject> {
     let database = Database::fresh()?;
-    Some(Subject::new(database.store(), move || database.store()))
+    let open = move || open(&with(database.url(), "operation_timeout=60s"));
+    Some(Subject::new(open(), open))
 }
 
 dynamic_flow::conformance_tests!(conformance, super::subject);
