@@ -66,10 +66,14 @@ impl List {
         ticked.filter(|(_, ticked)| **ticked).map(|(index, _)| index).collect()
     }
 
-    /// What those options are called.
-    pub(super) fn names(&self, of: &[usize]) -> String {
-        let names: Vec<&str> = of.iter().map(|index| self.options[*index].as_str()).collect();
-        names.join(", ")
+    /// What is chosen, by its names; none while nothing is that must be.
+    pub(super) fn answer(&self) -> Option<String> {
+        let chosen = match self.ticked {
+            Some(_) => self.ticked(),
+            None => vec![self.chosen()?],
+        };
+        let names: Vec<&str> = chosen.iter().map(|index| self.options[*index].as_str()).collect();
+        Some(names.join(", "))
     }
 
     /// Does what a key does.
@@ -181,7 +185,7 @@ mod tests {
         assert_eq!(list.shown(0), Some(("c", Some(true))));
         press(&mut list, KeyCode::Char(' '));
         assert_eq!(list.ticked(), [0], "ticks stay with options that are not shown");
-        assert_eq!(list.names(&list.ticked()), "a");
+        assert_eq!(list.answer().as_deref(), Some("a"));
         let mut empty = List::of_several(Vec::new(), &[]);
         press(&mut empty, KeyCode::Char(' '));
         press(&mut empty, KeyCode::Up);

@@ -37,9 +37,9 @@ impl InTerminal {
     /// Asks for what nobody may read over a shoulder.
     pub(crate) fn secret(&mut self, label: &str) -> Result<String, Stopped> {
         let words = Words { label: label.to_owned(), below: Vec::new() };
-        let mut secret = Secret(Line::default());
+        let mut secret = Typed { line: Line::default(), hidden: true };
         self.ask(&words, &mut secret)?;
-        Ok(secret.0.text().to_owned())
+        Ok(secret.line.text().to_owned())
     }
 
     fn layout(&self) -> Layout {
@@ -126,9 +126,9 @@ impl Prompt for InTerminal {
         let skip = question.optional.then(|| SKIP.to_owned());
         let before = usize::from(skip.is_some());
         let options = skip.into_iter().chain(options.iter().map(|option| clean_line(option)));
-        let mut one = One(List::of_one(options.collect(), usual.map_or(0, |at| at + before)));
+        let mut one = List::of_one(options.collect(), usual.map_or(0, |at| at + before));
         self.ask(&words, &mut one)?;
-        Ok(one.0.chosen().and_then(|index| index.checked_sub(before)))
+        Ok(one.chosen().and_then(|index| index.checked_sub(before)))
     }
 
     fn choose_several(
@@ -143,18 +143,18 @@ impl Prompt for InTerminal {
         };
         let words = Words::of(&question, question.label, how);
         let options = options.iter().map(|option| clean_line(option)).collect();
-        let mut several = Several(List::of_several(options, usual));
+        let mut several = List::of_several(options, usual);
         self.ask(&words, &mut several)?;
-        let ticked = several.0.ticked();
+        let ticked = several.ticked();
         Ok(Some(ticked).filter(|ticked| !question.optional || !ticked.is_empty()))
     }
 
     fn line(&mut self, question: Question<'_>, usual: &str) -> Asked<String> {
         let how = if question.optional { "Enter alone skips it" } else { "" };
         let words = Words::of(&question, question.label, how);
-        let mut typed = Typed(Line::new(usual));
+        let mut typed = Typed { line: Line::new(usual), hidden: false };
         self.ask(&words, &mut typed)?;
-        Ok(Some(typed.0.text().to_owned()))
+        Ok(Some(typed.line.text().to_owned()))
     }
 
     fn complain(&mut self, message: &str) {
@@ -165,45 +165,32 @@ impl Prompt for InTerminal {
     }
 }
 
-struct Typed(Line);
+/// A line that is typed.
+struct Typed {
+    line: Line,
+    /// Whether nobody may read it.
+    hidden: bool,
+}
 
 impl Ask for Typed {
     fn press(&mut self, key: KeyEvent) {
-        self.0.press(key);
+        self.line.press(key);
     }
 
     fn paste(&mut self, text: &str) {
         // The end of a line that was copied with it is no part of it.
-        self.0.insert(text.trim_end_matches(['\r', '\n']));
+        self.line.insert(text.trim_end_matches(['\r', '\n']));
     }
 
     fn enter(&mut self) -> Option<String> {
-        Some(self.0.text().to_owned())
+        Some(if self.hidden { String::new() } else { self.line.text().to_owned() })
     }
 
     fn frame(&self, words: &Words, layout: Layout) -> Frame {
-        layout.line(words, &self.0)
-    }
-}
-
-/// A line that is not shown.
-struct Secret(Line);
-
-impl Ask for Secret {
-    fn press(&mut self, key: KeyEvent) {
-        self.0.press(key);
-    }
-
-    fn paste(&mut self, text: &str) {
-        self.0.insert(text.trim_end_matches(['\r', '\n']));
-    }
-
-    fn enter(&mut self) -> Option<String> {
-        Some(String::new())
-    }
-
-    fn frame(&self, words: &Words, layout: Layout) -> Frame {
-        layout.line(words, &Line::default())
+        match self.hidden {
+            true => layout.line(words, &Line::default()),
+            false => layout.line(words, &self.line),
+        }
     }
 }
 
@@ -258,43 +245,21 @@ impl Ask for YesOrNo {
     }
 }
 
-struct One(List);
-
-impl Ask for One {
+impl Ask for List {
     fn press(&mut self, key: KeyEvent) {
-        self.0.press(key);
+        self.press(key);
     }
 
     fn paste(&mut self, text: &str) {
-        self.0.paste(text);
+        self.paste(text);
     }
 
     fn enter(&mut self) -> Option<String> {
-        self.0.chosen().map(|chosen| self.0.names(&[chosen]))
+        self.answer()
     }
 
     fn frame(&self, words: &Words, layout: Layout) -> Frame {
-        layout.list(words, &self.0)
-    }
-}
-
-struct Several(List);
-
-impl Ask for Several {
-    fn press(&mut self, key: KeyEvent) {
-        self.0.press(key);
-    }
-
-    fn paste(&mut self, text: &str) {
-        self.0.paste(text);
-    }
-
-    fn enter(&mut self) -> Option<String> {
-        Some(self.0.names(&self.0.ticked()))
-    }
-
-    fn frame(&self, words: &Words, layout: Layout) -> Frame {
-        layout.list(words, &self.0)
+        layout.list(words, self)
     }
 }
 
@@ -325,12 +290,12 @@ mod tests {
     fn a_secret_is_not_shown() {
         let layout = Layout { style: Style::plain(), size: Size { columns: 80, rows: 24 } };
         let words = Words { label: "key".into(), below: Vec::new() };
-        let mut secret = Secret(Line::default());
+        let mut secret = Typed { line: Line::default(), hidden: true };
         secret.press(key(KeyCode::Char('a'), KeyModifiers::NONE));
         secret.paste("bc\n");
         assert_eq!(secret.frame(&words, layout).lines, ["? key  "]);
         assert_eq!(secret.enter().as_deref(), Some(""));
-        assert_eq!(secret.0.text(), "abc");
+        assert_eq!(secret.line.text(), "abc");
     }
 
     #[test]
