@@ -1,5 +1,9 @@
-//! What must not compile, and with which words. After a change that is meant, or with another
-//! compiler, look at what `TRYBUILD=overwrite cargo test --test compile_fail` writes.
+//! What must not compile, and with which words: uses of `#[tool]`, and pipes that do not fit. After
+//! a change that is meant, or with another compiler, look at what
+//! `TRYBUILD=overwrite cargo test --test compile_fail` writes.
+//!
+//! It is in this package because trybuild builds all that its package depends on once more, and the
+//! tests of the library depend on the drivers of all servers.
 
 use dynamic_flow::{Flow, ToolError, tool, tool::AwaitInput};
 use schemars::JsonSchema;
