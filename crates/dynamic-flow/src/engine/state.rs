@@ -193,17 +193,19 @@ impl Snapshot {
         matches!(self.ended, Some(Ended::SetAside(_)))
     }
 
-    /// Closes the waits that no branch stands in any more, after an upgrade moved it on.
-    pub(crate) fn close_orphans(&mut self, now: Timestamp) {
+    /// Closes the waits that no branch stands in any more, after an upgrade moved it on; gives their
+    /// receipts, which it keeps.
+    pub(crate) fn close_orphans(&mut self, now: Timestamp) -> Vec<Receipt> {
         let mut waited_for = Vec::new();
         self.root.collect_waits(&mut waited_for);
         let waits = std::mem::take(&mut self.waits).into_iter();
         let (kept, orphans): (Vec<_>, Vec<_>) =
             waits.partition(|wait| waited_for.contains(&wait.id));
         self.waits = kept;
-        for wait in orphans {
-            self.keep(wait.receipt(Closed::Superseded, now));
-        }
+        let closed: Vec<Receipt> =
+            orphans.into_iter().map(|wait| wait.receipt(Closed::Superseded, now)).collect();
+        closed.iter().cloned().for_each(|receipt| self.keep(receipt));
+        closed
     }
 
     /// The positions of the steps that the run stands in, leaves only.

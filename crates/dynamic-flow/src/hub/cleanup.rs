@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Inner, PersistenceHub,
-    drive::{self, From},
+    drive::{self, From, TakenUp},
     query::PAGE,
     state::{STATE_FLOW, overdue},
     vault::Opened,
@@ -239,7 +239,8 @@ impl Inner {
         } else {
             let flow = self.fitting_flow(&opened)?;
             let Opened { snapshot, inbox, .. } = opened;
-            let (mut snapshot, events) = drive::taken_up(&flow, snapshot, &inbox, now)?;
+            let TakenUp { mut snapshot, events, .. } =
+                drive::taken_up(&flow, snapshot, &inbox, now)?;
             let machine = Machine::new(&flow.def, self.options.default_timeout);
             let mut timeline = Timeline::new(events.into());
             while let Some((event, at)) = timeline.next(&snapshot) {

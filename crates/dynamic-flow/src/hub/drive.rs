@@ -48,7 +48,7 @@ pub(super) async fn drive(hub: Arc<Inner>, flow: Arc<Known>, from: From) -> Resu
         }
         From::Leased(opened) => {
             let Opened { record, snapshot, inbox, .. } = *opened;
-            let (snapshot, events) = taken_up(&flow, snapshot, &inbox, now)?;
+            let TakenUp { snapshot, events, superseded } = taken_up(&flow, snapshot, &inbox, now)?;
             let mut driver = Driver::new(
                 &hub,
                 &flow,
@@ -58,6 +58,7 @@ pub(super) async fn drive(hub: Arc<Inner>, flow: Arc<Known>, from: From) -> Resu
                 record.inbox.len(),
             );
             driver.mark = Some(Mark::of(&snapshot));
+            driver.superseded = superseded;
             driver.hold();
             (snapshot, events, driver)
         }
@@ -67,7 +68,17 @@ pub(super) async fn drive(hub: Arc<Inner>, flow: Arc<Known>, from: From) -> Resu
     run(hub, flow, snapshot, events, driver).instrument(span).await
 }
 
-/// A run as its next holder finds it: its state under the flow, and what happened to it meanwhile.
+/// A run as its next holder finds it.
+pub(super) struct TakenUp {
+    /// Its state under the flow.
+    pub(super) snapshot: Snapshot,
+    /// What happened to it meanwhile, and when.
+    pub(super) events: Vec<(Event, Timestamp)>,
+    /// What became of the waits that an upgrade has left behind; in the snapshot already.
+    superseded: Vec<Receipt>,
+}
+
+/// Takes a run up under a flow.
 ///
 /// # Errors
 /// `CorruptState` where what was answered is not what the wait asks.
@@ -76,11 +87,11 @@ pub(super) fn taken_up(
     snapshot: Snapshot,
     inbox: &[InboxItem],
     now: Timestamp,
-) -> Result<(Snapshot, Vec<(Event, Timestamp)>)> {
+) -> Result<TakenUp> {
     let mut accepted = events_of(inbox, &snapshot)?;
     put_answers_in_time(&mut accepted);
     let mut snapshot = flow.carry_over(snapshot)?;
-    snapshot.close_orphans(now);
+    let superseded = snapshot.close_orphans(now);
     if snapshot.is_set_aside() && accepted.iter().any(|(e, _)| *e == Event::Retried) {
         // All is as it was committed last, whatever it was doing then.
         snapshot.status = RunStatus::Running;
@@ -94,7 +105,7 @@ pub(super) fn taken_up(
     let mut events: Vec<_> = (!cancelled).then_some((Event::Started, from)).into_iter().collect();
     events.extend(accepted);
     events.push((Event::Tick, now));
-    Ok((snapshot, events))
+    Ok(TakenUp { snapshot, events, superseded })
 }
 
 /// Lets nothing that comes before an answer happen later than it. Clocks differ: what was accepted
@@ -241,6 +252,8 @@ struct Driver {
     fresh: Vec<(WaitId, SuspensionKey)>,
     /// The waits that were opened since the last commit.
     opened: Vec<WaitId>,
+    /// What became of the waits that an upgrade has left behind, until that is committed.
+    superseded: Vec<Receipt>,
     active: Arc<Active>,
     hold: Option<Hold>,
 }
@@ -269,6 +282,7 @@ impl Driver {
             mark: None,
             fresh: Vec::new(),
             opened: Vec::new(),
+            superseded: Vec::new(),
             active,
             hold: None,
         }
@@ -336,7 +350,7 @@ impl Driver {
             Ok(revision) => {
                 self.at = Some(revision);
                 self.applied = 0;
-                self.tell_of_opened(snapshot);
+                self.tell_of_waits(snapshot);
                 match intent {
                     Intent::Progress => self.hold(),
                     Intent::Park => self.hold = None,
@@ -348,7 +362,11 @@ impl Driver {
         }
     }
 
-    fn tell_of_opened(&mut self, snapshot: &Snapshot) {
+    /// Tells of what the commit has made durable, but for the waits that the engine closed.
+    fn tell_of_waits(&mut self, snapshot: &Snapshot) {
+        for receipt in std::mem::take(&mut self.superseded) {
+            self.closed(&receipt);
+        }
         for wait in std::mem::take(&mut self.opened).iter().filter_map(|id| snapshot.wait(id)) {
             self.hub.tell(HubEvent::wait_opened(self.run, wait));
         }

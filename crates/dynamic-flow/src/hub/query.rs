@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{
-    PersistenceHub,
+    HubEvent, PersistenceHub,
     flows::Known,
     outcome::{RunView, SuspendedWait},
     pending::pending_receipts,
@@ -284,6 +284,7 @@ impl PersistenceHub {
                 .with("flow", &known.def.id));
         }
         hub.fit(&opened, known.clone())?;
+        let upgraded = known.upgrades(&opened.snapshot);
         let busy = || {
             Error::new(ErrorKind::RunBusy, "the run is being driven; try again when it is parked")
                 .with_run(run)
@@ -298,7 +299,7 @@ impl PersistenceHub {
             return Err(busy());
         }
         let mut opened = Opened { snapshot: known.carry_over(opened.snapshot)?, ..opened };
-        opened.snapshot.close_orphans(now);
+        let superseded = opened.snapshot.close_orphans(now);
         opened.snapshot.flow = known.stamp(&opened.snapshot)?;
         opened.snapshot.advance();
         let Opened { record, snapshot, .. } = &opened;
@@ -307,10 +308,17 @@ impl PersistenceHub {
         let change = Change {
             // Of a run that has ended, the queue says when it is removed.
             queue: (!record.status.is_final()).then(|| Some(hub.queue_of(snapshot))),
+            // Where an upgrade has changed the state, only who drives it can tell what is due.
+            due_at: (upgraded && !record.status.is_final()).then_some(Some(now)),
             ..changed(&opened, sealed, &hub.codec, now)?
         };
         match hub.vault.update(run, record.revision, change).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                for receipt in superseded {
+                    hub.tell(HubEvent::WaitClosed { run_id: run, receipt });
+                }
+                Ok(())
+            }
             Err(error) if error.is_conflict() => Err(busy()),
             Err(error) => Err(error),
         }

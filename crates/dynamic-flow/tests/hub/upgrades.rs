@@ -5,7 +5,7 @@ use dynamic_flow::{
     codec::{EncryptionKey, Keyring},
     engine::RunStatus,
     hours,
-    hub::{PersistenceHub, ResealReport},
+    hub::{Events, HubEvent, PersistenceHub, ResealReport},
     seconds,
     testkit::{
         ManualClock,
@@ -220,6 +220,42 @@ async fn an_upgrade_closes_the_waits_that_it_has_no_use_for() {
     assert!(view.metadata.is_empty(), "they were the wait's: {:?}", view.metadata);
     let late = hub.answer(suspension.only().unwrap().key().unwrap(), json!(true)).await;
     assert_eq!(late.unwrap_err().kind(), ErrorKind::AlreadyResumed);
+}
+
+/// How often it was told that a wait was left behind.
+fn told_to_be_superseded(events: &mut Events) -> usize {
+    let told = std::iter::from_fn(|| events.try_next());
+    let superseded = |event: &HubEvent| matches!(event, HubEvent::WaitClosed { receipt, .. } if receipt.closed == Closed::Superseded);
+    told.filter(superseded).count()
+}
+
+#[tokio::test]
+async fn a_run_that_an_upgrade_has_moved_is_due_at_once_and_who_watches_hears_of_its_wait() {
+    let world = World::new();
+    let (old, new) = without_the_question();
+    let hub = world.hub().await;
+    let run = suspended(hub.register(&old).unwrap().run(order()).await).run_id;
+    let mut events = hub.events();
+    hub.upgrade(run, &new.erase()).await.unwrap();
+    assert_eq!(told_to_be_superseded(&mut events), 1);
+    // It begins to nap now, and not when the deadline of its old question has passed.
+    let newer = world.hub().await;
+    newer.register(&without_the_question().1).unwrap();
+    assert_eq!(newer.work_once().await.unwrap().driven, 1);
+    assert_eq!(newer.get(run).await.unwrap().due_at, Some(world.clock.now().after(hours(9))));
+}
+
+#[tokio::test]
+async fn who_watches_a_run_that_is_upgraded_as_it_goes_on_hears_of_its_wait() {
+    let world = World::new();
+    let (old, new) = without_the_question();
+    suspended(world.hub().await.register(&old).unwrap().run(order()).await);
+    let newer = world.hub().await;
+    newer.register(&new).unwrap();
+    let mut events = newer.events();
+    world.clock.advance(hours(24));
+    assert_eq!(newer.work_once().await.unwrap().driven, 1);
+    assert_eq!(told_to_be_superseded(&mut events), 1);
 }
 
 #[tokio::test]
