@@ -207,6 +207,36 @@ async fn a_claim_passes_by_a_run_that_is_being_written_and_comes_back_if_it_must
 }
 
 #[tokio::test]
+async fn a_writer_that_is_stopped_in_the_middle_holds_nobody_up_for_ever() {
+    let place = Place::new().await;
+    let mut record = parked();
+    record.due_at = Some(at(-1));
+    let id = record.id;
+    place.store.insert(record.clone()).await.unwrap();
+    let lock = place.lock(id);
+    lock.lock().unwrap();
+    let store = place.store.clone().lock_timeout(Duration::from_millis(20));
+    for error in [
+        store.update(id, Expect::Any, Change::at(at(1))).await.unwrap_err(),
+        store.delete(id, Expect::Any).await.unwrap_err(),
+        store.renew(id, record.epoch, at(1)).await.unwrap_err(),
+        store.insert(record.clone()).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::StorageError);
+        assert!(error.is_retryable());
+        let text = error.to_string();
+        for word in ["lock a record", "20ms", "lslocks", "/locks/"] {
+            assert!(text.contains(word), "{word}: {text}");
+        }
+    }
+    // What a claim can't get it leaves, and readers need no lock.
+    assert_eq!(store.claim(claim(at(0), 1)).await.unwrap(), []);
+    assert_eq!(store.get(id).await.unwrap(), Some(record));
+    drop(lock);
+    store.update(id, Expect::Any, Change::at(at(1))).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_claim_is_only_about_its_queues_and_leaves_a_final_status() {
     let place = Place::new().await;
     let mut other = parked();
@@ -384,7 +414,6 @@ async fn of_a_large_record_no_second_one_is_kept() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[cfg(target_os = "linux")]
 async fn what_does_not_read_is_looked_at_again_when_nobody_writes() {
-    use std::os::unix::fs::MetadataExt as _;
     let place = Place::new().await;
     let record = parked();
     place.store.insert(record.clone()).await.unwrap();
@@ -395,9 +424,7 @@ async fn what_does_not_read_is_looked_at_again_when_nobody_writes() {
     fs::write(&path, &good[..good.len() / 2]).unwrap();
     let (store, id) = (place.store.clone(), record.id);
     let reading = tokio::spawn(async move { store.get(id).await });
-    let lock = format!(":{} ", writer.metadata().unwrap().ino());
-    let waits = |line: &str| line.contains("->") && line.contains(&lock);
-    while !fs::read_to_string("/proc/locks").unwrap().lines().any(waits) {
+    while !is_waited_for(&writer) {
         assert!(!reading.is_finished(), "it did not wait for the writer");
         tokio::task::yield_now().await;
     }

@@ -97,11 +97,12 @@ impl Place {
     }
 }
 
-/// Whether somebody waits for a file to be unlocked.
+/// Whether somebody else in this process has a lock's file open: who waits for it.
 pub(crate) fn is_waited_for(lock: &fs::File) -> bool {
-    let inode = format!(":{} ", lock.metadata().unwrap().ino());
-    let locks = fs::read_to_string("/proc/locks").unwrap();
-    locks.lines().any(|line| line.contains("-> FLOCK") && line.contains(&inode))
+    let place = |file: fs::Metadata| (file.dev(), file.ino());
+    let locked = place(lock.metadata().unwrap());
+    let open = fs::read_dir("/proc/self/fd").unwrap().flatten();
+    open.filter(|it| fs::metadata(it.path()).is_ok_and(|file| place(file) == locked)).count() > 1
 }
 
 pub(crate) fn name(path: &Path) -> &str {

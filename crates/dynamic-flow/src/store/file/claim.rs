@@ -121,8 +121,10 @@ impl Folder {
             if taken.records.len() >= claim.limit {
                 return Ok(());
             }
-            match self.lock(due.id) {
-                Ok(lock) => self.claim_one(&lock, claim, &due, taken)?,
+            match self.lock_soon(due.id) {
+                Ok(Some(lock)) => self.claim_one(&lock, claim, &due, taken)?,
+                // It stays due: the next claim finds it.
+                Ok(None) => {}
                 Err(error) => taken.pass_over(error)?,
             }
         }

@@ -67,13 +67,13 @@ mod tests {
         id::Revision,
         store::{
             Change, Expect, Record,
-            file::{disk::Mode, folder::tests::record},
+            file::folder::tests::{folder_in, record},
         },
     };
 
     fn folder() -> (tempfile::TempDir, Folder) {
         let root = tempfile::tempdir().unwrap();
-        let folder = Folder::new(root.path().to_owned(), Mode::PRIVATE);
+        let folder = folder_in(&root);
         folder.provision().unwrap();
         (root, folder)
     }
@@ -95,7 +95,7 @@ mod tests {
         disk::fail_next_sync_of(&folder.layout.bucket(record.id));
         update(&folder).unwrap_err();
         disk::take_notes();
-        let other = Folder::new(root.path().to_owned(), Mode::PRIVATE);
+        let other = folder_in(&root);
         (root, other)
     }
 

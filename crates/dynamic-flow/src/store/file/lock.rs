@@ -4,9 +4,15 @@ use std::{
     fs::{File, TryLockError},
     io,
     path::Path,
+    thread,
+    time::{Duration, Instant},
 };
 
 use super::disk::{Mode, is_still_there};
+
+/// The pauses between two tries: the first about as long as a thread takes to wake, the last shorter
+/// than most disks take to write.
+const PAUSES: [Duration; 2] = [Duration::from_micros(50), Duration::from_millis(2)];
 
 /// Proof that nobody else, here or in another process, writes the records of a shard.
 #[derive(Debug)]
@@ -15,31 +21,31 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Waits for the lock.
-    pub(super) fn wait(path: &Path, mode: Mode) -> io::Result<Self> {
+    /// Waits for the lock, for about that long at the most; none if somebody still has it.
+    ///
+    /// It tries again and again, since the kernel's own wait has no end: who has the lock may be
+    /// stopped in the middle of a write, or wait for a disk that does not answer.
+    pub(super) fn wait(path: &Path, mode: Mode, patience: Duration) -> io::Result<Option<Self>> {
+        let began = Instant::now();
+        let [mut pause, longest] = PAUSES;
+        let mut file = mode.open_lock(path)?;
         loop {
-            let file = mode.open_lock(path)?;
-            match file.lock() {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                locked => locked?,
-            }
-            // A tidy person who deletes lock files must not let two in.
-            if is_still_there(&file, path)? {
-                return Ok(Self { _file: file });
+            match file.try_lock() {
+                // A tidy person who deletes lock files must not let two in.
+                Ok(()) if is_still_there(&file, path)? => return Ok(Some(Self { _file: file })),
+                Ok(()) => file = mode.open_lock(path)?,
+                Err(TryLockError::WouldBlock) if began.elapsed() >= patience => return Ok(None),
+                Err(TryLockError::WouldBlock) => {
+                    thread::sleep(pause);
+                    pause = longest.min(pause * 2);
+                }
+                Err(TryLockError::Error(error)) => return Err(error),
             }
         }
     }
 
     /// Takes the lock unless somebody has it.
     pub(super) fn attempt(path: &Path, mode: Mode) -> io::Result<Option<Self>> {
-        loop {
-            let file = mode.open_lock(path)?;
-            match file.try_lock() {
-                Ok(()) if is_still_there(&file, path)? => return Ok(Some(Self { _file: file })),
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Ok(None),
-                Err(TryLockError::Error(error)) => return Err(error),
-            }
-        }
+        Self::wait(path, mode, Duration::ZERO)
     }
 }

@@ -12,7 +12,7 @@ mod lock;
 mod provision;
 mod query;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
@@ -74,17 +74,20 @@ impl FileStore {
     /// The folder that is used where nobody names another.
     pub const DEFAULT: &str = "./.suspended-flows";
 
+    /// The default of [`FileStore::lock_timeout`]: 30 seconds.
+    pub const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+
     /// How many calls of a kind are at work at once; it bounds threads and open files.
     const AT_ONCE: usize = 64;
 
     /// A store in that folder, which [`Store::provision`] makes if it is missing.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self::with_mode(path.into(), Mode::PRIVATE)
+        Self::with(path.into(), Mode::PRIVATE, Self::DEFAULT_LOCK_TIMEOUT)
     }
 
-    fn with_mode(path: PathBuf, mode: Mode) -> Self {
+    fn with(path: PathBuf, mode: Mode, patience: Duration) -> Self {
         Self {
-            folder: Arc::new(Folder::new(path, mode)),
+            folder: Arc::new(Folder::new(path, mode, patience)),
             readers: Arc::new(Semaphore::new(Self::AT_ONCE)),
             writers: Arc::new(Semaphore::new(Self::AT_ONCE)),
         }
@@ -95,7 +98,15 @@ impl FileStore {
     /// on files that exist, nor on other systems than Unix.
     #[must_use]
     pub fn permissions(self, mode: u32) -> Self {
-        Self::with_mode(self.folder.layout.root().to_owned(), Mode(mode))
+        Self::with(self.folder.layout.root().to_owned(), Mode(mode), self.folder.patience)
+    }
+
+    /// Sets how long a call waits while somebody else writes a record of the same shard: 30 seconds
+    /// unless set. Then it ends with a `StorageError` that is worth a retry and names the lock's
+    /// file; nothing was written. A process that is stopped in the middle of a write keeps its lock.
+    #[must_use]
+    pub fn lock_timeout(self, timeout: Duration) -> Self {
+        Self::with(self.folder.layout.root().to_owned(), self.folder.mode, timeout)
     }
 
     /// Makes what is missing of the index, from the records; safe while others work.

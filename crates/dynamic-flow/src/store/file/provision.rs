@@ -15,7 +15,6 @@ use super::{
     folder::Folder,
     form::newer,
     layout::{Name, parse_bucket, parse_hex, parse_id, parse_name},
-    lock::Lock,
 };
 use crate::{Error, ErrorKind, Result, id::RunId};
 
@@ -195,7 +194,7 @@ impl Folder {
             return Ok(());
         }
         let path = self.layout.locks().join("rebuild");
-        let _lock = Lock::wait(&path, self.mode).at("lock the index", &path)?;
+        let _lock = self.lock_file("lock the index", &path)?;
         if is_done()? {
             return Ok(());
         }
@@ -257,7 +256,7 @@ impl Folder {
     fn remove_spares(&self) -> Result<()> {
         for (spare, lock) in self.layout.spares() {
             if spare.symlink_metadata().is_ok() {
-                let _lock = Lock::wait(&lock, self.mode).at("lock a record", &lock)?;
+                let _lock = self.lock_file("lock a record", &lock)?;
                 let _ = fs::remove_file(spare);
             }
         }

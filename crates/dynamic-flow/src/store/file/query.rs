@@ -214,7 +214,7 @@ mod tests {
         engine::RunStatus,
         store::{
             Change, Expect,
-            file::{disk::Mode, folder::tests::record},
+            file::folder::tests::{folder_in, record},
         },
     };
 
@@ -223,7 +223,7 @@ mod tests {
     fn folder_of(records: u16) -> (tempfile::TempDir, Folder, Vec<RunId>) {
         let memory = tempfile::tempdir_in("/dev/shm");
         let root = memory.or_else(|_| tempfile::tempdir()).unwrap();
-        let folder = Folder::new(root.path().to_owned(), Mode::PRIVATE);
+        let folder = folder_in(&root);
         folder.layout.set_marks(true);
         let ids = fill(&folder, records);
         (root, folder, ids)
@@ -250,7 +250,7 @@ mod tests {
     fn who_lists_a_folder_sees_something_of_each_run_that_changes_meanwhile() {
         for root in [tempfile::tempdir(), tempfile::tempdir_in("/dev/shm")] {
             let Ok(root) = root else { continue };
-            let folder = Folder::new(root.path().to_owned(), Mode::PRIVATE);
+            let folder = folder_in(&root);
             let ids = fill(&folder, 1000);
             let mut seen = BTreeSet::new();
             let mut changed = false;
