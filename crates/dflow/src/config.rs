@@ -1,8 +1,9 @@
 //! `dflow.toml`: the settings of the process that runs flows. Powers (hosts, secrets, keys) come
 //! from here, never from a document or a store.
 
+mod http;
+
 use std::{
-    collections::BTreeMap,
     env,
     fs::{self, File, Metadata},
     io::{self, Read as _},
@@ -12,10 +13,11 @@ use std::{
 
 use dynamic_flow::{
     Error, ErrorKind, Result, codec::Compression, engine::runner::Durability, hub::HubOptions,
-    store::Secret, tool::HostRule,
+    store::Secret,
 };
 use serde::{Deserialize, Deserializer, de};
 
+pub(crate) use self::http::{HttpSection, SecretSource};
 use crate::words;
 
 /// The file that is read where it is there and no other is named.
@@ -60,21 +62,6 @@ pub(crate) struct HubSection {
     /// The largest state, in bytes of JSON.
     pub(crate) max_state_size: Option<usize>,
     compression: Option<CompressionName>,
-}
-
-/// `[http]`: what the `http` tool of documents may do. Nothing, unless it is said here.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct HttpSection {
-    /// The hosts that may be reached: `"api.example.com"`, `"*.example.com"`, or
-    /// `{ host = "localhost:8080", private = true }`.
-    pub(crate) allowed_hosts: Vec<HostRule>,
-    /// Whether all of them may have addresses of this machine and its networks.
-    pub(crate) allow_private: bool,
-    /// The largest body of a response, in bytes.
-    pub(crate) max_body: Option<usize>,
-    /// Names under which documents may use secrets, and the environment variables that hold them.
-    pub(crate) secrets: BTreeMap<String, String>,
 }
 
 /// `[keys]`
@@ -181,26 +168,6 @@ impl Config {
     }
 }
 
-impl HttpSection {
-    /// The secrets whose environment variable is not set, with it.
-    pub(crate) fn unset_secrets(&self) -> impl Iterator<Item = (&str, &str)> {
-        let secrets =
-            self.secrets.iter().map(|(name, variable)| (name.as_str(), variable.as_str()));
-        secrets.filter(|(_, variable)| env::var(variable).is_err())
-    }
-
-    /// What flows may do by these settings that could do harm, in words; none if nothing.
-    fn powers(&self) -> Option<String> {
-        let secrets: Vec<&str> = self.secrets.keys().map(String::as_str).collect();
-        let secrets =
-            (!secrets.is_empty()).then(|| format!("send the secrets {}", secrets.join(", ")));
-        let private = self.allow_private || self.allowed_hosts.iter().any(is_private);
-        let private = private.then(|| "reach private hosts".to_owned());
-        let powers: Vec<String> = secrets.into_iter().chain(private).collect();
-        (!powers.is_empty()).then(|| powers.join(" and "))
-    }
-}
-
 impl StoreSection {
     /// The URL that is said here, or in the environment variable that is named here.
     ///
@@ -260,11 +227,6 @@ impl HubSection {
     }
 }
 
-/// Whether a rule allows an address of this machine and its networks.
-fn is_private(rule: &HostRule) -> bool {
-    *rule == rule.clone().private()
-}
-
 /// Whether somebody else may have written a file, in words.
 #[cfg(unix)]
 fn others_write(file: &Metadata) -> Option<&'static str> {
@@ -305,7 +267,7 @@ mod tests {
             compression = "zstd"
             [http]
             allowed_hosts = ["api.example.com", { host = "localhost:8080", private = true }]
-            secrets = { token = "API_TOKEN" }
+            secrets = { token = "API_TOKEN", key = { env = "API_KEY", hosts = ["*.example.com"] } }
             [keys]
             required = true
             "#,
@@ -319,7 +281,10 @@ mod tests {
         assert_eq!(options.durability, Durability::EveryStep);
         assert_eq!(options.max_input_size, 1000);
         assert_eq!(options.cleanup_interval, HubOptions::default().cleanup_interval);
-        assert_eq!(config.http.secrets["token"], "API_TOKEN");
+        let (token, key) = (&config.http.secrets["token"], &config.http.secrets["key"]);
+        assert_eq!((token.env.as_str(), &token.hosts), ("API_TOKEN", &None));
+        assert_eq!(key.env, "API_KEY");
+        assert_eq!(key.hosts.as_ref().unwrap()[0].to_string(), "*.example.com");
         assert_eq!(config.http.allowed_hosts[1].to_string(), "localhost:8080");
         assert!(config.keys.required);
         let kept = Config::parse("[hub]\nretention = \"30d\"").unwrap();
@@ -347,22 +312,6 @@ mod tests {
     }
 
     #[test]
-    fn powers_of_settings_that_nobody_named_are_told() {
-        let told =
-            |text: &str, named: Option<&Path>| Config::parse(text).unwrap().unasked_powers(named);
-        assert_eq!(told("[http]\nallowed_hosts = [\"api.example.com\"]", None), None);
-        let secrets = "[http]\nsecrets = { token = \"API_TOKEN\" }";
-        assert!(told(secrets, None).unwrap().contains("send the secrets token;"));
-        assert_eq!(told(secrets, Some(Path::new("dflow.toml"))), None);
-        for private in [
-            "[http]\nallow_private = true",
-            "[http]\nallowed_hosts = [{ host = \"localhost\", private = true }]",
-        ] {
-            assert!(told(private, None).unwrap().contains("may reach private hosts;"));
-        }
-    }
-
-    #[test]
     fn the_settings_in_the_readme_are_settings() {
         let readme = include_str!("../README.md");
         let (_, rest) = readme.split_once("```toml\n").unwrap();
@@ -382,7 +331,9 @@ mod tests {
         let (settings, _) = rest.split_once("```").unwrap();
         let config = Config::parse(settings).unwrap();
         assert_eq!(config.http.allowed_hosts[0].to_string(), "api.example.com");
-        assert_eq!(config.http.secrets["api_token"], "API_TOKEN");
+        let token = &config.http.secrets["api_token"];
+        assert_eq!(token.env, "API_TOKEN");
+        assert_eq!(token.hosts.as_ref().unwrap()[0].to_string(), "api.example.com");
     }
 
     #[test]
@@ -392,6 +343,11 @@ mod tests {
             ("[hub]\nlaese = \"1m\"", "2:1"),
             ("[hub]\n\nlease 1", "3:7"),
             ("[hub]\nretention = \"-1d\"", "2:13"),
+            ("[http]\nsecrets.a = { env = \"A\", hosts = [\"a/b\"] }", "2:34"),
+            ("[http]\nsecrets.a = { env = \"A\", hosts = [] }", "2:34"),
+            ("[http]\nsecrets.a = { env = \"A\", host = [\"a\"] }", "2:26"),
+            ("[http]\nsecrets.a = { hosts = [\"a\"] }", "2:13"),
+            ("[http]\nsecrets.a = 7", "2:13"),
         ] {
             let error = Config::parse(text).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidConfig);

@@ -7,7 +7,7 @@ use dynamic_flow::{
     tool::{HttpPolicy, HttpTool, Secret, SetTool, TemplateTool, ToolRegistry},
 };
 
-use crate::config::{Config, HttpSection};
+use crate::config::{Config, HttpSection, SecretSource};
 
 /// The tools of this program.
 pub(crate) fn registry(config: &Config) -> Result<ToolRegistry> {
@@ -23,11 +23,15 @@ fn policy(section: &HttpSection) -> HttpPolicy {
     policy.allowed_hosts.clone_from(&section.allowed_hosts);
     policy.allow_private = section.allow_private;
     policy.max_body = section.max_body.unwrap_or(policy.max_body);
-    for (name, variable) in &section.secrets {
+    for (name, SecretSource { env, hosts }) in &section.secrets {
         // Without a value it is refused to the flow that asks for it, and to nobody else.
-        if let Ok(value) = env::var(variable) {
-            policy.secrets.insert(name.clone(), Secret::new(value));
-        }
+        let Ok(value) = env::var(env) else { continue };
+        let secret = Secret::new(value);
+        let secret = match hosts {
+            Some(hosts) => secret.hosts(hosts.iter().cloned()),
+            None => secret,
+        };
+        policy.secrets.insert(name.clone(), secret);
     }
     policy
 }

@@ -47,6 +47,12 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
     warnings.extend(context.config.http.unset_secrets().map(|(name, variable)| {
         format!("The secret {name} of [http] has no value: {variable} is not set.")
     }));
+    warnings.extend(context.config.http.unbound_secrets().map(|name| {
+        format!(
+            "The secret {name} of [http] may be sent to every allowed host; `hosts` beside its \
+             `env` would say to which."
+        )
+    }));
     // Where runs can't be listed, that is what is told.
     let overdue = hub.overdue(COUNTED).await.unwrap_or_default();
     if overdue > 0 {

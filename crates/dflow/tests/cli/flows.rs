@@ -226,3 +226,29 @@ fn a_secret_without_a_value_stops_only_what_uses_it() {
     let error = place.error(2, &["work", "--once"]);
     assert_eq!(error["context"]["variable"], "API_TOKEN");
 }
+
+#[test]
+fn a_secret_goes_to_its_hosts_only() {
+    let mut place = Place::file();
+    place.set("API_TOKEN", "s3cret");
+    let bound = |secret: &str| {
+        let hosts = "allowed_hosts = [\"api.example.com\", \"other.example.com\"]";
+        place.write("dflow.toml", &format!("[http]\n{hosts}\nsecrets = {{ token = {secret} }}\n"));
+    };
+    let flow = place.write(
+        "call.yaml",
+        "flow: f\nsteps:\n  - id: call\n    call: http\n    with: { url: 'https://other.example.com/', \
+         headers: { Authorization: { secret: token } } }\n",
+    );
+    bound("{ env = \"API_TOKEN\", hosts = [\"api.example.com\"] }");
+    let called = place.call(&["run", flow, "--json"]);
+    let error = &result(&called, 1, "run")["error"];
+    assert_eq!(error["code"], "http_refused");
+    let told = "the secret token may not be sent to other.example.com: it is for other hosts";
+    assert!(error["message"].to_string().contains(told), "{error}");
+    assert!(!called.err.contains("s3cret") && !called.out.contains("s3cret"), "{called:?}");
+    let doctor = || place.json(0, &["doctor"])["warnings"].to_string();
+    assert!(!doctor().contains("token"));
+    bound("\"API_TOKEN\"");
+    assert!(doctor().contains("The secret token of [http] may be sent to every allowed host"));
+}

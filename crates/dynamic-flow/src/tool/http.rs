@@ -3,6 +3,7 @@
 mod address;
 mod policy;
 mod request;
+mod secret;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use serde_json::{Value, json};
 
 use self::{
     address::{NotPublic, PublicOnly},
+    policy::shown_host,
     request::{Input, Plan},
 };
 use crate::{
@@ -25,7 +27,10 @@ use crate::{
     tool::{Output, Tool, ToolContext, ToolSpec},
 };
 
-pub use self::policy::{HostRule, HttpPolicy, Secret};
+pub use self::{
+    policy::{HostRule, HttpPolicy},
+    secret::Secret,
+};
 
 /// How many redirects are followed.
 const MAX_REDIRECTS: usize = 5;
@@ -40,7 +45,7 @@ const MAX_DELAY: Duration = Duration::from_secs(30);
 ///
 /// It connects only to addresses that it has looked at itself, which must be public unless the
 /// [`HttpPolicy`] says otherwise; looks again at each redirect (at most 5), where it drops secrets
-/// if the host changes; and ignores proxy variables. Everything but GET and HEAD carries the
+/// if the host changes, even to another of their hosts; and ignores proxy variables. Everything but GET and HEAD carries the
 /// call's idempotency key as `Idempotency-Key`.
 ///
 /// | code of the error | means | retryable |
@@ -256,12 +261,6 @@ fn redirect_target(response: &Response, plan: &Plan) -> Result<Option<Url>, Tool
     };
     let target = location.to_str().ok().and_then(|location| plan.url.join(location).ok());
     target.map(Some).ok_or_else(|| refused("the redirect leads to no URL"))
-}
-
-/// Names the host alone: path and query may hold what belongs in no message.
-fn shown_host(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 fn refused(message: impl std::fmt::Display) -> ToolError {

@@ -4,9 +4,8 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr};
 
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
-use zeroize::ZeroizeOnDrop;
 
-use super::address::is_public;
+use super::{address::is_public, secret::Secret};
 use crate::{Error, ErrorKind, Result};
 
 /// What the `http` tool may do: the hosts that it may reach and the secrets that it may send.
@@ -19,7 +18,7 @@ use crate::{Error, ErrorKind, Result};
 ///
 /// let policy: HttpPolicy = serde_json::from_value(serde_json::json!({
 ///     "allowed_hosts": ["api.example.com", "*.example.org:8443", { "host": "10.0.0.7", "private": true }],
-///     "secrets": { "API_KEY": "Bearer s3cret" },
+///     "secrets": { "API_KEY": { "value": "Bearer s3cret", "hosts": ["api.example.com"] } },
 /// }))?;
 /// assert_eq!(policy.max_body, 1024 * 1024);
 /// assert!(!format!("{policy:?}").contains("s3cret"));
@@ -31,8 +30,8 @@ use crate::{Error, ErrorKind, Result};
 pub struct HttpPolicy {
     /// The hosts that may be reached.
     pub allowed_hosts: Vec<HostRule>,
-    /// Values that a document may send as headers by their names, without ever seeing them. They
-    /// are read, never written.
+    /// Values that a document may send as headers by their names, without ever seeing them, each to
+    /// its hosts, or to all allowed hosts if it names none. They are read, never written.
     #[serde(skip_serializing)]
     pub secrets: BTreeMap<String, Secret>,
     /// Whether all allowed hosts may have addresses of this machine and its networks; false.
@@ -62,15 +61,12 @@ impl HttpPolicy {
         if !url.username().is_empty() || url.password().is_some() {
             return Err("a URL must have no user or password in it".to_owned());
         }
-        let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
+        let Some(host) = host(url) else {
             return Err("the URL has no host".to_owned());
         };
-        let host = host.strip_suffix('.').unwrap_or(host);
-        let allows = |rule: &&HostRule| rule.allows(host, port, url.port().is_none());
-        let mut rules = self.allowed_hosts.iter().filter(allows).peekable();
+        let mut rules = self.allowed_hosts.iter().filter(|rule| rule.allows(url)).peekable();
         if rules.peek().is_none() {
-            let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-            return Err(format!("{host}{port} is not among the allowed hosts"));
+            return Err(format!("{} is not among the allowed hosts", shown_host(url)));
         }
         let private = self.allow_private || rules.any(|rule| rule.private);
         let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
@@ -81,9 +77,33 @@ impl HttpPolicy {
             _ => Ok(private),
         }
     }
+
+    /// The value of a secret that may be sent to where a URL leads, or says why there is none.
+    pub(super) fn secret(&self, name: &str, url: &Url) -> std::result::Result<&str, String> {
+        let Some(secret) = self.secrets.get(name) else {
+            return Err(format!("there is no secret {name}"));
+        };
+        secret.reveal_to(url).ok_or_else(|| {
+            format!(
+                "the secret {name} may not be sent to {}: it is for other hosts",
+                shown_host(url)
+            )
+        })
+    }
 }
 
-/// A host that may be reached.
+/// The host of a URL as rules have it: without the dot that may end it.
+fn host(url: &Url) -> Option<&str> {
+    url.host_str().map(|host| host.strip_suffix('.').unwrap_or(host))
+}
+
+/// Names the host alone: path and query may hold what belongs in no message.
+pub(super) fn shown_host(url: &Url) -> String {
+    let host = host(url).unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+/// A host that may be reached, or that a secret may be sent to.
 ///
 /// Written as text, `api.example.com`, `*.example.com` for all hosts below it, or `*` for all, with
 /// a port as in `localhost:8080` where it is not the usual one; or as an object,
@@ -118,14 +138,20 @@ impl HostRule {
         self
     }
 
-    fn allows(&self, host: &str, port: u16, usual_port: bool) -> bool {
+    /// Whether a URL leads to the host.
+    pub(super) fn allows(&self, url: &Url) -> bool {
+        let Some(host) = host(url) else { return false };
         let host_fits = if self.below {
             self.host.is_empty()
                 || host.strip_suffix(self.host.as_str()).is_some_and(|rest| rest.ends_with('.'))
         } else {
             self.host == host
         };
-        host_fits && self.port.map_or(usual_port, |allowed| allowed == port)
+        let port_fits = match self.port {
+            Some(port) => url.port_or_known_default() == Some(port),
+            None => url.port().is_none(),
+        };
+        host_fits && port_fits
     }
 }
 
@@ -136,8 +162,7 @@ impl FromStr for HostRule {
         let invalid = || {
             Error::new(
                 ErrorKind::InvalidConfig,
-                "an allowed host must read api.example.com, *.example.com or *, with or without a \
-                 port",
+                "a host must read api.example.com, *.example.com or *, with or without a port",
             )
             .with("host", text)
         };
@@ -204,28 +229,6 @@ impl From<HostRule> for Written {
     fn from(rule: HostRule) -> Self {
         let host = rule.to_string();
         if rule.private { Self::Object { host, private: true } } else { Self::Text(host) }
-    }
-}
-
-/// The value of a secret; wiped from memory when it is dropped, and never shown.
-#[derive(Clone, Deserialize, ZeroizeOnDrop)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Keeps a value.
-    pub fn new(value: impl Into<String>) -> Self {
-        Self(value.into())
-    }
-
-    pub(super) fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(secret)")
     }
 }
 

@@ -82,7 +82,8 @@ enum Verb {
 enum Header {
     Text(String),
     Secret {
-        /// The name of a secret in the configuration of the process that runs the flow.
+        /// The name of a secret in the configuration of the process that runs the flow, which may
+        /// bind it to hosts.
         secret: String,
         /// What to put before it, such as `Bearer `.
         #[serde(default)]
@@ -124,7 +125,8 @@ impl Input {
             .ok_or_else(|| invalid("timeout is no duration of at most 5m, such as 30s"))
     }
 
-    /// Makes the request. The policy is asked for secrets here, and for the host at each hop.
+    /// Makes the request. The policy is asked for secrets here, and for the host here and at each
+    /// hop.
     pub(super) fn plan(&self, policy: &HttpPolicy, key: &str) -> Result<Plan, ToolError> {
         let mut url = Url::parse(&self.url).map_err(|_| invalid("url is no URL"))?;
         for (name, value) in &self.query {
@@ -135,9 +137,11 @@ impl Input {
             };
             url.query_pairs_mut().append_pair(name, &value);
         }
+        // Of a host that is not allowed, that is told before what its secrets are.
+        policy.check(&url).map_err(refused)?;
         let mut headers = HeaderMap::new();
         for (name, value) in &self.headers {
-            let (name, value) = self.header(name, value, policy)?;
+            let (name, value) = self.header(name, value, &url, policy)?;
             headers.insert(name, value);
         }
         let method = match self.method {
@@ -171,6 +175,7 @@ impl Input {
         &self,
         name: &str,
         value: &Header,
+        url: &Url,
         policy: &HttpPolicy,
     ) -> Result<(HeaderName, HeaderValue), ToolError> {
         let known: HeaderName =
@@ -181,10 +186,10 @@ impl Input {
         let secret = matches!(value, Header::Secret { .. });
         let value = match value {
             Header::Text(text) => HeaderValue::from_str(text),
-            Header::Secret { secret, prefix } => match policy.secrets.get(secret) {
-                Some(value) => HeaderValue::from_str(&format!("{prefix}{}", value.reveal())),
-                None => return Err(refused(format!("there is no secret {secret}"))),
-            },
+            Header::Secret { secret, prefix } => {
+                let value = policy.secret(secret, url).map_err(refused)?;
+                HeaderValue::from_str(&format!("{prefix}{value}"))
+            }
         };
         let mut value = value
             .map_err(|_| invalid(format!("the value of the header {known} is no plain text")))?;

@@ -260,6 +260,47 @@ async fn secrets_do_not_follow_a_redirect_to_another_host() {
 }
 
 #[tokio::test]
+async fn a_secret_is_refused_to_hosts_that_are_not_its_own() {
+    let (own, other) = (Server::start(vec![ok()]).await, Server::start(vec![ok()]).await);
+    let policy = |hosts: Value| -> HttpPolicy {
+        let policy = json!({
+            "allowed_hosts": [private(&own), private(&other)],
+            "secrets": { "KEY": { "value": "s3cret", "hosts": hosts } },
+        });
+        serde_json::from_value(policy).unwrap()
+    };
+    let host = |server: &Server| format!("127.0.0.1:{}", server.port);
+    let input = |url: String| json!({ "url": url, "headers": { "x": { "secret": "KEY" } } });
+    call(policy(json!([host(&own)])), input(own.url("/"))).await.unwrap();
+    assert!(own.request().contains("x: s3cret"));
+    let told = format!("the secret KEY may not be sent to {}: it is for other hosts", host(&other));
+    let refused = call(policy(json!([host(&own)])), input(other.url("/"))).await;
+    assert!(!refused.as_ref().unwrap_err().message.contains("s3cret"));
+    assert_error(refused, "http_refused", false, &told);
+    // That a rule is private lets the secret go nowhere else.
+    let unused = json!([{ "host": "127.0.0.1", "private": true }]);
+    assert_error(call(policy(unused), input(other.url("/"))).await, "http_refused", false, &told);
+    let elsewhere = call(policy(json!(["*"])), input("http://example.com/".into())).await;
+    assert_error(elsewhere, "http_refused", false, "example.com is not among the allowed hosts");
+    assert!(other.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_secret_does_not_follow_a_redirect_even_to_another_of_its_hosts() {
+    let other = Server::start(vec![ok()]).await;
+    let to = answer("302 Found", &format!("location: {}\r\n", other.url("/")), "");
+    let server = Server::start(vec![to]).await;
+    let policy = json!({
+        "allowed_hosts": [private(&server), private(&other)],
+        "secrets": { "KEY": { "value": "s3cret", "hosts": [private(&server), private(&other)] } },
+    });
+    let input = json!({ "url": server.url("/"), "headers": { "x": { "secret": "KEY" } } });
+    call(serde_json::from_value(policy).unwrap(), input).await.unwrap();
+    assert!(server.request().contains("x: s3cret"));
+    assert!(!other.request().contains("s3cret"));
+}
+
+#[tokio::test]
 async fn a_redirected_post_becomes_a_get_without_its_body() {
     let to = answer("303 See Other", "location: /made\r\n", "");
     let server = Server::start(vec![to, ok()]).await;
