@@ -15,7 +15,7 @@ use super::{
     Scope,
     eval::Run,
     meter::{BUDGET, Fail, Meter},
-    program::{self, Program},
+    program::{self, Node, Program},
 };
 use crate::{Error, ErrorKind, Result, ToolError};
 
@@ -89,6 +89,10 @@ impl Cel {
     /// tests with `has`, or whose names it computes, are not among them.
     pub fn variables(&self) -> BTreeSet<String> {
         self.0.program.variables.clone()
+    }
+
+    pub(super) fn root(&self) -> &Node {
+        &self.0.program.root
     }
 
     /// How much memory the patterns of its `matches` take.

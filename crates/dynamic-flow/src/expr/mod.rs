@@ -6,6 +6,7 @@ mod convert;
 mod eval;
 mod functions;
 mod meter;
+mod outcomes;
 mod pattern;
 mod program;
 mod template;
@@ -19,8 +20,11 @@ use serde_json::Value;
 
 use crate::{ToolError, id::RunId};
 
-pub(crate) use self::meter::Meter;
 pub use self::{cel::Cel, template::Template};
+pub(crate) use self::{
+    meter::Meter,
+    outcomes::{Outcome, Source},
+};
 
 /// How a value is computed from the current value and the variables.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

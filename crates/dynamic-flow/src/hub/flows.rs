@@ -166,7 +166,7 @@ impl Inner {
         if let Some(known) = documents.get(text) {
             return Ok(known.clone());
         }
-        let known = Arc::new(Known::new(&Flow::from_document(text, &self.tools)?));
+        let known = Arc::new(Known::new(&Flow::from_document_of_run(text, &self.tools)?));
         if documents.len() >= Self::MAX_DOCUMENTS {
             documents.clear();
         }
@@ -210,5 +210,38 @@ impl Inner {
             None if snapshot.flow.id == super::state::STATE_FLOW => Queue::states(),
             None => Queue::of_flow(&snapshot.flow.id),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        hub::{Outcome, PersistenceHub},
+        store::MemoryStore,
+        tool::ToolRegistry,
+    };
+
+    #[tokio::test]
+    async fn a_run_goes_on_with_a_document_of_which_more_is_told_by_now() {
+        let text = "flow: f\nsteps:\n  - id: ask\n    await_input: { prompt: '?', schema: {} }\n  \
+                    - { id: on, filter: true }\n  - { id: end, filter: false }\n  \
+                    - { id: never, set: 1 }\n";
+        let tools = ToolRegistry::new();
+        assert_eq!(Flow::from_document(text, &tools).unwrap_err().findings().len(), 2);
+        let wrong = text.replace("set: 1", "get: nothing");
+        assert!(Flow::from_document_of_run(&wrong, &tools).is_err());
+
+        let store = Arc::new(MemoryStore::new());
+        let hub =
+            async || PersistenceHub::builder(store.clone()).plaintext().build().await.unwrap();
+        let old = Flow::from_document_of_run(text, &tools).unwrap();
+        let outcome = hub().await.register(&old).unwrap().run(json!(1)).await.unwrap();
+        let Outcome::Suspended(parked) = outcome else { panic!("{outcome:?}") };
+        let key = parked.only().unwrap().key().unwrap();
+        let outcome = hub().await.resume(key, json!(2)).await.unwrap();
+        assert!(matches!(outcome, Outcome::Rejected(_)), "{outcome:?}");
     }
 }

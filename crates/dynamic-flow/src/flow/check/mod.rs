@@ -1,6 +1,5 @@
 //! What can be known to be wrong with a flow before it runs.
 
-mod routes;
 mod shape;
 #[cfg(test)]
 mod tests;
@@ -9,13 +8,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::{Value, json};
 
-use self::{
-    routes::{Leaf, leaves},
-    shape::Shape,
-};
+use self::shape::Shape;
 use crate::{
     Finding,
-    expr::Compute,
+    expr::{Compute, Meter, Outcome, Source},
     flow::{Body, BodyName, FlowDef, Step, StepKind, ToolRef},
     id::{MAX_ID_BYTES, id_problem},
     schema::Schema,
@@ -38,10 +34,13 @@ pub(crate) struct Problem {
     pub(crate) address: Address,
     pub(crate) path: String,
     pub(crate) message: String,
+    /// It runs as it is, with something in it that is for nothing.
+    pub(crate) idle: bool,
 }
 
-/// Everything that can be known to be wrong with a flow: ids, empty bodies, missing arms, values
-/// that can't fit, steps that never run, variables that nobody sets, times of nothing.
+/// Everything that can be known to be wrong with a flow: ids, empty bodies, missing arms, arms that
+/// are never chosen, values that can't fit, steps that never run, filters that do nothing, variables
+/// that nobody sets, times of nothing.
 ///
 /// A flow without findings may still fail: what closures and tools do is not known.
 pub fn check(def: &FlowDef) -> Vec<Finding> {
@@ -56,7 +55,14 @@ pub fn check(def: &FlowDef) -> Vec<Finding> {
 
 /// As [`check`], with addresses, and with what the tools of some steps compute.
 pub(crate) fn problems(def: &FlowDef, hidden: &Hidden) -> Vec<Problem> {
-    let mut checker = Checker { problems: Vec::new(), hidden, steps: 0, scope: Scope::default() };
+    let mut checker = Checker {
+        problems: Vec::new(),
+        hidden,
+        steps: 0,
+        scope: Scope::default(),
+        input: Shape::any(),
+        meter: Meter::default(),
+    };
     checker.flow(def, &Spot::default());
     checker.problems
 }
@@ -66,6 +72,10 @@ struct Checker<'h> {
     hidden: &'h Hidden,
     steps: usize,
     scope: Scope,
+    /// What the flow around is started with.
+    input: Shape,
+    /// What working out constants may cost, for all steps together.
+    meter: Meter,
 }
 
 /// Where the walk is.
@@ -114,7 +124,13 @@ impl Scope {
 impl Checker<'_> {
     fn tell(&mut self, spot: &Spot, message: impl Into<String>) {
         let (address, path) = (spot.address.clone(), spot.path.clone());
-        self.problems.push(Problem { address, path, message: message.into() });
+        self.problems.push(Problem { address, path, message: message.into(), idle: false });
+    }
+
+    /// Tells of what is for nothing, and does no harm to a run.
+    fn tell_idle(&mut self, spot: &Spot, message: impl Into<String>) {
+        let (address, path) = (spot.address.clone(), spot.path.clone());
+        self.problems.push(Problem { address, path, message: message.into(), idle: true });
     }
 
     fn id(&mut self, spot: &Spot, what: &str, id: &str) {
@@ -127,12 +143,14 @@ impl Checker<'_> {
     fn flow(&mut self, def: &FlowDef, spot: &Spot) -> Option<Shape> {
         self.id(spot, "the flow's id", def.id.as_str());
         let scope = std::mem::take(&mut self.scope);
+        let input = std::mem::replace(&mut self.input, Shape::of_schema(&def.input));
         if def.body.is_empty() {
             self.tell(spot, "a flow needs at least one step");
         }
         self.siblings(&[&def.body], spot, &[BodyName::Main]);
         let result = self.body(&def.body, &BodyName::Main, spot, Shape::of_schema(&def.input));
         self.scope = scope;
+        self.input = input;
         let result = result?;
         if let Some(why) = result.misfit(&def.output) {
             self.tell(spot, format!("what comes out can't fit the flow's output schema: {why}"));
@@ -176,7 +194,8 @@ impl Checker<'_> {
             if value.is_none() && !told {
                 told = true;
                 let before = &body[index.saturating_sub(1)].id;
-                self.tell(&spot, format!("can never run: `{before}` before it never goes on"));
+                let message = format!("can never run: `{before}` before it never goes on");
+                self.tell_idle(&spot, message);
             }
             let current = value.clone().unwrap_or_else(Shape::any);
             let next = self.step(step, &spot, current);
@@ -251,7 +270,7 @@ impl Checker<'_> {
             }
             StepKind::Filter { predicate } => self.filter(predicate, spot, value),
             StepKind::Switch { route, arms, otherwise } => {
-                self.route(route, arms, otherwise.is_some(), spot);
+                self.route(route, arms, otherwise.is_some(), spot, &value);
                 let arms = arms.iter().map(|(name, body)| (BodyName::Arm(name.clone()), body));
                 let all = arms.chain(otherwise.iter().map(|body| (BodyName::Otherwise, body)));
                 let ends = all.map(|(name, body)| self.body(body, &name, spot, value.clone()));
@@ -332,12 +351,19 @@ impl Checker<'_> {
     }
 
     fn filter(&mut self, predicate: &Compute, spot: &Spot, value: Shape) -> Option<Shape> {
-        if *predicate == Compute::Value(Value::Bool(false)) {
+        let outcomes = predicate.outcomes(&self.meter);
+        let all = |wanted: bool| outcomes.iter().all(|it| *it == Outcome::Known(wanted.into()));
+        if all(false) {
             return None;
         }
-        let wrong = |leaf: &Leaf| matches!(leaf, Leaf::Known(value) if !value.is_boolean());
+        if all(true) {
+            let message = "a filter that always gives true does nothing; let it look at something, \
+                           such as \"${ value.approved }\", or take it out";
+            self.tell_idle(spot, message);
+        }
+        let wrong = |it: &Outcome<'_>| matches!(it, Outcome::Known(value) if !value.is_boolean());
         let shape = self.shape(predicate, &value);
-        if !shape.may_be("boolean") || leaves(predicate).iter().any(wrong) {
+        if !shape.may_be("boolean") || outcomes.iter().any(wrong) {
             self.tell(spot, "a filter must give true or false, such as \"${ value.approved }\"");
         }
         Some(value)
@@ -349,6 +375,7 @@ impl Checker<'_> {
         arms: &BTreeMap<String, Body>,
         otherwise: bool,
         spot: &Spot,
+        value: &Shape,
     ) {
         if arms.is_empty() {
             self.tell(spot, "a switch needs at least one case");
@@ -362,33 +389,59 @@ impl Checker<'_> {
         if matches!(route, Compute::Object(_) | Compute::List(_)) {
             self.tell(spot, "a switch must be on text, the name of a case");
         }
-        let leaves = leaves(route);
+        let outcomes = route.outcomes(&self.meter);
         let mut told = HashSet::new();
-        for leaf in &leaves {
-            let message = match leaf {
-                Leaf::Known(Value::String(name)) if arms.contains_key(name) || otherwise => {
+        for outcome in &outcomes {
+            let message = match outcome {
+                Outcome::Known(Value::String(name)) if arms.contains_key(name) || otherwise => {
                     continue;
                 }
-                Leaf::Known(Value::String(name)) if name.is_empty() => {
+                Outcome::Known(Value::String(name)) if name.is_empty() => {
                     "none of the cases may be chosen; add a `default`".to_owned()
                 }
-                Leaf::Known(Value::String(name)) => {
+                Outcome::Known(Value::String(name)) => {
                     format!("`{name}` may be chosen, but there is no such case, and no `default`")
                 }
-                Leaf::Known(_) => "a switch must be on text, the name of a case".to_owned(),
-                Leaf::Unknown => continue,
+                Outcome::Known(_) => "a switch must be on text, the name of a case".to_owned(),
+                Outcome::Field(..) | Outcome::Unknown => continue,
             };
             if told.insert(message.clone()) {
                 self.tell(spot, message);
             }
         }
-        if leaves.contains(&Leaf::Unknown) {
-            return;
+        let Some(names) = self.names(&outcomes, value) else { return };
+        for name in arms.keys().filter(|name| !names.contains(*name)) {
+            self.tell_idle(spot, format!("the case `{name}` is never chosen"));
         }
-        for name in arms.keys() {
-            if !leaves.contains(&Leaf::Known(Value::String(name.clone()))) {
-                self.tell(spot, format!("the case `{name}` is never chosen"));
+        if otherwise && names.iter().all(|name| arms.contains_key(name)) {
+            let message = "the `default` is never chosen: whatever there may be has a case";
+            self.tell_idle(spot, message);
+        }
+    }
+
+    /// All names that a route may give; none if it may give others.
+    fn names(&self, outcomes: &[Outcome<'_>], value: &Shape) -> Option<BTreeSet<String>> {
+        let mut names = BTreeSet::new();
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Known(Value::String(name)) => names.extend([name.clone()]),
+                // That is told by itself.
+                Outcome::Known(_) => {}
+                Outcome::Field(source, fields) => {
+                    names.extend(self.seen(*source, value)?.listed_texts(fields)?);
+                }
+                Outcome::Unknown => return None,
             }
+        }
+        Some(names)
+    }
+
+    /// What is known of what an expression sees.
+    fn seen<'s>(&'s self, source: Source<'_>, value: &'s Shape) -> Option<&'s Shape> {
+        match source {
+            Source::Value => Some(value),
+            Source::Input => Some(&self.input),
+            Source::Variable(name) => self.scope.get(name),
         }
     }
 
@@ -401,16 +454,12 @@ impl Checker<'_> {
             Compute::Object(fields) => Shape::object(
                 fields.iter().map(|(name, field)| (name.clone(), self.shape(field, value))),
             ),
-            Compute::Cel(cel) => match cel.source().trim() {
-                "value" => value.clone(),
-                source => {
-                    let variable = source.strip_prefix("vars.");
-                    let known = variable.and_then(|name| self.scope.get(name)).cloned();
-                    known.unwrap_or_else(|| match leaves(compute).as_slice() {
-                        [Leaf::Known(constant)] => Shape::constant(constant.clone()),
-                        _ => Shape::any(),
-                    })
+            Compute::Cel(_) => match compute.outcomes(&self.meter).as_slice() {
+                [Outcome::Known(constant)] => Shape::constant(constant.clone()),
+                [Outcome::Field(source, fields)] if fields.is_empty() => {
+                    self.seen(*source, value).cloned().unwrap_or_else(Shape::any)
                 }
+                _ => Shape::any(),
             },
             Compute::Code(_) => Shape::any(),
         }

@@ -8,8 +8,9 @@ use crate::schema::Schema;
 
 /// How deep two schemas are compared.
 const MAX_DEPTH: usize = 16;
-/// How many parts the schemas of the fields of a computed object may have together. What goes
-/// beyond is not known: an object of objects could double at each step otherwise.
+/// How many parts the schemas of the fields of a computed object may have together, and how many
+/// texts are looked at. What goes beyond is not known: an object of objects could double at each
+/// step otherwise.
 const MAX_PARTS: usize = 512;
 
 /// What is known of a value: a JSON Schema that it fits, or the value itself.
@@ -95,6 +96,20 @@ impl Shape {
         }
     }
 
+    /// All texts that a field of a field … of the value may be, where a schema lists them; none if
+    /// it may be something else. A constant is no such list: whoever writes one down may mean to
+    /// change it.
+    pub(super) fn listed_texts(&self, fields: &[&str]) -> Option<BTreeSet<String>> {
+        let Self::Fits(root) = self else { return None };
+        let mut part: &Value = root;
+        for name in fields {
+            part = referred(part, root)?.get("properties")?.get(*name)?;
+        }
+        let mut room = MAX_PARTS;
+        let texts = listed(part, root, &mut room)?;
+        Some(texts.into_iter().map(str::to_owned).collect())
+    }
+
     /// Why the value certainly does not fit a schema; none if it may.
     pub(super) fn misfit(&self, schema: &Schema) -> Option<String> {
         match self {
@@ -140,6 +155,40 @@ fn types(schema: &Value) -> Option<BTreeSet<&str>> {
         Value::Array(names) => names.iter().map(Value::as_str).collect(),
         _ => None,
     }
+}
+
+/// The schema that a `$ref` refers to, or the schema itself; none if it can't be told. A computed
+/// object has no definitions: what refers to those of a schema inside it is not followed.
+fn referred<'s>(schema: &'s Value, root: &'s Value) -> Option<&'s Value> {
+    let mut schema = schema;
+    for _ in 0..MAX_DEPTH {
+        let Some(reference) = schema.get("$ref") else { return Some(schema) };
+        let place = reference.as_str()?.strip_prefix('#')?;
+        if !place.starts_with("/$defs/") && !place.starts_with("/definitions/") {
+            return None;
+        }
+        schema = root.pointer(place)?;
+    }
+    None
+}
+
+/// All texts that a schema lists; none if something else fits it as well, or they are too many.
+fn listed<'s>(schema: &'s Value, root: &'s Value, room: &mut usize) -> Option<BTreeSet<&'s str>> {
+    let schema = referred(schema, root)?;
+    if let Some(Value::Array(values)) = schema.get("enum") {
+        *room = room.checked_sub(values.len())?;
+        return values.iter().map(Value::as_str).collect();
+    }
+    let ways = schema.get("oneOf").or_else(|| schema.get("anyOf"))?.as_array()?;
+    *room = room.checked_sub(ways.len())?;
+    let mut texts = BTreeSet::new();
+    for way in ways {
+        match way.get("const") {
+            Some(constant) if way.get("$ref").is_none() => texts.extend([constant.as_str()?]),
+            _ => texts.extend(listed(way, root, room)?),
+        }
+    }
+    Some(texts)
 }
 
 /// Why no value fits both schemas. Only what is certain counts; whatever is not understood may fit.
@@ -294,6 +343,66 @@ mod tests {
             Schema::new(json!({"type": "object", "properties": {"n": {"$ref": "#/$defs/n"}}, "$defs": {"n": {"type": "string"}}}))
                 .unwrap();
         assert_eq!(computed.misfit(&referring), None);
+    }
+
+    #[test]
+    fn texts_that_a_schema_lists_are_found() {
+        let texts = |schema: Value, fields: &[&str]| {
+            let shape = Shape::of_schema(&Schema::new(schema).unwrap());
+            shape.listed_texts(fields).map(|texts| texts.into_iter().collect::<Vec<_>>())
+        };
+        let is = |expected: &[&str]| Some(expected.iter().map(|&it| it.to_owned()).collect());
+        let object = |kind: Value| {
+            json!({
+                "type": "object",
+                "properties": { "kind": kind },
+                "$defs": {
+                    "Kind": { "oneOf": [{ "const": "a", "description": "A." }, { "const": "b" }] },
+                    "Part": { "properties": { "kind": { "enum": ["p"] } } },
+                },
+            })
+        };
+        assert_eq!(texts(json!({ "enum": ["b", "a"] }), &[]), is(&["a", "b"]));
+        assert_eq!(
+            texts(object(json!({ "enum": ["a"], "type": "string" })), &["kind"]),
+            is(&["a"])
+        );
+        assert_eq!(texts(object(json!({ "$ref": "#/$defs/Kind" })), &["kind"]), is(&["a", "b"]));
+        let either = json!({ "anyOf": [{ "$ref": "#/$defs/Kind" }, { "enum": ["c"] }] });
+        assert_eq!(texts(object(either), &["kind"]), is(&["a", "b", "c"]));
+        let part = json!({ "$ref": "#/$defs/Part" });
+        assert_eq!(texts(object(part), &["kind", "kind"]), is(&["p"]));
+        for open in [
+            json!({ "type": "string" }),
+            json!({ "enum": ["a", null] }),
+            json!({ "enum": ["a", 1] }),
+            json!({ "const": "a" }),
+            json!({ "anyOf": [{ "$ref": "#/$defs/Kind" }, { "type": "null" }] }),
+            json!(true),
+        ] {
+            assert_eq!(texts(object(open.clone()), &["kind"]), None, "{open}");
+        }
+        assert_eq!(texts(object(json!({ "enum": ["a"] })), &["sort"]), None);
+        assert_eq!(texts(object(json!({ "enum": ["a"] })), &[]), None);
+        let endless = |again: Value| json!({ "$ref": "#/$defs/a", "$defs": { "a": again } });
+        let again = json!({ "$ref": "#/$defs/a" });
+        for again in [again.clone(), json!({ "anyOf": [again.clone(), again] })] {
+            assert_eq!(Shape::described(endless(again)).listed_texts(&[]), None);
+        }
+        // Inside a computed object, a reference from the top leads somewhere else.
+        let part = json!({
+            "properties": { "kind": { "$ref": "#/properties/other" }, "other": { "enum": ["a"] } }
+        });
+        assert_eq!(texts(part.clone(), &["kind"]), None);
+        let other = Shape::described(json!({ "enum": ["b"] }));
+        let fields = [("part".to_owned(), Shape::described(part)), ("other".to_owned(), other)];
+        let computed = Shape::object(fields.into_iter());
+        assert_eq!(computed.listed_texts(&["part", "kind"]), None);
+        assert!(computed.listed_texts(&["part", "other"]).is_some());
+        let many: Vec<String> = (0..=MAX_PARTS).map(|n| n.to_string()).collect();
+        assert_eq!(texts(json!({ "enum": many[1..] }), &[]).map(|it| it.len()), Some(MAX_PARTS));
+        assert_eq!(texts(json!({ "enum": many }), &[]), None);
+        assert_eq!(Shape::constant(json!({ "kind": "a" })).listed_texts(&["kind"]), None);
     }
 
     #[test]

@@ -151,9 +151,83 @@ fn routes_and_arms_fit_together() {
         ["s: none of the cases may be chosen; add a `default`", "s: the case `b` is never chosen"]
     );
     assert_eq!(routed(Compute::Value(json!("a")), None), ["s: the case `b` is never chosen"]);
+    let unused = "s: the `default` is never chosen: whatever there may be has a case";
+    assert_eq!(routed(cel("value.x ? 'a' : 'b'"), Some(vec![])), [unused]);
+    assert_eq!(routed(cel("value.x ? 'a' : value.y"), Some(vec![])), [""; 0]);
+    // As for a last rule that always holds.
+    let rules = "(value.x\n) ? \"a\" : ((true\n) ? \"b\" : (''))";
+    assert_eq!(routed(cel(rules), None), [""; 0]);
+    assert_eq!(routed(cel(rules), Some(vec![])), [unused]);
     assert!(routed(cel("value.x ? 1 : 'b'"), None)[0].contains("must be on text"));
     assert!(routed(Compute::List(vec![]), None)[0].contains("must be on text"));
     assert!(one(vec![switch("s", cel("value"), &[], None)]).contains("at least one case"));
+}
+
+#[test]
+fn arms_are_held_against_what_a_schema_lists() {
+    let kinds = |list: Value| {
+        json!({
+            "type": "object",
+            "properties": { "kind": { "$ref": "#/$defs/Kind" } },
+            "$defs": { "Kind": list },
+        })
+    };
+    let listed = kinds(json!({ "enum": ["a", "b"] }));
+    let routed = |schema: &Value, route: &str, otherwise: Option<Body>| {
+        let remember = BTreeMap::from([("v".to_owned(), cel("value"))]);
+        let arms = [("a", vec![]), ("b", vec![])];
+        found(vec![
+            tool_step("t", json!({}), schema.clone()),
+            step("l", StepKind::Set { variables: remember }),
+            switch("s", cel(route), &arms, otherwise),
+        ])
+    };
+    let unused = "s: the `default` is never chosen: whatever there may be has a case";
+    for route in ["value.kind", "vars.v['kind']", "value.x ? value.kind : 'a'"] {
+        assert_eq!(routed(&listed, route, Some(vec![])), [unused], "{route}");
+        assert_eq!(routed(&listed, route, None), [""; 0], "{route}");
+    }
+    for route in ["value.other", "value.kind + 'x'", "value.x ? value.kind : value.y", "input.kind"]
+    {
+        assert_eq!(routed(&listed, route, Some(vec![])), [""; 0], "{route}");
+    }
+    // One of the values has no arm, though perhaps it never comes: what is before may see to that.
+    let more = kinds(json!({ "enum": ["a", "b", "c"] }));
+    for otherwise in [None, Some(vec![])] {
+        assert_eq!(routed(&more, "value.kind", otherwise), [""; 0]);
+    }
+    let fewer = kinds(json!({ "enum": ["a"] }));
+    let never = "s: the case `b` is never chosen";
+    assert_eq!(routed(&fewer, "value.kind", None), [never]);
+    assert_eq!(routed(&fewer, "value.kind", Some(vec![])), [never, unused]);
+    let open = kinds(json!({ "type": "string" }));
+    assert_eq!(routed(&open, "value.kind", Some(vec![])), [""; 0]);
+
+    // `input` is that of the flow around.
+    let arms = [("a", vec![]), ("b", vec![])];
+    let body = vec![map("m"), switch("s", cel("input.kind"), &arms, Some(vec![]))];
+    let inner = FlowDef { input: schema(listed), ..flow(body) };
+    let outer = vec![map("m"), step("i", StepKind::SubFlow { flow: Arc::new(inner) })];
+    assert_eq!(one(outer), format!("i/{unused}"));
+}
+
+#[test]
+fn settings_in_variables_may_be_switched_on() {
+    let let_ = |name: &str, value: Value| {
+        let variables = BTreeMap::from([(name.to_owned(), Compute::Value(value))]);
+        step(&format!("let-{name}"), StepKind::Set { variables })
+    };
+    let arms = [("fast", vec![]), ("slow", vec![])];
+    let body = vec![
+        let_("mode", json!("fast")),
+        let_("all", json!({ "on": true })),
+        let_("off", json!(false)),
+        switch("s", cel("vars.mode"), &arms, Some(vec![])),
+        step("t", StepKind::Filter { predicate: cel("vars.all.on") }),
+        step("f", StepKind::Filter { predicate: cel("vars.off") }),
+        map("m"),
+    ];
+    assert_eq!(found(body), [""; 0]);
 }
 
 #[test]
@@ -218,8 +292,12 @@ fn steps_that_never_run_are_found_once() {
     assert_eq!(found(vec![switch("s", cel("value"), &arms, None), map("c")]), [""; 0]);
     let catch = StepKind::Catch { body: vec![fail("t")], codes: vec![], handler: vec![fail("u")] };
     assert!(one(vec![step("k", catch), map("c")]).starts_with("c: can never run"));
-    let no = step("n", StepKind::Filter { predicate: Compute::Value(json!(false)) });
-    assert!(one(vec![no, map("c")]).starts_with("c: can never run"));
+    for no in [Compute::Value(json!(false)), cel("false"), cel("1 > 2"), cel("value.x && false")] {
+        let no = step("n", StepKind::Filter { predicate: no });
+        assert!(one(vec![no.clone(), map("c")]).starts_with("c: can never run: `n`"));
+        // At the end it is how a document rejects.
+        assert_eq!(found(vec![map("c"), no]), [""; 0]);
+    }
 }
 
 #[test]
@@ -283,8 +361,24 @@ fn a_check_of_values_that_double_ends() {
 #[test]
 fn filters_give_true_or_false() {
     let filter = |predicate: Compute| found(vec![step("f", StepKind::Filter { predicate })]);
-    for right in [cel("value.ok"), cel("value.a ? true : false"), Compute::Value(json!(true))] {
+    for right in [
+        cel("value.ok"),
+        cel("value.a ? true : false"),
+        cel("value.a && true"),
+        cel("false ? true : value.ok"),
+    ] {
         assert_eq!(filter(right), [""; 0]);
+    }
+    for idle in [
+        Compute::Value(json!(true)),
+        cel("true"),
+        cel("1 + 1 == 2"),
+        cel("value.ok || true"),
+        cel("value.a ? true : !false"),
+    ] {
+        let found = filter(idle);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("f: a filter that always gives true does nothing"));
     }
     let template = Compute::Template(Template::compile("{{ value.ok }}").unwrap());
     for wrong in [

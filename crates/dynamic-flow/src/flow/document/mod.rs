@@ -64,7 +64,10 @@ use self::{
 };
 use crate::{
     Error, ErrorKind, Finding, Result,
-    flow::{Flow, check::problems},
+    flow::{
+        Flow,
+        check::{Problem, problems},
+    },
     tool::ToolRegistry,
 };
 
@@ -97,6 +100,20 @@ impl Flow {
     /// );
     /// ```
     pub fn from_document(text: &str, tools: &ToolRegistry) -> Result<Self> {
+        Self::read_document(text, tools, |_| true)
+    }
+
+    /// Reads the document that a run carries. It was checked when the run began: a part of it that
+    /// is for nothing keeps the run from nothing, also where only a later version tells of it.
+    pub(crate) fn from_document_of_run(text: &str, tools: &ToolRegistry) -> Result<Self> {
+        Self::read_document(text, tools, |problem| !problem.idle)
+    }
+
+    fn read_document(
+        text: &str,
+        tools: &ToolRegistry,
+        counts: impl Fn(&Problem) -> bool,
+    ) -> Result<Self> {
         let mut reader = Reader::new(tools);
         let (root, faults) = parse(text);
         for (place, message) in faults {
@@ -108,7 +125,7 @@ impl Flow {
             Some(def)
         });
         if let Some(def) = &def {
-            for problem in problems(def, &reader.hidden) {
+            for problem in problems(def, &reader.hidden).into_iter().filter(counts) {
                 let place = reader.places.get(&problem.address).copied().unwrap_or(Place::START);
                 reader.find(&problem.path, place, problem.message);
             }

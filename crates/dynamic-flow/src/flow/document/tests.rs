@@ -223,6 +223,43 @@ steps:
 }
 
 #[test]
+fn what_is_for_nothing_is_told_with_its_place() {
+    let text = "\
+flow: f
+input: { type: object, properties: { kind: { enum: [a, b] } } }
+steps:
+  - id: kind
+    switch: { on: '${ value.kind }', cases: { a: [], b: [], c: [] }, default: [] }
+  - id: rules
+    switch:
+      on:
+        - { when: '${ input.kind == \"a\" }', then: a }
+        - { when: '${ true }', then: b }
+      cases: { a: [], b: [] }
+      default: []
+  - id: yes
+    filter: '${ 1 < 2 }'
+  - id: no
+    filter: '${ false }'
+  - id: behind
+    set: 1
+";
+    assert_eq!(
+        findings(text),
+        [
+            "4:9: kind: the case `c` is never chosen",
+            "4:9: kind: the `default` is never chosen: whatever there may be has a case",
+            "6:9: rules: the `default` is never chosen: whatever there may be has a case",
+            "13:9: yes: a filter that always gives true does nothing; let it look at something, \
+             such as \"${ value.approved }\", or take it out",
+            "17:9: behind: can never run: `no` before it never goes on",
+        ]
+    );
+    let needed = "switch:\n  on: [{ when: '${ true }', then: a }]\n  cases: { a: [] }";
+    kind(needed);
+}
+
+#[test]
 fn a_text_that_is_no_yaml_is_told_with_its_place() {
     let found = findings("flow: f\nsteps:\n  - id: a\n   set: 1\n");
     assert_eq!(found.len(), 1, "{found:?}");
