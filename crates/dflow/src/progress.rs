@@ -22,7 +22,7 @@ use crate::{
 
 /// A spinner on standard error; nothing where nobody watches.
 pub(crate) fn spinner(terminal: &Terminal, text: &str) -> ProgressBar {
-    if !terminal.watched {
+    if !terminal.watched || terminal.plain {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new_spinner().with_message(text.to_owned());
@@ -107,9 +107,9 @@ pub(crate) async fn drive<T>(
         return Driven::Ended(result);
     }
     let stopping = "stopping after the step at hand; Ctrl-C again to stop at once";
-    match terminal.watched {
-        true => watch.bar.set_message(stopping),
-        false => terminal.note(stopping),
+    match watch.bar.is_hidden() {
+        true => terminal.note(stopping),
+        false => watch.bar.set_message(stopping),
     }
     let mut stop = pin!(hub.shutdown(GRACE));
     let mut stopped = false;

@@ -24,6 +24,8 @@ pub(crate) struct Terminal {
     pub(crate) interactive: bool,
     /// Whether somebody watches standard error, where nothing else is written meanwhile.
     pub(crate) watched: bool,
+    /// Whether the terminal obeys no escape sequences.
+    pub(crate) plain: bool,
     /// How results are coloured.
     pub(crate) out: Style,
     /// How everything else is coloured.
@@ -33,14 +35,19 @@ pub(crate) struct Terminal {
 impl Terminal {
     pub(crate) fn new(json: bool, verbose: bool) -> Self {
         let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
-        let dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
-        let coloured = !json && !dumb && !set("NO_COLOR");
+        let plain = match env::var_os("TERM") {
+            Some(term) => term.is_empty() || term == "dumb",
+            // Elsewhere nothing says what a terminal is.
+            None => cfg!(unix),
+        };
+        let coloured = !json && !plain && !set("NO_COLOR");
         let (out, err) = (io::stdout().is_terminal(), io::stderr().is_terminal());
         Self {
             json,
             verbose,
             interactive: !json && err && io::stdin().is_terminal(),
             watched: !json && !verbose && err,
+            plain,
             out: Style::new(coloured && out),
             err: Style::new(coloured && err),
         }

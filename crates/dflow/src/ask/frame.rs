@@ -69,6 +69,13 @@ impl Layout {
         Frame { lines, cursor: (row, cursor.1) }
     }
 
+    /// A question, where nothing is painted over and its answer is typed below.
+    pub(super) fn asked(self, words: &Words) -> Vec<String> {
+        let mut lines = self.label("?", &words.label);
+        lines.extend(self.below(&words.below));
+        lines
+    }
+
     /// A question with the options of which one or several answer it.
     pub(super) fn list(self, words: &Words, list: &List) -> Frame {
         let most = self.size.rows.max(2);

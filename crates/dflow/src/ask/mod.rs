@@ -4,16 +4,24 @@ mod form;
 mod frame;
 mod line;
 mod list;
+mod plain;
 mod prompt;
 mod screen;
 
 use dynamic_flow::{Schema, Violation};
 use serde_json::{Map, Value};
 
-use self::form::{Choice, Field, Kind, Part, Shape};
-use crate::json::{self, Wrong};
-
-pub(crate) use self::prompt::InTerminal;
+use self::{
+    form::{Choice, Field, Kind, Part, Shape},
+    plain::InLines,
+    prompt::InTerminal,
+    screen::Screen,
+};
+use crate::{
+    json::{self, Wrong},
+    progress::EndSignals,
+    terminal::{Terminal, say},
+};
 
 /// Whoever is asked has had enough: Esc, Ctrl-C, Ctrl-D, or the terminal is gone.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,8 +55,39 @@ pub(crate) trait Prompt {
         usual: &[usize],
     ) -> Asked<Vec<usize>>;
     fn line(&mut self, question: Question<'_>, usual: &str) -> Asked<String>;
+    /// Asks for what nobody may read over a shoulder.
+    fn secret(&mut self, label: &str) -> Result<String, Stopped>;
     /// Says what is wrong with what was given.
     fn complain(&mut self, message: &str);
+}
+
+/// Asks in the terminal, on a thread that may block. A signal to end ends the questions, too: where
+/// the terminal obeys no escape sequences, Ctrl-C is one.
+pub(crate) async fn in_terminal<T: Send + 'static>(
+    terminal: &Terminal,
+    ask: impl FnOnce(&mut dyn Prompt) -> Result<T, Stopped> + Send + 'static,
+) -> Result<T, Stopped> {
+    let (plain, style) = (terminal.plain, terminal.err);
+    let mut signals = EndSignals::catch();
+    let asked = tokio::task::spawn_blocking(move || match plain {
+        true => ask(&mut InLines::open()?),
+        false => ask(&mut InTerminal::open(style)?),
+    });
+    tokio::select! {
+        asked = asked => asked.unwrap_or(Err(Stopped)),
+        () = signals.next() => {
+            if !plain {
+                Screen::give_back();
+            }
+            say("");
+            Err(Stopped)
+        }
+    }
+}
+
+/// The key that ends the questions in a terminal.
+pub(crate) fn ending_key(terminal: &Terminal) -> &'static str {
+    if terminal.plain { "Ctrl-C" } else { "Esc" }
 }
 
 /// Asks until what is given fits the schema.

@@ -14,7 +14,7 @@ use super::{
 use crate::render::{Style, clean_line};
 
 /// Questions in the terminal, which is taken for them until this goes.
-pub(crate) struct InTerminal {
+pub(super) struct InTerminal {
     style: Style,
     screen: Screen,
 }
@@ -30,16 +30,8 @@ trait Ask {
 
 impl InTerminal {
     /// Takes the terminal.
-    pub(crate) fn open(style: Style) -> Result<Self, Stopped> {
+    pub(super) fn open(style: Style) -> Result<Self, Stopped> {
         Ok(Self { style, screen: Screen::open()? })
-    }
-
-    /// Asks for what nobody may read over a shoulder.
-    pub(crate) fn secret(&mut self, label: &str) -> Result<String, Stopped> {
-        let words = Words { label: label.to_owned(), below: Vec::new() };
-        let mut secret = Typed { line: Line::default(), hidden: true };
-        self.ask(&words, &mut secret)?;
-        Ok(secret.line.text().to_owned())
     }
 
     fn layout(&self) -> Layout {
@@ -94,7 +86,11 @@ impl From<io::Error> for Stopped {
 }
 
 impl Words {
-    fn of(question: &Question<'_>, label: &str, how: &str) -> Self {
+    pub(super) fn new(label: &str) -> Self {
+        Self { label: clean_line(label), below: Vec::new() }
+    }
+
+    pub(super) fn of(question: &Question<'_>, label: &str, how: &str) -> Self {
         let below = question.help.map(clean_line).into_iter().chain([how.to_owned()]);
         Self {
             label: clean_line(label),
@@ -155,6 +151,12 @@ impl Prompt for InTerminal {
         let mut typed = Typed { line: Line::new(usual), hidden: false };
         self.ask(&words, &mut typed)?;
         Ok(Some(typed.line.text().to_owned()))
+    }
+
+    fn secret(&mut self, label: &str) -> Result<String, Stopped> {
+        let mut secret = Typed { line: Line::default(), hidden: true };
+        self.ask(&Words::new(label), &mut secret)?;
+        Ok(secret.line.text().to_owned())
     }
 
     fn complain(&mut self, message: &str) {

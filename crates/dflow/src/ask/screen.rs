@@ -33,6 +33,13 @@ impl Screen {
         Ok(screen)
     }
 
+    /// Leaves the terminal as it was found.
+    pub(super) fn give_back() {
+        // There is nobody to tell.
+        send(|out| out.queue(DisableBracketedPaste).map(drop)).ok();
+        terminal::disable_raw_mode().ok();
+    }
+
     pub(super) fn size(&self) -> Size {
         // Some say that they have no size at all.
         let (columns, rows) = terminal::size().unwrap_or_default();
@@ -77,9 +84,7 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // There is nobody to tell.
-        send(|out| out.queue(DisableBracketedPaste).map(drop)).ok();
-        terminal::disable_raw_mode().ok();
+        Self::give_back();
     }
 }
 

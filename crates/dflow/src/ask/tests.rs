@@ -80,6 +80,10 @@ impl Prompt for Script {
         }
     }
 
+    fn secret(&mut self, label: &str) -> Result<String, Stopped> {
+        panic!("nothing secret is asked for: {label}")
+    }
+
     fn complain(&mut self, message: &str) {
         self.complaints.push(message.to_owned());
     }

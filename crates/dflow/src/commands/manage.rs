@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{
     args,
-    ask::{InTerminal, Prompt as _, Question},
+    ask::{self, Question},
     context::{Context, GRACE, now},
     failure::{Exit, Failure, usage},
     output,
@@ -94,18 +94,32 @@ pub(super) async fn cleanup(context: &Context, args: args::Cleanup) -> Result<Ex
             return Ok(if found.errors.is_empty() { Exit::Done } else { Exit::State });
         }
         let question = format!("Remove {} for ever?", many(found.deleted_count, "run"));
-        let style = context.terminal.err;
-        let asked = tokio::task::spawn_blocking(move || {
+        let asked = ask::in_terminal(&context.terminal, move |prompt| {
             let question = Question { label: &question, help: None, optional: false };
-            InTerminal::open(style)?.confirm(question, Some(false))
+            prompt.confirm(question, Some(false))
         });
-        if !matches!(asked.await, Ok(Ok(Some(true)))) {
+        if asked.await != Ok(Some(true)) {
             context.terminal.note("Nothing was removed.");
             return Err(Failure::Told(Exit::Interrupted));
         }
     }
     which.dry_run = args.dry_run;
-    let Cleaned { deleted_count, deleted, left, errors } = hub.cleanup(&which).await?;
+    // Whoever was asked has no other way to end it: the signals are caught by then.
+    let mut signals = asks.then(EndSignals::catch);
+    let interrupted = async {
+        match &mut signals {
+            Some(signals) => signals.next().await,
+            None => std::future::pending().await,
+        }
+    };
+    let cleaned = tokio::select! {
+        cleaned = hub.cleanup(&which) => cleaned?,
+        () = interrupted => {
+            context.terminal.note("Interrupted; what was not removed by then is kept.");
+            return Err(Failure::Told(Exit::Interrupted));
+        }
+    };
+    let Cleaned { deleted_count, deleted, left, errors } = cleaned;
     let failed = !errors.is_empty();
     let shown = output::Cleaned {
         dry_run: args.dry_run,

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::{read_json, read_line};
 use crate::{
     args::{Given, Run},
-    ask::{self, InTerminal},
+    ask,
     context::{Context, now},
     failure::{Exit, Failure, RUN_STATUS, problem, usage},
     output::{self, RunError, RunResult},
@@ -145,7 +145,7 @@ async fn prepare(
         return Err(usage("key and input can't both come from standard input").into());
     }
     let key = match args.key {
-        Some(_) if from_stdin => read_key(context)?,
+        Some(_) if from_stdin => read_key(context).await?,
         Some(key) => key,
         None => env::var("DFLOW_KEY").map_err(|_| {
             usage("no key is given: as an argument, as - on standard input, or in DFLOW_KEY")
@@ -178,12 +178,12 @@ async fn prepare(
 }
 
 /// Reads the key from standard input; where somebody types it, without showing it.
-fn read_key(context: &Context) -> Result<String> {
+async fn read_key(context: &Context) -> Result<String> {
     if !context.terminal.interactive || !io::stdin().is_terminal() {
         return Ok(read_line()?);
     }
-    let typed = InTerminal::open(context.terminal.err)
-        .and_then(|mut terminal| terminal.secret("Suspension key, which is not shown"));
+    let label = "Suspension key, which is not shown";
+    let typed = ask::in_terminal(&context.terminal, |prompt| prompt.secret(label)).await;
     typed.map_err(|ask::Stopped| nothing_sent(context))
 }
 
@@ -196,20 +196,15 @@ fn takes_null(schema: &Schema) -> bool {
     schema.validate(&Value::Null).is_ok()
 }
 
-/// Asks for a value in the terminal, on a thread that may block.
+/// Asks for a value in the terminal.
 async fn ask_for(context: &Context, schema: Schema) -> Result<Value> {
-    let style = context.terminal.err;
-    say(&style.dim("Esc ends this, and nothing is sent."));
-    let asked =
-        tokio::task::spawn_blocking(move || ask::interview(&mut InTerminal::open(style)?, &schema));
-    match asked.await {
-        Ok(Ok(value)) => {
-            say("");
-            Ok(value)
-        }
-        Ok(Err(ask::Stopped)) => Err(nothing_sent(context)),
-        Err(error) => Err(usage(format!("the questions could not be asked: {error}")).into()),
-    }
+    let terminal = &context.terminal;
+    let end = ask::ending_key(terminal);
+    say(&terminal.err.dim(&format!("{end} ends this, and nothing is sent.")));
+    let asked = ask::in_terminal(terminal, move |prompt| ask::interview(prompt, &schema)).await;
+    let value = asked.map_err(|ask::Stopped| nothing_sent(context))?;
+    say("");
+    Ok(value)
 }
 
 fn show_question(wait: &SuspendedWait, style: Style) {

@@ -213,6 +213,74 @@ fn a_key_that_is_typed_is_not_shown() {
     assert_eq!(place.status(&run), "ready");
 }
 
+/// A place whose terminals obey no escape sequences.
+fn dumb() -> Place {
+    let mut place = Place::file();
+    place.set("TERM", "dumb");
+    place
+}
+
+#[test]
+fn a_terminal_that_obeys_nothing_is_asked_line_by_line() {
+    let place = dumb();
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "sure": { "type": "boolean" },
+            "how": { "enum": [OPTION, "standard"] },
+            "some": { "type": "array", "items": { "enum": ["a", "b", "c"] }, "uniqueItems": true },
+            "count": { "type": "integer", "default": 7 },
+            "note": { "type": "string", "description": HELP },
+        },
+        "required": ["sure", "how", "some", "count"],
+    });
+    let (run, key) = asking(&place, PROMPT, &schema);
+    let tty = place.at_terminal(&["resume", "-"], 40);
+    tty.sees("Suspension key").press(&format!("{key}\r"));
+    tty.sees("Ctrl-C ends this").sees("? sure (y/n)").press("yes\r");
+    tty.sees("? how").until("whole words", |screen| !cuts_a_word(&screen.contents(), OPTION));
+    tty.press("3\r").sees("none of them is called so").press("1\r");
+    tty.sees("? some").press("1, c\r").sees("? count").sees("Enter alone takes 7\n> ");
+    tty.press("many\r").sees("must be a whole number").press("\r12\r");
+    tty.sees("? note").sees("Enter alone skips it").press("mind the dog\r");
+    assert!(!tty.is_commanded());
+    let (code, screen) = tty.end();
+    assert_eq!(code, 0, "{screen}");
+    assert!(!screen.contains(&key[..20]), "{screen}");
+    let given = json!({ "sure": true, "how": OPTION, "some": ["a", "c"], "count": 12, "note": "mind the dog" });
+    assert_eq!(output(&place, &run), given);
+}
+
+#[test]
+fn leaving_a_terminal_that_obeys_nothing_sends_nothing() {
+    let place = dumb();
+    let (run, key) = place.park();
+    for leave in [CTRL_C, CTRL_D] {
+        let tty = place.at_terminal(&["resume", &key], 80);
+        tty.sees("? approved (y/n)").press("y\r").sees("? approved_by").press(leave);
+        let (code, screen) = tty.end();
+        assert_eq!(code, 130, "{leave:?}: {screen}");
+        assert!(screen.contains("Nothing was sent"), "{leave:?}: {screen}");
+    }
+    let tty = place.at_terminal(&["cleanup", "--all"], 80);
+    tty.sees("? Remove 1 run for ever? (y/n)\n  Enter alone takes no\n> ").press("\r");
+    assert_eq!(tty.end().0, 130);
+    assert_eq!(place.status(&run), "waiting");
+}
+
+#[test]
+fn a_signal_gives_the_terminal_back() {
+    let place = Place::file();
+    let (run, key) = place.park();
+    let tty = place.at_terminal(&["resume", &key], 80);
+    tty.sees("? approved (y/n)").until("marks are asked for", vt100::Screen::bracketed_paste);
+    place.shell(&format!("kill -TERM {}", tty.id()));
+    let (code, screen) = tty.end();
+    assert_eq!(code, 130, "{screen}");
+    assert!(screen.contains("Nothing was sent"), "{screen}");
+    assert_eq!(place.status(&run), "waiting");
+}
+
 #[test]
 fn removing_for_ever_asks_first() {
     let place = Place::file();

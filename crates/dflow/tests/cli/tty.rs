@@ -26,6 +26,8 @@ pub(crate) struct Tty {
 
 struct Shown {
     terminal: vt100::Parser,
+    /// Whether anything that was written is more than text.
+    commanded: bool,
     /// The program has ended, and so has what it writes.
     ended: bool,
 }
@@ -45,7 +47,10 @@ impl Place {
         }
         let child = command.envs(&self.environment).spawn(pts).unwrap();
         let terminal = vt100::Parser::new(size(rows), size(columns), 0);
-        let shown = Arc::new((Mutex::new(Shown { terminal, ended: false }), Condvar::new()));
+        let shown = Arc::new((
+            Mutex::new(Shown { terminal, commanded: false, ended: false }),
+            Condvar::new(),
+        ));
         let pty = Arc::new(pty);
         let (reader, watched) = (pty.clone(), shown.clone());
         thread::spawn(move || {
@@ -56,6 +61,7 @@ impl Place {
                 let read = (&*reader).read(&mut bytes).unwrap_or(0);
                 let mut shown = shown.lock().unwrap();
                 shown.terminal.process(&bytes[..read]);
+                shown.commanded |= bytes[..read].contains(&b'\x1b');
                 shown.ended = read == 0;
                 changed.notify_all();
                 if shown.ended {
@@ -93,6 +99,16 @@ impl Tty {
     /// Waits until that text stands on the screen, on one line.
     pub(crate) fn sees(&self, text: &str) -> &Self {
         self.until(text, |screen| screen.contents().contains(text))
+    }
+
+    /// Whether anything that was written up to now is more than text: an escape sequence.
+    pub(crate) fn is_commanded(&self) -> bool {
+        self.shown.0.lock().unwrap().commanded
+    }
+
+    /// The process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Makes the window as wide as that, and tells the program.
