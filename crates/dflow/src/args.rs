@@ -17,9 +17,15 @@ Examples:
   dflow list --status waiting --expires-before 2h
 
 Exit codes:
-  0 completed or done   10 suspended            11 rejected
-  1 failed              2 usage or document     3 key unknown, expired or already answered
-  4 input invalid       5 store or state trouble 130 interrupted";
+    0 completed, or done
+   10 suspended
+   11 rejected
+    1 failed
+    2 usage, or a wrong document
+    3 key unknown, expired or already answered
+    4 input does not fit
+    5 store or state trouble
+  130 interrupted, or a question was left";
 
 /// Runs flows that stop for outside input, and resumes them.
 #[derive(Parser)]
@@ -166,7 +172,7 @@ pub(crate) struct List {
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) limit: u16,
     /// Go on after an earlier page: its next_cursor
-    #[arg(long, value_name = "CURSOR")]
+    #[arg(long, value_name = "CURSOR", value_parser = words::run)]
     pub(crate) cursor: Option<RunId>,
 }
 
@@ -208,6 +214,7 @@ Examples:
   dflow show 019a… --format mermaid    (the diagram as Mermaid text)")]
 pub(crate) struct Show {
     /// The run's id, as `dflow list` shows it
+    #[arg(value_parser = words::run)]
     pub(crate) run: RunId,
     /// How its flow is drawn, with the parked position marked
     #[arg(long, value_enum, default_value_t = ShowFormat::Tree)]
@@ -231,6 +238,7 @@ Examples:
   dflow reissue 019a… 'manager-approval#1'    (where the run has several open waits)")]
 pub(crate) struct Reissue {
     /// The run's id
+    #[arg(value_parser = words::run)]
     pub(crate) run: RunId,
     /// The wait's id; may be left out where the run has one
     pub(crate) wait: Option<String>,
@@ -243,6 +251,7 @@ Example:
   dflow cancel 019a… --by jane --reason 'ordered twice'")]
 pub(crate) struct Cancel {
     /// The run's id
+    #[arg(value_parser = words::run)]
     pub(crate) run: RunId,
     /// Who cancels it
     #[arg(long, value_name = "NAME")]
@@ -259,6 +268,7 @@ Example:
   dflow retry 019a…")]
 pub(crate) struct OneRun {
     /// The run's id
+    #[arg(value_parser = words::run)]
     pub(crate) run: RunId,
 }
 
@@ -328,7 +338,7 @@ Examples:
   dflow rotate-keys --cursor 019a…     (goes on where an earlier call stopped)")]
 pub(crate) struct RotateKeys {
     /// Go on after that run
-    #[arg(long, value_name = "CURSOR")]
+    #[arg(long, value_name = "CURSOR", value_parser = words::run)]
     pub(crate) cursor: Option<RunId>,
     /// How many runs are read at once
     #[arg(long, value_name = "N", default_value_t = 100)]
@@ -354,6 +364,9 @@ pub(crate) struct FlowFile {
 /// Compares first, shows what differs, and moves only runs that can go on with it. Ends with 1
 /// when a run was refused, with 5 when one is not there or can't be opened; it stays as it was.
 #[derive(Group)]
+#[command(override_usage = "\
+dflow upgrade [OPTIONS] <FLOW> <RUNS>...
+       dflow upgrade [OPTIONS] --all <FLOW>")]
 #[command(after_help = "\
 Examples:
   dflow upgrade flow.yaml --all --dry-run
@@ -362,7 +375,7 @@ pub(crate) struct Upgrade {
     /// The newer flow: a YAML or JSON document
     pub(crate) flow: PathBuf,
     /// The runs to move
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    #[arg(required_unless_present = "all", conflicts_with = "all", value_parser = words::run)]
     pub(crate) runs: Vec<RunId>,
     /// Every parked run of the flow
     #[arg(long)]

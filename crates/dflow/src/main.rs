@@ -92,17 +92,19 @@ fn refuse(error: &clap::Error, json: bool) -> Exit {
             // What follows is for people.
             let text = text.split("\n\nUsage:").next().unwrap_or_default();
             let text = text.split("\n\nFor more information").next().unwrap_or_default();
-            let text = text.trim_start_matches("error: ").trim().replace('\n', " ");
-            say(&terminal::to_json(&failure::problem(&failure::usage(text))));
+            let words: Vec<&str> = text.trim_start_matches("error: ").split_whitespace().collect();
+            say(&terminal::to_json(&failure::problem(&failure::usage(words.join(" ")))));
             Exit::Usage
         }
         _ => {
+            let terminal = Terminal::new(false, false);
             let text = error.to_string();
             // It quotes what was typed, and that may have been a key or a password.
-            match redacted(&text) {
-                redacted if redacted == text => error.print().unwrap_or_default(),
-                redacted => say(&redacted),
-            }
+            terminal.tell(&match redacted(&text) {
+                redacted if redacted != text => redacted,
+                _ if terminal.err == render::Style::plain() => text,
+                _ => error.render().ansi().to_string(),
+            });
             Exit::Usage
         }
     }

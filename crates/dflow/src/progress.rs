@@ -18,6 +18,7 @@ use crate::{
     context::GRACE,
     render::{Style, clean_line, receipt},
     terminal::Terminal,
+    words::verb,
 };
 
 /// A spinner on standard error; nothing where nobody watches.
@@ -189,7 +190,7 @@ impl Watch {
             }
             if let HubEvent::StepStarted { step, kind, tool_id, .. } = event {
                 let tool = tool_id.map(|tool| format!(" {tool}")).unwrap_or_default();
-                shown.set_message(clean_line(&format!("{step}  ({kind}{tool})")));
+                shown.set_message(clean_line(&format!("{step}  ({}{tool})", verb(kind))));
             }
         });
         Self { bar, run, follower }
@@ -231,7 +232,7 @@ fn described(event: &HubEvent, style: Style) -> Option<String> {
         HubEvent::RunStarted { flow_id, .. } => clean_line(&format!("started  ({flow_id})")),
         HubEvent::StepStarted { step, kind, tool_id, .. } => {
             let tool = tool_id.as_ref().map(|tool| format!(" {tool}")).unwrap_or_default();
-            at(step, &format!("begins  ({kind}{tool})"))
+            at(step, &format!("begins  ({}{tool})", verb(kind)))
         }
         HubEvent::StepCompleted { step, .. } => at(step, "completed"),
         HubEvent::StepFailed { step, code, .. } => at(step, &format!("failed  ({code})")),

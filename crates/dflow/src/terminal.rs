@@ -87,6 +87,12 @@ impl Terminal {
         if io::stdout().is_terminal() { columns() } else { usize::MAX }
     }
 
+    /// A result for people, in lines that fit the terminal where it is one. What is to be copied from
+    /// it, such as a command, must not be in it.
+    pub(crate) fn fitted(&self, text: &str) -> String {
+        message_within(text, self.width_of_results())
+    }
+
     /// Says what is worth knowing beside a result.
     pub(crate) fn notice(&self, kind: &'static str, message: &str) {
         match self.json {
@@ -106,7 +112,14 @@ impl Terminal {
     /// Says something to whoever watches; nothing where results are JSON.
     pub(crate) fn note(&self, text: &str) {
         if !self.json {
-            say(text);
+            self.tell(text);
+        }
+    }
+
+    /// Says what to type next, on one line however narrow the terminal is, as it is to be copied.
+    pub(crate) fn note_command(&self, name: &str, command: &str) {
+        if !self.json {
+            say(&format!("  {}  {}", self.err.dim(name), self.err.cyan(command)));
         }
     }
 }

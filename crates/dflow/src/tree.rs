@@ -8,7 +8,10 @@ use dynamic_flow::{
     flow::{Body, BodyName, FlowDef, Mark, Step},
 };
 
-use crate::render::{Style, clean_line};
+use crate::{
+    render::{Style, clean_line},
+    words::verb,
+};
 
 /// Draws a flow; `positions` are marked by what the run is doing there.
 pub(crate) fn tree(
@@ -28,7 +31,7 @@ pub(crate) fn tree(
     let mut drawer = Drawer { marked, mark, style, text: String::new() };
     let id = clean_line(def.id.as_str());
     writeln!(drawer.text, "{}", style.bold(&id)).ok();
-    drawer.body(&def.body, "", "");
+    drawer.body(&def.body, "", "", false);
     drawer.text
 }
 
@@ -40,9 +43,10 @@ struct Drawer {
 }
 
 impl Drawer {
-    fn body(&mut self, body: &Body, path: &str, indent: &str) {
+    /// Draws steps; `more` is whether something stands below them on their level.
+    fn body(&mut self, body: &Body, path: &str, indent: &str, more: bool) {
         for (index, step) in body.iter().enumerate() {
-            self.step(step, path, indent, index + 1 == body.len());
+            self.step(step, path, indent, !more && index + 1 == body.len());
         }
     }
 
@@ -54,9 +58,9 @@ impl Drawer {
         };
         let kind = match step.kind.tool() {
             Some(tool) if tool.id != step.id.as_str() => {
-                format!("{} {}", step.kind.name(), tool.id)
+                format!("{} {}", verb(step.kind.name()), tool.id)
             }
-            _ => step.kind.name().to_owned(),
+            _ => verb(step.kind.name()).to_owned(),
         };
         let kind = self.style.dim(&format!("({})", clean_line(&kind)));
         let id = clean_line(step.id.as_str());
@@ -76,13 +80,13 @@ impl Drawer {
                 BodyName::Otherwise => Some("otherwise".to_owned()),
             };
             let Some(title) = title else {
-                self.body(body, &path, &indent);
+                self.body(body, &path, &indent, index + 1 < count);
                 continue;
             };
             let last = index + 1 == count;
             let (branch, below) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
             writeln!(self.text, "{indent}{branch}{}", self.style.dim(&title)).ok();
-            self.body(body, &path, &format!("{indent}{below}"));
+            self.body(body, &path, &format!("{indent}{below}"), false);
         }
     }
 }
@@ -92,6 +96,36 @@ mod tests {
     use dynamic_flow::{Flow, tool::ToolRegistry};
 
     use super::*;
+
+    #[test]
+    fn steps_have_the_verbs_of_the_document_and_branches_that_hang_together() {
+        let document = "
+flow: f
+steps:
+  - id: guarded
+    try:
+      - { id: name, let: { it: 1 } }
+      - id: inner
+        flow: { flow: g, steps: [{ id: made, set: 2 }] }
+    catch:
+      do:
+        - { id: nap, wait: 2s }
+";
+        let flow = Flow::from_document(document, &ToolRegistry::new()).unwrap();
+        let drawn = tree(flow.def(), &[], RunStatus::Completed, Style::plain());
+        assert_eq!(
+            drawn,
+            "\
+f
+└─ guarded (try)
+   ├─ name (let)
+   ├─ inner (flow)
+   │  └─ made (set)
+   └─ on error
+      └─ nap (wait)
+"
+        );
+    }
 
     #[test]
     fn the_step_at_which_a_run_stands_is_marked() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dynamic_flow::{Scalar, Timestamp};
+use dynamic_flow::{RunId, Scalar, Timestamp};
 use jiff::{Span, SpanRelativeTo};
 
 /// A name with a value, as in `--meta department=radiology`.
@@ -31,6 +31,11 @@ impl Moment {
             Self::Relative(duration) => now.after(duration),
         }
     }
+}
+
+/// Reads a run's id, or a cursor, which is one.
+pub(crate) fn run(text: &str) -> Result<RunId, String> {
+    text.parse().map_err(|error: dynamic_flow::Error| error.message().to_owned())
 }
 
 pub(crate) fn moment(text: &str) -> Result<Moment, String> {
@@ -78,6 +83,19 @@ fn scalar(text: &str) -> Scalar {
     match text.parse::<f64>() {
         Ok(value) if looks_like_number && value.is_finite() => Scalar::Float(value),
         _ => Scalar::Text(text.into()),
+    }
+}
+
+/// What documents call a kind of step.
+pub(crate) fn verb(kind: &str) -> &str {
+    match kind {
+        "map" => "set",
+        "set" => "let",
+        "tool" => "call",
+        "catch" => "try",
+        "sub_flow" => "flow",
+        "sleep" => "wait",
+        kind => kind,
     }
 }
 

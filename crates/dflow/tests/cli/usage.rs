@@ -39,6 +39,7 @@ fn every_subcommand_has_help_with_examples() {
     assert!(all.out.contains("10 suspended"));
     // A shell keeps what is typed: no example has a key in it.
     assert!(!place.call(&["resume", "--help"]).out.contains("df_"));
+    assert!(place.call(&["upgrade"]).err.contains("--all <FLOW>"));
     let bare = place.call(&[]);
     assert!(bare.err.contains("Usage") && !bare.err.contains("……"), "{bare:?}");
 }
@@ -54,6 +55,7 @@ fn usage_errors_end_with_2_and_are_json_where_it_is_asked_for() {
         assert_eq!(error["kind"], "InvalidArgument", "{args:?}");
         let message = text(&error["message"]);
         assert!(!message.is_empty() && !message.contains("--help"), "{message}");
+        assert!(!message.contains("  "), "{message}");
     }
 }
 
