@@ -80,7 +80,7 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
         backends: compiled_in().iter().map(ToString::to_string).collect(),
         warnings,
     };
-    context.terminal.result(&report, |style| describe(&report, style))?;
+    context.terminal.result(&report, |style| context.terminal.fitted(&describe(&report, style)))?;
     Ok(if report.healthy { Exit::Done } else { Exit::State })
 }
 

@@ -65,7 +65,7 @@ pub(super) async fn check(context: &Context, args: &args::FlowFile) -> Result<Ex
         for run in &unopened {
             text.push_str(&refusal(run.run_id, &run.reasons, style));
         }
-        text
+        context.terminal.fitted(&text)
     })?;
     Ok(match (unopened.is_empty(), report.stranded.is_empty()) {
         (false, _) => Exit::State,
@@ -185,7 +185,7 @@ pub(super) async fn upgrade(context: &Context, args: args::Upgrade) -> Result<Ex
         for (run, reasons) in &refusals {
             text.push_str(&refusal(*run, reasons, style));
         }
-        text
+        context.terminal.fitted(&text)
     })?;
     Ok(if exit == Exit::Done && !refusals.is_empty() { Exit::Failed } else { exit })
 }
@@ -261,7 +261,8 @@ pub(super) fn tools(context: &Context, args: &args::Tools) -> Result<Exit, Failu
     context.terminal.result(&shown, |style| {
         let mut text = String::new();
         for tool in &shown.tools {
-            text.push_str(&format!("{}\n  {}\n", style.bold(&tool.id), tool.description));
+            let what = format!("{}\n  {}", style.bold(&tool.id), tool.description);
+            text.push_str(&context.terminal.fitted(&what));
             if detailed {
                 for (name, schema) in [("input", &tool.input), ("output", &tool.output)] {
                     text.push_str(&format!("\n{}\n{}\n", style.dim(name), pretty(schema)));

@@ -1,8 +1,8 @@
 //! `list` and `show`: what looks at runs and changes nothing.
 
-use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, presets::NOTHING};
+use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, Width, presets::NOTHING};
 use dynamic_flow::{
-    Flow, Timestamp,
+    Flow, Receipt, Timestamp,
     flow::{Mark, dot, mermaid},
     hub::RunView,
     store::{Cursor, Summary, Unreadable},
@@ -13,7 +13,7 @@ use crate::{
     context::{Context, now},
     failure::{Exit, Failure},
     output::{self, ListItem},
-    render::{Style, clean_line, many, outline, prompt, receipt, relative, within},
+    render::{Style, clean_line, many, message_within, outline, prompt, receipt, relative, within},
     tree::tree,
     words,
 };
@@ -31,7 +31,9 @@ pub(super) async fn list(context: &Context, args: List) -> Result<Exit, Failure>
     context.terminal.result(&shown, |style| {
         let runs: Vec<&Summary> = page.readable().collect();
         let mut text = if runs.is_empty() { String::new() } else { table(&runs) };
-        page.unreadable().for_each(|record| text.push_str(&unreadable(record, style)));
+        for record in page.unreadable() {
+            text.push_str(&context.terminal.fitted(&unreadable(record, style)));
+        }
         text
     })?;
     if page.items.is_empty() {
@@ -61,6 +63,9 @@ fn table(runs: &[&Summary]) -> String {
     // Where the terminal is too narrow, cells are cut; elsewhere lines are as long as they are.
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["RUN", "FLOW", "STATUS", "WAITS FOR", "EXPIRES", "CREATED", "METADATA"]);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, GAP));
+    }
     for run in runs {
         let waits: Vec<String> =
             run.waits.iter().map(|wait| clean_line(wait.tool_id.as_str())).collect();
@@ -87,28 +92,50 @@ fn table(runs: &[&Summary]) -> String {
     table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
-/// Leaves out what is there to be looked at, from the last column on, until the others have room;
-/// what is there to be typed again is never cut.
+/// How far columns are apart.
+const GAP: u16 = 2;
+
+/// Leaves out columns until the others have room, those first that tell least. What is there to be
+/// typed again is cut only where it is longer than anybody would type, or no column is left to go.
 fn fit(table: &mut Table) {
-    const HEADINGS: usize = 7;
-    const TYPED_AGAIN: usize = 0;
-    const ROOM: u16 = 8;
+    const FLOW: usize = 1;
+    const METADATA: usize = 6;
+    /// From the one that goes first: metadata, created, waits for, expires, status, flow.
+    const SPARE: [usize; 6] = [METADATA, 5, 3, 4, 2, FLOW];
+    /// How much of a name is shown.
+    const NAME: u16 = 36;
+    /// How little there may be of what is cut.
+    const CUT: u16 = 8;
     let Some(width) = table.width() else { return };
     let contents = table.column_max_content_widths();
-    let needed = |columns: usize| -> u16 {
-        let cut = contents.iter().enumerate().take(columns).map(|(column, content)| match column {
-            TYPED_AGAIN => *content,
-            _ => (*content).min(ROOM),
-        });
-        cut.fold(0, |sum, content| sum.saturating_add(content).saturating_add(2))
+    let shown_of = |column: usize, content: u16| match column {
+        METADATA => content.min(CUT),
+        _ => content.min(NAME),
     };
-    for column in (2..HEADINGS).rev().take_while(|column| needed(column + 1) > width) {
+    let needed = |hidden: &[usize], cut: Option<usize>| {
+        let shown = contents.iter().enumerate().filter(|(column, _)| !hidden.contains(column));
+        let widths = shown.map(|(column, content)| match cut == Some(column) {
+            true => (*content).min(CUT),
+            false => shown_of(column, *content),
+        });
+        widths.fold(0, |sum: u16, content| sum.saturating_add(content).saturating_add(GAP))
+    };
+    // The flow is cut before the status goes.
+    let whole = (0..SPARE.len() - 1).map(|hidden| (hidden, None));
+    let cut = [SPARE.len() - 2, SPARE.len() - 1].map(|hidden| (hidden, Some(FLOW)));
+    let fits = |(hidden, cut): &(usize, Option<usize>)| needed(&SPARE[..*hidden], *cut) <= width;
+    let (hidden, cut) = whole.chain(cut).find(fits).unwrap_or((SPARE.len(), None));
+    for (column, content) in contents.iter().enumerate() {
+        let constraint = match column {
+            _ if SPARE[..hidden].contains(&column) => ColumnConstraint::Hidden,
+            METADATA => continue,
+            _ if cut == Some(column) => continue,
+            _ if *content > NAME => ColumnConstraint::UpperBoundary(Width::Fixed(NAME + GAP)),
+            _ => ColumnConstraint::ContentWidth,
+        };
         if let Some(column) = table.column_mut(column) {
-            column.set_constraint(ColumnConstraint::Hidden);
+            column.set_constraint(constraint);
         }
-    }
-    if let Some(column) = table.column_mut(TYPED_AGAIN) {
-        column.set_constraint(ColumnConstraint::ContentWidth);
     }
 }
 
@@ -149,7 +176,8 @@ fn describe(context: &Context, view: &RunView, flow: Option<&Flow>, style: Style
     );
     let at = |at: Timestamp| format!("{at} ({})", relative(now, at));
     let mut row = |name: &str, value: &str| {
-        text.push_str(&format!("  {}  {value}\n", style.dim(&format!("{name:9}"))));
+        let row = format!("  {}  {value}", style.dim(&format!("{name:9}")));
+        text.push_str(&context.terminal.fitted(&row));
     };
     row("created", &at(view.created_at));
     row("updated", &at(view.updated_at));
@@ -175,9 +203,8 @@ fn describe(context: &Context, view: &RunView, flow: Option<&Flow>, style: Style
         None => {}
     }
     if !view.accepted.is_empty() {
-        let mut lines: Vec<String> = view.accepted.iter().map(receipt).collect();
-        lines.push(who_goes_on(context, view, style));
-        section(&mut text, "accepted, and not worked in yet", &lines.join("\n"), style);
+        let body = receipts(&view.accepted, width) + &who_goes_on(context, view, style);
+        section(&mut text, "accepted, and not worked in yet", &body, style);
     }
     for wait in &view.waits {
         let title = format!("open wait {}", clean_line(wait.id.as_str()));
@@ -192,14 +219,15 @@ fn describe(context: &Context, view: &RunView, flow: Option<&Flow>, style: Style
         section(&mut text, &title, &body, style);
     }
     if !view.receipts.is_empty() {
-        let mut lines: Vec<String> = view.receipts.iter().map(receipt).collect();
-        if view.earlier_receipts > 0 {
-            lines.insert(0, format!("({} earlier ones)", view.earlier_receipts));
-        }
-        section(&mut text, "receipts", &lines.join("\n"), style);
+        let earlier = match view.earlier_receipts {
+            0 => String::new(),
+            1 => "(an earlier one)\n".to_owned(),
+            n => format!("({n} earlier ones)\n"),
+        };
+        section(&mut text, "receipts", &(earlier + &receipts(&view.receipts, width)), style);
     }
     if let Some(ended) = &view.ended {
-        section(&mut text, "ended", &why(ended), style);
+        section(&mut text, "ended", &message_within(&why(ended), width), style);
     }
     if let Some(output) = &view.output {
         section(&mut text, "output", &within(&outline(output, 0), width), style);
@@ -207,19 +235,23 @@ fn describe(context: &Context, view: &RunView, flow: Option<&Flow>, style: Style
     text
 }
 
+fn receipts(receipts: &[Receipt], width: usize) -> String {
+    receipts.iter().map(|it| message_within(&receipt(it), width)).collect()
+}
+
 /// Who works in what was accepted.
 fn who_goes_on(context: &Context, view: &RunView, style: Style) -> String {
-    let run = view.run_id.to_string();
+    let (run, next) = (view.run_id.to_string(), style.dim("next"));
     match (view.status, &view.driven_by, &view.document) {
         (status, ..) if status.is_final() => {
             let retry = style.cyan(&context.command(&["retry", &run]));
-            format!("kept for when it is retried:  {retry}")
+            format!("kept for when it is retried:\n{next}  {retry}")
         }
         (_, Some(_), _) => "whoever drives it is told, and goes on with it".to_owned(),
         (.., None) => "the program that has its flow goes on with it".to_owned(),
         (.., Some(_)) => {
             let work = style.cyan(&context.command(&["work", "--once"]));
-            format!("a worker goes on with it; or now:  {work}")
+            format!("a worker goes on with it; or now:\n{next}  {work}")
         }
     }
 }

@@ -76,7 +76,8 @@ pub(super) async fn rotate(context: &Context, args: &RotateKeys) -> Result<Exit,
         Ok(exit) => exit,
         Err(error) => {
             if let Some(command) = go_on() {
-                context.terminal.note(&format!("To go on where it stopped:  {command}"));
+                context.terminal.note("It stopped before the end; to go on there:");
+                context.terminal.note_command("next", &command);
             }
             return Err(error.into());
         }
@@ -99,8 +100,10 @@ pub(super) async fn rotate(context: &Context, args: &RotateKeys) -> Result<Exit,
         for record in &unreadable {
             text.push_str(&inspect::unreadable(record, style));
         }
+        let mut text = context.terminal.fitted(&text);
         if let Some(command) = go_on() {
-            text.push_str(&format!("stopped; to go on:  {command}\n"));
+            let (name, command) = (style.dim("next"), style.cyan(&command));
+            text.push_str(&format!("stopped; to go on:\n  {name}  {command}\n"));
         }
         text
     })?;

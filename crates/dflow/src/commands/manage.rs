@@ -65,7 +65,7 @@ pub(super) async fn cancel(context: &Context, args: args::Cancel) -> Result<Exit
             true => "",
             false => "  (its holder was told, and ends it)",
         };
-        format!("{}  {}{note}\n", style.status(status), args.run)
+        context.terminal.fitted(&format!("{}  {}{note}\n", style.status(status), args.run))
     })?;
     Ok(Exit::Done)
 }
@@ -85,8 +85,11 @@ pub(super) async fn cleanup(context: &Context, args: args::Cleanup) -> Result<Ex
     if asks {
         let found = hub.cleanup(&which.clone().dry_run()).await?;
         if found.deleted_count == 0 {
-            let left = still_live(context, found.left.len());
-            context.terminal.note(&format!("Nothing to remove.\n{left}"));
+            context.terminal.note("Nothing to remove.");
+            if let Some((what, command)) = still_live(context, found.left.len()) {
+                context.terminal.note(&what);
+                context.terminal.note_command("see", &command);
+            }
             for error in &found.errors {
                 let message = clean_line(&error.message);
                 context.terminal.note(&format!("failed  {}  {message}", error.run_id));
@@ -141,27 +144,28 @@ pub(super) async fn cleanup(context: &Context, args: args::Cleanup) -> Result<Ex
         }
         let what = if args.dry_run { "would be removed" } else { "removed" };
         text.push_str(&format!("{} {what}\n", many(deleted_count, "run")));
-        text.push_str(&still_live(context, left.len()));
+        if let Some((what, command)) = still_live(context, left.len()) {
+            text.push_str(&context.terminal.fitted(&what));
+            text.push_str(&format!("  {}  {}\n", style.dim("see"), style.cyan(&command)));
+        }
         for error in &errors {
             let message = clean_line(&error.message);
-            text.push_str(&format!("{}  {}  {message}\n", style.red("failed"), error.run_id));
+            let failed = format!("{}  {}  {message}", style.red("failed"), error.run_id);
+            text.push_str(&context.terminal.fitted(&failed));
         }
         text
     })?;
     Ok(if failed { Exit::State } else { Exit::Done })
 }
 
-/// Says how many runs a cleanup left though they were named, and why; nothing if it left none.
-fn still_live(context: &Context, left: usize) -> String {
-    if left == 0 {
-        return String::new();
-    }
-    format!(
-        "{} left: what is being driven, or goes on with what was accepted, is never removed\n  \
-         see  {}\n",
-        many(left, "run"),
-        context.command(&["list", "--status", "ready,running"])
-    )
+/// Says how many runs a cleanup left though they were named, and why, with the command that lists
+/// them; nothing if it left none.
+fn still_live(context: &Context, left: usize) -> Option<(String, String)> {
+    let what = "what is being driven, or goes on with what was accepted, is never removed";
+    (left > 0).then(|| {
+        let command = context.command(&["list", "--status", "ready,running"]);
+        (format!("{} left: {what}", many(left, "run")), command)
+    })
 }
 
 pub(super) async fn work(context: &Context, args: &args::Work) -> Result<Exit, Failure> {

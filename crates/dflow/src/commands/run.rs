@@ -34,7 +34,13 @@ pub(super) async fn run(context: &Context, args: Run) -> Result {
             let def = flow.def();
             let name = if def.name.is_empty() { def.id.as_str() } else { &def.name };
             let heading = context.terminal.err.bold(&clean_line(name));
-            say(&format!("\n{heading}\n{}", clean(&def.description)));
+            say(&format!("\n{heading}"));
+            if !def.description.trim().is_empty() {
+                let width = columns();
+                let text = clean(def.description.trim());
+                let lines = text.lines().flat_map(|line| render::wrapped(line, width));
+                say(&lines.collect::<Vec<_>>().join("\n"));
+            }
             ask_for(context, def.input.clone()).await?
         }
         None if takes_null(&flow.def().input) => Value::Null,
@@ -102,22 +108,24 @@ pub(super) async fn answer(context: &Context, args: Given) -> Result {
     };
     context.terminal.result(&shown, |style| {
         let what = if accepted.repeated { "accepted before" } else { "accepted" };
-        format!(
+        context.terminal.fitted(&format!(
             "{} {}\n  {}\n  run {} is {}\n",
             style.green("✓"),
             style.bold(what),
             receipt(&accepted.receipt),
             accepted.run_id,
             style.status(accepted.status),
-        )
+        ))
     })?;
     if !accepted.repeated {
         let of_rust = hub.get(accepted.run_id).await.is_ok_and(|run| run.document.is_none());
-        let next = context.command(&["work", "--once"]);
-        context.terminal.note(&match of_rust {
-            true => "Its flow is Rust code: the program that has it goes on with it.".to_owned(),
-            false => format!("A worker goes on with it; or now:  {next}"),
-        });
+        if of_rust {
+            let who = "Its flow is Rust code: the program that has it goes on with it.";
+            context.terminal.note(who);
+        } else {
+            context.terminal.note("A worker goes on with it; or now:");
+            context.terminal.note_command("next", &context.command(&["work", "--once"]));
+        }
     }
     Ok(Exit::Done)
 }
@@ -259,7 +267,7 @@ fn interrupted(context: &Context, message: &'static str, left: Interrupted) -> E
         say(&to_json(&problem(&error)));
         return Exit::Interrupted;
     }
-    say(&context.terminal.err.yellow(message));
+    context.terminal.tell(&context.terminal.err.yellow(message));
     if let Some(run) = left.run {
         // A worker that looks once would find it leased still.
         let (words, note) = match left.let_go {
@@ -373,16 +381,20 @@ fn suspended(context: &Context, parked: &Suspension, style: Style) -> String {
     }
     if let (true, Some(at)) = (parked.waits.is_empty(), parked.resumes_at) {
         let next = style.cyan(&context.command(&["work"]));
-        text.push_str(&format!("\n  It sleeps and goes on {} ({at}).\n", relative(now, at)));
+        let goes_on = match now < at {
+            true => format!("It sleeps and goes on {} ({at}).", relative(now, at)),
+            false => "It has slept until now, and a worker goes on with it.".to_owned(),
+        };
+        text.push_str(&format!("\n{}", context.terminal.fitted(&format!("  {goes_on}"))));
         if !context.forgets() {
             text.push_str(&format!("  {}  {next}\n", style.dim("next   ")));
         }
     }
     if context.forgets() {
-        text.push_str(
+        text.push_str(&context.terminal.fitted(
             "\n  The store is in memory: the run is gone now that this process ends. Choose another \
              with --store.\n",
-        );
+        ));
     }
     text
 }
@@ -410,7 +422,8 @@ fn failed(context: &Context, error: Error) -> Result {
         };
         let mut text = format!("{}  {}\n\n", style.red(what), style.dim(&run.to_string()));
         let at = step.map(|step| format!("{}: ", clean_line(&step))).unwrap_or_default();
-        text.push_str(&format!("  {at}{}\n", clean_line(error.message())));
+        let why = format!("  {at}{}", clean_line(error.message()));
+        text.push_str(&context.terminal.fitted(&why));
         if error.kind() != ErrorKind::RunCancelled && !context.forgets() {
             let next = context.command(&["retry", &run.to_string()]);
             text.push_str(&format!("\n  {}  {}\n", style.dim("again"), style.cyan(&next)));

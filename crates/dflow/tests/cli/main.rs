@@ -6,6 +6,8 @@ mod inspect;
 mod interrupt;
 mod keys;
 mod manage;
+#[cfg(unix)]
+mod narrow;
 mod runs;
 mod servers;
 mod support;

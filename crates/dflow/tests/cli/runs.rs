@@ -91,6 +91,17 @@ fn only_what_failed_can_be_retried() {
 }
 
 #[test]
+fn a_sleep_that_has_ended_goes_on_now_and_not_in_the_past() {
+    let place = Place::file();
+    place.write("dflow.toml", "[hub]\nlinger = \"0s\"\n");
+    let flow = place.write("flow.yaml", "flow: f\nsteps:\n  - id: nap\n    wait: 1ms\n");
+    let told = place.call(&["run", flow]);
+    assert_eq!(told.code, 10, "{told:?}");
+    assert!(told.out.contains("goes on") && !told.out.contains(" ago"), "{told:?}");
+    assert!(told.out.contains(" work"), "{told:?}");
+}
+
+#[test]
 fn a_run_that_sleeps_says_until_when() {
     on_each_store(|place| {
         let parked = place.run(10, "flow: f\nsteps:\n  - id: nap\n    wait: 2h\n");

@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{NO, Place, text};
+use crate::{
+    support::{NO, Place, text},
+    tty::cuts_a_word,
+};
 
 const ESC: &str = "\x1b";
 const CTRL_A: &str = "\x01";
@@ -111,15 +114,6 @@ fn several_lines_that_are_pasted_are_one_answer() {
     tty.press("\r").sees("? b").press("three\r");
     assert_eq!(tty.end().0, 0);
     assert_eq!(output(&place, &run), json!({ "a": "one\n日本 two", "b": "three" }));
-}
-
-/// Whether a line of the screen begins or ends within a word of that text.
-fn cuts_a_word(screen: &str, text: &str) -> bool {
-    let words: Vec<&str> = text.split(' ').collect();
-    let first = words[0];
-    let from = screen.find(first).unwrap_or_else(|| panic!("no {first:?} on {screen}"));
-    let mut shown = screen[from..].split_whitespace().filter(|word| *word != "│");
-    !words.iter().all(|word| shown.next() == Some(*word))
 }
 
 const PROMPT: &str = "Shall the seventeen replacement transducers be delivered to the northern \

@@ -118,13 +118,26 @@ impl Tty {
         self
     }
 
-    /// Waits until the program has ended; gives its code, and what then stands on the screen.
-    pub(crate) fn end(mut self) -> (i32, String) {
+    /// Waits until the program has ended; gives its code, and what then stands on the screen, where
+    /// lines that the terminal broke are one.
+    pub(crate) fn end(self) -> (i32, String) {
+        self.end_with(vt100::Screen::contents)
+    }
+
+    /// As `end`, line by line as it is seen.
+    pub(crate) fn end_as_seen(self) -> (i32, String) {
+        self.end_with(|screen| {
+            let (_, columns) = screen.size();
+            screen.rows(0, columns.into()).map(|row| format!("{}\n", row.trim_end())).collect()
+        })
+    }
+
+    fn end_with(mut self, read: impl Fn(&vt100::Screen) -> String) -> (i32, String) {
         let (shown, changed) = &*self.shown;
         let shown = shown.lock().unwrap();
         let runs = |shown: &mut Shown| !shown.ended;
         let (shown, _) = changed.wait_timeout_while(shown, PATIENCE, runs).unwrap();
-        let (ended, contents) = (shown.ended, shown.terminal.screen().contents());
+        let (ended, contents) = (shown.ended, read(shown.terminal.screen()));
         let asks_for_marks = shown.terminal.screen().bracketed_paste();
         drop(shown);
         assert!(ended, "it does not end; on the screen:\n{contents}");
@@ -139,4 +152,13 @@ impl Drop for Tty {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// Whether a line of the screen begins or ends within a word of that text.
+pub(crate) fn cuts_a_word(screen: &str, text: &str) -> bool {
+    let words: Vec<&str> = text.split(' ').collect();
+    let first = words[0];
+    let from = screen.find(first).unwrap_or_else(|| panic!("no {first:?} on {screen}"));
+    let mut shown = screen[from..].split_whitespace().filter(|word| *word != "│");
+    !words.iter().all(|word| shown.next() == Some(*word))
 }
