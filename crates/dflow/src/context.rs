@@ -21,7 +21,7 @@ use crate::{
     failure::{Failure, usage},
     render::clean_line,
     terminal::Terminal,
-    tools,
+    tools, words,
 };
 
 /// How long a run that is being driven gets to come to its next step when the program shall end.
@@ -203,10 +203,11 @@ pub(crate) fn now() -> Timestamp {
 
 impl RunFilter {
     /// The filter that was typed, as of now.
-    pub(crate) fn resolve(&self) -> Filter {
+    pub(crate) fn resolve(&self) -> Result<Filter> {
         use dynamic_flow::engine::RunStatus;
+        words::once(&self.meta, "--meta")?;
         let now = now();
-        Filter {
+        Ok(Filter {
             status: self.status.iter().filter_map(|name| RunStatus::from_name(name)).collect(),
             flow_id: self.flow_id.as_ref().map(Into::into),
             tool_id: self.tool.as_ref().map(Into::into),
@@ -215,7 +216,7 @@ impl RunFilter {
             created_before: self.created_before.map(|moment| moment.ago(now)),
             expires_after: self.expires_after.map(|moment| moment.ahead(now)),
             expires_before: self.expires_before.map(|moment| moment.ahead(now)),
-        }
+        })
     }
 }
 

@@ -7,17 +7,20 @@ use dynamic_flow::{
     engine::RunStatus,
     flow::{Body, BodyName, FlowDef, Mark, Step},
 };
+use textwrap::core::display_width;
 
 use crate::{
     render::{Style, clean_line},
     words::verb,
 };
 
-/// Draws a flow; `positions` are marked by what the run is doing there.
+/// Draws a flow; `positions` are marked by what the run is doing there: beside the step, or below it
+/// where lines of that width leave no room.
 pub(crate) fn tree(
     def: &FlowDef,
     positions: &[Position],
     status: RunStatus,
+    width: usize,
     style: Style,
 ) -> String {
     let mark = format!("◀ {}", Mark::from(status));
@@ -28,7 +31,7 @@ pub(crate) fn tree(
         _ => style.dim(&mark),
     };
     let marked = positions.iter().map(Position::steps).collect();
-    let mut drawer = Drawer { marked, mark, style, text: String::new() };
+    let mut drawer = Drawer { marked, mark, width, style, text: String::new() };
     let id = clean_line(def.id.as_str());
     writeln!(drawer.text, "{}", style.bold(&id)).ok();
     drawer.body(&def.body, "", "", false);
@@ -38,6 +41,7 @@ pub(crate) fn tree(
 struct Drawer {
     marked: Vec<String>,
     mark: String,
+    width: usize,
     style: Style,
     text: String,
 }
@@ -64,12 +68,14 @@ impl Drawer {
         };
         let kind = self.style.dim(&format!("({})", clean_line(&kind)));
         let id = clean_line(step.id.as_str());
-        let mark = match self.marked.contains(&path) {
-            true => format!("  {}", self.mark),
-            false => String::new(),
-        };
-        writeln!(self.text, "{indent}{branch}{id} {kind}{mark}").ok();
+        let line = format!("{indent}{branch}{id} {kind}");
+        let beside = format!("{line}  {}", self.mark);
         let indent = format!("{indent}{below}");
+        match self.marked.contains(&path) {
+            false => writeln!(self.text, "{line}").ok(),
+            true if display_width(&beside) <= self.width => writeln!(self.text, "{beside}").ok(),
+            true => writeln!(self.text, "{line}\n{indent}{}", self.mark).ok(),
+        };
         let bodies = step.kind.bodies();
         let count = bodies.len();
         for (index, (name, body)) in bodies.into_iter().enumerate() {
@@ -112,7 +118,7 @@ steps:
         - { id: nap, wait: 2s }
 ";
         let flow = Flow::from_document(document, &ToolRegistry::new()).unwrap();
-        let drawn = tree(flow.def(), &[], RunStatus::Completed, Style::plain());
+        let drawn = tree(flow.def(), &[], RunStatus::Completed, 80, Style::plain());
         assert_eq!(
             drawn,
             "\
@@ -149,7 +155,10 @@ steps:
 ";
         let flow = Flow::from_document(document, &ToolRegistry::new()).unwrap();
         let at = Position::default().join("route".into(), 1).join("ask".into(), 1);
-        let drawn = tree(flow.def(), &[at], RunStatus::Waiting, Style::plain());
+        let draw = |width| {
+            tree(flow.def(), std::slice::from_ref(&at), RunStatus::Waiting, width, Style::plain())
+        };
+        let drawn = draw(80);
         assert_eq!(
             drawn,
             "\
@@ -163,5 +172,6 @@ review
 └─ last (succeed)
 "
         );
+        assert!(draw(38).contains("\n│     └─ ask (await_input)\n│        ◀ waits here\n└─ last"));
     }
 }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use dynamic_flow::{RunId, Scalar, Timestamp};
+use dynamic_flow::{Error, RunId, Scalar, Timestamp};
 use jiff::{Span, SpanRelativeTo};
+
+use crate::failure::usage;
 
 /// A name with a value, as in `--meta department=radiology`.
 pub(crate) type Pair = (String, Scalar);
@@ -35,7 +37,7 @@ impl Moment {
 
 /// Reads a run's id, or a cursor, which is one.
 pub(crate) fn run(text: &str) -> Result<RunId, String> {
-    text.parse().map_err(|error: dynamic_flow::Error| error.message().to_owned())
+    text.parse().map_err(|error: Error| error.message().to_owned())
 }
 
 pub(crate) fn moment(text: &str) -> Result<Moment, String> {
@@ -64,6 +66,17 @@ pub(crate) fn pair(text: &str) -> Result<Pair, String> {
         .filter(|(name, _)| !name.is_empty())
         .ok_or("write it as NAME=VALUE, such as department=radiology")?;
     Ok((name.into(), scalar(value)))
+}
+
+/// Refuses a name that is given two values: no run has both.
+pub(crate) fn once(pairs: &[Pair], option: &str) -> Result<(), Error> {
+    for (index, (name, value)) in pairs.iter().enumerate() {
+        if pairs[..index].iter().any(|(other, its)| other == name && its != value) {
+            let message = format!("{option} gives {name} two values; a run has one of them");
+            return Err(usage(message));
+        }
+    }
+    Ok(())
 }
 
 fn scalar(text: &str) -> Scalar {

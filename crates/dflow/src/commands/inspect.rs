@@ -20,7 +20,7 @@ use crate::{
 
 pub(super) async fn list(context: &Context, args: List) -> Result<Exit, Failure> {
     let hub = context.hub().await?;
-    let filter = args.filter.resolve();
+    let filter = args.filter.resolve()?;
     let page = hub.query(&filter, args.cursor.map(Cursor), args.limit.into()).await?;
     let next_cursor = page.next.map(|cursor| cursor.0.to_string());
     let shown = output::List {
@@ -192,7 +192,7 @@ fn describe(context: &Context, view: &RunView, flow: Option<&Flow>, style: Style
     }
     match flow {
         Some(flow) => {
-            let drawn = tree(flow.def(), &view.positions, view.status, style);
+            let drawn = tree(flow.def(), &view.positions, view.status, width, style);
             section(&mut text, "flow", &drawn, style);
         }
         None if !view.positions.is_empty() => {
@@ -212,10 +212,11 @@ fn describe(context: &Context, view: &RunView, flow: Option<&Flow>, style: Style
         if let Some(shown) = &wait.shown {
             body.push_str(&within(&outline(shown, 2), width));
         }
-        body.push_str(&match wait.expires_at {
-            Some(end) => format!("expires {}\n", at(end)),
-            None => "never expires\n".to_owned(),
-        });
+        let expires = match wait.expires_at {
+            Some(end) => format!("expires {}", at(end)),
+            None => "never expires".to_owned(),
+        };
+        body.push_str(&message_within(&expires, width));
         section(&mut text, &title, &body, style);
     }
     if !view.receipts.is_empty() {

@@ -78,7 +78,7 @@ pub(super) async fn cleanup(context: &Context, args: args::Cleanup) -> Result<Ex
         return Err(usage(message).into());
     }
     let hub = context.hub().await?;
-    let mut which = Cleanup::new().filter(args.filter.resolve());
+    let mut which = Cleanup::new().filter(args.filter.resolve()?);
     which.expired_only = args.expired;
     which.older_than = args.older_than.map(|moment| moment.ago(now()));
     which.all = args.all;

@@ -61,8 +61,11 @@ fn read_json(given: &str) -> Result<Value> {
             None => (given.to_owned(), "--input".to_owned()),
         },
     };
+    let invalid = |message| Error::new(ErrorKind::InputValidationError, message);
+    if text.trim().is_empty() {
+        return Err(invalid("the input is empty, and no JSON").with("in", from));
+    }
     json::read(&text).map_err(|wrong| {
-        let invalid = |message| Error::new(ErrorKind::InputValidationError, message);
         let (error, line, column) = match wrong {
             Wrong::NoJson { line, column } => (invalid("the input is no JSON"), line, column),
             Wrong::Twice { key, line, column } => {

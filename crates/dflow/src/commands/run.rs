@@ -22,6 +22,7 @@ use crate::{
     progress::{self, Driven, Interrupted},
     render::{self, Style, clean, clean_line, outline, receipt, relative},
     terminal::{columns, say, to_json},
+    words,
 };
 
 type Result<T = Exit, E = Failure> = std::result::Result<T, E>;
@@ -54,6 +55,7 @@ pub(super) async fn run(context: &Context, args: Run) -> Result {
     let hub = context.hub().await?;
     context.tell_powers();
     let notice = if context.keyring()?.is_none() { plaintext_notice(&hub).await? } else { None };
+    words::once(&args.metadata, "--metadata")?;
     let mut options = RunOptions::new();
     for (name, value) in args.metadata {
         options = options.metadata(name, value);
@@ -155,9 +157,11 @@ async fn prepare(
     let key = match args.key {
         Some(_) if from_stdin => read_key(context).await?,
         Some(key) => key,
-        None => env::var("DFLOW_KEY").map_err(|_| {
-            usage("no key is given: as an argument, as - on standard input, or in DFLOW_KEY")
-        })?,
+        None => {
+            env::var("DFLOW_KEY").ok().filter(|key| !key.trim().is_empty()).ok_or_else(|| {
+                usage("no key is given: as an argument, as - on standard input, or in DFLOW_KEY")
+            })?
+        }
     };
     let key: SuspensionKey = key.parse().map_err(Failure::from)?;
     let input = args.input.input.as_deref().map(read_json).transpose()?;
@@ -223,7 +227,7 @@ fn show_question(wait: &SuspendedWait, style: Style) {
     }
     if let Some(at) = wait.expires_at {
         let expires = format!("expires {} ({at})", relative(now(), at));
-        text.push_str(&format!("\n{}\n", style.dim(&expires)));
+        text.push_str(&format!("\n{}", render::message_within(&style.dim(&expires), width)));
     }
     say(&text);
     say("");
@@ -359,12 +363,13 @@ fn suspended(context: &Context, parked: &Suspension, style: Style) -> String {
             text.push_str(&format!("\n{}", render::within(&outline(shown, 4), width)));
         }
         text.push('\n');
+        if let Some(at) = wait.expires_at {
+            let expires = format!("  {}  {} ({at})", style.dim("expires"), relative(now, at));
+            text.push_str(&context.terminal.fitted(&expires));
+        }
         let mut row = |name: &str, value: &str| {
             text.push_str(&format!("  {}  {value}\n", style.dim(&format!("{name:7}"))));
         };
-        if let Some(at) = wait.expires_at {
-            row("expires", &format!("{} ({at})", relative(now, at)));
-        }
         match &wait.key {
             _ if context.forgets() => {}
             Some(key) => {

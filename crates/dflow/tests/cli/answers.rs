@@ -102,6 +102,8 @@ fn a_second_answer_is_shown_the_receipt_of_the_first() {
         assert_eq!((&receipt["closed"], &receipt["by"]), (&json!("answered"), &json!("jane")));
         assert_eq!(receipt["request_id"], "r-1");
         assert!(!error.to_string().contains("approved_by"), "no input in it: {error}");
+        let told = place.call(&["resume", &key, "--input", NO]).err;
+        assert_eq!(told.matches(&text(&receipt["at"])).count(), 1, "once is enough: {told}");
         let told = place.call(&["resume", &key, "--input", NO]);
         assert_eq!(told.code, 3);
         assert!(told.err.contains("answered by jane"), "{told:?}");
@@ -180,10 +182,16 @@ fn after_the_deadline_nothing_answers_where_there_is_no_default() {
 
 #[test]
 fn what_is_missing_is_told() {
-    let place = Place::file();
+    let mut place = Place::file();
     let (_, key) = place.park();
-    let error = place.error(2, &["resume", "--input", YES]);
-    assert!(text(&error["message"]).contains("DFLOW_KEY"), "{error}");
+    // A variable that is empty says as little as one that is not set.
+    for empty in [false, true] {
+        if empty {
+            place.set("DFLOW_KEY", "");
+        }
+        let error = place.error(2, &["resume", "--input", YES]);
+        assert!(text(&error["message"]).contains("DFLOW_KEY"), "{error}");
+    }
     let error = place.error(2, &["resume", &key]);
     assert!(text(&error["message"]).contains("--input"), "{error}");
     let error = place.error(3, &["resume", "df_wrong"]);

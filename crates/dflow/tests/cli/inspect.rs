@@ -67,6 +67,9 @@ fn what_is_no_filter_is_a_usage_error() {
         &["list", "--status", "sleeping"][..],
         &["list", "--created-after", "soon"],
         &["list", "--meta", "department"],
+        // No run has both.
+        &["list", "--meta", "a=1", "--meta", "a=2"],
+        &["cleanup", "--meta", "a=1", "--meta", "a=\"1\"", "--dry-run"],
         &["list", "--limit", "0"],
         &["list", "--cursor", "nonsense"],
         &["show", "nonsense"],

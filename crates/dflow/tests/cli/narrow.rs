@@ -64,6 +64,11 @@ fn receipts_and_reasons_break_between_words() {
 #[test]
 fn what_is_told_breaks_between_words() {
     let place = Place::file();
+    let (run, _) = place.park();
+    let show = shown(&place, &["show", &run], 42);
+    let expires = show.lines().find(|line| line.contains("expires")).unwrap();
+    assert!(expires.contains('Z'), "{show}");
+    assert!(show.contains("    │  ◀ waits here\n"), "{show}");
     let doctor = shown(&place, &["doctor"], 50);
     let unsealed = "whoever reads the store reads them. Set FLOW_ENCRYPTION_KEY for a new store";
     assert!(!cuts_a_word(&doctor, unsealed), "{doctor}");

@@ -130,6 +130,10 @@ fn an_input_that_is_no_json_is_refused_without_being_quoted() {
     assert_eq!(error["kind"], "InputValidationError");
     assert_eq!(error["context"]["at"], "1:9");
     assert!(!error.to_string().contains("hunter2"), "{error}");
+    let empty = place.error(4, &["run", flow, "--input", " "]);
+    assert!(text(&empty["message"]).contains("empty"), "{empty}");
+    let two = place.error(2, &["run", flow, "--metadata", "a=1", "--metadata", "a=2"]);
+    assert!(text(&two["message"]).contains("--metadata gives a two values"), "{two}");
     let missing = place.error(2, &["run", flow, "--input", "@missing.json"]);
     assert_eq!(missing["kind"], "InvalidArgument");
     assert_eq!(missing["context"]["path"], "missing.json");
