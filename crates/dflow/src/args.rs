@@ -30,7 +30,7 @@ Exit codes:
 /// Runs flows that stop for outside input, and resumes them.
 #[derive(Parser)]
 #[command(name = "dflow", version, max_term_width = 100, after_help = AFTER_HELP)]
-#[command(propagate_version = true, disable_help_subcommand = true)]
+#[command(propagate_version = true)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) global: Global,

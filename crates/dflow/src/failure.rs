@@ -136,9 +136,15 @@ pub(crate) fn explain(error: &Error, document: Option<&PathBuf>, style: Style) -
     if let Some(receipt) = error.receipt() {
         line(&mut text, &format!("  {}", render::receipt(receipt)));
     }
+    // What was listed above is not said again.
+    let said = |name: &str| match name {
+        "violations" => true,
+        "wait" | "at" => error.receipt().is_some(),
+        _ => false,
+    };
     let things: Vec<String> = error
         .context()
-        .filter(|(name, _)| *name != "violations")
+        .filter(|(name, _)| !said(name))
         .map(|(name, value)| format!("{name} {value}"))
         .collect();
     if !things.is_empty() {
@@ -146,7 +152,10 @@ pub(crate) fn explain(error: &Error, document: Option<&PathBuf>, style: Style) -
     }
     let mut source = error.source();
     while let Some(cause) = source {
-        line(&mut text, &style.dim(&format!("  caused by: {}", render::clean(&cause.to_string()))));
+        let why = render::clean(&cause.to_string());
+        if !text.contains(&why) {
+            line(&mut text, &style.dim(&format!("  caused by: {why}")));
+        }
         source = cause.source();
     }
     if let Some(advice) = advice(error) {
@@ -204,6 +213,18 @@ mod tests {
         }
         let large = Error::new(ErrorKind::LimitExceeded, "the input is too large").with("size", 9);
         assert_eq!(exit_of(&large), Exit::Input);
+    }
+
+    #[test]
+    fn nothing_is_said_twice() {
+        let cause = io::Error::other("the disk is full");
+        let error = Error::new(ErrorKind::StorageError, "cannot write: the disk is full");
+        let text = explain(&error.with_source(cause), None, Style::plain());
+        assert_eq!(text, "error[StorageError]: cannot write: the disk is full\n");
+        let cause = io::Error::other("the disk is gone");
+        let error = Error::new(ErrorKind::StorageError, "cannot write").with_source(cause);
+        let text = explain(&error, None, Style::plain());
+        assert!(text.contains("caused by: the disk is gone"), "{text}");
     }
 
     #[test]

@@ -59,7 +59,8 @@ pub(super) async fn check(context: &Context, args: &args::FlowFile) -> Result<Ex
         }
         if !unopened.is_empty() {
             let what = format!("{} can't be opened", many(unopened.len(), "run"));
-            let why = "whether the flow fits them is not known";
+            let it = if unopened.len() == 1 { "it" } else { "them" };
+            let why = format!("whether the flow fits {it} is not known");
             text.push_str(&format!("\n{}: {why}\n", style.red(&what)));
         }
         for run in &unopened {

@@ -113,7 +113,10 @@ fn a_run_that_does_not_open_keeps_no_other_from_being_upgraded() {
         assert_eq!((&checked["compatible"], &checked["stranded"]), (&json!(2), &json!([])));
         assert_eq!(checked["unopened"][0]["run_id"], json!(sealed));
         let told = place.call(&["check", longer]);
-        assert!(told.out.contains("none stranded") && told.out.contains("1 run can't be opened"));
+        assert!(
+            told.out.contains("none stranded")
+                && told.out.contains("1 run can't be opened: whether the flow fits it")
+        );
         let all = place.json(5, &["upgrade", longer, "--all"]);
         assert_eq!(all["upgraded"], json!([last, first]));
         assert_eq!(all["refused"][0]["run_id"], json!(sealed));

@@ -39,6 +39,7 @@ fn every_subcommand_has_help_with_examples() {
     assert!(all.out.contains("10 suspended"));
     // A shell keeps what is typed: no example has a key in it.
     assert!(!place.call(&["resume", "--help"]).out.contains("df_"));
+    assert!(place.call(&["help", "resume"]).out.contains("dflow resume -"));
     assert!(place.call(&["upgrade"]).err.contains("--all <FLOW>"));
     let bare = place.call(&[]);
     assert!(bare.err.contains("Usage") && !bare.err.contains("……"), "{bare:?}");
