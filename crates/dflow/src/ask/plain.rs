@@ -60,18 +60,17 @@ impl InLines {
     }
 
     /// Writes a question, and shows where to type.
-    fn put(&mut self, words: &Words) -> io::Result<()> {
-        for line in Self::layout().asked(words) {
-            writeln!(self.shown, "{line}")?;
-        }
-        write!(self.shown, "> ")?;
+    fn put(&mut self, words: &Words, end_of_line: &str) -> io::Result<()> {
+        let lines = Self::layout().asked(words).join(end_of_line);
+        // All at once, as whoever drives the program reads it.
+        self.shown.write_all(format!("{lines}{end_of_line}> ").as_bytes())?;
         self.shown.flush()
     }
 
     /// Puts a question, until there is a line of text.
     fn ask(&mut self, words: &Words) -> Result<Given, Stopped> {
         loop {
-            self.put(words)?;
+            self.put(words, "\n")?;
             let mut line = Vec::new();
             self.typed.read_until(b'\n', &mut line)?;
             // Without an end it was left, by Ctrl-D.
@@ -242,10 +241,11 @@ impl Prompt for InLines {
     }
 
     fn secret(&mut self, label: &str) -> Result<String, Stopped> {
-        self.put(&Words::new(label))?;
-        // What is typed is not echoed so; nor does the terminal edit it.
+        // What is typed is not echoed so; nor does the terminal edit it. It begins before anybody is
+        // asked: whoever is quick must not be read either.
         terminal::enable_raw_mode()?;
-        let typed = unseen(&mut *self.typed);
+        let put = self.put(&Words::new(label), "\r\n").map_err(Stopped::from);
+        let typed = put.and_then(|()| unseen(&mut *self.typed));
         terminal::disable_raw_mode()?;
         writeln!(self.shown)?;
         typed

@@ -232,7 +232,8 @@ fn a_terminal_that_obeys_nothing_is_asked_line_by_line() {
     let tty = place.at_terminal(&["resume", "-"], 40);
     tty.sees("Suspension key").press(&format!("{key}\r"));
     tty.sees("Ctrl-C ends this").sees("? sure (y/n)").press("yes\r");
-    tty.sees("? how").until("whole words", |screen| !cuts_a_word(&screen.contents(), OPTION));
+    tty.sees("? how").sees("2  standard");
+    tty.until("whole words", |screen| !cuts_a_word(&screen.contents(), OPTION));
     tty.press("3\r").sees("none of them is called so").press("1\r");
     tty.sees("? some").press("1, c\r").sees("? count").sees("Enter alone takes 7\n> ");
     tty.press("many\r").sees("must be a whole number").press("\r12\r");
