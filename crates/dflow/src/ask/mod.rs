@@ -97,7 +97,7 @@ pub(crate) fn interview(prompt: &mut dyn Prompt, schema: &Schema) -> Result<Valu
     let mut value = asker.must(&shape, "answer", None)?;
     while let Err(violations) = schema.validate(&value) {
         for violation in &violations {
-            asker.prompt.complain(&violation.to_string());
+            asker.prompt.complain(&told(violation));
         }
         let places: Vec<Place<'_>> = violations.iter().map(Place::of).collect();
         value = asker.repair(&shape, "", &value, &places)?;
@@ -194,9 +194,12 @@ impl Asker<'_> {
                 let items = self.list(item, label, *min, *max)?;
                 Ok((!optional || !items.is_empty()).then(|| items.into()))
             }
-            Kind::Integer | Kind::Number | Kind::Text | Kind::Json => {
-                self.line(shape, question, usual)
+            Kind::Json => {
+                let help = question.help.map(|help| format!("{help}\n{AS_JSON}"));
+                let help = Some(help.as_deref().unwrap_or(AS_JSON));
+                self.line(shape, Question { help, ..question }, usual)
             }
+            Kind::Integer | Kind::Number | Kind::Text => self.line(shape, question, usual),
         }
     }
 
@@ -267,14 +270,9 @@ impl Asker<'_> {
             }
             let complaint = match read(&shape.kind, &line) {
                 Ok(value) => match check.as_ref().map(|check| check.validate(&value)) {
-                    Some(Err(violations)) => violations
-                        .iter()
-                        .map(|violation| match violation.pointer.as_str() {
-                            "" => violation.message.clone(),
-                            _ => violation.to_string(),
-                        })
-                        .collect::<Vec<_>>()
-                        .join("; "),
+                    Some(Err(violations)) => {
+                        violations.iter().map(told).collect::<Vec<_>>().join("; ")
+                    }
                     _ => return Ok(Some(value)),
                 },
                 Err(complaint) => complaint,
@@ -333,6 +331,28 @@ fn labels(choices: &[Choice]) -> Vec<String> {
     choices.iter().map(|choice| choice.label.clone()).collect()
 }
 
+/// How to answer what has no simpler form.
+const AS_JSON: &str = "Give it as JSON, such as 12, \"text\" or [1, 2].";
+
+/// What does not fit, with the place as questions call it.
+fn told(violation: &Violation) -> String {
+    let mut place = String::new();
+    for part in violation.pointer.split('/').skip(1) {
+        match part.parse::<usize>() {
+            Ok(index) => place.push_str(&format!("[{}]", index.saturating_add(1))),
+            Err(_) => {
+                let dot = if place.is_empty() { "" } else { "." };
+                place.push_str(dot);
+                place.push_str(&part.replace("~1", "/").replace("~0", "~"));
+            }
+        }
+    }
+    match place.is_empty() {
+        true => violation.message.clone(),
+        false => format!("{place}: {}", violation.message),
+    }
+}
+
 /// Reads a line as a value of a kind.
 fn read(kind: &Kind, line: &str) -> Result<Value, String> {
     match kind {
@@ -345,6 +365,7 @@ fn read(kind: &Kind, line: &str) -> Result<Value, String> {
             Ok(value) if value.is_number() => Ok(value),
             _ => Err("must be a number, such as 12 or 12.5".into()),
         },
+        _ if line.trim().is_empty() => Err("must be JSON, and is empty".into()),
         _ => json::read(line).map_err(|wrong| match wrong {
             Wrong::NoJson { column, .. } => {
                 format!("must be JSON: it is not from column {column} on")

@@ -22,6 +22,7 @@ struct Script {
     replies: VecDeque<(&'static str, Reply)>,
     complaints: Vec<String>,
     usual: Vec<String>,
+    help: Vec<String>,
 }
 
 impl Script {
@@ -72,6 +73,7 @@ impl Prompt for Script {
 
     fn line(&mut self, question: Question<'_>, usual: &str) -> Asked<String> {
         self.usual.push(usual.to_owned());
+        self.help.extend(question.help.map(str::to_owned));
         match self.next(&question) {
             Line(line) => Ok(Some(line.to_owned())),
             Skip => Ok(None),
@@ -180,7 +182,7 @@ fn what_only_the_whole_can_tell_is_asked_for_again_where_it_is() {
     ]);
     let value = held(schema, &mut script).unwrap();
     assert_eq!(value, json!({ "approved": false, "by": "Jane", "why": "it is far too dear" }));
-    assert_eq!(script.complaints, ["/why: must have at least 10 characters"]);
+    assert_eq!(script.complaints, ["why: must have at least 10 characters"]);
     assert_eq!(script.usual.last().unwrap(), "no");
 }
 
@@ -289,9 +291,26 @@ fn a_value_that_may_be_null_is_null_when_it_is_skipped() {
 
 #[test]
 fn anything_else_is_typed_as_json() {
-    let mut script = Script::new([("answer", Line("{nonsense")), ("answer", Line("{\"a\": [1]}"))]);
+    let mut script = Script::new([
+        ("answer", Line("{nonsense")),
+        ("answer", Line("")),
+        ("answer", Line("{\"a\": [1]}")),
+    ]);
     assert_eq!(held(json!(true), &mut script).unwrap(), json!({ "a": [1] }));
     assert_eq!(script.usual[1], "{nonsense");
+    assert_eq!(script.complaints[1], "must be JSON, and is empty");
+    // Nobody would guess it.
+    assert!(script.help[0].contains("as JSON"), "{:?}", script.help);
+}
+
+#[test]
+fn what_does_not_fit_is_called_as_its_question_is() {
+    for (pointer, shown) in
+        [("", "no"), ("/tags", "tags: no"), ("/who/mails/0/a~1b", "who.mails[1].a/b: no")]
+    {
+        let violation = Violation { pointer: pointer.into(), message: "no".into() };
+        assert_eq!(told(&violation), shown);
+    }
 }
 
 #[test]
