@@ -1,18 +1,19 @@
 //! Limits and settings, on both sides of where they lie.
 
 use dynamic_flow::{
-    Clock as _, ErrorKind, Result, RunId, SuspensionKey,
+    Clock as _, ErrorKind, Flow, Result, RunId, SuspensionKey,
     codec::EncryptionKey,
     days,
     engine::RunStatus,
     hours,
     hub::{Cleanup, HubOptions, KeyGenerator, RunOptions},
     store::Filter,
+    tool::AwaitInput,
 };
 use serde_json::{Value, json};
 
 use crate::support::{
-    Counter, Counts, World, approval_flow, completed, order, parked, restate, suspended, yes,
+    Counter, Counts, Order, World, approval_flow, completed, order, parked, restate, suspended, yes,
 };
 
 #[tokio::test]
@@ -38,6 +39,36 @@ async fn an_input_may_be_as_large_as_the_limit_and_no_larger() {
     assert_eq!(narrow.resume(key, yes()).await.unwrap_err().kind(), ErrorKind::LimitExceeded);
     assert_eq!(hub.query(&Filter::default(), None, 9).await.unwrap().items.len(), 1);
     completed(hub.resume(key, yes()).await);
+}
+
+#[tokio::test]
+async fn an_answer_that_can_not_be_stored_is_refused() {
+    let world = World::new();
+    let hub = world.hub().await;
+    let flow = Flow::input::<Order>("deep")
+        .keep(|o| {
+            o.keep(|o| {
+                o.await_input(AwaitInput::<Value>::new("one").no_timeout()).sleep("s", hours(1))
+            })
+        })
+        .build()
+        .unwrap();
+    let handle = hub.register(&flow).unwrap();
+    for depth in 90..127 {
+        let s = suspended(handle.run(order()).await);
+        let key = s.only().unwrap().key().unwrap();
+        let deep = (0..depth).fold(json!(1), |v, _| json!([v]));
+        if let Err(error) = hub.resume(key, deep).await {
+            let open = hub.question(key).await;
+            let view = hub.get(s.run_id).await.unwrap();
+            assert!(
+                open.is_ok(),
+                "depth {depth}: {error}; yet accepted: {:?}, status {}",
+                open.err(),
+                view.status
+            );
+        }
+    }
 }
 
 #[tokio::test]

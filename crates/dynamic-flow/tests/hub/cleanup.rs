@@ -6,8 +6,7 @@ use dynamic_flow::{
     Clock as _, ErrorKind, Flow, Schema, days,
     engine::RunStatus,
     hours,
-    hub::{Cleanup, HubOptions, PersistenceHub, SuspensionRequest},
-    seconds,
+    hub::{Cleanup, PersistenceHub, SuspensionRequest},
     store::{Change, Expect, Filter, Page},
     testkit::faults::{Moment, Operation},
     tool::AwaitInput,
@@ -15,8 +14,8 @@ use dynamic_flow::{
 use serde_json::json;
 
 use crate::support::{
-    Approval, Counts, Order, World, approval_flow, approval_flow_with, completed, faulty, order,
-    parked, question, suspended, yes,
+    Approval, Counts, Order, World, approval_flow, completed, defaulting_flow, escalates, faulty,
+    order, parked, question, suspended, yes,
 };
 
 async fn count(hub: &PersistenceHub) -> usize {
@@ -57,13 +56,21 @@ async fn criteria_must_all_hold() {
 async fn what_is_overdue_but_has_a_default_to_come_is_not_expired() {
     let (world, counts) = (World::new(), Counts::default());
     let hub = world.hub().await;
-    let default = Approval { approved: true, by: "system".into() };
-    let flow = approval_flow_with(&counts, question().default_value(default));
+    let flow = defaulting_flow(&counts);
     let run = suspended(hub.register(&flow).unwrap().run(order()).await).run_id;
     world.clock.advance(days(1));
     assert_eq!(hub.cleanup(&Cleanup::new().expired_only()).await.unwrap().deleted_count, 0);
     hub.work_once().await.unwrap();
     assert_eq!(hub.get(run).await.unwrap().output, Some(json!("PO-17 by system")));
+}
+
+#[tokio::test]
+async fn cleanup_of_expired_leaves_what_a_catch_will_handle() {
+    let world = World::new();
+    let hub = world.hub().await;
+    suspended(hub.register(escalates()).unwrap().run(order()).await);
+    world.clock.advance(hours(1));
+    assert_eq!(hub.cleanup(&Cleanup::new().expired_only()).await.unwrap().deleted_count, 0);
 }
 
 #[tokio::test]
@@ -89,6 +96,21 @@ async fn a_run_with_an_accepted_answer_is_not_removed() {
 }
 
 #[tokio::test]
+async fn cleanup_keeps_a_crashed_run_with_an_accepted_answer() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (_, suspension, key) = parked(&world, &counts).await;
+    let (faults, dying) = faulty(&world);
+    let hub = dying.builder().max_retries(0).build().await.unwrap();
+    hub.register(approval_flow(&counts)).unwrap();
+    faults.fail(Operation::Update, 2, Moment::Before);
+    hub.resume(&key, yes()).await.unwrap_err();
+    world.clock.advance(hours(1));
+    let now = world.clock.now();
+    let cleaned = hub.cleanup(&Cleanup::new().older_than(now)).await.unwrap();
+    assert_eq!(cleaned.deleted_count, 0, "{suspension:?}");
+}
+
+#[tokio::test]
 async fn a_run_that_was_set_aside_is_removed_with_what_was_accepted_for_it() {
     let (world, counts) = (World::new(), Counts::default());
     let (hub, suspension, key) = parked(&world, &counts).await;
@@ -99,49 +121,6 @@ async fn a_run_that_was_set_aside_is_removed_with_what_was_accepted_for_it() {
     let failed = Filter { status: [RunStatus::Failed].into(), ..Filter::default() };
     let cleaned = hub.cleanup(&Cleanup::new().filter(failed)).await.unwrap();
     assert_eq!(cleaned.deleted, [suspension.run_id]);
-}
-
-#[tokio::test]
-async fn a_worker_removes_ended_runs_after_their_retention_and_keeps_receipts_until_then() {
-    let (world, counts) = (World::new(), Counts::default());
-    let (hub, suspension, key) = parked(&world, &counts).await;
-    completed(hub.resume(&key, yes()).await);
-    world.clock.advance(days(7) - hours(1));
-    assert_eq!(hub.work_once().await.unwrap().purged, 0);
-    assert_eq!(hub.resume(&key, yes()).await.unwrap_err().kind(), ErrorKind::AlreadyResumed);
-    world.clock.advance(hours(1));
-    assert_eq!(hub.work_once().await.unwrap().purged, 1);
-    assert_eq!(hub.get(suspension.run_id).await.unwrap_err().kind(), ErrorKind::RunNotFound);
-}
-
-#[tokio::test]
-async fn a_worker_that_has_many_runs_to_remove_goes_on_with_due_ones_in_between() {
-    let (world, counts) = (World::new(), Counts::default());
-    for _ in 0..3 {
-        let (hub, _, key) = parked(&world, &counts).await;
-        completed(hub.resume(&key, yes()).await);
-    }
-    world.clock.advance(days(7));
-    let (hub, due, key) = parked(&world, &counts).await;
-    let (faults, slow) = faulty(&world);
-    let mut options = HubOptions::default();
-    options.concurrency = 1;
-    let worker = slow.builder().options(options).build().await.unwrap();
-    worker.register(approval_flow(&counts)).unwrap();
-    let first = faults.pause(Operation::Delete, 1, Moment::Before);
-    let second = faults.pause(Operation::Delete, 2, Moment::Before);
-    let working = tokio::spawn({
-        let worker = worker.clone();
-        async move { worker.work().await }
-    });
-    first.reached().await;
-    hub.answer(&key, yes()).await.unwrap();
-    first.release();
-    second.reached().await;
-    assert_ne!(hub.get(due.run_id).await.unwrap().status, RunStatus::Ready, "it was taken up");
-    second.release();
-    assert!(worker.shutdown(seconds(5)).await);
-    working.await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -1,19 +1,19 @@
 //! Writes that come second, or fail, behind the first write of a call.
 
 use dynamic_flow::{
-    Answer, Error, ErrorKind, Flow, Schema, SuspensionKey, ToolError, days,
+    Answer, Error, ErrorKind, Flow, Schema, SuspensionKey, days,
     engine::RunStatus,
     hours,
-    hub::{Cleanup, PersistenceHub, StateClaim, SuspensionRequest, Worked},
+    hub::{Cleanup, PersistenceHub, StateClaim, SuspensionRequest},
     testkit::faults::{Moment, Operation},
-    tool::{AwaitInput, tool_fn},
+    tool::AwaitInput,
     wait::Closed,
 };
 use serde_json::{Value, json};
 
 use crate::support::{
-    Approval, Counter, Counts, Order, World, approval_flow, approval_flow_with, completed, faulty,
-    no, order, overlap, parked, question, suspended, yes,
+    Counts, Order, World, approval_flow, completed, defaulting_flow, failed, faulty, no, order,
+    overlap, parked, suspended, yes,
 };
 
 #[tokio::test]
@@ -44,8 +44,7 @@ async fn an_answer_whose_write_failed_is_not_taken_for_that_of_somebody_else() {
 #[tokio::test]
 async fn a_lease_whose_write_failed_is_not_taken_for_that_of_somebody_else() {
     let (world, counts) = (World::new(), Counts::default());
-    let default = Approval { approved: true, by: "system".into() };
-    let flow = approval_flow_with(&counts, question().default_value(default));
+    let flow = defaulting_flow(&counts);
     let hub = world.hub().await;
     let run = suspended(hub.register(&flow).unwrap().run(order()).await).run_id;
     world.clock.advance(hours(4));
@@ -98,21 +97,6 @@ async fn who_drives_a_run_that_another_drives_meanwhile_hears_how_it_ended() {
     }
 }
 
-/// A flow that fails once, and its run.
-async fn failed(world: &World) -> (PersistenceHub, Flow<Order, i64>, dynamic_flow::RunId) {
-    let calls = Counter::default();
-    let flow = Flow::input::<Order>("fails-once")
-        .tool(tool_fn("work", move |_: Order| {
-            let first = calls.add() == 1;
-            async move { if first { Err(ToolError::new("not yet")) } else { Ok(1_i64) } }
-        }))
-        .build()
-        .unwrap();
-    let hub = world.hub().await;
-    let error = hub.register(&flow).unwrap().run(order()).await.unwrap_err();
-    (hub, flow, error.run_id().unwrap())
-}
-
 #[tokio::test]
 async fn of_two_retries_at_once_the_second_finds_the_run_going_on() {
     let world = World::new();
@@ -124,18 +108,6 @@ async fn of_two_retries_at_once_the_second_finds_the_run_going_on() {
     let first = async { assert_eq!(completed(hub.retry(run).await), json!(1)) };
     let error = overlap(&world, Operation::Update, retrying, first).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidState);
-}
-
-#[tokio::test]
-async fn a_retry_that_overlaps_the_purge_keeps_the_run() {
-    let world = World::new();
-    let (hub, _, run) = failed(&world).await;
-    world.clock.advance(days(7));
-    let purging = |slow: PersistenceHub| async move { slow.work_once().await };
-    let retry = async { assert_eq!(completed(hub.retry(run).await), json!(1)) };
-    let worked = overlap(&world, Operation::Delete, purging, retry).await.unwrap();
-    assert_eq!(worked, Worked::default());
-    assert_eq!(hub.get(run).await.unwrap().status, RunStatus::Completed);
 }
 
 #[tokio::test]
@@ -194,14 +166,43 @@ async fn of_two_callers_who_resume_a_state_at_once_one_gets_it() {
 #[tokio::test]
 async fn a_lease_whose_reply_got_lost_is_known_to_be_ones_own() {
     let (world, counts) = (World::new(), Counts::default());
-    let default = Approval { approved: true, by: "system".into() };
-    let flow = approval_flow_with(&counts, question().default_value(default));
+    let flow = defaulting_flow(&counts);
     let (faults, cut) = faulty(&world);
     let hub = cut.hub().await;
     let run = suspended(hub.register(&flow).unwrap().run(order()).await).run_id;
     world.clock.advance(hours(4));
     faults.fail_next(Operation::Update, Moment::After);
     assert_eq!(completed(hub.drive(run).await), json!("PO-17 by system"));
+}
+
+#[tokio::test]
+async fn what_is_accepted_behind_a_write_whose_reply_got_lost_is_kept() {
+    let world = World::new();
+    let (faults, cut) = faulty(&world);
+    let hub = cut.hub().await;
+    let flow = Flow::input::<Order>("two")
+        .await_input(AwaitInput::<bool>::new("one").no_timeout())
+        .await_input(AwaitInput::<bool>::new("two").no_timeout())
+        .build()
+        .unwrap();
+    let suspension = suspended(hub.register(&flow).unwrap().run(order()).await);
+    let (run, key) = (suspension.run_id, suspension.only().unwrap().key().unwrap().clone());
+    // The first write accepts the answer, the second one parks the run.
+    let second = faults.calls(Operation::Update) + 2;
+    faults.fail(Operation::Update, second, Moment::After);
+    let parks = faults.pause(Operation::Update, second, Moment::After);
+    let resuming = tokio::spawn({
+        let hub = hub.clone();
+        async move { hub.resume(&key, json!(true)).await }
+    });
+    parks.reached().await;
+    let record = world.store.get(run).await.unwrap().unwrap();
+    assert_eq!(record.lease, None, "it is parked");
+    let key = world.hub().await.reissue(run, &record.waits[0].id).await.unwrap();
+    parks.release();
+    suspended(resuming.await.unwrap());
+    let asked = hub.question(&key).await;
+    assert!(asked.is_ok(), "{asked:?}");
 }
 
 #[tokio::test]

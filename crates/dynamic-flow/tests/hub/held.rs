@@ -6,9 +6,7 @@ use std::sync::Arc;
 use dynamic_flow::{
     ErrorKind, Flow, ToolError,
     engine::RunStatus,
-    hours,
-    hub::Cleanup,
-    seconds,
+    hours, seconds,
     testkit::faults::{Moment, Operation},
     tool::{AwaitInput, tool_fn},
     wait::Closed,
@@ -172,16 +170,4 @@ async fn a_holder_whose_run_was_taken_begins_no_further_step_and_one_whose_store
         }
         assert_eq!(further.get(), usize::from(!taken));
     }
-}
-
-#[tokio::test]
-async fn an_ended_run_that_a_worker_is_about_to_purge_is_left_to_it() {
-    let (world, counts) = (World::new(), Counts::default());
-    let (hub, suspension, key) = parked(&world, &counts).await;
-    completed(hub.resume(&key, yes()).await);
-    held(&world, suspension.run_id, seconds(30)).await;
-    let all = Cleanup::new().all();
-    assert_eq!(hub.cleanup(&all).await.unwrap().deleted_count, 0);
-    world.clock.advance(seconds(30));
-    assert_eq!(hub.cleanup(&all).await.unwrap().deleted_count, 1);
 }

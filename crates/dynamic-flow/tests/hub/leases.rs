@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use dynamic_flow::{
     Answer, ErrorKind, Flow, ToolError,
-    engine::RunStatus,
+    engine::{RunStatus, runner::Durability},
     hours,
-    hub::HubOptions,
+    hub::{HubOptions, Outcome},
     minutes, seconds,
     testkit::faults::{Moment, Operation},
     tool::{AwaitInput, tool_fn},
@@ -16,7 +16,8 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::support::{
-    Counter, Counts, Order, World, approval_flow, completed, faulty, order, parked, suspended, yes,
+    Counter, Counts, Order, World, approval_flow, completed, fails_once, faulty, order, parked,
+    parked_in, suspended, yes,
 };
 
 /// A flow that asks, then works until a gate opens.
@@ -55,11 +56,7 @@ async fn a_holder_that_sleeps_past_its_lease_changes_nothing_when_it_wakes() {
     let calls = Counter::default();
     // The sleeper can't renew: its store is cut off while it sleeps.
     let (faults, cut) = faulty(&world);
-    let sleeper = cut.hub().await;
-    sleeper.register(gated(&gate, &calls)).unwrap();
-    let handle = sleeper.register(gated(&gate, &calls)).unwrap();
-    let suspension = suspended(handle.run(order()).await);
-    let key = suspension.only().unwrap().key().unwrap().clone();
+    let (sleeper, suspension, key) = parked_in(&cut, gated(&gate, &calls)).await;
     let sleeping = tokio::spawn({
         let (hub, key) = (sleeper.clone(), key.clone());
         async move { hub.resume(&key, json!("slow")).await }
@@ -140,14 +137,95 @@ async fn a_run_that_kills_its_workers_is_failed_as_poisoned_and_keeps_its_answer
 }
 
 #[tokio::test]
+async fn a_run_that_was_poisoned_while_it_was_retried_can_be_retried() {
+    let world = World::new();
+    let (faults, dying) = faulty(&world);
+    let hub = dying.builder().max_retries(0).build().await.unwrap();
+    let handle = hub.register(fails_once()).unwrap();
+    let error = handle.run(order()).await.unwrap_err();
+    let run = error.run_id().unwrap();
+    // The retry is accepted, and each process that works on it dies at its commit.
+    faults.fail(Operation::Update, faults.calls(Operation::Update) + 2, Moment::Before);
+    hub.retry(run).await.unwrap_err();
+    faults.fail_all(Operation::Update, Moment::Before);
+    for _ in 0..5 {
+        world.clock.advance(hours(1));
+        hub.work_once().await.unwrap();
+    }
+    faults.heal();
+    world.clock.advance(hours(1));
+    hub.work_once().await.unwrap();
+    assert_eq!(hub.get(run).await.unwrap().status, RunStatus::Failed, "poisoned");
+    let outcome = hub.retry(run).await;
+    let view = hub.get(run).await.unwrap();
+    assert!(
+        matches!(outcome, Ok(Outcome::Completed(_))),
+        "{outcome:?} {:?} due {:?}",
+        view.status,
+        view.due_at
+    );
+}
+
+#[tokio::test]
+async fn a_tool_that_kills_its_workers_behind_a_commit_is_poisoned() {
+    let world = World::new();
+    let (faults, cut) = faulty(&world);
+    faults.fail_all(Operation::Renew, Moment::Before);
+    let calls = Counter::default();
+    let c = calls.clone();
+    let flow = Flow::input::<Order>("kills")
+        .await_input(AwaitInput::<bool>::new("ask").no_timeout())
+        .tool(tool_fn("t", move |_: bool| {
+            c.add();
+            async {
+                std::future::pending::<()>().await;
+                Ok::<_, ToolError>(1_i64)
+            }
+        }))
+        .build()
+        .unwrap();
+    let mut options = HubOptions::default();
+    options.durability = Durability::EveryStep;
+    options.retry_delay = Duration::ZERO;
+    let hub = cut.builder().options(options).build().await.unwrap();
+    let s = suspended(hub.register(&flow).unwrap().run(order()).await);
+    hub.answer(s.only().unwrap().key().unwrap(), json!(true)).await.unwrap();
+    for n in 1..=12 {
+        let h = hub.clone();
+        let worker = tokio::spawn(async move { h.work_once().await });
+        for _ in 0..2000 {
+            tokio::task::yield_now().await;
+            if calls.get() == n {
+                break;
+            }
+        }
+        worker.abort();
+        world.clock.advance(seconds(31));
+    }
+    assert_eq!((calls.get(), hub.get(s.run_id).await.unwrap().status), (6, RunStatus::Failed));
+}
+
+#[tokio::test]
+async fn a_failure_that_calls_itself_poisoned_can_be_retried() {
+    let world = World::new();
+    let calls = Counter::default();
+    let c = calls.clone();
+    let flow = Flow::input::<Order>("f").tool(tool_fn("t", move |_: Order| {
+        let n = c.add();
+        async move { if n == 1 { Err(ToolError::new("x").code("poisoned")) } else { Ok(1_i64) } }
+    })).build().unwrap();
+    let hub = world.hub().await;
+    let run = hub.register(&flow).unwrap().run(order()).await.unwrap_err().run_id().unwrap();
+    let outcome = hub.retry(run).await;
+    assert!(matches!(outcome, Ok(Outcome::Completed(_))), "{outcome:?}");
+}
+
+#[tokio::test]
 async fn a_resume_waits_for_the_hub_that_drives_the_run() {
     let world = World::new();
     let gate = Arc::new(Semaphore::new(0));
     let calls = Counter::default();
-    let hub = world.hub().await;
-    let handle = hub.register(gated(&gate, &calls)).unwrap();
-    let suspension = suspended(handle.run(order()).await);
-    let key = suspension.only().unwrap().key().unwrap().clone();
+    let (hub, _, key) = parked_in(&world, gated(&gate, &calls)).await;
     let answer = Answer::new(json!("once")).request_id("r");
     let both: Vec<_> = (0..2)
         .map(|_| {
@@ -168,10 +246,7 @@ async fn a_caller_that_goes_away_changes_nothing() {
     let world = World::new();
     let gate = Arc::new(Semaphore::new(0));
     let calls = Counter::default();
-    let hub = world.hub().await;
-    let handle = hub.register(gated(&gate, &calls)).unwrap();
-    let suspension = suspended(handle.run(order()).await);
-    let key = suspension.only().unwrap().key().unwrap().clone();
+    let (hub, suspension, key) = parked_in(&world, gated(&gate, &calls)).await;
     let caller = tokio::spawn({
         let hub = hub.clone();
         async move { hub.resume(&key, json!("gone")).await }
@@ -187,10 +262,7 @@ async fn a_cancellation_reaches_a_run_that_is_being_driven_here() {
     let world = World::new();
     let gate = Arc::new(Semaphore::new(0));
     let calls = Counter::default();
-    let hub = world.hub().await;
-    let handle = hub.register(gated(&gate, &calls)).unwrap();
-    let suspension = suspended(handle.run(order()).await);
-    let key = suspension.only().unwrap().key().unwrap().clone();
+    let (hub, suspension, key) = parked_in(&world, gated(&gate, &calls)).await;
     let resumed = tokio::spawn({
         let hub = hub.clone();
         async move { hub.resume(&key, json!("never")).await }

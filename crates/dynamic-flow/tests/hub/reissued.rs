@@ -1,7 +1,7 @@
 //! Keys that were added to a wait: what they are good for, and for how long.
 
 use dynamic_flow::{
-    Clock as _, ErrorKind, RunId, SuspensionKey, WaitId, hours,
+    Answer, Clock as _, ErrorKind, RunId, SuspensionKey, WaitId, hours,
     hub::PersistenceHub,
     minutes,
     testkit::{
@@ -12,7 +12,7 @@ use dynamic_flow::{
 };
 
 use crate::support::{
-    Counts, Unplugged, World, approval_flow, faulty, order, parked, suspended, yes,
+    Counts, Unplugged, World, approval_flow, completed, faulty, order, parked, suspended, yes,
 };
 
 async fn reissued(hub: &PersistenceHub, run: RunId) -> (WaitId, SuspensionKey) {
@@ -79,4 +79,15 @@ async fn a_key_that_was_added_while_the_deadline_was_at_work_is_told_of_it() {
     let late = slow.resume(&added, yes()).await.unwrap_err();
     assert_eq!(late.kind(), ErrorKind::SuspensionExpired);
     assert_eq!(late.receipt().unwrap().closed, Closed::TimedOut);
+}
+
+#[tokio::test]
+async fn a_reissued_key_is_recognised_after_its_answer() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension, _) = parked(&world, &counts).await;
+    let key = hub.reissue(suspension.run_id, &suspension.waits[0].id).await.unwrap();
+    let answer = Answer::new(yes()).request_id("r");
+    completed(hub.resume(&key, answer.clone()).await);
+    let again = hub.answer(&key, answer).await;
+    assert!(again.as_ref().is_ok_and(|a| a.repeated), "{again:?}");
 }

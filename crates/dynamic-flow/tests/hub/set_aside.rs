@@ -96,6 +96,32 @@ async fn a_state_that_a_lowered_limit_is_too_small_for_is_set_aside_and_calls_no
 }
 
 #[tokio::test]
+async fn a_state_that_grew_too_large_says_so_and_calls_no_tool_again() {
+    let world = World::new();
+    let hub = world.builder().max_state_size(20_000).build().await.unwrap();
+    let calls = Counter::default();
+    let c = calls.clone();
+    let flow = Flow::input::<Order>("grows")
+        .await_input(AwaitInput::<bool>::new("ask").no_timeout())
+        .tool(tool_fn("t", move |_: bool| {
+            c.add();
+            async { Ok::<_, ToolError>("x".repeat(30_000)) }
+        }))
+        .sleep("s", hours(1))
+        .build()
+        .unwrap();
+    let s = suspended(hub.register(&flow).unwrap().run(order()).await);
+    let error = hub.resume(s.only().unwrap().key().unwrap(), json!(true)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StateTooLarge);
+    for _ in 0..10 {
+        world.clock.advance(hours(1));
+        hub.work_once().await.unwrap();
+    }
+    let view = hub.get(s.run_id).await.unwrap();
+    assert_eq!(calls.get(), 1, "{:?}", view.ended);
+}
+
+#[tokio::test]
 async fn a_poisoned_run_that_nothing_was_accepted_for_goes_on_when_it_is_retried() {
     let world = World::new();
     let hub = world.hub().await;
@@ -177,6 +203,24 @@ async fn a_run_that_was_skipped_is_let_go_as_it_was_and_offered_again_a_second_l
 }
 
 #[tokio::test]
+async fn runs_that_are_skipped_are_not_poisoned() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension, key) = parked(&world, &counts).await;
+    world.hub().await.answer(&key, yes()).await.unwrap();
+    let wrong = world.hub().await;
+    wrong
+        .register(Flow::input::<Order>("purchase").map("id", |o: Order| o.id).build().unwrap())
+        .unwrap();
+    for _ in 0..6 {
+        assert_eq!(wrong.work_once().await.unwrap().skipped, 1);
+        world.clock.advance(hours(1));
+    }
+    hub.work_once().await.unwrap();
+    let view = hub.get(suspension.run_id).await.unwrap();
+    assert_eq!(view.status, RunStatus::Completed, "{:?}", view.ended);
+}
+
+#[tokio::test]
 async fn a_worker_without_the_right_key_delays_a_run_but_little_for_those_that_have_it() {
     let (world, counts) = (World::new(), Counts::default());
     let (hub, suspension, key) = parked(&world, &counts).await;
@@ -210,35 +254,6 @@ async fn a_store_that_fails_under_a_worker_is_no_run_that_was_driven() {
     world.clock.advance(minutes(1));
     assert_eq!(hub.work_once().await.unwrap().driven, 1);
     assert_eq!(hub.get(suspension.run_id).await.unwrap().status, RunStatus::Completed);
-}
-
-#[tokio::test]
-async fn a_notifier_that_is_down_is_asked_at_ever_longer_intervals() {
-    let (world, counts) = (World::new(), Counts::default());
-    let hub = world.builder().notifier(Unplugged).build().await.unwrap();
-    let run = suspended(hub.register(approval_flow(&counts)).unwrap().run(order()).await).run_id;
-    for pause in [2, 4, 8, 16] {
-        let due = hub.get(run).await.unwrap().due_at;
-        assert_eq!(due, Some(world.clock.now().after(seconds(pause))));
-        world.clock.advance(seconds(pause));
-        assert_eq!(hub.work_once().await.unwrap().driven, 1);
-    }
-}
-
-#[tokio::test]
-async fn a_worker_without_a_notifier_leaves_a_wait_to_one_that_has_one_and_is_not_kept_busy() {
-    let (world, counts) = (World::new(), Counts::default());
-    let hub = world.builder().notifier(Unplugged).build().await.unwrap();
-    let run = suspended(hub.register(approval_flow(&counts)).unwrap().run(order()).await).run_id;
-    world.clock.advance(seconds(2));
-    let without = world.hub().await;
-    without.register(approval_flow(&counts)).unwrap();
-    assert_eq!(without.work_once().await.unwrap().driven, 1);
-    let again = world.clock.now().after(seconds(2048));
-    assert_eq!(without.get(run).await.unwrap().due_at, Some(again), "long before the deadline");
-    world.clock.advance(seconds(2048));
-    assert_eq!(hub.work_once().await.unwrap().driven, 1);
-    assert_eq!(hub.get(run).await.unwrap().due_at, Some(again.after(seconds(4))));
 }
 
 #[tokio::test]

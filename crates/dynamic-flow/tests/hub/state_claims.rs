@@ -131,6 +131,20 @@ async fn who_lost_a_state_to_a_cancellation_completes_nothing_over_it() {
 }
 
 #[tokio::test]
+async fn a_claim_that_is_completed_wins_over_a_cancellation() {
+    let world = World::new();
+    let hub = world.hub().await;
+    let a = hub.suspend(&1_i64, request()).await.unwrap();
+    let claim: StateClaim<i64> = hub.resume_state(&a.key, yes()).await.unwrap();
+    assert_eq!(hub.cancel(a.run_id, None, None).await.unwrap(), RunStatus::Running);
+    claim.complete().await.unwrap();
+    world.clock.advance(minutes(1));
+    assert!(hub.claim_states::<i64>(1).await.unwrap().is_empty());
+    let view = hub.get(a.run_id).await.unwrap();
+    assert_eq!((view.status, view.ended), (RunStatus::Completed, None));
+}
+
+#[tokio::test]
 async fn a_state_that_was_cancelled_while_its_caller_had_it_ends_when_it_is_given_back() {
     let world = World::new();
     let (hub, parked) = suspended_state(&world).await;

@@ -214,3 +214,15 @@ async fn of_many_receipts_the_latest_are_kept_and_the_others_counted() {
     assert_eq!(heard(&keys[1]).await, ErrorKind::SuspensionKeyNotFound);
     assert_eq!(heard(&keys[2]).await, ErrorKind::AlreadyResumed);
 }
+
+#[tokio::test]
+async fn states_of_another_type_do_not_block_claims() {
+    let world = World::new();
+    let hub = world.hub().await;
+    let a = hub.suspend(&"text", request()).await.unwrap();
+    let b = hub.suspend(&7_i64, request()).await.unwrap();
+    hub.answer(&a.key, yes()).await.unwrap();
+    hub.answer(&b.key, yes()).await.unwrap();
+    let mine = hub.claim_states::<i64>(10).await;
+    assert!(mine.as_ref().is_ok_and(|c| c.len() == 1), "{mine:?}");
+}

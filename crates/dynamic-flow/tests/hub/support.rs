@@ -145,6 +145,12 @@ pub(crate) fn approval_flow_with(
         .unwrap()
 }
 
+/// The approval flow, where the system approves what nobody answers in time.
+pub(crate) fn defaulting_flow(counts: &Counts) -> Flow<Order, String> {
+    let default = Approval { approved: true, by: "system".into() };
+    approval_flow_with(counts, question().default_value(default))
+}
+
 pub(crate) fn suspended<O: std::fmt::Debug>(outcome: Result<Outcome<O>>) -> Suspension {
     match outcome {
         Ok(Outcome::Suspended(suspension)) => suspension,
@@ -164,8 +170,16 @@ pub(crate) async fn parked(
     world: &World,
     counts: &Counts,
 ) -> (PersistenceHub, Suspension, SuspensionKey) {
+    parked_in(world, approval_flow(counts)).await
+}
+
+/// Runs a flow up to its first wait.
+pub(crate) async fn parked_in(
+    world: &World,
+    flow: Flow<Order, String>,
+) -> (PersistenceHub, Suspension, SuspensionKey) {
     let hub = world.hub().await;
-    let handle = hub.register(approval_flow(counts)).unwrap();
+    let handle = hub.register(flow).unwrap();
     let suspension = suspended(handle.run(order()).await);
     let key = suspension.only().unwrap().key().unwrap().clone();
     (hub, suspension, key)
@@ -243,6 +257,34 @@ pub(crate) fn sleeper() -> Flow<Order, String> {
     Flow::input::<Order>("sleeper")
         .sleep("nap", hours(1))
         .map("id", |order: Order| order.id)
+        .build()
+        .unwrap()
+}
+
+/// A flow whose tool fails when it is called first.
+pub(crate) fn fails_once() -> Flow<Order, i64> {
+    let calls = Counter::default();
+    Flow::input::<Order>("fails-once")
+        .tool(tool_fn("work", move |_: Order| {
+            let first = calls.add() == 1;
+            async move { if first { Err(ToolError::new("not yet")) } else { Ok(1_i64) } }
+        }))
+        .build()
+        .unwrap()
+}
+
+/// A flow that fails once, and its run that did.
+pub(crate) async fn failed(world: &World) -> (PersistenceHub, Flow<Order, i64>, RunId) {
+    let (hub, flow) = (world.hub().await, fails_once());
+    let error = hub.register(&flow).unwrap().run(order()).await.unwrap_err();
+    (hub, flow, error.run_id().unwrap())
+}
+
+/// A flow that asks somebody else where nobody answers within an hour.
+pub(crate) fn escalates() -> Flow<Order, bool> {
+    let ask = |id: &str| AwaitInput::<bool>::new(id).timeout(hours(1));
+    Flow::input::<Order>("escalates")
+        .catch("c", |o| o.await_input(ask("first")), |e| e.await_input(ask("boss")))
         .build()
         .unwrap()
 }

@@ -1,5 +1,7 @@
 //! Deadlines, defaults, sleeps, pauses and timeouts, on a clock that only the test moves.
 
+use std::time::Duration;
+
 use dynamic_flow::{
     ErrorKind, Flow, ToolError, days,
     engine::RunStatus,
@@ -13,8 +15,8 @@ use dynamic_flow::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    Approval, Counter, Counts, Order, World, approval_flow_with, completed, order, parked,
-    question, sleeper, suspended, yes,
+    Approval, Counter, Counts, Order, World, completed, defaulting_flow, order, parked, parked_in,
+    sleeper, suspended, yes,
 };
 
 #[tokio::test]
@@ -73,11 +75,7 @@ async fn a_worker_is_woken_by_an_answer_that_somebody_else_accepts() {
 #[tokio::test]
 async fn a_worker_applies_the_default_after_the_deadline() {
     let (world, counts) = (World::new(), Counts::default());
-    let hub = world.hub().await;
-    let default = Approval { approved: true, by: "system".into() };
-    let flow = approval_flow_with(&counts, question().default_value(default));
-    let suspension = suspended(hub.register(&flow).unwrap().run(order()).await);
-    let key = suspension.only().unwrap().key().unwrap().clone();
+    let (hub, suspension, key) = parked_in(&world, defaulting_flow(&counts)).await;
     assert_eq!(hub.work_once().await.unwrap().driven, 0, "not before");
     world.clock.advance(hours(4));
     assert_eq!(hub.work_once().await.unwrap().driven, 1);
@@ -109,11 +107,7 @@ async fn false_null_and_zero_are_defaults() {
 #[tokio::test]
 async fn whoever_comes_late_applies_the_default_and_is_told() {
     let (world, counts) = (World::new(), Counts::default());
-    let hub = world.hub().await;
-    let default = Approval { approved: true, by: "system".into() };
-    let flow = approval_flow_with(&counts, question().default_value(default));
-    let suspension = suspended(hub.register(&flow).unwrap().run(order()).await);
-    let key = suspension.only().unwrap().key().unwrap().clone();
+    let (hub, suspension, key) = parked_in(&world, defaulting_flow(&counts)).await;
     world.clock.advance(hours(5));
     let late = hub.resume(&key, yes()).await.unwrap_err();
     assert_eq!(late.kind(), ErrorKind::AlreadyResumed);
@@ -243,6 +237,25 @@ async fn a_timeout_around_a_wait_closes_it_and_its_key_says_so() {
 }
 
 #[tokio::test]
+async fn a_timeout_counts_from_when_its_step_begins() {
+    let world = World::new();
+    let flow = Flow::input::<Order>("late")
+        .await_input(AwaitInput::<bool>::new("ask").no_timeout())
+        .timeout("quick", minutes(5), |b| {
+            b.tool(tool_fn("t", |_: bool| async { Ok::<_, ToolError>(1_i64) }))
+        })
+        .build()
+        .unwrap();
+    let hub = world.hub().await;
+    let s = suspended(hub.register(&flow).unwrap().run(order()).await);
+    world.hub().await.answer(s.only().unwrap().key().unwrap(), json!(true)).await.unwrap();
+    world.clock.advance(hours(1));
+    hub.work_once().await.unwrap();
+    let view = hub.get(s.run_id).await.unwrap();
+    assert_eq!(view.status, RunStatus::Completed, "{:?}", view.ended);
+}
+
+#[tokio::test]
 async fn a_wait_that_nobody_gave_a_deadline_has_that_of_the_hub() {
     let world = World::new();
     let hub = world.builder().default_timeout(seconds(90)).build().await.unwrap();
@@ -262,4 +275,14 @@ async fn a_wait_that_nobody_gave_a_deadline_has_that_of_the_hub() {
     world.clock.advance(days(3650));
     let key = suspension.only().unwrap().key().unwrap();
     assert!(matches!(hub.resume(key, yes()).await.unwrap(), Outcome::Completed(_)));
+}
+
+#[tokio::test]
+async fn times_below_a_millisecond_are_refused_when_a_flow_is_built() {
+    let short = Duration::from_micros(500);
+    let flow = Flow::input::<Order>("short")
+        .timeout("quick", short, |b| b.sleep("s", hours(1)))
+        .sleep("nap", short)
+        .build();
+    assert_eq!(flow.unwrap_err().findings().len(), 2);
 }

@@ -1,5 +1,7 @@
 //! Before and with a deploy: which runs a newer flow goes on with, moving them, sealing them anew.
 
+use std::time::Duration;
+
 use dynamic_flow::{
     Clock as _, ErrorKind, Flow, RunId, Schema, SuspensionKey,
     codec::{EncryptionKey, Keyring},
@@ -259,6 +261,19 @@ async fn who_watches_a_run_that_is_upgraded_as_it_goes_on_hears_of_its_wait() {
 }
 
 #[tokio::test]
+async fn an_overdue_wait_that_an_upgrade_left_behind_is_no_hot_loop() {
+    let world = World::new();
+    let (old, new) = without_the_question();
+    let run = suspended(world.hub().await.register(&old).unwrap().run(order()).await).run_id;
+    let hub = world.hub().await;
+    hub.register(&new).unwrap();
+    world.clock.advance(hours(25));
+    let worked = tokio::time::timeout(Duration::from_secs(5), hub.work_once()).await;
+    let record = world.store.get(run).await.unwrap().unwrap();
+    assert!(worked.is_ok(), "revision {:?}", record.revision);
+}
+
+#[tokio::test]
 async fn a_run_that_was_moved_from_code_to_a_document_is_driven_by_who_reads_documents() {
     let world = World::new();
     let old = Flow::input::<i64>("napping").sleep("nap", hours(1)).build().unwrap();
@@ -405,4 +420,15 @@ async fn sealing_anew_leaves_what_is_driven_and_what_does_not_open() {
     assert_eq!(both.reseal(None, 9).await.unwrap_err().kind(), ErrorKind::StorageError);
     let done = ResealReport { resealed: 1, ..one };
     assert_eq!(both.reseal(None, 9).await.unwrap(), done);
+}
+
+#[tokio::test]
+async fn a_lower_limit_does_not_stop_sealing_anew() {
+    let (world, counts) = (World::new(), Counts::default());
+    parked(&world, &counts).await;
+    let keys =
+        Keyring::new(EncryptionKey::generate().unwrap()).with_older(world.key.parse().unwrap());
+    let hub = world.builder().keyring(keys).max_state_size(100).build().await.unwrap();
+    let report = hub.reseal(None, 10).await;
+    assert!(report.is_ok(), "{report:?}");
 }

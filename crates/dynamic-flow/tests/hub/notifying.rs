@@ -1,0 +1,89 @@
+//! Notifiers: whom they reach, when they are asked again, and what waits for them.
+
+use std::sync::{Arc, OnceLock};
+
+use dynamic_flow::{
+    Clock as _, FlowId, Result, RunId, ToolError,
+    engine::RunStatus,
+    hours,
+    hub::{Notifier, PersistenceHub, SuspendedWait},
+    seconds,
+};
+use serde_json::json;
+
+use crate::support::{
+    Counter, Counts, Unplugged, World, approval_flow, escalates, order, suspended,
+};
+
+#[derive(Clone, Default)]
+struct Bot {
+    hub: Arc<OnceLock<PersistenceHub>>,
+    accepted: Counter,
+}
+
+#[async_trait::async_trait]
+impl Notifier for Bot {
+    async fn notify(&self, _: RunId, _: &FlowId, wait: &SuspendedWait) -> Result<(), ToolError> {
+        if wait.tool_id.as_str() == "boss" && self.accepted.get() < 20 {
+            let taken = self.hub.get().unwrap().answer(wait.key().unwrap(), json!(true)).await;
+            assert!(taken.is_ok(), "{taken:?}");
+            self.accepted.add();
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn an_escalation_can_be_answered_while_it_is_being_notified() {
+    let world = World::new();
+    let bot = Bot::default();
+    bot.hub.set(world.hub().await).ok();
+    let hub = world.builder().notifier(bot.clone()).build().await.unwrap();
+    let s = suspended(hub.register(escalates()).unwrap().run(order()).await);
+    world.clock.advance(hours(2));
+    hub.work_once().await.unwrap();
+    let view = hub.get(s.run_id).await.unwrap();
+    assert_eq!((bot.accepted.get(), view.status), (1, RunStatus::Completed), "{:?}", view.receipts);
+}
+
+#[tokio::test]
+async fn a_notifier_that_is_down_is_asked_at_ever_longer_intervals() {
+    let (world, counts) = (World::new(), Counts::default());
+    let hub = world.builder().notifier(Unplugged).build().await.unwrap();
+    let run = suspended(hub.register(approval_flow(&counts)).unwrap().run(order()).await).run_id;
+    for pause in [2, 4, 8, 16] {
+        let due = hub.get(run).await.unwrap().due_at;
+        assert_eq!(due, Some(world.clock.now().after(seconds(pause))));
+        world.clock.advance(seconds(pause));
+        assert_eq!(hub.work_once().await.unwrap().driven, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_notifier_that_is_down_does_not_fill_the_state_with_keys() {
+    let (world, counts) = (World::new(), Counts::default());
+    let hub = world.builder().notifier(Unplugged).build().await.unwrap();
+    let s = suspended(hub.register(approval_flow(&counts)).unwrap().run(order()).await);
+    for _ in 0..60 {
+        world.clock.advance(seconds(1));
+        hub.work_once().await.unwrap();
+    }
+    let keys = world.store.get(s.run_id).await.unwrap().unwrap().waits[0].keys.len();
+    assert!(keys <= 16, "{keys} keys after a minute");
+}
+
+#[tokio::test]
+async fn a_worker_without_a_notifier_leaves_a_wait_to_one_that_has_one_and_is_not_kept_busy() {
+    let (world, counts) = (World::new(), Counts::default());
+    let hub = world.builder().notifier(Unplugged).build().await.unwrap();
+    let run = suspended(hub.register(approval_flow(&counts)).unwrap().run(order()).await).run_id;
+    world.clock.advance(seconds(2));
+    let without = world.hub().await;
+    without.register(approval_flow(&counts)).unwrap();
+    assert_eq!(without.work_once().await.unwrap().driven, 1);
+    let again = world.clock.now().after(seconds(2048));
+    assert_eq!(without.get(run).await.unwrap().due_at, Some(again), "long before the deadline");
+    world.clock.advance(seconds(2048));
+    assert_eq!(hub.work_once().await.unwrap().driven, 1);
+    assert_eq!(hub.get(run).await.unwrap().due_at, Some(again.after(seconds(4))));
+}
