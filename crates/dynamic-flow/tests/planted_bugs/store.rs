@@ -1,21 +1,23 @@
 //! The store into which bugs are planted.
 
+mod choosing;
+mod writing;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use dynamic_flow::{
-    Clock as _, Epoch, Error, ErrorKind, Result, Revision, RunId, SystemClock, Timestamp,
+    Epoch, Error, ErrorKind, Result, Revision, RunId, Timestamp,
     codec::Sealed,
     engine::RunStatus,
     store::{
-        Change, Claim, Cursor, Expect, Filter, Health, Hint, Hinter, Hints, Lease, Page, Queue,
-        Record, Store, Summary,
+        Change, Claim, Cursor, Expect, Filter, Health, Hint, Hinter, Hints, Lease, Page, Record,
+        Store, Summary,
     },
-    wait::Scalar,
 };
 
 use super::Bug;
@@ -75,210 +77,6 @@ impl Planted {
 
     fn is(&self, bug: Bug) -> bool {
         self.bug == bug
-    }
-
-    /// The record as this store keeps it.
-    fn keep(&self, mut record: Record) -> Record {
-        match self.bug {
-            Bug::EmptyQueueIsNone => {
-                record.queue = record.queue.filter(|queue| !queue.0.is_empty());
-            }
-            Bug::TextIsTrimmed => record.flow_id = record.flow_id.as_str().trim().into(),
-            Bug::TextIsLowered => record.flow_id = record.flow_id.as_str().to_lowercase().into(),
-            Bug::BytesEndAtZero => {
-                let end = record.snapshot.0.iter().position(|byte| *byte == 0);
-                record.snapshot.0.truncate(end.unwrap_or(usize::MAX));
-            }
-            Bug::BytesAreText => {
-                let text = String::from_utf8_lossy(&record.snapshot.0).into_owned();
-                record.snapshot = Sealed(text.into_bytes());
-            }
-            // As a format has it in which all bits set say that a longer length follows.
-            Bug::LengthIsASign if record.snapshot.0.len() == 65_535 => record.snapshot.0.clear(),
-            Bug::SnapshotIsCut => record.snapshot.0.truncate(1 << 20),
-            Bug::NumbersAreFloats => {
-                for value in record.metadata.values_mut() {
-                    if let Scalar::Int(number) = value {
-                        *number = *number as f64 as i64;
-                    }
-                }
-            }
-            _ => {}
-        }
-        record
-    }
-
-    fn apply(&self, mut change: Change, record: &mut Record) {
-        let before = record.clone();
-        if self.is(Bug::ClearingIsIgnored) {
-            change.due_at = change.due_at.filter(Option::is_some);
-        }
-        if self.is(Bug::AbsentMeansCleared) {
-            change.lease = Some(change.lease.flatten());
-        }
-        match self.bug {
-            Bug::InboxGrowsAtTheFront if change.inbox.is_none() => {
-                let kept = record.inbox.drain(..).skip(change.inbox_drop);
-                change.inbox = Some(change.inbox_push.drain(..).chain(kept).collect());
-            }
-            Bug::InboxDropsTheNewest if change.inbox.is_none() => {
-                let kept = record.inbox.len().saturating_sub(change.inbox_drop);
-                record.inbox.truncate(kept);
-                change.inbox_drop = 0;
-            }
-            Bug::InboxDropsAfterPush if change.inbox.is_none() => {
-                record.inbox.append(&mut change.inbox_push);
-            }
-            Bug::InboxIsASet => change.inbox_push.dedup(),
-            Bug::OperatorsAreDropped => {
-                if let Some(metadata) = &mut change.metadata {
-                    metadata.retain(|name, _| !name.starts_with('$'));
-                }
-            }
-            Bug::InboxReplacedAndPushed => {
-                if let Some(inbox) = &mut change.inbox {
-                    inbox.append(&mut change.inbox_push);
-                }
-            }
-            _ => {}
-        }
-        change.apply(record);
-        match self.bug {
-            Bug::UpdateKeepsRevision => record.revision = before.revision,
-            Bug::RevisionIsFloat => {
-                record.revision = Revision((before.revision.0 as f64 + 1.0) as u64);
-            }
-            Bug::EpochGoesBack => record.epoch = before.epoch,
-            _ => {}
-        }
-        *record = self.keep(record.clone());
-    }
-
-    fn expected(&self, found: Option<&Record>, expect: Expect) -> bool {
-        let Some(record) = found else { return false };
-        match (self.bug, expect) {
-            (Bug::UpdateIgnoresRevision, _) => true,
-            (Bug::UpdateTakesLaterRevisions, Expect::Revision(revision)) => {
-                record.revision <= revision
-            }
-            _ => expect.admits(record.revision),
-        }
-    }
-
-    fn admits(&self, claim: &Claim, record: &Record, first: &Record) -> bool {
-        let due_at = match self.bug {
-            Bug::ClaimByFirstDueTime => first.due_at,
-            Bug::ClaimByStaleIndex => record.due_at.or(first.due_at),
-            _ => record.due_at,
-        };
-        let due = due_at.is_some_and(|at| match self.bug {
-            Bug::ClaimIgnoresDueTime => true,
-            Bug::ClaimAfterDueOnly => at < claim.now,
-            Bug::ClaimWaitsForItsClock => at <= claim.now.min(SystemClock.now()),
-            _ => at <= claim.now,
-        });
-        let queued = match &record.queue {
-            None => self.is(Bug::ClaimTakesUnqueued),
-            Some(_) if self.is(Bug::ClaimIgnoresQueues) => true,
-            Some(queue) if self.is(Bug::ClaimIgnoresCase) => {
-                let lower = |queue: &Queue| queue.0.to_lowercase();
-                claim.queues.iter().any(|other| lower(other) == lower(queue))
-            }
-            Some(queue) => claim.queues.contains(queue),
-        };
-        let free = record.lease.as_ref().is_none_or(|lease| match self.bug {
-            Bug::ClaimIgnoresLeases | Bug::ClaimLimitsBeforeLeases => true,
-            Bug::ClaimAfterLapseOnly => lease.until < claim.now,
-            _ => lease.until <= claim.now,
-        });
-        due && queued && free
-    }
-
-    fn take(&self, claim: &Claim, record: &mut Record) -> Record {
-        let before = record.clone();
-        claim.apply(record);
-        match self.bug {
-            Bug::EpochIsRemembered => {
-                let mut epochs = self.epochs.lock().unwrap();
-                let mine = epochs.entry(record.id).and_modify(|epoch| *epoch = epoch.next());
-                record.epoch = *mine.or_insert(record.epoch);
-            }
-            Bug::ClaimKeepsEpoch => record.epoch = before.epoch,
-            Bug::ClaimKeepsRevision => record.revision = before.revision,
-            Bug::ClaimKeepsAttempts => record.attempts = before.attempts,
-            Bug::ClaimKeepsDueTime => record.due_at = before.due_at,
-            Bug::ClaimRunsWhatEnded => record.status = RunStatus::Running,
-            _ => {}
-        }
-        match self.bug {
-            Bug::ClaimGivesWhatWas => before,
-            Bug::ClaimLeavesOutTheInbox => Record { inbox: vec![], ..record.clone() },
-            _ => record.clone(),
-        }
-    }
-
-    fn matches(&self, filter: &Filter, record: &Record, first: &Record) -> bool {
-        let mut filter = filter.clone();
-        let mut record = record.clone();
-        let later = |at: Timestamp| at.after(Duration::from_millis(1));
-        match self.bug {
-            Bug::BoundsYieldToOthers
-                if !filter.status.is_empty() && !filter.metadata.is_empty() =>
-            {
-                (filter.created_after, filter.created_before) = (None, None);
-            }
-            // It is the index in which it differs from zero, so the one who asks does not see it.
-            Bug::NegativeZeroIsStored => {
-                let is_negative = |value: &Scalar| matches!(value, Scalar::Float(float) if float.to_bits() == 1 << 63);
-                record.metadata.retain(|_, value| !is_negative(value));
-            }
-            // An index entry has a limit, which texts that compress well do not come to.
-            Bug::LongTextsHaveNoIndex => {
-                let kinds = |text: &str| text.chars().collect::<BTreeSet<_>>().len();
-                let is_long = |value: &Scalar| match value {
-                    Scalar::Text(text) => text.len() > 2_704 && kinds(text) > 9,
-                    _ => false,
-                };
-                record.metadata.retain(|_, value| !is_long(value));
-            }
-            Bug::StatusIsIgnored => filter.status.clear(),
-            Bug::QueryByFirstState => record = first.clone(),
-            Bug::CreatedAfterIsStrict => filter.created_after = filter.created_after.map(later),
-            Bug::CreatedBeforeIsLoose => filter.created_before = filter.created_before.map(later),
-            Bug::ExpiresAfterIsStrict => filter.expires_after = filter.expires_after.map(later),
-            Bug::ExpiresBeforeIsLoose => filter.expires_before = filter.expires_before.map(later),
-            Bug::CriteriaMeanOr if filter.flow_id.is_some() && filter.tool_id.is_some() => {
-                let by_flow = Filter { tool_id: None, ..filter.clone() };
-                return by_flow.matches(&record)
-                    || Filter { flow_id: None, ..filter }.matches(&record);
-            }
-            Bug::WaitsAreTakenTogether if filter.concerns_waits() => {
-                let by_tool =
-                    Filter { expires_after: None, expires_before: None, ..filter.clone() };
-                return by_tool.matches(&record)
-                    && Filter { tool_id: None, ..filter }.matches(&record);
-            }
-            Bug::MetadataAsText | Bug::MetadataAsNumbers => {
-                let loose = |value: &mut Scalar| {
-                    *value = match &*value {
-                        Scalar::Int(number) if self.is(Bug::MetadataAsNumbers) => {
-                            Scalar::Float(*number as f64)
-                        }
-                        other if self.is(Bug::MetadataAsText) => Scalar::Text(other.to_string()),
-                        other => other.clone(),
-                    };
-                };
-                record.metadata.values_mut().for_each(loose);
-                filter.metadata.values_mut().for_each(loose);
-            }
-            Bug::NamesIgnoreCase => {
-                let lower = |id: &str| id.to_lowercase();
-                filter.flow_id = filter.flow_id.map(|id| lower(id.as_str()).into());
-                record.flow_id = lower(record.flow_id.as_str()).into();
-            }
-            _ => {}
-        }
-        filter.matches(&record)
     }
 }
 
