@@ -24,6 +24,7 @@ mod filters;
 mod futures;
 mod handles;
 mod model;
+mod paging;
 mod queries;
 mod races;
 mod records;
@@ -224,17 +225,19 @@ checks! { ($)
     }
     queries {
         an_empty_store_lists_nothing,
-        the_newest_are_listed_first,
         each_filter_and_all_pairs_of_them_list_what_matches,
-        pages_of_any_size_list_everything_once,
         wait_criteria_hold_for_one_wait,
         metadata_is_compared_by_type_and_value,
         names_that_look_alike_are_different,
         boundaries_of_times_are_exact,
         a_query_follows_every_write,
+        a_query_that_no_store_may_answer_is_refused,
+    }
+    paging {
+        the_newest_are_listed_first,
+        pages_of_any_size_list_everything_once,
         writes_between_pages_disturb_nothing,
         a_cursor_outlives_its_run,
-        a_query_that_no_store_may_answer_is_refused,
     }
     filters {
         random_filters_list_what_matches,
