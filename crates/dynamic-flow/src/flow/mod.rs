@@ -6,6 +6,8 @@ mod compare;
 pub mod document;
 mod draw;
 pub mod ir;
+#[cfg(test)]
+mod sample;
 mod upgrade;
 
 use std::{

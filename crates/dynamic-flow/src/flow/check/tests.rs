@@ -1,52 +1,18 @@
 use std::{sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use serde_json::json;
 
 use super::*;
 use crate::{
-    ToolError,
     expr::{Cel, Code, Template},
-    flow::{Backoff, ToolRef},
-    tool::{Output, Tool, ToolContext, ToolSpec},
+    flow::{
+        Backoff, ToolRef,
+        sample::{flow, schema, spec, step},
+    },
 };
 
-struct Fake(ToolSpec);
-
-#[async_trait]
-impl Tool for Fake {
-    fn spec(&self) -> &ToolSpec {
-        &self.0
-    }
-
-    async fn execute(&self, input: &Value, _: &ToolContext) -> Result<Output, ToolError> {
-        Ok(Output::Value(input.clone()))
-    }
-}
-
-fn schema(value: Value) -> Schema {
-    Schema::new(value).unwrap()
-}
-
 fn tool(id: &str, input: Value, output: Value) -> StepKind {
-    let spec = ToolSpec::new(id).input(schema(input)).output(schema(output));
-    StepKind::Tool { tool: ToolRef::new(Arc::new(Fake(spec))), with: None }
-}
-
-fn step(id: &str, kind: StepKind) -> Step {
-    Step { id: id.into(), description: String::new(), kind }
-}
-
-fn flow(body: Body) -> FlowDef {
-    FlowDef {
-        id: "f".into(),
-        name: String::new(),
-        description: String::new(),
-        input: Schema::any(),
-        output: Schema::any(),
-        body,
-        document: None,
-    }
+    StepKind::Tool { tool: spec(id, input, output), with: None }
 }
 
 fn found(body: Body) -> Vec<String> {

@@ -1,44 +1,21 @@
+mod definitions;
+
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use serde_json::json;
 
 use super::*;
 use crate::{
-    Position, RunId, Timestamp, ToolError,
+    Position, RunId, Timestamp,
     engine::{Call, Ended, Failure},
     expr::{Cel, Code, Compute},
-    flow::Backoff,
-    id::{FlowId, WaitId},
-    tool::{Output, Tool, ToolContext, ToolSpec},
+    flow::{
+        Backoff,
+        sample::{flow, schema, spec, step},
+    },
+    id::WaitId,
     wait::{Deadline, WaitRequest},
 };
-
-struct Fake(ToolSpec);
-
-#[async_trait]
-impl Tool for Fake {
-    fn spec(&self) -> &ToolSpec {
-        &self.0
-    }
-
-    async fn execute(&self, input: &Value, _: &ToolContext) -> Result<Output, ToolError> {
-        Ok(Output::Value(input.clone()))
-    }
-}
-
-fn schema(value: Value) -> Schema {
-    Schema::new(value).unwrap()
-}
-
-fn spec(id: &str, input: Value, output: Value) -> ToolRef {
-    let spec = ToolSpec::new(id).input(schema(input)).output(schema(output));
-    ToolRef::new(Arc::new(Fake(spec)))
-}
-
-fn step(id: &str, kind: StepKind) -> Step {
-    Step { id: id.into(), description: String::new(), kind }
-}
 
 fn map(id: &str) -> Step {
     step(id, StepKind::Map { compute: Compute::Code(Code::default()) })
@@ -58,18 +35,6 @@ fn get(id: &str, variable: &str) -> Step {
 
 fn keep(id: &str, body: Body) -> Step {
     step(id, StepKind::Keep { body })
-}
-
-fn flow(body: Body) -> FlowDef {
-    FlowDef {
-        id: "f".into(),
-        name: String::new(),
-        description: String::new(),
-        input: Schema::any(),
-        output: Schema::any(),
-        body,
-        document: None,
-    }
 }
 
 fn at(step: &str, state: StepState) -> Branch {
@@ -157,59 +122,6 @@ fn reasons(old: &FlowDef, root: Branch, new: &FlowDef) -> Vec<String> {
 
 fn bool_answer() -> Value {
     json!({ "type": "boolean" })
-}
-
-#[test]
-fn annotations_do_not_make_another_flow() {
-    let old = flow(vec![ask("ask", json!({ "type": "boolean", "description": "Old" }))]);
-    let mut new = flow(vec![ask("ask", json!({ "type": "boolean", "description": "New" }))]);
-    new.name = "New".into();
-    new.body[0].description = "New".into();
-    assert_eq!(compare(&snapshot(&old, at("ask", waiting())), &new), Fit::Same);
-    let registered = Flow::<Value, Value>::from_def(Arc::new(new.clone()));
-    assert_eq!(registered.fit(&snapshot(&old, at("ask", waiting()))), Fit::Same);
-    assert_eq!(registered.fingerprint().unwrap(), &fingerprint(&new).unwrap());
-    assert_eq!(compare_defs(&old, &new), [""; 0]);
-}
-
-#[test]
-fn every_part_of_a_flow_is_in_its_fingerprint() {
-    let source = |source: &str| Compute::Cel(Cel::compile(source).unwrap());
-    let base = || flow(vec![keep("k", vec![map("a"), map("b")]), ask("ask", bool_answer())]);
-    let mut seen = vec![fingerprint(&base()).unwrap()];
-    let mut differs = |what: &str, change: &dyn Fn(&mut FlowDef)| {
-        let mut def = base();
-        change(&mut def);
-        let digest = fingerprint(&def).unwrap();
-        assert!(!seen.contains(&digest), "{what}");
-        seen.push(digest);
-    };
-    differs("id", &|def| def.id = FlowId::from("g"));
-    differs("input", &|def| def.input = schema(bool_answer()));
-    differs("output", &|def| def.output = schema(bool_answer()));
-    differs("step id", &|def| def.body[0].id = "other".into());
-    differs("kind", &|def| def.body[0].kind = StepKind::Tap { body: vec![map("a"), map("b")] });
-    differs("order", &|def| def.body.swap(0, 1));
-    differs("inner order", &|def| {
-        def.body[0].kind = StepKind::Keep { body: vec![map("b"), map("a")] }
-    });
-    differs("answer", &|def| def.body[1] = ask("ask", json!({ "type": "string" })));
-    differs("source", &|def| {
-        def.body[0].kind = StepKind::Keep {
-            body: vec![step("a", StepKind::Map { compute: source("value.x") }), map("b")],
-        };
-    });
-    differs("other source", &|def| {
-        def.body[0].kind = StepKind::Keep {
-            body: vec![step("a", StepKind::Map { compute: source("value.y") }), map("b")],
-        };
-    });
-    for attempts in [2, 3] {
-        differs("attempts", &|def| {
-            let backoff = Backoff::default();
-            def.body[0].kind = StepKind::Retry { body: vec![map("a")], attempts, backoff };
-        });
-    }
 }
 
 #[test]
@@ -449,65 +361,4 @@ fn stamps_name_the_steps_from_the_root_down() {
     let new = flow(vec![keep("k", vec![ask("ask", bool_answer())]), map("m")]);
     let Fit::Incompatible(reasons) = compare(&unknown, &new) else { panic!() };
     assert_eq!(reasons, ["The saved state does not say what the step `k/ask` was."]);
-}
-
-#[test]
-fn differences_are_told_in_sentences() {
-    let route = || Compute::Code(Code::default());
-    let switch = |arms: &[(&str, Body)]| {
-        let arms = arms.iter().map(|(name, body)| ((*name).to_owned(), body.clone())).collect();
-        step("route", StepKind::Switch { route: route(), arms, otherwise: None })
-    };
-    let value = |id: &str, value: Value| step(id, StepKind::Succeed { value });
-    let old = flow(vec![
-        map("a"),
-        map("b"),
-        map("gone"),
-        value("changed", json!(1)),
-        call("pay", json!(true)),
-        ask("ask", bool_answer()),
-        map("kind"),
-        switch(&[("x", vec![map("moves")]), ("old", vec![])]),
-        keep("k", vec![map("inner")]),
-    ]);
-    let mut new = flow(vec![
-        map("b"),
-        map("a"),
-        map("new"),
-        value("changed", json!(2)),
-        step("pay", StepKind::Tool { tool: spec("pay2", json!(true), json!(true)), with: None }),
-        ask("ask", json!({ "type": "string" })),
-        get("kind", "v"),
-        switch(&[("x", vec![]), ("y", vec![map("moves")])]),
-        keep("k", vec![map("other")]),
-    ]);
-    new.input = schema(bool_answer());
-    assert_eq!(
-        compare_defs(&old, &new),
-        [
-            "The flow takes another input.",
-            "The step `gone` is gone.",
-            "What the step `changed` does with its value has changed.",
-            "The step `pay` called the tool `pay` and calls `pay2` now.",
-            "The tool of the step `ask` gives another output.",
-            "The step `kind` was `map` and is `get` now.",
-            "The step `route/moves` was moved to the case `y`.",
-            "In the step `route`, the case `old` is gone.",
-            "In the step `route`, the case `y` is new.",
-            "The step `k/inner` is gone.",
-            "The step `k/other` is new.",
-            "The step `new` is new.",
-            "The steps in the body of `the flow` stand in another order.",
-        ]
-    );
-}
-
-#[test]
-fn a_document_that_reads_otherwise_is_told() {
-    let mut old = flow(vec![map("a")]);
-    old.document = Some("flow: f".into());
-    let mut new = old.clone();
-    assert_eq!(compare_defs(&old, &new), [""; 0]);
-    new.document = Some("flow: f # changed".into());
-    assert_eq!(compare_defs(&old, &new).len(), 1);
 }

@@ -1,28 +1,14 @@
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    Schema, ToolError,
+    Schema,
     expr::Compute,
-    flow::{StepKind, ToolRef},
-    tool::{Output, Tool, ToolContext, ToolSpec},
+    flow::{StepKind, ToolRef, sample::Fake},
+    tool::ToolSpec,
 };
-
-struct Fake(ToolSpec);
-
-#[async_trait]
-impl Tool for Fake {
-    fn spec(&self) -> &ToolSpec {
-        &self.0
-    }
-
-    async fn execute(&self, input: &Value, _: &ToolContext) -> Result<Output, ToolError> {
-        Ok(Output::Value(input.clone()))
-    }
-}
 
 fn tools() -> ToolRegistry {
     let mut tools = ToolRegistry::new();
