@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{Kind, skip};
+use crate::{Kind, mongodb::with_database, skip};
 
 /// A schema, a database, a prefix or a namespace that nobody else uses; with all that is in it, it
 /// goes when this is dropped.
@@ -19,6 +19,12 @@ pub struct Corner {
     kind: Kind,
     server: String,
     name: String,
+    shared: bool,
+}
+
+/// A name that nobody else has.
+pub fn fresh() -> String {
+    format!("dflow_test_{:016x}", RandomState::new().build_hasher().finish())
 }
 
 impl Corner {
@@ -39,32 +45,38 @@ impl Corner {
 
     /// One on that server.
     pub fn of(kind: Kind, server: String) -> Self {
-        let random = RandomState::new().build_hasher().finish();
-        Self { kind, server, name: format!("corner_{random:016x}_{}", std::process::id()) }
+        Self { kind, server, name: fresh(), shared: true }
+    }
+
+    /// One on a server of the test's own, which goes with all that is on it: nothing is removed.
+    pub fn private(kind: Kind, server: String) -> Self {
+        Self { kind, server, name: fresh(), shared: false }
+    }
+
+    /// What the schema or the database is called, and what the prefix or the namespace begins with.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The URL of the server.
+    pub fn server(&self) -> &str {
+        &self.server
     }
 
     /// The URL of the store in it.
     pub fn url(&self) -> String {
-        let Self { kind, server, name } = self;
-        let (base, query) = server.split_once('?').unwrap_or((server, ""));
-        let with = |base: &str, own: &str| {
-            let parameters: Vec<&str> =
-                [query, own].into_iter().filter(|it| !it.is_empty()).collect();
-            match parameters.is_empty() {
-                true => base.to_owned(),
-                false => format!("{base}?{}", parameters.join("&")),
-            }
-        };
+        let Self { kind, server, name, .. } = self;
+        let separator = if server.contains('?') { '&' } else { '?' };
         match kind {
-            Kind::Postgres => with(base, &format!("schema_name={name}")),
-            Kind::Redis | Kind::RedisCluster => with(base, &format!("prefix={name}:")),
-            Kind::Mongodb => with(&format!("{}/{name}", base.trim_end_matches('/')), ""),
-            Kind::Neo4j => with(base, &format!("namespace={name}_")),
+            Kind::Postgres => format!("{server}{separator}schema_name={name}"),
+            Kind::Redis | Kind::RedisCluster => format!("{server}{separator}prefix={name}:"),
+            Kind::Mongodb => with_database(server, name),
+            Kind::Neo4j => format!("{server}{separator}namespace={name}_"),
         }
     }
 
     async fn remove(&self) -> Result<()> {
-        let Self { kind, server, name } = self;
+        let Self { kind, server, name, .. } = self;
         match kind {
             Kind::Postgres => drop_schema(server, name).await,
             Kind::Redis | Kind::RedisCluster => unlink(server, name).await,
@@ -80,19 +92,30 @@ impl Corner {
 async fn drop_schema(server: &str, name: &str) -> Result<()> {
     let (client, connection) = tokio_postgres::connect(server, tokio_postgres::NoTls).await?;
     let connection = tokio::spawn(connection);
-    client.batch_execute(&format!("DROP SCHEMA IF EXISTS {name} CASCADE")).await?;
+    client
+        .batch_execute(&format!(
+            "SET client_min_messages = warning; DROP SCHEMA IF EXISTS \"{name}\" CASCADE"
+        ))
+        .await?;
     drop(client);
     Ok(connection.await??)
+}
+
+/// The hosts and the database of what follows the user in a URL.
+fn place(rest: &str) -> (&str, &str) {
+    let base = rest.split_once('?').map_or(rest, |(base, _)| base);
+    base.split_once('/').unwrap_or((base, ""))
 }
 
 /// Removes all keys of that prefix, from all members if it is a cluster.
 async fn unlink(server: &str, name: &str) -> Result<()> {
     let (_, rest) = server.split_once("://").context("a URL")?;
-    let (user, rest) = rest.split_once('@').map_or(("", rest), |(user, rest)| (user, rest));
+    let (user, rest) = rest.split_once('@').unwrap_or(("", rest));
     let at = if user.is_empty() { "" } else { "@" };
-    let first = rest.split([',', '/', '?']).next().unwrap_or_default();
+    let (hosts, database) = place(rest);
+    let first = hosts.split(',').next().unwrap_or_default();
     let open = async |address: &str| {
-        let client = redis::Client::open(format!("redis://{user}{at}{address}"))?;
+        let client = redis::Client::open(format!("redis://{user}{at}{address}/{database}"))?;
         client.get_multiplexed_async_connection().await
     };
     let nodes: String = redis::cmd("CLUSTER")
@@ -122,21 +145,30 @@ async fn detach(server: &str, name: &str) -> Result<()> {
     let (scheme, rest) = server.split_once("://").context("a URL")?;
     let (user, rest) = rest.split_once('@').unwrap_or(("neo4j:", rest));
     let (user, password) = user.split_once(':').unwrap_or((user, ""));
-    let address = rest.split(['/', '?']).next().unwrap_or_default();
-    let graph = neo4rs::Graph::new(format!("{scheme}://{address}"), user, password)?;
-    let delete = format!(
-        "MATCH (it) WHERE any(label IN labels(it) WHERE label STARTS WITH '{name}') DETACH DELETE it"
-    );
-    graph.run(neo4rs::query(&delete)).await?;
-    for what in ["CONSTRAINT", "INDEX"] {
-        let names = format!("SHOW {what} YIELD name WHERE name STARTS WITH '{name}' RETURN name");
-        let mut rows = graph.execute(neo4rs::query(&names)).await?;
+    let (address, database) = place(rest);
+    let mut config = neo4rs::ConfigBuilder::new()
+        .uri(format!("{scheme}://{address}"))
+        .user(user)
+        .password(password);
+    if !database.is_empty() {
+        config = config.db(database);
+    }
+    let graph = neo4rs::Graph::connect(config.build()?)?;
+    // A label at a time: what is looked at are this corner's nodes, and nobody else's.
+    for (list, column, remove) in [
+        ("CALL db.labels() YIELD label", "label", "MATCH (it:$) DETACH DELETE it"),
+        ("SHOW CONSTRAINT YIELD name", "name", "DROP CONSTRAINT $ IF EXISTS"),
+        ("SHOW INDEX YIELD name", "name", "DROP INDEX $ IF EXISTS"),
+    ] {
+        let list = format!("{list} WHERE {column} STARTS WITH '{name}' RETURN {column} AS name");
+        let mut rows = graph.execute(neo4rs::query(&list)).await?;
         let mut found: Vec<String> = Vec::new();
         while let Some(row) = rows.next().await? {
             found.push(row.get("name")?);
         }
         for it in found {
-            graph.run(neo4rs::query(&format!("DROP {what} `{it}` IF EXISTS"))).await?;
+            let quoted = format!("`{}`", it.replace('`', "``"));
+            graph.run(neo4rs::query(&remove.replace('$', &quoted))).await?;
         }
     }
     Ok(())
@@ -144,12 +176,17 @@ async fn detach(server: &str, name: &str) -> Result<()> {
 
 impl Drop for Corner {
     fn drop(&mut self) {
+        if !self.shared {
+            return;
+        }
         let removing = || -> Result<()> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(self.remove())
         };
-        // On a thread of its own: a test may end within its runtime, where nobody can wait. Nothing
-        // depends on it, and the server may be one that was stopped on purpose.
-        let _ = thread::scope(|scope| scope.spawn(removing).join());
+        // On a thread of its own: a test may end within its runtime, where nobody can wait.
+        let removed = thread::scope(|scope| scope.spawn(removing).join());
+        if !thread::panicking() {
+            removed.unwrap().expect("what a test made can be removed");
+        }
     }
 }

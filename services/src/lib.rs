@@ -21,7 +21,7 @@ use std::io::Write as _;
 
 pub use cache::{CACHE_VARIABLE, cache};
 #[cfg(feature = "corners")]
-pub use corner::Corner;
+pub use corner::{Corner, fresh};
 pub use disk::SmallDisk;
 pub use kind::{Kind, Service};
 pub use live::end_all;

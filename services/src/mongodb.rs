@@ -53,6 +53,19 @@ pub struct Mongodb {
     options: Options,
 }
 
+/// The URL of a server with a database in its path; the user is still the server's.
+pub fn with_database(server: &str, name: &str) -> String {
+    let (base, query) = server.split_once('?').unwrap_or((server, ""));
+    let host = base.find("://").map_or(0, |at| at + "://".len());
+    let end = base[host..].find('/').map_or(base.len(), |at| host + at);
+    let asks = base.contains('@') && !query.contains("authSource=");
+    let admin = asks.then_some("authSource=admin");
+    let parameters: Vec<&str> =
+        Some(query).filter(|query| !query.is_empty()).into_iter().chain(admin).collect();
+    let question = if parameters.is_empty() { "" } else { "?" };
+    format!("{}/{name}{question}{}", &base[..end], parameters.join("&"))
+}
+
 /// Starts a server with no databases.
 ///
 /// # Errors

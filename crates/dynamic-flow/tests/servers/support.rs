@@ -1,10 +1,20 @@
 //! Where the servers are, and what all of their tests need.
 
-use std::{env, fmt::Debug, future::Future, time::Duration};
+use std::{
+    env,
+    fmt::{Debug, Display},
+    future::Future,
+    time::Duration,
+};
 
-use dynamic_flow::{Error, ErrorKind, Result, RunId, Timestamp};
-use dynamic_flow_services::SmallDisk;
-pub(crate) use dynamic_flow_services::skip;
+use dynamic_flow::{
+    Epoch, Error, ErrorKind, KeyDigest, Metadata, Result, Revision, RunId, Timestamp,
+    codec::Sealed,
+    engine::RunStatus,
+    store::{Queue, Record, WaitIndex},
+};
+use dynamic_flow_services::{Corner, Kind, SmallDisk};
+pub(crate) use dynamic_flow_services::{fresh, skip};
 
 /// The URL of a server that was started for tests, from that variable of the environment.
 pub(crate) fn url(variable: &str) -> Option<String> {
@@ -15,11 +25,32 @@ pub(crate) fn url(variable: &str) -> Option<String> {
     url
 }
 
-/// A name for a database, schema or prefix of one test's own.
-pub(crate) fn fresh() -> String {
-    let mut random = [0; 8];
-    getrandom::fill(&mut random).unwrap();
-    format!("dflow_test_{:016x}", u64::from_le_bytes(random))
+/// A corner of the server of that kind that was started for tests.
+pub(crate) fn corner(kind: Kind) -> Option<Corner> {
+    url(kind.variable()).map(|url| Corner::of(kind, url))
+}
+
+/// A URL with one more parameter.
+pub(crate) fn with(url: &str, parameter: &str) -> String {
+    let separator = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{separator}{parameter}")
+}
+
+/// The URL of a store that gives up soon.
+pub(crate) fn impatient(url: &str) -> String {
+    with(url, "connect_timeout=2s&operation_timeout=3s")
+}
+
+/// A server of a test's own that was started; none where none is installed, which is then said.
+pub(crate) fn private<T>(started: std::result::Result<T, impl Display>) -> Option<T> {
+    match started {
+        Ok(server) => Some(server),
+        Err(error) if format!("{error:#}").contains("not installed") => {
+            skip(&format!("{error:#}; `cargo xtask test` installs it"));
+            None
+        }
+        Err(error) => panic!("{error:#}"),
+    }
 }
 
 /// A disk of so many megabytes for a server's data; none where there is no right to mount one,
@@ -40,6 +71,33 @@ pub(crate) fn id(n: u8) -> RunId {
 
 pub(crate) fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(1_795_420_800_000 + millis)
+}
+
+/// A parked run, due at once.
+pub(crate) fn record(n: u8) -> Record {
+    Record {
+        id: id(n),
+        revision: Revision::FIRST,
+        epoch: Epoch(0),
+        flow_id: "flow".into(),
+        queue: Some(Queue("q".into())),
+        status: RunStatus::Waiting,
+        waits: vec![WaitIndex {
+            id: "ask".into(),
+            tool_id: "approve".into(),
+            keys: vec![KeyDigest::from_bytes([7; 32])],
+            created_at: at(0),
+            expires_at: Some(at(9)),
+            has_default: false,
+        }],
+        metadata: Metadata::from([("order".into(), i64::from(n).into())]),
+        updated_at: at(0),
+        due_at: Some(at(0)),
+        attempts: 0,
+        lease: None,
+        snapshot: Sealed(vec![n; 100]),
+        inbox: vec![],
+    }
 }
 
 /// The error of a call that must fail, and not hang.

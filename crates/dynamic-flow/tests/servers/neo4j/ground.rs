@@ -1,10 +1,11 @@
 //! A namespace of one test's own on the shared server, and what is asked of the graph behind the
 //! store's back.
 
-use std::thread;
-
 use dynamic_flow::store::{Neo4jConfig, Neo4jStore};
-use dynamic_flow_services::neo4j::{self, Neo4j, Options};
+use dynamic_flow_services::{
+    Corner, Kind,
+    neo4j::{self, Neo4j, Options},
+};
 use neo4rs::{ConfigBuilder, Graph, Query, Row};
 
 use crate::support;
@@ -12,10 +13,7 @@ use crate::support;
 /// Where the shared server is.
 const URL: &str = "DFLOW_TEST_NEO4J_URL";
 
-/// The constraints and indexes, without the namespace.
-const CONSTRAINTS: [&str; 5] = ["schema", "id", "flow", "tool", "metadata"];
-const INDEXES: [&str; 7] =
-    ["due", "status", "flow_status", "metadata_value", "waits", "deadlines", "metadata_run"];
+/// The labels, without the namespace.
 const LABELS: [&str; 5] = ["SuspendedFlow", "Flow", "Tool", "Metadata", "SuspendedFlowSchema"];
 
 /// A server of one test's own; none where there is none for all tests either, which is then said.
@@ -28,26 +26,23 @@ pub(crate) fn private(options: &Options) -> Option<Neo4j> {
 /// A namespace, which on the shared server is removed, with all that is in it, when this is dropped.
 pub(crate) struct Ground {
     config: Neo4jConfig,
-    shared: bool,
+    _corner: Corner,
 }
 
 impl Ground {
     /// A fresh one; none where there is no server, which is then said.
     pub(crate) fn new() -> Option<Self> {
-        let it = Self::at(&support::url(URL)?);
-        Some(Self::of(it.config()))
+        support::corner(Kind::Neo4j).map(Self::of)
     }
 
     /// A fresh one on a private server of that URL, which goes with the test.
     pub(crate) fn at(url: &str) -> Self {
-        let mut config = Neo4jConfig::from_url(url).expect("the server's URL");
-        config.namespace = format!("{}_", support::fresh());
-        Self { config, shared: false }
+        Self::of(Corner::private(Kind::Neo4j, url.into()))
     }
 
-    /// One on the shared server that is set up like this.
-    pub(crate) fn of(config: Neo4jConfig) -> Self {
-        Self { config, shared: true }
+    fn of(corner: Corner) -> Self {
+        let config = Neo4jConfig::from_url(&corner.url()).expect("the server's URL");
+        Self { config, _corner: corner }
     }
 
     pub(crate) fn config(&self) -> Neo4jConfig {
@@ -79,25 +74,6 @@ impl Ground {
     }
 }
 
-impl Drop for Ground {
-    fn drop(&mut self) {
-        if !self.shared {
-            return;
-        }
-        let config = self.config.clone();
-        // Tests end within their runtime, where nobody can wait for anything.
-        let removal = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(remove(&config));
-            std::io::Result::Ok(())
-        });
-        let removed = removal.join();
-        if !thread::panicking() {
-            removed.expect("the namespace can be removed").expect("a runtime");
-        }
-    }
-}
-
 /// A connection of the driver's own.
 pub(crate) fn driver(config: &Neo4jConfig) -> Graph {
     let builder = ConfigBuilder::new()
@@ -115,20 +91,4 @@ pub(crate) async fn rows(graph: &Graph, query: Query) -> Vec<Row> {
         rows.push(row);
     }
     rows
-}
-
-async fn remove(config: &Neo4jConfig) {
-    let graph = driver(config);
-    let namespace = &config.namespace;
-    let statements = LABELS
-        .map(|label| format!("MATCH (x:`{namespace}{label}`) DETACH DELETE x"))
-        .into_iter()
-        .chain(
-            CONSTRAINTS
-                .map(|it| format!("DROP CONSTRAINT `{namespace}suspended_flow_{it}` IF EXISTS")),
-        )
-        .chain(INDEXES.map(|it| format!("DROP INDEX `{namespace}suspended_flow_{it}` IF EXISTS")));
-    for statement in statements {
-        graph.run(Query::new(statement)).await.expect("what a test made can be removed");
-    }
 }

@@ -1,17 +1,14 @@
 //! Records to put into the graph.
 
 use dynamic_flow::{
-    Metadata, RunId, Timestamp,
+    Metadata, RunId,
     codec::Sealed,
     engine::RunStatus,
     id::{Epoch, KeyDigest, Revision},
     store::{Change, Queue, Record, WaitIndex},
 };
 
-/// So many milliseconds after some moment.
-pub(crate) fn at(millis: i64) -> Timestamp {
-    Timestamp::from_millis(1_795_420_800_000 + millis)
-}
+pub(crate) use crate::support::at;
 
 /// The `n`-th run, created at the `n`-th millisecond.
 pub(crate) fn id(n: u64) -> RunId {

@@ -275,8 +275,7 @@ async fn names_are_never_taken_for_statements() {
     ] {
         let mut config = ground.config();
         config.namespace = format!("{unique}{attempt}");
-        let odd = Ground::of(config);
-        let store = odd.store();
+        let store = Neo4jStore::new(config).unwrap();
         store.provision().await.unwrap();
         store.insert(waiting(2, "purchase", "manager", "joe")).await.unwrap();
         let page = store.query(&Filter::default(), None, 10).await.unwrap();

@@ -58,7 +58,7 @@ async fn pair() -> Option<Arc<Pair>> {
 
 async fn subject() -> Option<Subject> {
     let pair = pair().await?;
-    let schema = Schema::new(&pair.url);
+    let schema = Schema::at(&pair.url);
     let url = with(&schema.url(), "prepared_statements=false");
     Some(Subject::new(open(&url), move || {
         let _kept = (&schema, &pair);

@@ -24,13 +24,13 @@ const ODD: [&str; 8] = [
 
 #[tokio::test]
 async fn odd_names_of_tables_and_schemas_are_names() {
-    let Some(server) = url("DFLOW_TEST_POSTGRES_URL") else { return };
-    let kept = Schema::new(&server);
-    execute(&server, &format!("CREATE SCHEMA \"{0}\"; CREATE TABLE \"{0}\".kept ()", kept.name()));
+    let Some(kept) = Schema::fresh() else { return };
+    let server = kept.server();
+    execute(server, &format!("CREATE SCHEMA \"{0}\"; CREATE TABLE \"{0}\".kept ()", kept.name()));
     for odd in ODD {
         let table = odd.to_owned();
         let schema = format!("{}{odd}", fresh());
-        let mut config = PostgresConfig::from_url(with(&server, "pool_size=2"));
+        let mut config = PostgresConfig::from_url(with(server, "pool_size=2"));
         config.table_name.clone_from(&table);
         config.schema_name.clone_from(&schema);
         config.url =
@@ -42,14 +42,14 @@ async fn odd_names_of_tables_and_schemas_are_names() {
         assert_whole(&store, &record(1)).await;
         assert!(store.health().await.unwrap().warnings.is_empty(), "{odd}");
         PostgresStore::new(config).unwrap().provision().await.unwrap();
-        let client = connect(&server).await;
+        let client = connect(server).await;
         let there =
             "SELECT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = $1 AND tablename = $2)";
         let made: bool = client.query_one(there, &[&schema, &table]).await.unwrap().get(0);
         assert!(made, "a table of exactly that name: {odd}");
         let still: bool = client.query_one(there, &[&kept.name(), &"kept"]).await.unwrap().get(0);
         assert!(still, "nothing else was done: {odd}");
-        execute(&server, &format!("DROP SCHEMA \"{}\" CASCADE", schema.replace('"', "\"\"")));
+        execute(server, &format!("DROP SCHEMA \"{}\" CASCADE", schema.replace('"', "\"\"")));
     }
 }
 

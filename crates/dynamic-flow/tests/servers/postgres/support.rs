@@ -1,25 +1,21 @@
 //! Stores in schemas and databases of their own, which go with the test.
 
-use std::{fmt::Debug, future::Future, thread};
+use std::{future::Future, thread};
 
 use dynamic_flow::{
-    Epoch, Error, KeyDigest, Metadata, Revision, ToolId,
+    Error, Metadata, ToolId,
     codec::Sealed,
-    engine::RunStatus,
-    store::{Change, Filter, PostgresStore, Queue, Record, Store as _, WaitIndex},
+    store::{Change, Filter, PostgresStore, Record, Store as _},
     testkit::conformance::Subject,
 };
-use dynamic_flow_services::postgres::{self, Options, PASSWORD, Postgres};
+use dynamic_flow_services::{
+    Corner, Kind,
+    postgres::{self, Options, PASSWORD, Postgres},
+};
 use tokio_postgres::{Client, NoTls};
 
 use crate::support;
-pub(crate) use crate::support::{at, eventually, failure, id, soon};
-
-/// A URL with one more parameter.
-pub(crate) fn with(url: &str, parameter: &str) -> String {
-    let separator = if url.contains('?') { '&' } else { '?' };
-    format!("{url}{separator}{parameter}")
-}
+pub(crate) use crate::support::{at, eventually, failure, impatient, record, soon, with};
 
 /// The URL of another database of the same server.
 pub(crate) fn database(url: &str, name: &str) -> String {
@@ -50,7 +46,7 @@ pub(crate) async fn connect(url: &str) -> Client {
 }
 
 /// Runs statements that a test can't do without, in a runtime of their own: it may be used where
-/// there is none, as when something is dropped.
+/// there is none.
 pub(crate) fn execute(url: &str, script: &str) {
     let (url, script) = (url.to_owned(), script.to_owned());
     blocking(async move { connect(&url).await.batch_execute(&script).await.unwrap() });
@@ -63,46 +59,31 @@ fn blocking(future: impl Future<Output = ()> + Send + 'static) {
 
 /// A schema of a test's own.
 #[derive(Debug)]
-pub(crate) struct Schema {
-    server: String,
-    name: String,
-}
+pub(crate) struct Schema(Corner);
 
 impl Schema {
-    /// One that nobody has made yet, on the server at that URL.
-    pub(crate) fn new(server: &str) -> Self {
-        Self { server: server.into(), name: support::fresh() }
+    /// One that nobody has made yet, on the server for tests; none if there is no server.
+    pub(crate) fn fresh() -> Option<Self> {
+        support::corner(Kind::Postgres).map(Self)
     }
 
-    /// One on the server for tests; none if there is no server.
-    pub(crate) fn fresh() -> Option<Self> {
-        support::url("DFLOW_TEST_POSTGRES_URL").map(|url| Self::new(&url))
+    /// One on a private server of that URL, which goes with the test.
+    pub(crate) fn at(url: &str) -> Self {
+        Self(Corner::private(Kind::Postgres, url.into()))
     }
 
     pub(crate) fn name(&self) -> &str {
-        &self.name
+        self.0.name()
     }
 
     /// The URL of a store in it.
     pub(crate) fn url(&self) -> String {
-        with(&self.server, &format!("schema_name={}&pool_size=8", self.name))
+        with(&self.0.url(), "pool_size=8")
     }
 
     /// The URL of the server.
     pub(crate) fn server(&self) -> &str {
-        &self.server
-    }
-}
-
-impl Drop for Schema {
-    fn drop(&mut self) {
-        execute(
-            &self.server,
-            &format!(
-                "SET client_min_messages = warning; DROP SCHEMA IF EXISTS \"{}\" CASCADE",
-                self.name
-            ),
-        );
+        self.0.server()
     }
 }
 
@@ -117,46 +98,7 @@ pub(crate) fn subject(schema: Schema, parameters: &str) -> Subject {
 
 /// A server of a test's own, which it may break; none where none is installed.
 pub(crate) fn private(options: &Options) -> Option<Postgres> {
-    match postgres::start(options) {
-        Ok(server) => Some(server),
-        Err(error) if format!("{error:#}").contains("not installed") => {
-            support::skip(&format!("{error:#}; `cargo xtask test` installs it"));
-            None
-        }
-        Err(error) => panic!("{error:#}"),
-    }
-}
-
-/// The URL of a store that gives up soon.
-pub(crate) fn impatient(url: &str) -> String {
-    with(url, "connect_timeout=2s&operation_timeout=3s")
-}
-
-/// A parked run, due at once.
-pub(crate) fn record(n: u8) -> Record {
-    Record {
-        id: id(n),
-        revision: Revision::FIRST,
-        epoch: Epoch(0),
-        flow_id: "flow".into(),
-        queue: Some(Queue("q".into())),
-        status: RunStatus::Waiting,
-        waits: vec![WaitIndex {
-            id: "ask".into(),
-            tool_id: "approve".into(),
-            keys: vec![KeyDigest::from_bytes([7; 32])],
-            created_at: at(0),
-            expires_at: Some(at(9)),
-            has_default: false,
-        }],
-        metadata: Metadata::from([("order".into(), i64::from(n).into())]),
-        updated_at: at(0),
-        due_at: Some(at(0)),
-        attempts: 0,
-        lease: None,
-        snapshot: Sealed(vec![n; 100]),
-        inbox: vec![],
-    }
+    support::private(postgres::start(options))
 }
 
 /// A change of everything that other tables follow.

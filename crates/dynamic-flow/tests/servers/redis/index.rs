@@ -1,10 +1,6 @@
 //! What partitions and their indexes must come to.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Mutex, time::Duration};
 
 use dynamic_flow::{
     RunId,
@@ -15,11 +11,10 @@ use dynamic_flow::{
     },
     wait::Metadata,
 };
-use dynamic_flow_services::redis::Options;
+use dynamic_flow_services::{Kind, redis::Options};
 use redis::Commands as _;
 
 use super::support::{Namespace, START, at, claim, config, due, failed, id, open, server};
-use crate::support::url;
 
 /// All names of commands that a server has been asked for, by those who hold their tongue and by
 /// scripts.
@@ -81,8 +76,7 @@ async fn nothing_scans_the_keyspace_and_few_records_are_read() {
 
 #[tokio::test]
 async fn a_claim_over_all_partitions_gives_those_due_for_longest_and_leases_no_other() {
-    let Some(url) = url("DFLOW_TEST_REDIS_URL") else { return };
-    let namespace = Namespace::at(&url);
+    let Some(namespace) = Namespace::fresh(Kind::Redis) else { return };
     let store = namespace.open();
     for n in 0..200 {
         store.insert(due(n)).await.unwrap();
@@ -109,8 +103,7 @@ async fn a_claim_over_all_partitions_gives_those_due_for_longest_and_leases_no_o
 
 #[tokio::test]
 async fn another_number_of_partitions_is_refused_in_words() {
-    let Some(url) = url("DFLOW_TEST_REDIS_URL") else { return };
-    let mut namespace = Namespace::at(&url);
+    let Some(mut namespace) = Namespace::fresh(Kind::Redis) else { return };
     namespace.config.partitions = 3;
     let store = namespace.open();
     store.provision().await.unwrap();
@@ -127,21 +120,19 @@ async fn another_number_of_partitions_is_refused_in_words() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_that_do_not_read_back_hide_no_others() {
-    let Some(url) = url("DFLOW_TEST_REDIS_URL") else { return };
     for (field, value) in [("w", "{"), ("st", "?"), ("to", ""), ("try", "x"), ("ep", "1.5")] {
-        let (subject, change) = with_keys(&url);
+        let Some((subject, change)) = with_keys() else { return };
         let harm = async |id| change(id, &mut |raw, key| raw.hset(key, field, value).unwrap());
         damaged_records_hide_no_others(subject, harm).await;
     }
-    let (subject, change) = with_keys(&url);
+    let Some((subject, change)) = with_keys() else { return };
     let harm = async |id| change(id, &mut |raw, key| raw.hset(key, "w", "7").unwrap());
     a_hub_does_its_work_beside_damaged_records(subject, harm).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_of_another_sort_hides_no_others() {
-    let Some(url) = url("DFLOW_TEST_REDIS_URL") else { return };
-    let (subject, change) = with_keys(&url);
+    let Some((subject, change)) = with_keys() else { return };
     let store = subject.store();
     for n in 0..200 {
         store.insert(due(n)).await.unwrap();
@@ -168,10 +159,11 @@ async fn a_key_of_another_sort_hides_no_others() {
 /// What is done to a key.
 type Harm<'a> = &'a mut dyn FnMut(&mut redis::Connection, &str);
 
-/// A store, and what does something to the key of a run's record behind its back.
-fn with_keys(url: &str) -> (Subject, impl Fn(RunId, Harm<'_>) + use<>) {
-    let namespace = Arc::new(Namespace::at(url));
-    let raw = Mutex::new(redis::Client::open(url).unwrap().get_connection().unwrap());
+/// A store, and what does something to the key of a run's record behind its back; none if there is
+/// no server.
+fn with_keys() -> Option<(Subject, impl Fn(RunId, Harm<'_>))> {
+    let namespace = Namespace::fresh(Kind::Redis)?;
+    let raw = Mutex::new(namespace.raw());
     let (prefix, store) = (namespace.config.key_prefix.clone(), namespace.open());
     let change = move |id: RunId, change: Harm<'_>| {
         let mut raw = raw.lock().unwrap();
@@ -179,20 +171,18 @@ fn with_keys(url: &str) -> (Subject, impl Fn(RunId, Harm<'_>) + use<>) {
         let keys: Vec<String> = keys.collect::<Result<_, _>>().unwrap();
         change(&mut raw, &keys[0]);
     };
-    (Subject::new(store, move || namespace.open()), change)
+    Some((Subject::new(store, move || namespace.open()), change))
 }
 
 #[tokio::test]
 async fn prefixes_and_databases_are_apart() {
-    let Some(url) = url("DFLOW_TEST_REDIS_URL") else { return };
-    let namespace = Namespace::at(&url);
-    let mut other_db = Namespace::at(&url);
-    other_db.config.key_prefix = namespace.config.key_prefix.clone();
-    other_db.config.db = 1;
-    let mut other_prefix = Namespace::at(&url);
+    let Some(namespace) = Namespace::fresh(Kind::Redis) else { return };
+    let mut other_db = namespace.config.clone();
+    other_db.db = 1;
+    let mut other_prefix = namespace.config.clone();
     // A glob, a quote and what ends a string in Lua are a name like any other.
-    other_prefix.config.key_prefix = format!("{}*'\"]]\\ \u{e9}%s:", namespace.config.key_prefix);
-    let stores = [namespace.open(), other_db.open(), other_prefix.open()];
+    other_prefix.key_prefix += "*'\"]]\\ \u{e9}%s:";
+    let stores = [namespace.open(), open(&other_db), open(&other_prefix)];
     for (n, store) in (0..).zip(&stores) {
         let record = Record { attempts: n, ..due(1) };
         store.insert(record.clone()).await.unwrap();
@@ -203,7 +193,7 @@ async fn prefixes_and_databases_are_apart() {
         assert_eq!(store.claim(claim(10)).await.unwrap().len(), 1);
         store.delete(id(1), Expect::Any).await.unwrap();
     }
-    let mut raw = redis::Client::open(url.as_str()).unwrap().get_connection().unwrap();
+    let mut raw = namespace.raw();
     let _: () = redis::cmd("SELECT").arg(1).query(&mut raw).unwrap();
     let _: () = raw.del(format!("{}layout", namespace.config.key_prefix)).unwrap();
 }
@@ -211,10 +201,9 @@ async fn prefixes_and_databases_are_apart() {
 /// What an attacker could write into a prefix reaches no script and no other key.
 #[tokio::test]
 async fn a_prefix_is_a_name_and_nothing_else() {
-    let Some(url) = url("DFLOW_TEST_REDIS_URL") else { return };
-    let mut namespace = Namespace::at(&url);
+    let Some(mut namespace) = Namespace::fresh(Kind::Redis) else { return };
     let canary = format!("{}canary", namespace.config.key_prefix);
-    let mut raw = redis::Client::open(url.as_str()).unwrap().get_connection().unwrap();
+    let mut raw = namespace.raw();
     let _: () = raw.set(&canary, "alive").unwrap();
     let fresh = namespace.config.key_prefix.clone();
     for attack in [
@@ -239,17 +228,15 @@ async fn a_prefix_is_a_name_and_nothing_else() {
         let error = dynamic_flow::store::RedisStore::new(namespace.config.clone()).unwrap_err();
         assert_eq!(error.kind(), dynamic_flow::ErrorKind::InvalidConfig, "{refused:?}");
     }
-    namespace.config.key_prefix = fresh;
 }
 
 #[tokio::test]
 async fn redis_removes_ended_runs_some_time_after_their_retention_and_no_others() {
-    let Some(url) = url("DFLOW_TEST_REDIS_URL") else { return };
-    let mut namespace = Namespace::at(&url);
+    let Some(mut namespace) = Namespace::fresh(Kind::Redis) else { return };
     let plain = namespace.open();
     namespace.config.expiry = Some(Duration::from_secs(3600));
     let store = namespace.open();
-    let mut raw = redis::Client::open(url.as_str()).unwrap().get_connection().unwrap();
+    let mut raw = namespace.raw();
     let mut expires_at = |n: u64| -> i64 {
         let pattern = format!("{}*run:{}", namespace.config.key_prefix, id(n));
         let keys: Vec<String> = raw.scan_match(pattern).unwrap().collect::<Result<_, _>>().unwrap();
@@ -288,8 +275,7 @@ async fn redis_removes_ended_runs_some_time_after_their_retention_and_no_others(
 
 #[tokio::test]
 async fn what_redis_removed_is_neither_listed_nor_claimed_and_its_entries_go() {
-    let Some(url) = url("DFLOW_TEST_REDIS_URL") else { return };
-    let mut namespace = Namespace::at(&url);
+    let Some(mut namespace) = Namespace::fresh(Kind::Redis) else { return };
     namespace.config.expiry = Some(Duration::from_millis(1));
     namespace.config.partitions = 1;
     let store = namespace.open();
@@ -306,7 +292,7 @@ async fn what_redis_removed_is_neither_listed_nor_claimed_and_its_entries_go() {
         store.update(id(n), Expect::Any, ended.clone()).await.unwrap();
         assert_eq!(store.get(id(n)).await.unwrap(), None);
     }
-    let mut raw = redis::Client::open(url.as_str()).unwrap().get_connection().unwrap();
+    let mut raw = namespace.raw();
     let index: Vec<String> = raw
         .scan_match(format!("{}*index", namespace.config.key_prefix))
         .unwrap()
@@ -326,13 +312,12 @@ async fn what_redis_removed_is_neither_listed_nor_claimed_and_its_entries_go() {
 
 #[tokio::test]
 async fn a_claim_removes_all_that_is_left_of_what_redis_removed() {
-    let Some(url) = url("DFLOW_TEST_REDIS_URL") else { return };
-    let mut namespace = Namespace::at(&url);
+    let Some(mut namespace) = Namespace::fresh(Kind::Redis) else { return };
     namespace.config.partitions = 1;
     let plain = namespace.open();
     namespace.config.expiry = Some(Duration::from_millis(1));
     let store = namespace.open();
-    let mut raw = redis::Client::open(url.as_str()).unwrap().get_connection().unwrap();
+    let mut raw = namespace.raw();
     let pattern = format!("{}*index", namespace.config.key_prefix);
     let mut entries = || -> usize {
         let index: Vec<String> =

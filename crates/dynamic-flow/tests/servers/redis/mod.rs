@@ -10,13 +10,14 @@ mod tls;
 mod troubles;
 
 use dynamic_flow::testkit::conformance::Subject;
+use dynamic_flow_services::Kind;
 
 /// On one server.
 mod one {
     use super::*;
 
     async fn subject() -> Option<Subject> {
-        Some(support::subject(&crate::support::url("DFLOW_TEST_REDIS_URL")?))
+        support::subject(Kind::Redis)
     }
 
     dynamic_flow::conformance_tests!(conformance, super::subject);
@@ -27,7 +28,7 @@ mod many {
     use super::*;
 
     async fn subject() -> Option<Subject> {
-        Some(support::subject(&crate::support::url("DFLOW_TEST_REDIS_CLUSTER_URL")?))
+        support::subject(Kind::RedisCluster)
     }
 
     dynamic_flow::conformance_tests!(conformance, super::subject);

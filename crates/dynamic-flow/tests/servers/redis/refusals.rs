@@ -8,7 +8,7 @@ use std::{
 };
 
 use dynamic_flow::store::{Change, Expect, Filter, RedisConfig, Store as _};
-use dynamic_flow_services::{free_port, redis::Options};
+use dynamic_flow_services::{Kind, free_port, redis::Options};
 use redis::Commands as _;
 
 use super::support::{Namespace, at, claim, config, due, failed, id, open, server, soon};
@@ -62,11 +62,10 @@ async fn a_database_that_is_not_there_is_refused() {
 
 #[tokio::test]
 async fn foreign_data_under_our_names_is_refused_and_left_alone() {
-    let Some(url) = url("DFLOW_TEST_REDIS_URL") else { return };
-    let mut namespace = Namespace::at(&url);
+    let Some(mut namespace) = Namespace::fresh(Kind::Redis) else { return };
     namespace.config.partitions = 1;
     let prefix = namespace.config.key_prefix.clone();
-    let mut raw = redis::Client::open(url.as_str()).unwrap().get_connection().unwrap();
+    let mut raw = namespace.raw();
     let _: () = raw.set(format!("{prefix}layout"), "somebody's").unwrap();
     failed(namespace.open().provision().await, "holds something else", false);
     let _: () = raw.del(format!("{prefix}layout")).unwrap();
@@ -105,14 +104,13 @@ async fn foreign_data_under_our_names_is_refused_and_left_alone() {
 
 #[tokio::test]
 async fn foreign_data_in_the_place_of_one_record_keeps_nobody_from_the_others() {
-    let Some(url) = url("DFLOW_TEST_REDIS_URL") else { return };
-    let mut namespace = Namespace::at(&url);
+    let Some(mut namespace) = Namespace::fresh(Kind::Redis) else { return };
     namespace.config.partitions = 1;
     let store = namespace.open();
     for n in 1..=3 {
         store.insert(due(n)).await.unwrap();
     }
-    let mut raw = redis::Client::open(url.as_str()).unwrap().get_connection().unwrap();
+    let mut raw = namespace.raw();
     let pattern = format!("{}*run:{}", namespace.config.key_prefix, id(2));
     let keys: Vec<String> = raw.scan_match(pattern).unwrap().collect::<Result<_, _>>().unwrap();
     let _: () = raw.set(&keys[0], "somebody's").unwrap();

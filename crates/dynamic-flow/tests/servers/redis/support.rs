@@ -1,6 +1,6 @@
 //! Stores in namespaces of their own, records, and servers that may be broken.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use dynamic_flow::{
     Error, ErrorKind, Result, Timestamp,
@@ -11,10 +11,10 @@ use dynamic_flow::{
     testkit::conformance::Subject,
     wait::Metadata,
 };
-use dynamic_flow_services::redis::{Options, Redis, start};
-use redis::Commands as _;
-
-use crate::support::fresh;
+use dynamic_flow_services::{
+    Corner, Kind,
+    redis::{Options, Redis, start},
+};
 
 /// The time at which all tests begin.
 pub(super) const START: i64 = 1_795_420_800_000;
@@ -22,45 +22,30 @@ pub(super) const START: i64 = 1_795_420_800_000;
 /// A prefix of a test's own, whose keys are removed when this is dropped.
 pub(super) struct Namespace {
     pub(super) config: RedisConfig,
-    urls: Vec<String>,
+    corner: Corner,
 }
 
 impl Namespace {
-    /// At the server or cluster of that URL.
-    pub(super) fn at(url: &str) -> Self {
-        let mut config = RedisConfig::from_url(url).unwrap();
-        config.key_prefix = format!("{}:", fresh());
-        let urls = config.hosts.iter().map(|host| format!("redis://{host}/{}", config.db));
-        Self { urls: urls.collect(), config }
+    /// One that nobody has used, on the server or cluster for tests; none if there is none.
+    pub(super) fn fresh(kind: Kind) -> Option<Self> {
+        let corner = crate::support::corner(kind)?;
+        Some(Self { config: RedisConfig::from_url(&corner.url()).unwrap(), corner })
     }
 
     pub(super) fn open(&self) -> RedisStore {
-        RedisStore::new(self.config.clone()).unwrap()
+        open(&self.config)
     }
-}
 
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        for url in &self.urls {
-            let remove = || -> redis::RedisResult<()> {
-                let mut server = redis::Client::open(url.as_str())?.get_connection()?;
-                let pattern = format!("{}*", self.config.key_prefix);
-                let keys: Vec<String> = server.scan_match(pattern)?.collect::<Result<_, _>>()?;
-                for key in keys {
-                    let _: () = server.unlink(key)?;
-                }
-                Ok(())
-            };
-            // A test that broke its server has removed it too.
-            let _ = remove();
-        }
+    /// A connection of the test's own.
+    pub(super) fn raw(&self) -> redis::Connection {
+        redis::Client::open(self.corner.server()).unwrap().get_connection().unwrap()
     }
 }
 
 /// A store for the conformance suite.
-pub(super) fn subject(url: &str) -> Subject {
-    let namespace = Arc::new(Namespace::at(url));
-    Subject::new(namespace.open(), move || namespace.open())
+pub(super) fn subject(kind: Kind) -> Option<Subject> {
+    let namespace = Namespace::fresh(kind)?;
+    Some(Subject::new(namespace.open(), move || namespace.open()))
 }
 
 /// A server of the test's own; none where none can be started, which is said.
