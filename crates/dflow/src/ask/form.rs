@@ -240,20 +240,18 @@ impl Reader<'_> {
         let required = schema.get("required").and_then(Value::as_array);
         let required: Vec<&str> =
             required.into_iter().flatten().filter_map(Value::as_str).collect();
-        let place = |name: &str| required.iter().position(|known| *known == name);
         let properties = schema.get("properties").and_then(Value::as_object);
-        let mut fields: Vec<Field> = properties
+        let fields: Vec<Field> = properties
             .into_iter()
             .flatten()
             // A property that must not be there is no question.
             .filter(|(_, schema)| **schema != Value::Bool(false))
             .map(|(name, schema)| Field {
                 name: name.clone(),
-                required: place(name).is_some(),
+                required: required.contains(&name.as_str()),
                 shape: self.shape(schema, depth + 1),
             })
             .collect();
-        fields.sort_by_key(|field| place(&field.name).unwrap_or(usize::MAX));
         Kind::Object(fields)
     }
 }
@@ -392,21 +390,21 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_must_be_there_come_first() {
+    fn fields_are_asked_for_in_the_order_of_their_author() {
         let shape = shape(json!({
             "type": "object",
             "properties": {
+                "d": { "type": "string" },
+                "c": false,
                 "a": { "type": "string" },
                 "b": { "type": "string" },
-                "c": false,
-                "d": { "type": "string" },
             },
-            "required": ["d", "b"],
+            "required": ["b", "d"],
         }));
         let Kind::Object(fields) = shape.kind else { panic!("an object") };
         let names: Vec<_> =
             fields.iter().map(|field| (field.name.as_str(), field.required)).collect();
-        assert_eq!(names, [("d", true), ("b", true), ("a", false)]);
+        assert_eq!(names, [("d", true), ("a", false), ("b", true)]);
     }
 
     #[test]

@@ -222,11 +222,11 @@ fn nested_objects_and_lists_are_asked_for_item_by_item() {
     let mut script = Script::new([
         ("address.city", Line("Ghent")),
         ("address.zip", Line("")),
-        ("tags[1]", Line("urgent")),
-        ("tags[2]", Line("")),
         ("remarks[1]: give it?", Yes(true)),
         ("remarks[1].text", Line("good")),
         ("remarks[2]: give it?", Yes(false)),
+        ("tags[1]", Line("urgent")),
+        ("tags[2]", Line("")),
     ]);
     assert_eq!(
         held(schema, &mut script).unwrap(),
@@ -267,9 +267,9 @@ fn choices_give_their_values() {
         "required": ["colours", "decision", "kind", "level"],
     });
     let mut script = Script::new([
-        ("colours", Picks(vec![1])),
         ("decision", Pick(1)),
         ("level", Pick(0)),
+        ("colours", Picks(vec![1])),
         ("extra", Skip),
     ]);
     assert_eq!(

@@ -149,7 +149,7 @@ fn an_input_that_does_not_fit_is_refused_with_every_violation() {
     assert_eq!(error["kind"], "InputValidationError");
     let pointers: Vec<_> =
         error["violations"].as_array().unwrap().iter().map(|it| text(&it["pointer"])).collect();
-    assert_eq!(pointers, ["/id", "/quantity", "/supplier"]);
+    assert_eq!(pointers, ["/id", "/supplier", "/quantity"]);
     // No terminal to ask in.
     let nothing = place.error(4, &["run", flow]);
     assert_eq!(nothing["kind"], "InputValidationError");
@@ -285,10 +285,30 @@ fn a_document_is_reviewed_by_another_process() {
 }
 
 #[test]
+fn what_people_see_is_in_the_order_of_its_author() {
+    let place = Place::file();
+    let parked = place.run(
+        10,
+        "flow: f\nsteps:\n  - id: ask\n    await_input:\n      preset: form\n      \
+         show: { total: '${ 1 + 1 }', item: x }\n      \
+         fields: { surname: { type: string }, name: { type: string } }\n      optional: [surname]\n",
+    );
+    let seen = place.json(0, &["show", &text(&parked["run_id"])]);
+    for wait in [&parked["waits"][0], &seen["waits"][0]] {
+        assert_eq!(wait["shown"].to_string(), r#"{"total":2,"item":"x"}"#);
+        let fields = wait["schema"]["properties"].as_object().unwrap();
+        assert_eq!(fields.keys().collect::<Vec<_>>(), ["surname", "name"]);
+    }
+}
+
+#[test]
 fn the_fields_that_scripts_read_are_there() {
     let place = Place::file();
-    let names =
-        |value: &Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
+    let names = |value: &Value| -> Vec<String> {
+        let mut names: Vec<_> = value.as_object().unwrap().keys().cloned().collect();
+        names.sort_unstable();
+        names
+    };
     let flow = examples().join("purchase-approval.yaml");
     let order = format!("@{}", examples().join("order.json").display());
     let parked = place.json(10, &["run", flow.to_str().unwrap(), "--input", &order]);

@@ -15,6 +15,8 @@ mod value;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
+use indexmap::IndexMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -38,8 +40,8 @@ pub enum Compute {
     Cel(Cel),
     /// A template over the same names; gives a text.
     Template(Template),
-    /// An object of computed fields.
-    Object(BTreeMap<String, Compute>),
+    /// An object of computed fields, in their order.
+    Object(IndexMap<String, Compute>),
     /// A list of computed items.
     List(Vec<Compute>),
 }

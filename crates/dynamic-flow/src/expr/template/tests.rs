@@ -44,7 +44,7 @@ fn values_are_shown_as_texts_or_json() {
     gives("", "");
     gives("plain { text } 100 % {", "plain { text } 100 % {");
     gives("{{ value.id }} {{value.total}} {{ value.rate }} {{ value.done }}", "A-7 120 1.5 true");
-    gives("{{ value.none }} {{ value.items[0] }}", r#"null {"n":1,"sku":"x"}"#);
+    gives("{{ value.none }} {{ value.items[0] }}", r#"null {"sku":"x","n":1}"#);
     gives("{{ vars.limit + 1 }} {{ input.by }}", "101 ann");
     gives("{{ '<b> }} {% \\' ' + \"{{\" }}", "<b> }} {% ' {{");
     gives("{{ {'a': {'b': 1}}.a.b }}", "1");
@@ -61,7 +61,7 @@ fn filters_are_functions_of_what_stands_before_them() {
         "120.00 2.3 3.0",
     );
     gives("{{ [1, 'a', null] | join(', ') }} {{ value.items | length }}", "1, a, null 2");
-    gives("{{ value.items | first | json }} {{ [1, 2] | last }}", r#"{"n":1,"sku":"x"} 2"#);
+    gives("{{ value.items | first | json }} {{ [1, 2] | last }}", r#"{"sku":"x","n":1} 2"#);
     gives("{{ value.no.more | default('none') | upper }}{{ value.none | default(1) }}", "NONE1");
     gives("{{ vars.no | default(vars.limit) }} {{ value.empty | first | default('-') }}", "100 -");
     gives("{{ ' a|b ' | trim | split('|') | join('+') | replace('+', ' ') }}", "a b");
@@ -82,7 +82,7 @@ fn conditions_and_loops() {
     assert_eq!([sized(101), sized(100), sized(50)], ["big", "middle", "small"]);
     gives("{% if value.done %}{% if !value.done %}a{% endif %}b{% endif %}c", "bc");
     gives("{% for i in value.items %}{{ i.n }}x{{ i.sku }} {% endfor %}", "1xx 2xy ");
-    gives("{% for k in value.items[0] %}{{ k }}{% endfor %}", "nsku");
+    gives("{% for k in value.items[0] %}{{ k }}{% endfor %}", "skun");
     gives("{% for i in value.empty %}{{ i }}{% else %}nothing{% endfor %}", "nothing");
     gives(
         "{% for a in [1, 2] %}{% for b in [a, a * 10] %}{{ a + b }} {% endfor %}{{ a }};{% endfor %}",

@@ -1,5 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
+use indexmap::IndexMap;
 use serde_json::json;
 
 use super::*;
@@ -286,7 +287,7 @@ fn variables_are_lexical() {
     };
     assert_eq!(one(vec![step("c", catch)]), missing("c/g"));
     let used =
-        Compute::Object(BTreeMap::from([("a".to_owned(), Compute::List(vec![cel("vars.v + 1")]))]));
+        Compute::Object(IndexMap::from([("a".to_owned(), Compute::List(vec![cel("vars.v + 1")]))]));
     assert_eq!(one(vec![step("m", StepKind::Map { compute: used })]), missing("m"));
     let template = Compute::Template(Template::compile("{{ vars.v }}").unwrap());
     let fails = StepKind::Fail { code: "c".into(), message: template };
@@ -315,7 +316,7 @@ fn what_one_step_sets_is_computed_from_what_was_set_before_it() {
 #[test]
 fn a_check_of_values_that_double_ends() {
     let doubled = || {
-        Compute::Object(BTreeMap::from([
+        Compute::Object(IndexMap::from([
             ("a".to_owned(), cel("value")),
             ("b".to_owned(), cel("value")),
         ]))

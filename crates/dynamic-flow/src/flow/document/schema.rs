@@ -18,6 +18,8 @@ pub fn document_schema() -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::{
         super::{
             questions::AWAIT_INPUT,
@@ -26,7 +28,7 @@ mod tests {
         *,
     };
 
-    fn names(schema: &Value) -> Vec<&str> {
+    fn names(schema: &Value) -> BTreeSet<&str> {
         schema["properties"].as_object().unwrap().keys().map(String::as_str).collect()
     }
 
@@ -34,23 +36,16 @@ mod tests {
     fn the_schema_has_the_fields_that_the_reader_knows() {
         let schema = document_schema();
         crate::Schema::new(schema.clone()).unwrap();
-        let mut flow = FLOW.to_vec();
-        flow.sort_unstable();
+        let flow = FLOW.iter().copied().collect();
         assert_eq!(names(&schema), flow);
         assert_eq!(names(&schema["$defs"]["flow"]), flow);
 
         let beside = VERBS.iter().filter_map(|(_, beside)| *beside);
-        let mut step: Vec<&str> = VERBS
-            .iter()
-            .map(|(verb, _)| *verb)
-            .chain(beside)
-            .chain(["id", "description"])
-            .collect();
-        step.sort_unstable();
+        let verbs = VERBS.iter().map(|(verb, _)| *verb);
+        let step = verbs.chain(beside).chain(["id", "description"]).collect();
         assert_eq!(names(&schema["$defs"]["step"]), step);
 
-        let mut question = AWAIT_INPUT.to_vec();
-        question.sort_unstable();
+        let question = AWAIT_INPUT.iter().copied().collect();
         assert_eq!(names(&schema["$defs"]["await_input"]), question);
     }
 }

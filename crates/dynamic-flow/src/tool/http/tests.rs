@@ -162,7 +162,7 @@ async fn a_post_sends_a_body_and_the_idempotency_key() {
     let request = server.request();
     assert!(request.contains("idempotency-key: detached\r\n"), "{request}");
     assert!(request.contains("content-type: application/json\r\n"));
-    assert!(request.ends_with("\r\n\r\n{\"l\":[null],\"n\":1.5}"), "{request}");
+    assert!(request.ends_with("\r\n\r\n{\"n\":1.5,\"l\":[null]}"), "{request}");
 
     let server = Server::start(vec![answer("204 No Content", "", "")]).await;
     let input = json!({ "method": "PUT", "body": "text", "headers": { "content-type": "a/b" } });

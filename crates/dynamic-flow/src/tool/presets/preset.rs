@@ -1,6 +1,6 @@
 //! The usual answers as data, and what they must look like.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -73,8 +73,8 @@ pub enum Preset {
     },
     /// A [`FormInput`].
     Form {
-        /// The JSON Schema of each field.
-        fields: BTreeMap<String, Value>,
+        /// The JSON Schema of each field, in the order in which they are asked for.
+        fields: Map<String, Value>,
         /// The fields that may be left out.
         #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
         optional: BTreeSet<String>,
@@ -103,7 +103,7 @@ impl Preset {
     }
 
     pub(super) fn form() -> Self {
-        Self::Form { fields: BTreeMap::new(), optional: BTreeSet::new() }
+        Self::Form { fields: Map::new(), optional: BTreeSet::new() }
     }
 
     /// What an answer must look like, under the options that were taken.

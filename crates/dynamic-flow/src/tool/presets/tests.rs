@@ -189,7 +189,7 @@ fn options_that_no_answer_could_satisfy_are_refused() {
     assert_eq!(problems(&choice(&["a", "b", "a"])), ["the option \"a\" is there twice"]);
     assert_eq!(problems(&Preset::form()), ["a form needs at least one field"]);
     let form = Preset::Form {
-        fields: [("amount".to_owned(), json!({ "type": "nothing" }))].into(),
+        fields: [("amount".to_owned(), json!({ "type": "nothing" }))].into_iter().collect(),
         optional: ["note".to_owned()].into(),
     };
     let found = problems(&form);
