@@ -162,8 +162,8 @@ Examples:
   dflow list --meta department=radiology --created-after 7d --limit 20
   dflow list --expires-before 2h --json | jq -r '.items[].run_id'
 
-Times are RFC 3339 (2026-11-23T08:00:00Z) or relative: 2h is two hours ago for --created-…, and
-in two hours for --expires-….")]
+Times are RFC 3339 (2026-11-23T08:00:00Z), a date for its midnight UTC (2026-11-23), or relative:
+2h is two hours ago for --created-…, and in two hours for --expires-….")]
 pub(crate) struct List {
     #[command(flatten)]
     pub(crate) filter: RunFilter,
@@ -287,7 +287,7 @@ pub(crate) struct Cleanup {
     /// Only what has expired
     #[arg(long)]
     pub(crate) expired: bool,
-    /// Only what was written last before that time: RFC 3339, or 30d for 30 days ago
+    /// Only what was written last before that time: RFC 3339, a date, or 30d for 30 days ago
     #[arg(long, value_name = "TIME", value_parser = words::moment)]
     pub(crate) older_than: Option<Moment>,
     /// Every run; must be said where there is no other criterion

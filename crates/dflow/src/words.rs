@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dynamic_flow::{Error, RunId, Scalar, Timestamp};
-use jiff::{Span, SpanRelativeTo};
+use jiff::{Span, SpanRelativeTo, civil::Date, tz::TimeZone};
 
 use crate::failure::usage;
 
@@ -44,8 +44,15 @@ pub(crate) fn moment(text: &str) -> Result<Moment, String> {
     if let Ok(at) = text.parse() {
         return Ok(Moment::At(at));
     }
+    // A time without a zone reads as its date, too.
+    if let Some(date) = text.parse::<Date>().ok().filter(|date| date.to_string() == text) {
+        let midnight = date.to_zoned(TimeZone::UTC).map_err(|error| error.to_string())?;
+        return Ok(Moment::At(Timestamp::from_millis(midnight.timestamp().as_millisecond())));
+    }
     duration(text).map(Moment::Relative).map_err(|_| {
-        "neither an RFC 3339 time (2026-11-23T08:00:00Z) nor a duration (90s, 2h, 3d)".into()
+        "neither an RFC 3339 time (2026-11-23T08:00:00Z), a date (2026-11-23) \
+         nor a duration (90s, 2h, 3d)"
+            .into()
     })
 }
 
@@ -164,8 +171,9 @@ mod tests {
         assert_eq!(moment("2h").unwrap().ahead(now), now.after(hours(2)));
         let at: Timestamp = "2026-11-23T08:00:00Z".parse().unwrap();
         assert_eq!(moment("2026-11-23T08:00:00Z").unwrap().ahead(now), at);
+        assert_eq!(moment("2026-11-23").unwrap().ago(now), at.before(hours(8)));
         assert_eq!(moment("2026-11-23T09:00:00+01:00").unwrap().ago(now), at);
-        for wrong in ["", "soon", "2", "-2h", "2026-11-23", "3 parsecs"] {
+        for wrong in ["", "soon", "2", "-2h", "2026-11-23T08:00", "2026-13-23", "3 parsecs"] {
             assert!(moment(wrong).is_err(), "{wrong}");
         }
     }

@@ -115,6 +115,7 @@ impl ToolSpec {
 
 /// What a call of a tool came to: a value, or a question that must be answered first.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "one comes of a call, and is taken apart at once")]
 pub enum Output<T = Value> {
     /// It is done.
     Value(T),

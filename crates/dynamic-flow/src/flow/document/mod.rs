@@ -48,6 +48,7 @@
 //! anchors, aliases and tags.
 
 mod durations;
+mod presets;
 mod questions;
 mod reader;
 mod schema;

@@ -2,20 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
 use super::{
+    presets::messages,
     reader::{Fields, Reader},
     steps::Spot,
     syntax::{Data, Node},
 };
 use crate::{
-    Error,
     expr::Compute,
     flow::{StepKind, ToolRef},
     id::id_problem,
     schema::Schema,
-    tool::{AwaitInputDef, Preset},
+    tool::AwaitInputDef,
     wait::Deadline,
 };
 
@@ -139,31 +137,7 @@ impl Reader<'_> {
             self.find(path, key.place, format!("{what} has `schema` or `preset`, not both"));
             return None;
         }
-        self.text(preset, path, "`preset`")?;
-        if options().any(|(_, node)| node.has_broken()) {
-            return None;
-        }
-        let values: serde_json::Map<String, Value> = options()
-            .map(|(key, node)| (key.name.clone(), node.to_value()))
-            .chain([("preset".to_owned(), preset.to_value())])
-            .collect();
-        let made = serde_json::from_value::<Preset>(Value::Object(values))
-            .map_err(|error| error.to_string())
-            .and_then(|preset| preset.schema().map_err(|error| messages(&error).join("; ")));
-        made.map_err(|message| {
-            // Serde names the field in backticks, and nothing else tells which one it was.
-            let named = options().find(|(key, _)| message.contains(&format!("`{}`", key.name)));
-            let place = named.map_or(preset.place, |(key, _)| key.place);
-            self.find(path, place, format!("`preset`: {message}"));
-        })
-        .ok()
-    }
-}
-
-/// All that an error says: its findings, or its message.
-fn messages(error: &Error) -> Vec<String> {
-    match error.findings() {
-        [] => vec![error.message().to_owned()],
-        findings => findings.iter().map(|finding| finding.message.clone()).collect(),
+        let options: Vec<_> = options().collect();
+        self.preset(preset, &options, path)
     }
 }

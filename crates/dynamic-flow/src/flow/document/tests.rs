@@ -331,9 +331,29 @@ fn wrong_steps_are_told() {
         ),
         (
             "await_input: { preset: approval, require_coments: true }",
-            "4:38: s: `preset`: unknown field `require_coments`",
+            "4:38: s: the preset `approval` has no field `require_coments`; did you mean `require_comments`?",
         ),
-        ("await_input: { preset: aproval }", "4:28: s: `preset`: "),
+        (
+            "await_input: { preset: aproval, min: 1 }",
+            "4:28: s: there is no preset `aproval`; did you mean `approval`?",
+        ),
+        (
+            "await_input: { preset: number, min: low }",
+            "4:41: s: `min`: a number is expected, not text",
+        ),
+        (
+            "await_input: { preset: choice, options: [a, 1] }",
+            "4:45: s: `options`: text is expected in it",
+        ),
+        (
+            "await_input: { preset: choice, options: { a: 1 } }",
+            "4:45: s: `options`: a list is expected, not an object",
+        ),
+        ("await_input: { preset: choice }", "4:28: s: the preset `choice`: it needs `options`"),
+        (
+            "await_input: { preset: number, min: 2, max: 1 }",
+            "4:36: s: the preset `number`: min 2 is greater than max 1",
+        ),
         ("await_input: { schema: true, timeout: 0s }", "4:43: s: `timeout` must be longer"),
         ("await_input: { schema: { type: boolean }, default: 5 }", "4:56: s: "),
         (
@@ -413,7 +433,7 @@ fn size_depth_and_number_of_steps_are_bounded() {
 fn a_preset_keeps_the_place_of_a_broken_option() {
     let found = step_findings("await_input:\n  preset: approval\n  require_comments: perhaps\n");
     assert_eq!(found.len(), 1, "{found:#?}");
-    assert!(found[0].contains("`preset`"), "{found:#?}");
+    assert!(found[0].contains("true or false is expected, not text"), "{found:#?}");
 }
 
 #[test]

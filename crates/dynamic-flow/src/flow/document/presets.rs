@@ -1,0 +1,104 @@
+//! Presets of questions: what their answers look like, and what is wrong with their options.
+
+use serde_json::{Map, Value};
+
+use super::{
+    reader::Reader,
+    syntax::{Data, Key, Node},
+    words::did_you_mean,
+};
+use crate::{Error, schema::Schema, tool::Preset};
+
+impl Reader<'_> {
+    /// What an answer to a preset must look like, under the options beside it.
+    pub(super) fn preset(
+        &mut self,
+        preset: &Node,
+        options: &[&(Key, Node)],
+        path: &str,
+    ) -> Option<Schema> {
+        let name = self.text(preset, path, "`preset`")?;
+        if let Err(message) = made(name, &[])
+            && message.starts_with("unknown variant")
+        {
+            let guess = did_you_mean(name, expected(&message).1.into_iter());
+            self.find(path, preset.place, format!("there is no preset `{name}`{guess}"));
+            return None;
+        }
+        if options.iter().any(|(_, node)| node.has_broken()) {
+            return None;
+        }
+        let found = self.findings.len();
+        for option in options {
+            self.option(name, option, path);
+        }
+        if self.findings.len() > found {
+            return None;
+        }
+        let schema = match made(name, options) {
+            Ok(preset) => preset.schema().map_err(|error| messages(&error).join("; ")),
+            Err(message) => Err(match message.strip_prefix("missing field ") {
+                Some(field) => format!("it needs {field}"),
+                None => message,
+            }),
+        };
+        let wrong = |message: String| {
+            // What the options come to together names them.
+            let named = options.iter().find(|(key, _)| message.contains(&key.name));
+            let place = named.map_or(preset.place, |(key, _)| key.place);
+            self.find(path, place, format!("the preset `{name}`: {message}"));
+        };
+        schema.map_err(wrong).ok()
+    }
+
+    /// Tells what is wrong with an option by itself; what is missing beside it is told of all.
+    fn option(&mut self, preset: &str, option: &(Key, Node), path: &str) {
+        let Err(message) = made(preset, &[option]) else { return };
+        let (key, node) = option;
+        let (wanted, known) = expected(&message);
+        if message.starts_with("unknown field") {
+            self.unknown_field(path, &format!("the preset `{preset}`"), key, &known);
+        } else if !message.starts_with("missing field") {
+            let wanted = match wanted {
+                "a boolean" => "true or false",
+                "f64" => "a number",
+                "u64" => "a whole number from 0 on",
+                "a sequence" => "a list",
+                "a map" => "an object",
+                "a string" => "text",
+                other => other,
+            };
+            let within = matches!(node.data, Data::List(_) | Data::Object(_))
+                && !["sequence", "map"].iter().any(|it| message.contains(&format!(": {it}, ")));
+            let told = match within {
+                true => format!("`{}`: {wanted} is expected in it", key.name),
+                false => format!("`{}`: {wanted} is expected, not {}", key.name, node.sort()),
+            };
+            self.find(path, node.place, told);
+        }
+    }
+}
+
+/// The preset of that name with those options, or what serde says of them.
+fn made(name: &str, options: &[&(Key, Node)]) -> Result<Preset, String> {
+    let values: Map<String, Value> = options
+        .iter()
+        .map(|(key, node)| (key.name.clone(), node.to_value()))
+        .chain([("preset".to_owned(), name.into())])
+        .collect();
+    serde_json::from_value(Value::Object(values)).map_err(|error| error.to_string())
+}
+
+/// What serde expects in place of what it complains of, and the words that it names there.
+fn expected(message: &str) -> (&str, Vec<&str>) {
+    let (_, wanted) = message.rsplit_once(", expected ").unwrap_or(("", message));
+    (wanted, wanted.split('`').skip(1).step_by(2).collect())
+}
+
+/// All that an error says: its findings, or its message.
+pub(super) fn messages(error: &Error) -> Vec<String> {
+    match error.findings() {
+        [] => vec![error.message().to_owned()],
+        findings => findings.iter().map(|finding| finding.message.clone()).collect(),
+    }
+}
