@@ -3,7 +3,10 @@
 use std::{
     future::Future,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, Once, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -16,6 +19,7 @@ use tokio::{sync::Notify, task::JoinHandle};
 
 use crate::{
     context::GRACE,
+    failure::Exit,
     render::{Style, clean_line, receipt},
     terminal::Terminal,
     words::verb,
@@ -35,28 +39,68 @@ pub(crate) fn spinner(terminal: &Terminal, text: &str) -> ProgressBar {
 }
 
 /// The signals that ask the program to end: Ctrl-C and termination. They are caught from the
-/// moment this is made.
-pub(crate) struct EndSignals {
+/// moment this is made; once nobody waits for them any more, they end the program at once.
+pub(crate) struct EndSignals(Signals);
+
+/// How many wait for a signal.
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+/// How many signals somebody took.
+static TAKEN: AtomicUsize = AtomicUsize::new(0);
+
+impl EndSignals {
+    pub(crate) fn catch() -> Self {
+        static WATCHED: Once = Once::new();
+        WAITING.fetch_add(1, Ordering::SeqCst);
+        // The system's own way is gone for good with the first that is caught.
+        WATCHED.call_once(|| drop(tokio::spawn(end_where_nobody_waits(Signals::listen()))));
+        Self(Signals::listen())
+    }
+
+    /// Ends when the next one comes. Where they can't be caught, they end the program in the
+    /// system's own way.
+    pub(crate) async fn next(&mut self) {
+        self.0.next().await;
+        TAKEN.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Drop for EndSignals {
+    fn drop(&mut self) {
+        WAITING.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+async fn end_where_nobody_waits(mut signals: Signals) {
+    let mut taken = 0;
+    loop {
+        signals.next().await;
+        // Who took this one may be gone by now.
+        let before = std::mem::replace(&mut taken, TAKEN.load(Ordering::SeqCst));
+        if WAITING.load(Ordering::SeqCst) == 0 && before == taken {
+            std::process::exit(Exit::Interrupted as i32);
+        }
+    }
+}
+
+struct Signals {
     #[cfg(unix)]
     caught: Option<(tokio::signal::unix::Signal, tokio::signal::unix::Signal)>,
 }
 
-impl EndSignals {
+impl Signals {
     #[cfg(unix)]
-    pub(crate) fn catch() -> Self {
+    fn listen() -> Self {
         use tokio::signal::unix::{SignalKind, signal};
         let interrupt = signal(SignalKind::interrupt());
         Self { caught: interrupt.ok().zip(signal(SignalKind::terminate()).ok()) }
     }
 
     #[cfg(not(unix))]
-    pub(crate) fn catch() -> Self {
+    fn listen() -> Self {
         Self {}
     }
 
-    /// Ends when the next one comes. Where they can't be caught, they end the program in the
-    /// system's own way.
-    pub(crate) async fn next(&mut self) {
+    async fn next(&mut self) {
         #[cfg(unix)]
         let came = match &mut self.caught {
             Some((interrupt, terminate)) => tokio::select! {

@@ -234,8 +234,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The fields of an object: those that must be there first, in the order in which the schema
-    /// says so.
+    /// The fields of an object, in the order of its author.
     fn object(&self, schema: &Map<String, Value>, depth: usize) -> Kind {
         let required = schema.get("required").and_then(Value::as_array);
         let required: Vec<&str> =

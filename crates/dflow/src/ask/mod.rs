@@ -76,9 +76,7 @@ pub(crate) async fn in_terminal<T: Send + 'static>(
     tokio::select! {
         asked = asked => asked.unwrap_or(Err(Stopped)),
         () = signals.next() => {
-            if !plain {
-                Screen::give_back();
-            }
+            Screen::give_back(plain);
             say("");
             Err(Stopped)
         }
@@ -307,7 +305,7 @@ impl Asker<'_> {
                 continue;
             }
             asked = true;
-            let old = object.remove(&field.name);
+            let old = object.get(&field.name).cloned();
             let new = match old {
                 Some(old) if inside.iter().all(|place| !place.pointer.is_empty()) => {
                     let label = match label {
@@ -318,8 +316,9 @@ impl Asker<'_> {
                 }
                 old => self.field(field, label, old.as_ref())?,
             };
-            if let Some(new) = new {
-                object.insert(field.name.clone(), new);
+            match new {
+                Some(new) => drop(object.insert(field.name.clone(), new)),
+                None => drop(object.shift_remove(&field.name)),
             }
         }
         // It is not in any field, but in how they go together.

@@ -78,6 +78,12 @@ impl InLines {
                 writeln!(self.shown)?;
                 return Err(Stopped);
             };
+            if line.len() >= LONGEST {
+                self.complain(
+                    "it is too long for this terminal, which cuts it: give it with --input",
+                );
+                continue;
+            }
             let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line));
             if line.contains(|c: char| (c.is_control() && c != '\t') || c == '\u{fffd}') {
                 self.complain("a key is in it that types no letter; type it again");
@@ -100,7 +106,15 @@ fn how(usual: Option<&str>, nothing: Option<&str>) -> String {
     }
 }
 
+/// What a terminal keeps of a line that it edits itself.
+const LONGEST: usize = 4094;
+
 const SKIPS: &str = "skips it";
+
+/// What an option is called, without what is told of it beside.
+fn name_of(option: &str) -> &str {
+    option.split("  (").next().unwrap_or(option).trim()
+}
 
 /// The options, as they are called.
 struct Options<'a> {
@@ -111,7 +125,7 @@ struct Options<'a> {
 
 impl<'a> Options<'a> {
     fn new(options: &'a [String]) -> Self {
-        Self { options, numbered: options.iter().all(|it| it.trim().parse::<f64>().is_err()) }
+        Self { options, numbered: options.iter().all(|it| name_of(it).parse::<f64>().is_err()) }
     }
 
     fn lines(&self) -> impl Iterator<Item = String> {
@@ -124,8 +138,19 @@ impl<'a> Options<'a> {
 
     fn find(&self, text: &str) -> Option<usize> {
         let text = text.trim();
-        let by_name = |option: &String| clean_line(option).trim().eq_ignore_ascii_case(text);
-        let named = self.options.iter().position(by_name);
+        let called = |same: fn(&str, &str) -> bool| {
+            let all = self.options.iter().enumerate();
+            let fits = |option: &String| {
+                same(name_of(option), text) || same(clean_line(option).trim(), text)
+            };
+            all.filter(|(_, option)| fits(option)).map(|(index, _)| index).collect::<Vec<_>>()
+        };
+        let exactly = called(|option, text| option == text).first().copied();
+        // Where two differ in their case alone, neither is meant for sure.
+        let named = exactly.or_else(|| match called(str::eq_ignore_ascii_case)[..] {
+            [one] => Some(one),
+            _ => None,
+        });
         let number = text.parse().ok().and_then(|number: usize| number.checked_sub(1));
         let number = number.filter(|index| self.numbered && *index < self.options.len());
         named.or(number)
@@ -333,6 +358,15 @@ mod tests {
             let asked = typing(typed).choose(question(optional), &colours, usual);
             assert_eq!(asked, Ok(answer), "{typed:?}");
         }
+        // What is told of an option beside it is no part of its name, and a name comes first.
+        let told = words(&["2  (two days)", "1  (one day)", "x", "X"]);
+        for (typed, answer) in [("2\n", 0), ("1\n", 1), ("X\n", 3), ("1  (one day)\n", 1)] {
+            let asked = typing(typed).choose(question(false), &told, None);
+            assert_eq!(asked, Ok(Some(answer)), "{typed:?}");
+        }
+        let cases = words(&["yes", "Yes", "Approve  (goes on)"]);
+        let asked = typing("YES\napprove\n").choose(question(false), &cases, None);
+        assert_eq!(asked, Ok(Some(2)), "YES may be either");
         // Which number would be meant?
         let numbers = words(&["3", "1", "2"]);
         assert_eq!(typing("1\n").choose(question(false), &numbers, None), Ok(Some(1)));
@@ -353,6 +387,13 @@ mod tests {
             let asked = typing(typed).choose_several(question(optional), &colours, usual);
             assert_eq!(asked, Ok(answer), "{typed:?}");
         }
+    }
+
+    #[test]
+    fn a_line_that_the_terminal_may_have_cut_is_refused() {
+        let (cut, whole) = ("x".repeat(4095), "x".repeat(4000));
+        let mut lines = typing(&format!("{cut}\n{whole}\n"));
+        assert_eq!(lines.line(question(false), ""), Ok(Some(whole)));
     }
 
     #[test]

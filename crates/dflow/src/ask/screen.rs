@@ -33,10 +33,12 @@ impl Screen {
         Ok(screen)
     }
 
-    /// Leaves the terminal as it was found.
-    pub(super) fn give_back() {
+    /// Leaves the terminal as it was found; one that is plain obeys no escape sequences.
+    pub(super) fn give_back(plain: bool) {
         // There is nobody to tell.
-        send(|out| out.queue(DisableBracketedPaste).map(drop)).ok();
+        if !plain {
+            send(|out| out.queue(DisableBracketedPaste).map(drop)).ok();
+        }
         terminal::disable_raw_mode().ok();
     }
 
@@ -84,7 +86,7 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        Self::give_back();
+        Self::give_back(false);
     }
 }
 

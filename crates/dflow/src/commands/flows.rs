@@ -148,7 +148,7 @@ pub(super) async fn upgrade(context: &Context, args: args::Upgrade) -> Result<Ex
             continue;
         }
         if let Some(document) = &view.document
-            && let Ok(old) = Flow::from_document(document, hub.tools())
+            && let Ok(old) = Flow::from_document_of_run(document, hub.tools())
         {
             differences.extend(compare_defs(old.def(), flow.def()));
         }

@@ -144,7 +144,7 @@ pub(super) async fn show(context: &Context, args: Show) -> Result<Exit, Failure>
     let view = hub.get(args.run).await?;
     let flow = match &view.document {
         // A document that this version can't read any more is shown without its diagram.
-        Some(document) => Flow::from_document(document, hub.tools()).ok(),
+        Some(document) => Flow::from_document_of_run(document, hub.tools()).ok(),
         None => None,
     };
     let positions = view.positions.iter().cloned();
@@ -160,7 +160,10 @@ pub(super) async fn show(context: &Context, args: Show) -> Result<Exit, Failure>
         (_, None) => String::new(),
     })?;
     if args.format != ShowFormat::Tree && flow.is_none() {
-        context.terminal.note("The flow is Rust code: there is no diagram of it here.");
+        context.terminal.note(match view.document {
+            None => "The flow is Rust code: there is no diagram of it here.",
+            Some(_) => "This version of dflow can't read the document of the run.",
+        });
     }
     Ok(Exit::Done)
 }

@@ -28,6 +28,7 @@ use crate::{
 type Result<T = Exit, E = Failure> = std::result::Result<T, E>;
 
 pub(super) async fn run(context: &Context, args: Run) -> Result {
+    words::once(&args.metadata, "--metadata")?;
     let flow = context.flow(&args.flow)?;
     let input = match args.input.input {
         Some(given) => read_json(&given)?,
@@ -55,7 +56,6 @@ pub(super) async fn run(context: &Context, args: Run) -> Result {
     let hub = context.hub().await?;
     context.tell_powers();
     let notice = if context.keyring()?.is_none() { plaintext_notice(&hub).await? } else { None };
-    words::once(&args.metadata, "--metadata")?;
     let mut options = RunOptions::new();
     for (name, value) in args.metadata {
         options = options.metadata(name, value);

@@ -1,5 +1,7 @@
 //! Questions at a real terminal, answered by keys.
 
+use std::fs::File;
+
 use serde_json::{Value, json};
 
 use crate::{
@@ -80,6 +82,27 @@ fn leaving_the_last_question_sends_nothing() {
     let shown = place.json(0, &["show", &run]);
     assert_eq!((&shown["status"], &shown["receipts"]), (&json!("waiting"), &json!([])));
     place.json(11, &["resume", &key, "--input", NO]);
+}
+
+#[test]
+fn after_the_questions_the_program_can_still_be_ended() {
+    let place = Place::file();
+    let (run, key) = place.park();
+    // Whoever writes the run's records stops in the middle of it.
+    let shard = u8::from_str_radix(&run[run.len() - 2..], 16).unwrap() % 64;
+    let lock = place.folder.path().join(format!("flows/locks/{shard:02x}"));
+    let lock = File::options().write(true).open(lock).unwrap();
+    lock.lock().unwrap();
+    let tty = place.at_terminal(&["answer", &key], 80);
+    tty.sees("? approved (y/n)").press("y\r").sees("? approved_by").press("Jane\r");
+    tty.sees("? comments")
+        .press("\r")
+        .until("the terminal is given back", |screen| !screen.bracketed_paste());
+    tty.press(CTRL_C);
+    let (code, screen) = tty.end();
+    assert_eq!(code, 130, "{screen}");
+    drop(lock);
+    assert_eq!(place.status(&run), "waiting");
 }
 
 #[test]

@@ -9,7 +9,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use serde_json::Value;
 
 use super::{
-    state::{Call, Ended, Failure, RunStatus, Snapshot},
+    state::{Call, Ended, Failure, Snapshot},
+    status::RunStatus,
     turn::{Env, Place, Progress, Turn, describe},
 };
 use crate::{

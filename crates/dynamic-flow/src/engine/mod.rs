@@ -6,11 +6,12 @@ pub mod machine;
 mod perform;
 pub mod runner;
 pub mod state;
+mod status;
 mod stored;
 pub(crate) mod timeline;
 mod turn;
 
 pub use state::{
-    Branch, Call, CallKind, Ended, Failure, FlowStamp, Hint, Memo, RunStatus, Snapshot, StepStamp,
-    StepState,
+    Branch, Call, CallKind, Ended, Failure, FlowStamp, Hint, Memo, Snapshot, StepStamp, StepState,
 };
+pub use status::RunStatus;

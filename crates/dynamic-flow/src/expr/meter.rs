@@ -11,7 +11,7 @@ const MAX_LEVELS: usize = 150;
 
 /// Why an expression has no value.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Fail {
+pub(crate) enum Fail {
     /// It fails for these values; `&&`, `||` and `all` may still get by without it.
     Error(String),
     /// It lacks a key, an index or a variable; `default` gets by without that.
@@ -49,7 +49,7 @@ impl Meter {
     }
 
     /// Pays before the work is done, so that work that can't be paid for is not begun.
-    pub(super) fn spend(&self, units: usize) -> Result<(), Fail> {
+    pub(crate) fn spend(&self, units: usize) -> Result<(), Fail> {
         match self.left.get().checked_sub(units) {
             Some(left) => {
                 self.left.set(left);

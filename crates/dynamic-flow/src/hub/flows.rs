@@ -227,10 +227,12 @@ mod tests {
     #[tokio::test]
     async fn a_run_goes_on_with_a_document_of_which_more_is_told_by_now() {
         let text = "flow: f\nsteps:\n  - id: ask\n    await_input: { prompt: '?', schema: {} }\n  \
-                    - { id: on, filter: true }\n  - { id: end, filter: false }\n  \
+                    - { id: on, filter: true }\n  \
+                    - { id: odd, filter: '${ value == 2 ? true : 1 + 1 }' }\n  \
+                    - { id: end, filter: false }\n  \
                     - { id: never, set: 1 }\n";
         let tools = ToolRegistry::new();
-        assert_eq!(Flow::from_document(text, &tools).unwrap_err().findings().len(), 2);
+        assert_eq!(Flow::from_document(text, &tools).unwrap_err().findings().len(), 3);
         let wrong = text.replace("set: 1", "get: nothing");
         assert!(Flow::from_document_of_run(&wrong, &tools).is_err());
 

@@ -229,11 +229,30 @@ async fn a_writer_that_is_stopped_in_the_middle_holds_nobody_up_for_ever() {
             assert!(text.contains(word), "{word}: {text}");
         }
     }
-    // What a claim can't get it leaves, and readers need no lock.
-    assert_eq!(store.claim(claim(at(0), 1)).await.unwrap(), []);
+    // Readers need no lock.
     assert_eq!(store.get(id).await.unwrap(), Some(record));
     drop(lock);
     store.update(id, Expect::Any, Change::at(at(1))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_claim_waits_for_a_writer_that_is_stopped_once_and_not_for_each_of_its_runs() {
+    let place = Place::new().await;
+    let stopped = parked().id.as_bytes()[15] % 64;
+    for n in 0..40 {
+        let mut record = parked();
+        record.due_at = Some(at(-n));
+        let mut id = *record.id.as_bytes();
+        id[15] = stopped;
+        record.id = RunId::from_bytes(id);
+        place.store.insert(record).await.unwrap();
+    }
+    let lock = place.lock(RunId::from_bytes([stopped; 16]));
+    lock.lock().unwrap();
+    let claiming = tokio::time::timeout(Duration::from_secs(20), place.claimed(at(0), 50));
+    assert_eq!(claiming.await.expect("it gives up soon"), []);
+    drop(lock);
+    assert_eq!(place.claimed(at(0), 50).await.len(), 40);
 }
 
 #[tokio::test]

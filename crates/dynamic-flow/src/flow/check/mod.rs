@@ -34,8 +34,9 @@ pub(crate) struct Problem {
     pub(crate) address: Address,
     pub(crate) path: String,
     pub(crate) message: String,
-    /// It runs as it is, with something in it that is for nothing.
-    pub(crate) idle: bool,
+    /// A run of it goes on all the same: something in it is for nothing, or is the failure of a step
+    /// that comes to it.
+    pub(crate) bearable: bool,
 }
 
 /// Everything that can be known to be wrong with a flow: ids, empty bodies, missing arms, arms that
@@ -124,13 +125,13 @@ impl Scope {
 impl Checker<'_> {
     fn tell(&mut self, spot: &Spot, message: impl Into<String>) {
         let (address, path) = (spot.address.clone(), spot.path.clone());
-        self.problems.push(Problem { address, path, message: message.into(), idle: false });
+        self.problems.push(Problem { address, path, message: message.into(), bearable: false });
     }
 
-    /// Tells of what is for nothing, and does no harm to a run.
-    fn tell_idle(&mut self, spot: &Spot, message: impl Into<String>) {
+    /// Tells of what keeps no run from going on.
+    fn tell_bearable(&mut self, spot: &Spot, message: impl Into<String>) {
         let (address, path) = (spot.address.clone(), spot.path.clone());
-        self.problems.push(Problem { address, path, message: message.into(), idle: true });
+        self.problems.push(Problem { address, path, message: message.into(), bearable: true });
     }
 
     fn id(&mut self, spot: &Spot, what: &str, id: &str) {
@@ -153,7 +154,10 @@ impl Checker<'_> {
         self.input = input;
         let result = result?;
         if let Some(why) = result.misfit(&def.output) {
-            self.tell(spot, format!("what comes out can't fit the flow's output schema: {why}"));
+            self.tell_bearable(
+                spot,
+                format!("what comes out can't fit the flow's output schema: {why}"),
+            );
         }
         let promised = Shape::of_schema(&def.output);
         Some(if promised.is_any() { result } else { promised })
@@ -195,7 +199,7 @@ impl Checker<'_> {
                 told = true;
                 let before = &body[index.saturating_sub(1)].id;
                 let message = format!("can never run: `{before}` before it never goes on");
-                self.tell_idle(&spot, message);
+                self.tell_bearable(&spot, message);
             }
             let current = value.clone().unwrap_or_else(Shape::any);
             let next = self.step(step, &spot, current);
@@ -255,7 +259,7 @@ impl Checker<'_> {
                     self.tell(spot, "the code of a failure must not be empty");
                 }
                 if !self.shape(message, &value).may_be("string") {
-                    self.tell(spot, "the message of a failure must be text");
+                    self.tell_bearable(spot, "the message of a failure must be text");
                 }
                 None
             }
@@ -336,7 +340,7 @@ impl Checker<'_> {
 
     fn fit(&mut self, spot: &Spot, value: &Shape, schema: &Schema, what: &str) {
         if let Some(why) = value.misfit(schema) {
-            self.tell(spot, format!("{what}: {why}"));
+            self.tell_bearable(spot, format!("{what}: {why}"));
         }
     }
 
@@ -359,12 +363,15 @@ impl Checker<'_> {
         if all(true) {
             let message = "a filter that always gives true does nothing; let it look at something, \
                            such as \"${ value.approved }\", or take it out";
-            self.tell_idle(spot, message);
+            self.tell_bearable(spot, message);
         }
         let wrong = |it: &Outcome<'_>| matches!(it, Outcome::Known(value) if !value.is_boolean());
         let shape = self.shape(predicate, &value);
         if !shape.may_be("boolean") || outcomes.iter().any(wrong) {
-            self.tell(spot, "a filter must give true or false, such as \"${ value.approved }\"");
+            self.tell_bearable(
+                spot,
+                "a filter must give true or false, such as \"${ value.approved }\"",
+            );
         }
         Some(value)
     }
@@ -387,7 +394,7 @@ impl Checker<'_> {
             self.tell(spot, message);
         }
         if matches!(route, Compute::Object(_) | Compute::List(_)) {
-            self.tell(spot, "a switch must be on text, the name of a case");
+            self.tell_bearable(spot, "a switch must be on text, the name of a case");
         }
         let outcomes = route.outcomes(&self.meter);
         let mut told = HashSet::new();
@@ -406,16 +413,16 @@ impl Checker<'_> {
                 Outcome::Field(..) | Outcome::Unknown => continue,
             };
             if told.insert(message.clone()) {
-                self.tell(spot, message);
+                self.tell_bearable(spot, message);
             }
         }
         let Some(names) = self.names(&outcomes, value) else { return };
         for name in arms.keys().filter(|name| !names.contains(*name)) {
-            self.tell_idle(spot, format!("the case `{name}` is never chosen"));
+            self.tell_bearable(spot, format!("the case `{name}` is never chosen"));
         }
         if otherwise && names.iter().all(|name| arms.contains_key(name)) {
             let message = "the `default` is never chosen: whatever there may be has a case";
-            self.tell_idle(spot, message);
+            self.tell_bearable(spot, message);
         }
     }
 
@@ -428,7 +435,9 @@ impl Checker<'_> {
                 // That is told by itself.
                 Outcome::Known(_) => {}
                 Outcome::Field(source, fields) => {
-                    names.extend(self.seen(*source, value)?.listed_texts(fields)?);
+                    let texts = self.seen(*source, value)?.listed_texts(fields)?;
+                    self.meter.spend(texts.len()).ok()?;
+                    names.extend(texts);
                 }
                 Outcome::Unknown => return None,
             }

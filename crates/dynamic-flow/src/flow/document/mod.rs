@@ -104,10 +104,15 @@ impl Flow {
         Self::read_document(text, tools, |_| true)
     }
 
-    /// Reads the document that a run carries. It was checked when the run began: a part of it that
-    /// is for nothing keeps the run from nothing, also where only a later version tells of it.
-    pub(crate) fn from_document_of_run(text: &str, tools: &ToolRegistry) -> Result<Self> {
-        Self::read_document(text, tools, |problem| !problem.idle)
+    /// Reads the document that a run carries.
+    ///
+    /// It was checked when the run began, and this version may know more: what is for nothing in it,
+    /// or would fail once a step comes to it, keeps no run from going on.
+    ///
+    /// # Errors
+    /// `InvalidFlow` with all findings that this version can't go on with.
+    pub fn from_document_of_run(text: &str, tools: &ToolRegistry) -> Result<Self> {
+        Self::read_document(text, tools, |problem| !problem.bearable)
     }
 
     fn read_document(

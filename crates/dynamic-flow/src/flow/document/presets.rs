@@ -68,8 +68,16 @@ impl Reader<'_> {
                 "a string" => "text",
                 other => other,
             };
-            let within = matches!(node.data, Data::List(_) | Data::Object(_))
-                && !["sequence", "map"].iter().any(|it| message.contains(&format!(": {it}, ")));
+            // Were it the list or the object itself, an empty one would be as wrong.
+            let empty = match node.data {
+                Data::List(_) => Some(Value::Array(Vec::new())),
+                Data::Object(_) => Some(Value::Object(Map::new())),
+                _ => None,
+            };
+            let within = empty.is_some_and(|empty| {
+                let alone = of_values(preset, [(key.name.clone(), empty)]);
+                alone.map_or_else(|message| message.starts_with("missing field"), |_| true)
+            });
             let told = match within {
                 true => format!("`{}`: {wanted} is expected in it", key.name),
                 false => format!("`{}`: {wanted} is expected, not {}", key.name, node.sort()),
@@ -81,11 +89,15 @@ impl Reader<'_> {
 
 /// The preset of that name with those options, or what serde says of them.
 fn made(name: &str, options: &[&(Key, Node)]) -> Result<Preset, String> {
-    let values: Map<String, Value> = options
-        .iter()
-        .map(|(key, node)| (key.name.clone(), node.to_value()))
-        .chain([("preset".to_owned(), name.into())])
-        .collect();
+    of_values(name, options.iter().map(|(key, node)| (key.name.clone(), node.to_value())))
+}
+
+fn of_values(
+    name: &str,
+    options: impl IntoIterator<Item = (String, Value)>,
+) -> Result<Preset, String> {
+    let name = ("preset".to_owned(), Value::from(name));
+    let values: Map<String, Value> = options.into_iter().chain([name]).collect();
     serde_json::from_value(Value::Object(values)).map_err(|error| error.to_string())
 }
 

@@ -346,6 +346,10 @@ fn wrong_steps_are_told() {
             "4:45: s: `options`: text is expected in it",
         ),
         (
+            "await_input: { preset: choice, options: [{ value: a }] }",
+            "4:45: s: `options`: text is expected in it",
+        ),
+        (
             "await_input: { preset: choice, options: { a: 1 } }",
             "4:45: s: `options`: a list is expected, not an object",
         ),

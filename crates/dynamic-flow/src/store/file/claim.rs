@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -19,6 +20,9 @@ use crate::{
     store::{Claim, Record},
 };
 
+/// How long a claim waits in all for those who write: there are other runs, and the next claim.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// A hint that a run is due.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Due {
@@ -33,6 +37,8 @@ struct Taken {
     records: Vec<(Timestamp, Record)>,
     /// Why the first was passed over of those whose files can't be used.
     failed: Option<Error>,
+    /// How long it has waited for others.
+    waited: Duration,
 }
 
 impl Taken {
@@ -55,7 +61,7 @@ impl Folder {
     pub(super) fn claim(&self, claim: &Claim) -> Result<Vec<Record>> {
         let mut taken = Taken::default();
         let ended = self.claim_into(claim, &mut taken);
-        let Taken { mut records, failed } = taken;
+        let Taken { mut records, failed, .. } = taken;
         // Those that were taken are the caller's now: nobody else gets them until they lapse.
         match ended {
             Err(error) if records.is_empty() => return Err(error),
@@ -121,9 +127,20 @@ impl Folder {
             if taken.records.len() >= claim.limit {
                 return Ok(());
             }
-            match self.lock_soon(due.id) {
+            let began = Instant::now();
+            // What was taken is not kept waiting.
+            let patience = match taken.records.is_empty() {
+                true => PATIENCE.saturating_sub(taken.waited),
+                false => Duration::ZERO,
+            };
+            let lock = self.lock_within(due.id, patience);
+            taken.waited += began.elapsed();
+            match lock {
                 Ok(Some(lock)) => self.claim_one(&lock, claim, &due, taken)?,
                 // It stays due: the next claim finds it.
+                Ok(None) if !patience.is_zero() => {
+                    tracing::warn!(run = %due.id, "a due run is left: somebody keeps its lock");
+                }
                 Ok(None) => {}
                 Err(error) => taken.pass_over(error)?,
             }

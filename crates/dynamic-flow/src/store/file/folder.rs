@@ -25,8 +25,6 @@ use crate::{
 
 /// What a record was is kept to be written over, unless it is larger: a shard keeps no more of it.
 const MAX_SPARE: usize = 64 << 10;
-/// What a claim waits for one record: there are others.
-const SOON: Duration = Duration::from_secs(1);
 
 /// All that blocks is here and below; above it is async.
 #[derive(Debug)]
@@ -68,15 +66,14 @@ impl Folder {
         })
     }
 
-    /// Waits for the lock of a record as long as a write takes that nothing holds up.
-    pub(super) fn lock_soon(&self, id: RunId) -> Result<Option<Lock>> {
+    /// Waits for the lock of a record, at most for that long, or as long as it waits at all.
+    pub(super) fn lock_within(&self, id: RunId, patience: Duration) -> Result<Option<Lock>> {
         let path = self.layout.shard(id);
-        Lock::wait(&path, self.mode, SOON.min(self.patience)).at("lock a record", &path)
+        Lock::wait(&path, self.mode, patience.min(self.patience)).at("lock a record", &path)
     }
 
     pub(super) fn try_lock(&self, id: RunId) -> Result<Option<Lock>> {
-        let path = self.layout.shard(id);
-        Lock::attempt(&path, self.mode).at("lock a record", &path)
+        self.lock_within(id, Duration::ZERO)
     }
 
     pub(super) fn get(&self, id: RunId) -> Result<Option<Record>> {

@@ -43,9 +43,4 @@ impl Lock {
             }
         }
     }
-
-    /// Takes the lock unless somebody has it.
-    pub(super) fn attempt(path: &Path, mode: Mode) -> io::Result<Option<Self>> {
-        Self::wait(path, mode, Duration::ZERO)
-    }
 }

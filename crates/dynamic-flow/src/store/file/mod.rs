@@ -104,6 +104,7 @@ impl FileStore {
     /// Sets how long a call waits while somebody else writes a record of the same shard: 30 seconds
     /// unless set. Then it ends with a `StorageError` that is worth a retry and names the lock's
     /// file; nothing was written. A process that is stopped in the middle of a write keeps its lock.
+    /// Claims wait for a second in all, and a hub makes its call several times.
     #[must_use]
     pub fn lock_timeout(self, timeout: Duration) -> Self {
         Self::with(self.folder.layout.root().to_owned(), self.folder.mode, timeout)

@@ -83,12 +83,9 @@ impl HttpPolicy {
         let Some(secret) = self.secrets.get(name) else {
             return Err(format!("there is no secret {name}"));
         };
-        secret.reveal_to(url).ok_or_else(|| {
-            format!(
-                "the secret {name} may not be sent to {}: it is for other hosts",
-                shown_host(url)
-            )
-        })
+        let refuse =
+            |why| format!("the secret {name} may not be sent to {}: {why}", shown_host(url));
+        secret.reveal_to(url, self).map_err(refuse)
     }
 }
 
@@ -136,6 +133,11 @@ impl HostRule {
     pub fn private(mut self) -> Self {
         self.private = true;
         self
+    }
+
+    /// Whether it names more than a host of the open internet.
+    pub(super) fn is_special(&self) -> bool {
+        self.private || self.port.is_some()
     }
 
     /// Whether a URL leads to the host.
