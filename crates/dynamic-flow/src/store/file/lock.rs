@@ -10,8 +10,8 @@ use std::{
 
 use super::disk::{Mode, is_still_there};
 
-/// The pauses between two tries: the first about as long as a thread takes to wake, the last shorter
-/// than most disks take to write.
+/// The shortest and the longest pause between two tries: about as long as a thread takes to wake,
+/// and shorter than most disks take to write.
 const PAUSES: [Duration; 2] = [Duration::from_micros(50), Duration::from_millis(2)];
 
 /// Proof that nobody else, here or in another process, writes the records of a shard.
@@ -27,7 +27,7 @@ impl Lock {
     /// stopped in the middle of a write, or wait for a disk that does not answer.
     pub(super) fn wait(path: &Path, mode: Mode, patience: Duration) -> io::Result<Option<Self>> {
         let began = Instant::now();
-        let [mut pause, longest] = PAUSES;
+        let [shortest, longest] = PAUSES;
         let mut file = mode.open_lock(path)?;
         loop {
             match file.try_lock() {
@@ -36,8 +36,8 @@ impl Lock {
                 Ok(()) => file = mode.open_lock(path)?,
                 Err(TryLockError::WouldBlock) if began.elapsed() >= patience => return Ok(None),
                 Err(TryLockError::WouldBlock) => {
-                    thread::sleep(pause);
-                    pause = longest.min(pause * 2);
+                    // So that no wait is much longer than it must be.
+                    thread::sleep((began.elapsed() / 4).clamp(shortest, longest));
                 }
                 Err(TryLockError::Error(error)) => return Err(error),
             }
