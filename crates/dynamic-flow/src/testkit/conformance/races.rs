@@ -3,9 +3,10 @@
 use std::{
     collections::BTreeMap,
     future::Future,
+    iter,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -15,8 +16,8 @@ use tokio::{sync::Barrier, task::JoinSet};
 use super::{
     Subject,
     build::{
-        assert_one_winner, at, claim, due, full, id, id_at, insert_crowd, listed, pages, plain,
-        queue, read, sealed,
+        assert_one_winner, at, claim, due, full, id, id_at, insert_crowd, listed, plain, queue,
+        read, sealed,
     },
 };
 use crate::{
@@ -330,37 +331,41 @@ pub async fn pages_are_in_order_while_runs_come_in(subject: Subject) {
     let stores = subject.pair().await;
     let run = |place: u64| plain(id_at(5, place));
     insert_crowd(&stores[0], (0..30).map(|n| run(4 * n)).collect()).await;
-    let writing = Arc::new(AtomicUsize::new(3));
-    at_once(&stores, 6, |store, n| {
-        let writing = writing.clone();
-        async move {
-            if n < 3 {
-                for step in 0..20 {
-                    // Between the first ones, near and far from each other in turn.
-                    let place = (n as u64 * 20 + step) * 37 % 60;
-                    store.insert(run(4 * (place / 2) + 1 + place % 2)).await.expect("insert");
-                }
-                writing.fetch_sub(1, Ordering::SeqCst);
-                return;
-            }
-            let mut last_look = false;
-            while !last_look {
-                last_look = writing.load(Ordering::SeqCst) == 0;
-                let found = listed_by(&*store, 4).await;
-                assert!(found.is_sorted_by(|a, b| a > b), "newest first, and nothing twice");
-                let kept = (0..30).all(|n| found.contains(&id_at(5, 4 * n)));
-                assert!(kept, "a run that was there all the time is missing");
-                tokio::task::yield_now().await;
-            }
+    at_once(&stores, 4, |store, n| async move {
+        // Between the first ones, near and far from each other in turn.
+        let places = (0..15).map(|step| (n as u64 * 15 + step) * 37 % 60);
+        let mut coming = places.map(|place| run(4 * (place / 2) + 1 + place % 2)).peekable();
+        let mut last_look = false;
+        while !last_look {
+            last_look = coming.peek().is_none();
+            let found = listed_amid(&*store, &mut coming).await;
+            assert!(found.is_sorted_by(|a, b| a > b), "newest first, and nothing twice");
+            let kept = (0..30).all(|n| found.contains(&id_at(5, 4 * n)));
+            assert!(kept, "a run that was there all the time is missing");
         }
     })
     .await;
-    assert_eq!(listed_by(&*stores[1], 4).await.len(), 90);
+    assert_eq!(listed_amid(&*stores[1], &mut iter::empty()).await.len(), 90);
 }
 
-/// All runs, in pages of that size.
-async fn listed_by(store: &dyn Store, limit: usize) -> Vec<RunId> {
-    pages(store, &Filter::default(), limit).await.iter().map(|summary| summary.id).collect()
+/// All runs, in small pages; while each of them is turned, the next of `coming` comes in.
+async fn listed_amid(store: &dyn Store, coming: &mut impl Iterator<Item = Record>) -> Vec<RunId> {
+    let everything = Filter::default();
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let arrival = async {
+            match coming.next() {
+                Some(record) => store.insert(record).await,
+                None => Ok(()),
+            }
+        };
+        let (page, arrived) = tokio::join!(store.query(&everything, after, 4), arrival);
+        arrived.expect("insert");
+        let page = page.expect("query");
+        found.extend(page.items.into_iter().map(|it| it.expect("a record that reads back").id));
+        let Some(next) = page.next else { return found };
+        after = Some(next);
+    }
 }
 
 /// A renewal neither undoes an update that it overlaps, nor is undone by it.
