@@ -92,7 +92,7 @@ Examples:
   echo '{\"id\": 7}' | dflow run flow.yaml --input - --metadata team=finance --json
   dflow run flow.yaml                  (asks for the input, field by field, on a terminal)")]
 pub(crate) struct Run {
-    /// The flow: a YAML or JSON document
+    /// The flow: a YAML or JSON document, or - to read it from standard input
     pub(crate) flow: PathBuf,
     #[command(flatten)]
     pub(crate) input: Input,
@@ -355,7 +355,7 @@ pub(crate) struct RotateKeys {
 Example:
   dflow check examples/purchase-approval.yaml && deploy")]
 pub(crate) struct FlowFile {
-    /// The flow: a YAML or JSON document
+    /// The flow: a YAML or JSON document, or - to read it from standard input
     pub(crate) flow: PathBuf,
 }
 
@@ -372,7 +372,7 @@ Examples:
   dflow upgrade flow.yaml --all --dry-run
   dflow upgrade flow.yaml 019a… 019b…")]
 pub(crate) struct Upgrade {
-    /// The newer flow: a YAML or JSON document
+    /// The newer flow: a YAML or JSON document, or - to read it from standard input
     pub(crate) flow: PathBuf,
     /// The runs to move
     #[arg(required_unless_present = "all", conflicts_with = "all", value_parser = words::run)]
@@ -392,7 +392,7 @@ Examples:
   dflow diagram examples/purchase-approval.yaml
   dflow diagram flow.yaml --format dot | dot -Tsvg > flow.svg")]
 pub(crate) struct Diagram {
-    /// The flow: a YAML or JSON document
+    /// The flow: a YAML or JSON document, or - to read it from standard input
     pub(crate) flow: PathBuf,
     /// In which language
     #[arg(long, value_enum, default_value_t = DiagramFormat::Mermaid)]

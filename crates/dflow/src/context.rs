@@ -1,7 +1,7 @@
 //! What is meant by the command line, the environment and the settings together.
 
 use std::{
-    env, fs,
+    env, fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -147,13 +147,16 @@ impl Context {
         tools::registry(&self.config)
     }
 
-    /// Reads a flow from its document.
+    /// Reads a flow from its document, which `-` says is on standard input.
     pub(crate) fn flow(&self, path: &Path) -> Result<Flow, Failure> {
-        let text = fs::read_to_string(path).map_err(|error| {
-            usage(format!("the flow can't be read: {error}")).with("path", path.display())
+        let typed = path == Path::new("-");
+        let from = if typed { Path::new("standard input") } else { path };
+        let text = if typed { io::read_to_string(io::stdin()) } else { fs::read_to_string(path) };
+        let text = text.map_err(|error| {
+            usage(format!("the flow can't be read: {error}")).with("path", from.display())
         })?;
         let flow = Flow::from_document(&text, &self.tools()?);
-        flow.map_err(|error| Failure::Error(error, Some(path.to_owned())))
+        flow.map_err(|error| Failure::Error(error, Some(from.to_owned())))
     }
 
     /// A command to type next, complete with what leads to the same store.

@@ -162,14 +162,29 @@ fn an_optional_part_tells_what_is_wrong_inside() {
     assert_eq!(told[0].to_string(), "/reviewer: the property \"name\" is missing");
     let told = review.validate(&json!({ "reviewer": 5 })).unwrap_err();
     assert_eq!(told.len(), 1);
-    assert_eq!(told[0].message, "fits none of the schemas of `anyOf`");
+    assert_eq!(told[0].to_string(), "/reviewer: must be of one of the types object, null");
 
     let decision = Schema::of::<Decision>().unwrap();
     let told = decision.validate(&json!({ "kind": "Reject" })).unwrap_err();
     assert_eq!(told.len(), 1, "{told:?}");
     assert_eq!(told[0].to_string(), "(whole value): the property \"reason\" is missing");
     let told = decision.validate(&json!({ "kind": "Other" })).unwrap_err();
-    assert_eq!(told[0].message, "fits none of the schemas of `oneOf`");
+    assert_eq!(told[0].to_string(), r#"/kind: must be one of "Approve", "Reject""#);
+    let told = decision.validate(&json!({})).unwrap_err();
+    assert_eq!(told[0].to_string(), "(whole value): fits none of the schemas of `oneOf`");
+}
+
+#[test]
+fn alternatives_that_nothing_tells_apart_are_not_guessed_at() {
+    let shapes = json!({ "anyOf": [
+        { "properties": { "a": { "const": 1 } } },
+        { "properties": { "b": { "const": 2 } } },
+    ] });
+    one(shapes, &json!({ "a": 0, "b": 0 }), "", "fits none of the schemas of `anyOf`");
+    let either = json!({ "anyOf": [{ "type": "string" }, { "minimum": 5 }] });
+    one(either, &json!(1), "", "must be at least 5");
+    let ways = json!({ "oneOf": [{ "enum": ["a", "b"] }, { "const": null }] });
+    one(ways, &json!("c"), "", r#"must be one of "a", "b", null"#);
 }
 
 #[test]

@@ -9,7 +9,7 @@ mod run;
 
 use std::{
     fs,
-    io::{self, BufRead as _, Read as _},
+    io::{self, BufRead as _},
 };
 
 use dynamic_flow::{Error, ErrorKind, Result};
@@ -88,10 +88,6 @@ fn read_line() -> Result<String> {
 }
 
 fn read_stdin() -> Result<String> {
-    let mut text = String::new();
-    io::stdin()
-        .lock()
-        .read_to_string(&mut text)
-        .map_err(|error| usage(format!("standard input can't be read: {error}")))?;
-    Ok(text)
+    io::read_to_string(io::stdin())
+        .map_err(|error| usage(format!("standard input can't be read: {error}")).into())
 }

@@ -3,6 +3,7 @@
 use std::{
     env,
     io::{self, IsTerminal as _},
+    path::Path,
 };
 
 use dynamic_flow::{
@@ -29,6 +30,9 @@ type Result<T = Exit, E = Failure> = std::result::Result<T, E>;
 
 pub(super) async fn run(context: &Context, args: Run) -> Result {
     words::once(&args.metadata, "--metadata")?;
+    if args.flow == Path::new("-") && args.input.input.as_deref() == Some("-") {
+        return Err(usage("flow and input can't both come from standard input").into());
+    }
     let flow = context.flow(&args.flow)?;
     let input = match args.input.input {
         Some(given) => read_json(&given)?,

@@ -81,6 +81,22 @@ fn an_upgrade_compares_first_and_moves_what_can_be_moved() {
 }
 
 #[test]
+fn a_flow_comes_from_standard_input() {
+    let place = Place::file();
+    let done =
+        place.call_with(&["run", "-", "--json"], "flow: shout\nsteps:\n  - id: a\n    set: 1\n");
+    assert_eq!((done.code, done.out.contains("completed")), (0, true), "{done:?}");
+    let drawn = place.call_with(&["diagram", "-"], OLD);
+    assert!(drawn.out.starts_with("flowchart TD"), "{drawn:?}");
+    let wrong = place.call_with(&["check", "-"], "flow: x\nodd: 1\nsteps: [{ set: 1 }]\n");
+    assert_eq!(wrong.code, 2);
+    assert!(wrong.err.contains("standard input:2:1"), "{wrong:?}");
+    let both = place.call_with(&["run", "-", "--input", "-"], OLD);
+    assert_eq!(both.code, 2);
+    assert!(both.err.contains("flow and input can't both come"), "{both:?}");
+}
+
+#[test]
 fn an_upgrade_names_its_runs() {
     let place = Place::file();
     let flow = place.write("flow.yaml", OLD);

@@ -20,6 +20,10 @@ pub(super) fn collect(error: &ValidationError<'_>, violations: &mut Vec<Violatio
             branch.iter().for_each(|error| collect(error, violations));
             return;
         }
+        if let Some(violation) = choice(context, error) {
+            violations.push(violation);
+            return;
+        }
     }
     violations
         .push(Violation { pointer: error.instance_path().as_str().to_owned(), message: of(error) });
@@ -32,6 +36,54 @@ fn may_be_meant(branch: &[ValidationError<'_>], whole: &ValidationError<'_>) -> 
         Kind::Type { .. } | Kind::FalseSchema => error.instance_path() == whole.instance_path(),
         Kind::Constant { .. } | Kind::Enum { .. } => true,
         _ => false,
+    })
+}
+
+/// What tells all of the schemas apart, if it is one thing: the constants of which a value must
+/// have one, in one place, or else the types of which it must be one.
+fn choice(context: &[Vec<ValidationError<'_>>], whole: &ValidationError<'_>) -> Option<Violation> {
+    constants(context).or_else(|| types(context, whole))
+}
+
+fn constants(context: &[Vec<ValidationError<'_>>]) -> Option<Violation> {
+    let mut place = None;
+    let mut choices = Vec::new();
+    for branch in context {
+        let (path, values) = branch.iter().find_map(|error| {
+            let values = match error.kind() {
+                Kind::Constant { expected_value } => vec![expected_value.to_string()],
+                Kind::Enum { options } => {
+                    options.as_array()?.iter().map(ToString::to_string).collect()
+                }
+                _ => return None,
+            };
+            Some((error.instance_path(), values))
+        })?;
+        if *place.get_or_insert(path) != path {
+            return None;
+        }
+        choices.extend(values);
+    }
+    let message = format!("must be one of {}", cut(&choices.join(", ")));
+    Some(Violation { pointer: place?.as_str().to_owned(), message })
+}
+
+fn types(context: &[Vec<ValidationError<'_>>], whole: &ValidationError<'_>) -> Option<Violation> {
+    let mut wanted = Vec::new();
+    for branch in context {
+        let at_top = |error: &&ValidationError<'_>| error.instance_path() == whole.instance_path();
+        wanted.extend(branch.iter().filter(at_top).find_map(|error| match error.kind() {
+            Kind::Type { kind: TypeKind::Single(wanted) } => Some(vec![wanted.to_string()]),
+            Kind::Type { kind: TypeKind::Multiple(wanted) } => {
+                Some(wanted.iter().map(|wanted| wanted.to_string()).collect())
+            }
+            _ => None,
+        })?);
+    }
+    let pointer = whole.instance_path().as_str().to_owned();
+    Some(Violation {
+        pointer,
+        message: format!("must be of one of the types {}", wanted.join(", ")),
     })
 }
 
