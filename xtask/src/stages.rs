@@ -16,7 +16,7 @@ pub(crate) enum Stage {
     Fmt,
     /// No lint has anything to say, of any target with all features.
     Clippy,
-    /// The library compiles without features, with each alone, and with all.
+    /// The library compiles without features, and with each alone.
     Features,
     /// A build without the feature of a driver has none of the driver's code.
     Trees,

@@ -20,8 +20,12 @@ use crate::{
     store::{Claim, Record},
 };
 
-/// How long a claim waits in all for those who write: there are other runs, and the next claim.
+/// How long a claim waits in all for those who write, while it has nothing: there are other runs,
+/// and the next claim.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long what it has taken is kept waiting: long enough for who is in the middle of a write, or
+/// for a process that was just begun and has not let go yet of what its parent has open.
+const MOMENT: Duration = Duration::from_millis(100);
 
 /// A hint that a run is due.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -128,11 +132,8 @@ impl Folder {
                 return Ok(());
             }
             let began = Instant::now();
-            // What was taken is not kept waiting.
-            let patience = match taken.records.is_empty() {
-                true => PATIENCE.saturating_sub(taken.waited),
-                false => Duration::ZERO,
-            };
+            let patience = if taken.records.is_empty() { PATIENCE } else { MOMENT };
+            let patience = patience.saturating_sub(taken.waited);
             let lock = self.lock_within(due.id, patience);
             taken.waited += began.elapsed();
             match lock {
