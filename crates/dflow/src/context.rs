@@ -135,8 +135,7 @@ impl Context {
         }
         builder = match keyring {
             Some(keyring) => builder.keyring(keyring),
-            // Left unsaid, the hub refuses with what to do.
-            None if self.config.keys.required => builder,
+            None if self.config.keys.required => return Err(keyless()),
             None => builder.plaintext(),
         };
         builder.build().await
@@ -170,6 +169,13 @@ impl Context {
             .map(|word| quoted(&word));
         self.set_again.iter().cloned().chain(words).collect::<Vec<_>>().join(" ")
     }
+}
+
+/// The refusal where a key must be given and is not.
+fn keyless() -> Error {
+    let message = "the settings require an encryption key, and none is given: set \
+                   FLOW_ENCRYPTION_KEY (`dflow keygen` makes a key), or name a file in [keys]";
+    Error::new(ErrorKind::InvalidConfig, message)
 }
 
 /// Whether users beside its owner and its group may read a file.

@@ -20,9 +20,11 @@ pub enum ErrorKind {
     SuspensionKeyNotFound,
     /// The input does not fit the schema; [`Error::violations`] has all of what is wrong.
     InputValidationError,
-    /// The wait took another answer before; [`Error::receipt`] says which.
+    /// The wait is closed: [`Error::receipt`] says which answer it took, or that its default, its
+    /// deadline or a cancellation of the run closed it ([`Receipt::closed`](crate::Receipt)).
     AlreadyResumed,
-    /// The deadline of the wait has passed and it had no default.
+    /// The deadline of the wait has passed, and nothing has taken the answer's place so far: once
+    /// its default has, it is `AlreadyResumed`.
     SuspensionExpired,
     /// The flow at hand can't go on from where the run is parked; [`Error::reasons`] says why.
     FlowIncompatible,

@@ -60,6 +60,12 @@ impl From<i32> for Scalar {
     }
 }
 
+impl From<u32> for Scalar {
+    fn from(value: u32) -> Self {
+        Self::Int(value.into())
+    }
+}
+
 impl From<f64> for Scalar {
     fn from(value: f64) -> Self {
         Self::Float(value)

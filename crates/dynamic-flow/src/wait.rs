@@ -279,6 +279,21 @@ impl Answer {
         Self { input, by: None, request_id: None }
     }
 
+    /// An answer of a type, such as that of a preset.
+    ///
+    /// # Errors
+    /// `SerializationError` where the value has no faithful JSON form.
+    ///
+    /// ```
+    /// use dynamic_flow::{Answer, tool::Confirmation};
+    /// let yes = Confirmation { confirmed: true, reason: None };
+    /// assert_eq!(Answer::of(&yes)?.input["confirmed"], true);
+    /// # Ok::<(), dynamic_flow::Error>(())
+    /// ```
+    pub fn of(input: &impl Serialize) -> Result<Self> {
+        to_value(input).map(Self::new)
+    }
+
     /// Says who gives it.
     #[must_use]
     pub fn by(mut self, by: impl Into<String>) -> Self {

@@ -73,8 +73,9 @@ impl CodecBuilder {
                 (None, None, false) => {
                     return Err(Error::new(
                         ErrorKind::InvalidConfig,
-                        "neither a keyring nor plaintext was said; set FLOW_ENCRYPTION_KEY, or ask \
-                         for plaintext if everybody who reads the store may read the state",
+                        "neither a keyring nor plaintext was said: give `.keyring(…)`, which \
+                         `Keyring::from_env` reads from FLOW_ENCRYPTION_KEY, or say `.plaintext()` \
+                         if everybody who reads the store may read the state",
                     ));
                 }
                 _ => {

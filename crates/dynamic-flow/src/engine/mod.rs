@@ -11,6 +11,7 @@ mod stored;
 pub(crate) mod timeline;
 mod turn;
 
+pub(crate) use perform::{catch_panic, panicked};
 pub use state::{
     Branch, Call, CallKind, Ended, Failure, FlowStamp, Hint, Memo, Snapshot, StepStamp, StepState,
 };

@@ -104,17 +104,18 @@ fn check_output(tool: &Arc<dyn Tool>, output: &Output) -> Result<(), String> {
     }
 }
 
-async fn catch_panic(
-    work: impl Future<Output = Result<Output, ToolError>>,
-) -> Result<Output, ToolError> {
+/// Makes an error of a panic in what others wrote.
+pub(crate) async fn catch_panic<T>(
+    work: impl Future<Output = Result<T, ToolError>>,
+) -> Result<T, ToolError> {
     AssertUnwindSafe(work)
         .catch_unwind()
         .await
         .unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
 }
 
-/// A panic as the error of the step it happened in.
-fn panicked(panic: &(dyn std::any::Any + Send)) -> ToolError {
+/// A panic as the error of what it happened in.
+pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> ToolError {
     let text = panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())

@@ -1,11 +1,15 @@
 //! Carrying runs over that an earlier version of a flow parked.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use super::Flow;
 use crate::{
     Error, ErrorKind, Result, StepId, ToolError,
-    engine::{Branch, FlowStamp, Snapshot, StepState},
+    engine::{Branch, FlowStamp, Snapshot, StepState, panicked},
     wait::ContentDigest,
 };
 
@@ -26,7 +30,7 @@ impl fmt::Debug for Upgrade {
 
 impl<I, O> Flow<I, O> {
     /// Carries the state of runs over that were parked by the version of that fingerprint
-    /// ([`Flow::fingerprint`], which `get` tells of each run too).
+    /// ([`Flow::fingerprint`], which [`RunView::fingerprint`](crate::hub::RunView) tells of each run).
     ///
     /// The closure changes the state in memory; whether this flow can go on with the result is
     /// checked as ever, before anything is consumed, and it is stored at the next commit. It may
@@ -65,7 +69,9 @@ impl<I, O> Flow<I, O> {
     /// The state as this version goes on with it.
     pub(crate) fn carry_over(&self, mut snapshot: Snapshot) -> Result<Snapshot> {
         if let Some(upgrade) = self.upgrade_of(&snapshot) {
-            (upgrade.carry)(&mut snapshot).map_err(|error| {
+            let carry = AssertUnwindSafe(|| (upgrade.carry)(&mut snapshot));
+            let carried = catch_unwind(carry).unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
+            carried.map_err(|error| {
                 Error::new(
                     ErrorKind::FlowIncompatible,
                     format!("the upgrade could not carry the run over: {error}"),

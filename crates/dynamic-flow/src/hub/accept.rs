@@ -167,15 +167,7 @@ impl Inner {
     /// Lets the deadline of a wait do what it does, so that the caller can be told.
     async fn time_out(self: &Arc<Self>, opened: Opened, wait: &Wait, drive: bool) -> Result<()> {
         let run_id = opened.record.id;
-        let expired = || {
-            let message = match wait.request.default {
-                Some(_) => "the deadline has passed; the wait's default takes the answer's place",
-                None => "the deadline has passed",
-            };
-            Error::new(ErrorKind::SuspensionExpired, message)
-                .with_run(run_id)
-                .with("wait", &wait.id)
-        };
+        let expired = || deadline_passed(run_id, wait);
         if !drive {
             return Err(expired());
         }
@@ -432,6 +424,15 @@ pub(super) enum Found {
     Open(Box<Opened>, Box<Wait>),
     /// To hear that this very request was accepted before.
     Repeated(Accepted),
+}
+
+/// The refusal of what comes after the deadline, while nothing has taken its place.
+pub(super) fn deadline_passed(run: RunId, wait: &Wait) -> Error {
+    let message = match wait.request.default {
+        Some(_) => "the deadline has passed; the wait's default takes the answer's place",
+        None => "the deadline has passed",
+    };
+    Error::new(ErrorKind::SuspensionExpired, message).with_run(run).with("wait", &wait.id)
 }
 
 /// The receipt of the closed wait that a key of that digest could have answered.

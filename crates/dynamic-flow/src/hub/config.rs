@@ -16,31 +16,49 @@ use crate::{
 };
 
 /// The settings of a hub that are plain data.
+///
+/// Written as a table of settings, with durations as texts:
+///
+/// ```
+/// use dynamic_flow::{hours, hub::HubOptions};
+///
+/// let options: HubOptions =
+///     serde_json::from_str(r#"{ "default_timeout": "4h", "retention": null }"#).unwrap();
+/// assert_eq!(options.default_timeout, hours(4));
+/// assert_eq!((options.retention, options.lease), (None, HubOptions::default().lease));
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct HubOptions {
     /// How long waits stay open that do not say it themselves.
+    #[serde(with = "as_text")]
     pub default_timeout: Duration,
     /// How often a worker removes ended runs whose retention is over.
+    #[serde(with = "as_text")]
     pub cleanup_interval: Duration,
     /// How often a store's passing fault is met with another try.
     pub max_retries: u32,
     /// The pause before the first of those tries; it doubles, with jitter.
+    #[serde(with = "as_text")]
     pub retry_delay: Duration,
     /// How long an ended run is kept, with its receipts; for ever if none.
+    #[serde(with = "as_text::or_none")]
     pub retention: Option<Duration>,
     /// How long a run is left to a holder of whom nothing is heard.
+    #[serde(with = "as_text")]
     pub lease: Duration,
     /// After how many takeovers without progress a run is failed as poisoned; 1 or more.
     pub max_takeovers: u32,
     /// How long a sleep or a pause between attempts may be to be waited for in the process.
+    #[serde(with = "as_text")]
     pub linger: Duration,
     /// When runs are committed beyond their waits.
     pub durability: Durability,
     /// The largest input of a run or an answer, in bytes of JSON.
     pub max_input_size: usize,
     /// How often a worker looks for due runs.
+    #[serde(with = "as_text")]
     pub poll_interval: Duration,
     /// How many runs a worker drives at once.
     pub concurrency: usize,
@@ -61,6 +79,49 @@ impl Default for HubOptions {
             max_input_size: 1024 * 1024,
             poll_interval: seconds(1),
             concurrency: 64,
+        }
+    }
+}
+
+/// Durations as people write them, to the millisecond: `24h`, `1m 30s`.
+mod as_text {
+    use std::time::Duration;
+
+    use jiff::SignedDuration;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+
+    use crate::flow::parse_duration;
+
+    fn text(duration: Duration) -> String {
+        let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        format!("{:#}", SignedDuration::from_millis(millis))
+    }
+
+    pub(super) fn serialize<S: Serializer>(it: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&text(*it))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        parse_duration(&String::deserialize(from)?).map_err(D::Error::custom)
+    }
+
+    pub(super) mod or_none {
+        use serde::Serialize as _;
+
+        use super::*;
+
+        pub(in super::super) fn serialize<S: Serializer>(
+            it: &Option<Duration>,
+            to: S,
+        ) -> Result<S::Ok, S::Error> {
+            it.map(text).serialize(to)
+        }
+
+        pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+            from: D,
+        ) -> Result<Option<Duration>, D::Error> {
+            let text = Option::<String>::deserialize(from)?;
+            text.map(|text| parse_duration(&text)).transpose().map_err(D::Error::custom)
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     clock::Timestamp,
     codec::{Binding, Part},
     engine::{
-        Failure, RunStatus, Snapshot,
+        Failure, RunStatus, Snapshot, catch_panic,
         machine::{Event, Trace},
         runner::{self, Committed, Drive, Host, Intent},
     },
@@ -402,8 +402,8 @@ impl Driver {
                 continue;
             };
             let view = SuspendedWait::new(wait, Some(key.clone()));
-            let told = notifier.notify(self.run, &self.flow.def.id, &view);
-            let told = tokio::time::timeout(NOTIFY_TIMEOUT, told).await;
+            let telling = async { notifier.notify(self.run, &self.flow.def.id, &view).await };
+            let told = tokio::time::timeout(NOTIFY_TIMEOUT, catch_panic(telling)).await;
             let told = told.unwrap_or_else(|_| Err(ToolError::new("no answer in time")));
             match told {
                 Ok(()) => {

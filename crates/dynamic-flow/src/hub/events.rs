@@ -121,19 +121,28 @@ impl HubEvent {
 
 /// A watcher of a hub. One that falls more than 1,024 events behind misses the oldest of them.
 #[derive(Debug)]
-pub struct Events(broadcast::Receiver<HubEvent>);
+pub struct Events {
+    receiver: broadcast::Receiver<HubEvent>,
+    missed: u64,
+}
 
 impl Events {
     pub(crate) fn new(receiver: broadcast::Receiver<HubEvent>) -> Self {
-        Self(receiver)
+        Self { receiver, missed: 0 }
     }
 
-    /// The next event; none once the hub is gone.
+    /// How many events this watcher has missed so far, because it fell behind.
+    pub fn missed(&self) -> u64 {
+        self.missed
+    }
+
+    /// The next event; none once the hub is gone, with all its clones. Runs that are let go tell of
+    /// it, so `shutdown` alone does not end this.
     pub async fn next(&mut self) -> Option<HubEvent> {
         loop {
-            match self.0.recv().await {
+            match self.receiver.recv().await {
                 Ok(event) => return Some(event),
-                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Lagged(missed)) => self.missed += missed,
                 Err(RecvError::Closed) => return None,
             }
         }
@@ -142,9 +151,9 @@ impl Events {
     /// The next event if it has happened already.
     pub fn try_next(&mut self) -> Option<HubEvent> {
         loop {
-            match self.0.try_recv() {
+            match self.receiver.try_recv() {
                 Ok(event) => return Some(event),
-                Err(TryRecvError::Lagged(_)) => {}
+                Err(TryRecvError::Lagged(missed)) => self.missed += missed,
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return None,
             }
         }
@@ -156,9 +165,10 @@ impl Events {
 pub trait Notifier: Send + Sync + 'static {
     /// Passes the wait on to whoever shall answer: a mail, a message, a row in an inbox.
     ///
-    /// Called at least once for each wait, after it is durable. When it fails or the process dies
-    /// before the success is written down, it is called again, later, with another key; the
-    /// earlier keys stay good.
+    /// Called at least once for each wait, after it is durable, and before `run` or `resume` return:
+    /// put on a queue what may take long. It has 30 seconds; a panic is an error. When it fails, or
+    /// the process dies before the success is written down, a worker calls it again with another
+    /// key, after 2 seconds, then 4, at last every 34 minutes; the earlier keys stay good.
     async fn notify(
         &self,
         run: RunId,

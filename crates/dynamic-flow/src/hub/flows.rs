@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Inner, inbox::Accept, vault::Opened};
+use super::{Inner, inbox::Accept, state::STATE_FLOW, vault::Opened};
 use crate::{
     Error, ErrorKind, Result,
     clock::Timestamp,
@@ -152,11 +152,12 @@ impl Inner {
         }
         let flows = self.flows.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         flows.get(&snapshot.flow.id).cloned().ok_or_else(|| {
-            Error::new(
-                ErrorKind::FlowNotRegistered,
-                "no flow of this id is registered here; register it in every process that resumes",
-            )
-            .with("flow", &snapshot.flow.id)
+            let message = if snapshot.flow.id.as_str() == STATE_FLOW {
+                "the key is of a state that was suspended by itself: take it with `resume_state`"
+            } else {
+                "no flow of this id is registered here; register it in every process that resumes"
+            };
+            Error::new(ErrorKind::FlowNotRegistered, message).with("flow", &snapshot.flow.id)
         })
     }
 

@@ -259,7 +259,9 @@ impl PersistenceHub {
     ///
     /// # Errors
     /// As [`PersistenceHub::answer`], `FlowNotRegistered` (nothing is consumed), and what the run
-    /// fails with after the wait.
+    /// fails with after the wait. Where the answer was accepted and the store failed afterwards, the
+    /// error's context says `answer accepted`: [`PersistenceHub::drive`] or a worker goes on, and the
+    /// same answer again is `AlreadyResumed`, unless it has a [`request_id`](Answer::request_id).
     pub async fn resume(&self, key: &SuspensionKey, answer: impl Into<Answer>) -> Result<Outcome> {
         self.resume_of(None, key, answer.into()).await
     }
@@ -273,7 +275,11 @@ impl PersistenceHub {
         let (hub, key) = (self.inner.clone(), key.clone());
         detached(async move {
             let (accepted, submitted) = hub.accept(&key, &answer, flow.as_ref(), true).await?;
-            hub.finish(accepted.run_id, submitted).await
+            let finished = hub.finish(accepted.run_id, submitted).await;
+            finished.map_err(|error| match error.is_retryable() {
+                true => error.with("answer", "accepted"),
+                false => error,
+            })
         })
         .await
     }
@@ -327,7 +333,8 @@ impl PersistenceHub {
     /// Ends a run: its waits take no answers any more. Cancelling a cancelled run is no error.
     ///
     /// Gives the run's status: `Cancelled`, or what it is doing where somebody drives it. A holder in
-    /// this process stops at once, one elsewhere at its next commit.
+    /// this process stops at once: a tool that it calls ends where it awaits something, an effect
+    /// too, whose outcome nobody knows then. One elsewhere stops at its next commit.
     ///
     /// # Errors
     /// `RunNotFound`; `InvalidState` when it has ended already; `LimitExceeded` when `by` or `reason`
@@ -451,6 +458,22 @@ impl<I: Serialize, O: DeserializeOwned> Handle<I, O> {
     ) -> Result<Outcome<O>> {
         let flow = self.known.def.id.clone();
         typed(self.hub.resume_of(Some(flow), key, answer.into()).await?)
+    }
+
+    /// Moves a run of this flow on, if there is anything to do.
+    ///
+    /// # Errors
+    /// As [`PersistenceHub::drive`]; `SerializationError` for the output of another flow's run.
+    pub async fn drive(&self, run: RunId) -> Result<Outcome<O>> {
+        typed(self.hub.drive(run).await?)
+    }
+
+    /// Makes a failed or expired run of this flow go on from the step that failed.
+    ///
+    /// # Errors
+    /// As [`PersistenceHub::retry`]; `SerializationError` for the output of another flow's run.
+    pub async fn retry(&self, run: RunId) -> Result<Outcome<O>> {
+        typed(self.hub.retry(run).await?)
     }
 }
 

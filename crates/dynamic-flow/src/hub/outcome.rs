@@ -10,7 +10,7 @@ use crate::{
     id::{FlowId, RunId, SuspensionKey, ToolId, WaitId},
     position::Position,
     schema::Schema,
-    wait::{Metadata, Receipt, Wait},
+    wait::{ContentDigest, Metadata, Receipt, Wait},
 };
 
 /// What driving a run came to. A failure is an error, which carries run id and step, and the run
@@ -64,15 +64,21 @@ impl Suspension {
     /// The one open wait of a run that has one.
     ///
     /// # Errors
-    /// `InvalidState` when there are several, or none because the run sleeps.
+    /// `InvalidState` when there are several, or none because the run sleeps or somebody else drives
+    /// it.
     pub fn only(&self) -> Result<&SuspendedWait> {
         match self.waits.as_slice() {
             [wait] => Ok(wait),
-            waits => Err(Error::new(
-                ErrorKind::InvalidState,
-                format!("the run has {} open waits, not one", waits.len()),
-            )
-            .with_run(self.run_id)),
+            waits => {
+                let error = |what: String| {
+                    Err(Error::new(ErrorKind::InvalidState, what).with_run(self.run_id))
+                };
+                match (waits.len(), self.resumes_at) {
+                    (0, Some(at)) => error(format!("the run asks nothing; it sleeps until {at}")),
+                    (0, None) => error("the run asks nothing at the moment".into()),
+                    (n, _) => error(format!("the run has {n} open waits, not one")),
+                }
+            }
         }
     }
 
@@ -156,6 +162,9 @@ pub struct RunView {
     pub run_id: RunId,
     /// Its flow.
     pub flow_id: FlowId,
+    /// Which version of the flow wrote its state, as [`Flow::fingerprint`](crate::Flow::fingerprint)
+    /// tells them apart.
+    pub fingerprint: ContentDigest,
     /// What it is doing.
     pub status: RunStatus,
     /// What it was started with.

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{
     HubEvent, PersistenceHub,
+    accept::deadline_passed,
     flows::Known,
     outcome::{RunView, SuspendedWait},
     pending::pending_receipts,
@@ -16,7 +17,7 @@ use crate::{
     Error, ErrorKind, Result,
     codec::{Part, SealedInfo},
     engine::RunStatus,
-    flow::{Fit, Flow},
+    flow::{Fit, Flow, FlowDef},
     id::{RunId, SuspensionKey},
     store::{Change, Cursor, Filter, Health, Page, Summary, Unreadable},
     wait::Answer,
@@ -113,6 +114,7 @@ impl PersistenceHub {
         Ok(RunView {
             run_id: run,
             flow_id: record.flow_id,
+            fingerprint: snapshot.flow.fingerprint,
             status: record.status,
             positions,
             input: Arc::unwrap_or_clone(snapshot.input),
@@ -147,12 +149,7 @@ impl PersistenceHub {
             super::accept::Found::Open(opened, wait) => {
                 let now = self.inner().clock.now();
                 if wait.expires_at.is_some_and(|end| end <= now) {
-                    return Err(Error::new(
-                        ErrorKind::SuspensionExpired,
-                        "the deadline has passed; nothing can be answered any more",
-                    )
-                    .with_run(opened.record.id)
-                    .with("wait", &wait.id));
+                    return Err(deadline_passed(opened.record.id, &wait));
                 }
                 Ok(SuspendedWait::new(&wait, None))
             }
@@ -219,10 +216,10 @@ impl PersistenceHub {
     /// # Errors
     /// When the store fails. A run that can't be opened, or whose record does not read back, counts
     /// as stranded; of the latter, those that may be of the flow as far as the store can tell.
-    pub async fn check(&self, flow: &Flow) -> Result<CheckReport> {
-        let known = Known::new(flow);
+    pub async fn check<I, O>(&self, flow: &Flow<I, O>) -> Result<CheckReport> {
+        let known = Known::new(&flow.erase());
         let mut report = CheckReport::default();
-        let filter = live_runs_of(flow);
+        let filter = live_runs_of(&known.def);
         let mut after = None;
         loop {
             let page = self.query(&filter, after, PAGE).await?;
@@ -274,9 +271,9 @@ impl PersistenceHub {
     /// # Errors
     /// `FlowIncompatible` with reasons, the run staying as it was, also where the upgrade would drop
     /// an answer that was accepted; `RunBusy` while somebody drives it.
-    pub async fn upgrade(&self, run: RunId, flow: &Flow) -> Result<()> {
+    pub async fn upgrade<I, O>(&self, run: RunId, flow: &Flow<I, O>) -> Result<()> {
         let hub = self.inner();
-        let known = std::sync::Arc::new(Known::new(flow));
+        let known = std::sync::Arc::new(Known::new(&flow.erase()));
         let opened = hub.open_verified(run).await?;
         if opened.record.flow_id != known.def.id {
             return Err(Error::new(ErrorKind::FlowIncompatible, "the run is of another flow")
@@ -387,9 +384,9 @@ impl PersistenceHub {
 }
 
 /// The runs of a flow that have not ended.
-fn live_runs_of(flow: &Flow) -> Filter {
+fn live_runs_of(flow: &FlowDef) -> Filter {
     Filter {
-        flow_id: Some(flow.def().id.clone()),
+        flow_id: Some(flow.id.clone()),
         status: RunStatus::ALL.into_iter().filter(|status| !status.is_final()).collect(),
         ..Filter::default()
     }

@@ -48,6 +48,16 @@ impl Worked {
     }
 }
 
+/// The runs that a worker drives. They go on without it, as every run does without its caller.
+#[derive(Default)]
+struct Driving(JoinSet<bool>);
+
+impl Drop for Driving {
+    fn drop(&mut self) {
+        self.0.detach_all();
+    }
+}
+
 /// What became of a batch of ended runs.
 struct Purged {
     /// How many were removed.
@@ -63,20 +73,35 @@ impl PersistenceHub {
     /// Any number of workers may share a store. Runs of flows that this hub does not know are left
     /// alone. Faults of the store are logged and outlasted.
     ///
+    /// Where this is dropped, as by `select!`, no more runs are begun; those that are being driven
+    /// go on, and `shutdown` waits for them:
+    ///
+    /// ```no_run
+    /// # use dynamic_flow::{hub::PersistenceHub, seconds};
+    /// # async fn serve(hub: PersistenceHub) -> dynamic_flow::Result<()> {
+    /// tokio::select! {
+    ///     ended = hub.work() => ended?,
+    ///     _ = tokio::signal::ctrl_c() => {}
+    /// }
+    /// hub.shutdown(seconds(10)).await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// None at the moment; faults of a store that will not pass may be reported here.
     pub async fn work(&self) -> Result<()> {
         let hub = self.inner();
         let mut purge_at = hub.clock.now();
-        let mut driving = JoinSet::new();
+        let mut driving = Driving::default();
         let mut hints = hub.vault.store().hints(Hint::Due);
         while !hub.is_stopping() {
             let now = hub.clock.now();
-            let free = hub.options.concurrency - driving.len();
+            let free = hub.options.concurrency - driving.0.len();
             match hub.claim(hub.queues(), free).await {
                 Ok(records) => {
                     for record in records {
-                        driving.spawn(hub.clone().drive_claimed(record));
+                        driving.0.spawn(hub.clone().drive_claimed(record));
                     }
                 }
                 Err(error) => tracing::warn!(%error, "the store could not be asked for due runs"),
@@ -94,19 +119,19 @@ impl PersistenceHub {
             }
             if more_to_purge {
                 // Runs that are due come before the next batch.
-                while driving.try_join_next().is_some() {}
+                while driving.0.try_join_next().is_some() {}
                 continue;
             }
             let next = hub.clock.now().after(hub.options.poll_interval);
-            let full = driving.len() == hub.options.concurrency;
+            let full = driving.0.len() == hub.options.concurrency;
             tokio::select! {
-                Some(_) = driving.join_next() => {}
+                Some(_) = driving.0.join_next() => {}
                 () = hub.clock.sleep_until(next), if !full => {}
                 () = hinted(&mut hints), if !full => {}
                 () = hub.stopped() => {}
             }
         }
-        while driving.join_next().await.is_some() {}
+        while driving.0.join_next().await.is_some() {}
         Ok(())
     }
 

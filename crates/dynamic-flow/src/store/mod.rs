@@ -401,7 +401,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     ///
     /// # Errors
     /// `Conflict` if the record is not what is expected, or is not there; `InvalidArgument` as
-    /// [`Change::check`] says; nothing is changed.
+    /// [`Change::check`] says; nothing is changed. This and all other refusals of one record name
+    /// it, with [`Error::with_run`](crate::Error::with_run).
     async fn update(&self, id: RunId, expect: Expect, change: Change) -> Result<Revision>;
 
     /// Removes a record if it is what is expected. Nothing written later brings it back.
@@ -440,10 +441,11 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// are times of ids. Others can't be held against it: it is listed where an index leads to it.
     ///
     /// # Errors
-    /// `InvalidArgument` as [`Filter::check`] says, of a limit of 0 among others.
+    /// `InvalidArgument` as [`Filter::check`] says, of a limit of 0 among others. Any other is good,
+    /// up to `usize::MAX`.
     async fn query(&self, filter: &Filter, after: Option<Cursor>, limit: usize) -> Result<Page>;
 
-    /// Says how the store is, and whether it is set up to be durable.
+    /// Says how the store is, and whether it is set up to be durable; if not, a warning says why.
     async fn health(&self) -> Result<Health>;
 
     /// Subscribes to hints that somebody, in any process, wrote what others wait for: what

@@ -4,12 +4,16 @@ use dynamic_flow::{
     Answer, ErrorKind, RunId, SuspensionKey, Timestamp, ToolError,
     engine::RunStatus,
     hub::Outcome,
+    seconds,
+    testkit::faults::{Moment, Operation},
     tool::{AwaitInput, tool_fn},
     wait::Closed,
 };
 use serde_json::json;
 
-use crate::support::{Counts, World, approval_flow, completed, no, order, parked, suspended, yes};
+use crate::support::{
+    Counts, World, approval_flow, completed, faulty, no, order, parked, suspended, yes,
+};
 
 #[tokio::test]
 async fn a_run_suspends_and_goes_on_exactly_after_in_another_process() {
@@ -342,4 +346,48 @@ async fn each_question_of_a_run_has_a_key_of_its_own() {
     let stale = hub.resume(&first, json!("stale")).await.unwrap_err();
     assert_eq!(stale.kind(), ErrorKind::AlreadyResumed);
     assert_eq!(completed(hub.resume(&second, json!("two")).await), json!("two!"));
+}
+
+#[tokio::test]
+async fn who_hears_of_a_fault_after_the_answer_was_taken_is_told_so() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (_, suspension, key) = parked(&world, &counts).await;
+    let (faults, cut) = faulty(&world);
+    let hub = cut.builder().max_retries(0).build().await.unwrap();
+    hub.register(approval_flow(&counts)).unwrap();
+    // What follows the write by which the answer is taken.
+    faults.fail(Operation::Update, 2, Moment::Before);
+    let error = hub.resume(&key, yes()).await.unwrap_err();
+    assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::StorageError, true));
+    assert_eq!(error.context_value("answer"), Some("accepted"), "{error}");
+    assert_eq!(hub.resume(&key, yes()).await.unwrap_err().kind(), ErrorKind::AlreadyResumed);
+    world.clock.advance(seconds(30));
+    completed(hub.drive(suspension.run_id).await);
+
+    let (_, _, key) = parked(&world, &counts).await;
+    faults.fail_next(Operation::Update, Moment::Before);
+    let error = hub.resume(&key, yes()).await.unwrap_err();
+    assert_eq!((error.is_retryable(), error.context_value("answer")), (true, None));
+    completed(hub.resume(&key, yes()).await);
+}
+
+#[tokio::test]
+async fn a_watcher_that_falls_behind_knows_how_many_events_it_has_missed() {
+    let (world, counts) = (World::new(), Counts::default());
+    let hub = world.hub().await;
+    let handle = hub.register(approval_flow(&counts)).unwrap();
+    let (mut slow, mut told) = (hub.events(), hub.events());
+    let (mut seen, mut all) = (0, 0);
+    for _ in 0..300 {
+        suspended(handle.run(order()).await);
+        while told.try_next().is_some() {
+            all += 1;
+        }
+    }
+    while slow.try_next().is_some() {
+        seen += 1;
+    }
+    assert_eq!(told.missed(), 0);
+    assert!(slow.missed() > 0);
+    assert_eq!(slow.missed() + seen, all);
 }

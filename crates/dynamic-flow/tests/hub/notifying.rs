@@ -12,7 +12,7 @@ use dynamic_flow::{
 use serde_json::json;
 
 use crate::support::{
-    Counter, Counts, Unplugged, World, approval_flow, escalates, order, suspended,
+    Counter, Counts, Unplugged, World, approval_flow, completed, escalates, order, suspended, yes,
 };
 
 #[derive(Clone, Default)]
@@ -57,6 +57,26 @@ async fn a_notifier_that_is_down_is_asked_at_ever_longer_intervals() {
         world.clock.advance(seconds(pause));
         assert_eq!(hub.work_once().await.unwrap().driven, 1);
     }
+}
+
+struct Panicking;
+
+#[async_trait::async_trait]
+impl Notifier for Panicking {
+    async fn notify(&self, _: RunId, _: &FlowId, _: &SuspendedWait) -> Result<(), ToolError> {
+        panic!("no mail server")
+    }
+}
+
+#[tokio::test]
+async fn a_notifier_that_panics_has_failed_and_the_run_is_parked() {
+    let (world, counts) = (World::new(), Counts::default());
+    let hub = world.builder().notifier(Panicking).build().await.unwrap();
+    let s = suspended(hub.register(approval_flow(&counts)).unwrap().run(order()).await);
+    let view = hub.get(s.run_id).await.unwrap();
+    assert_eq!((view.status, view.driven_by), (RunStatus::Waiting, None));
+    assert_eq!(view.due_at, Some(world.clock.now().after(seconds(2))), "it is asked again");
+    completed(hub.resume(s.only().unwrap().key().unwrap(), yes()).await);
 }
 
 #[tokio::test]

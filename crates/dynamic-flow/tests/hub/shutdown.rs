@@ -114,3 +114,48 @@ async fn a_run_whose_last_step_ends_in_a_shutdown_has_completed() {
     let resumed = stopped_at(&calls, &gate, &hub, key).await;
     assert_eq!(completed(resumed), json!(2));
 }
+
+#[tokio::test]
+async fn a_worker_that_is_dropped_lets_its_runs_go_on_and_a_shutdown_waits_for_them() {
+    let world = World::new();
+    let gate = Arc::new(Semaphore::new(0));
+    let (begun, done) = (Counter::default(), Counter::default());
+    let flow = Flow::input::<Order>("effect")
+        .await_input(AwaitInput::<i64>::new("ask"))
+        .tool(tool_fn("held", {
+            let (gate, begun, done) = (gate.clone(), begun.clone(), done.clone());
+            move |n: i64| {
+                begun.add();
+                let (gate, done) = (gate.clone(), done.clone());
+                async move {
+                    gate.acquire().await.unwrap().forget();
+                    done.add();
+                    Ok::<_, ToolError>(n)
+                }
+            }
+        }))
+        .build()
+        .unwrap();
+    let hub = world.hub().await;
+    let suspension = suspended(hub.register(&flow).unwrap().run(order()).await);
+    hub.answer(suspension.only().unwrap().key().unwrap(), json!(1)).await.unwrap();
+    let held_up = async {
+        while begun.get() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        _ = hub.work() => panic!("nobody has stopped it"),
+        () = held_up => {}
+    }
+    let stopping = tokio::spawn({
+        let hub = hub.clone();
+        async move { hub.shutdown(Duration::from_secs(30)).await }
+    });
+    tokio::task::yield_now().await;
+    gate.add_permits(1);
+    assert!(stopping.await.unwrap());
+    assert_eq!((begun.get(), done.get()), (1, 1));
+    let view = hub.get(suspension.run_id).await.unwrap();
+    assert_eq!((view.status, view.driven_by), (RunStatus::Completed, None));
+}

@@ -432,3 +432,28 @@ async fn a_lower_limit_does_not_stop_sealing_anew() {
     let report = hub.reseal(None, 10).await;
     assert!(report.is_ok(), "{report:?}");
 }
+
+#[tokio::test]
+async fn an_upgrade_that_panics_refuses_and_the_run_stays_as_it_is() {
+    let flow = |pause: &str| {
+        let flow = Flow::input::<Order>("pauses").sleep(pause, hours(1));
+        flow.await_input(AwaitInput::<i64>::new("ask")).build().unwrap()
+    };
+    let (world, old) = (World::new(), flow("pause"));
+    let run = suspended(world.hub().await.register(&old).unwrap().run(order()).await).run_id;
+    let view = world.hub().await.get(run).await.unwrap();
+    assert_eq!(&view.fingerprint, old.fingerprint().unwrap());
+    let new = flow("rest").upgrade(view.fingerprint, |_| panic!("there is no such step"));
+    let hub = world.hub().await;
+    let handle = hub.register(&new).unwrap();
+    assert_eq!(hub.check(&new).await.unwrap().stranded.len(), 1);
+    let before = world.store.get(run).await.unwrap();
+    for error in [hub.upgrade(run, &new).await.unwrap_err(), {
+        world.clock.advance(hours(1));
+        handle.drive(run).await.unwrap_err()
+    }] {
+        assert_eq!(error.kind(), ErrorKind::FlowIncompatible);
+        assert!(error.message().contains("it panicked: there is no such step"), "{error}");
+    }
+    assert_eq!(world.store.get(run).await.unwrap(), before);
+}

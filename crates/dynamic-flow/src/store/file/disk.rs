@@ -299,7 +299,9 @@ fn advice(error: &io::Error) -> (&'static str, bool) {
             ("a file is where a folder should be: choose another folder", false)
         }
         Io::IsADirectory => ("a folder is where a file should be: move it away", false),
-        Io::NotFound => ("part of the folder is missing: provision the store", false),
+        Io::NotFound => {
+            ("part of the folder is missing: provision the store, where folders can be made", false)
+        }
         Io::Unsupported => ("choose a folder on a local file system", false),
         Io::Interrupted | Io::WouldBlock | Io::TimedOut | Io::StaleNetworkFileHandle => {
             ("try again", true)
