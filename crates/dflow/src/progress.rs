@@ -14,6 +14,7 @@ use dynamic_flow::{
     ErrorKind, Position, Result, RunId,
     hub::{Events, HubEvent, PersistenceHub},
 };
+use futures::FutureExt as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::{sync::Notify, task::JoinHandle};
 
@@ -40,7 +41,13 @@ pub(crate) fn spinner(terminal: &Terminal, text: &str) -> ProgressBar {
 
 /// The signals that ask the program to end: Ctrl-C and termination. They are caught from the
 /// moment this is made; once nobody waits for them any more, they end the program at once.
-pub(crate) struct EndSignals(Signals);
+pub(crate) struct EndSignals {
+    signals: Signals,
+    waits: Waits,
+}
+
+/// Somebody waits for signals, for as long as this is there.
+struct Waits;
 
 /// How many wait for a signal.
 static WAITING: AtomicUsize = AtomicUsize::new(0);
@@ -53,18 +60,26 @@ impl EndSignals {
         WAITING.fetch_add(1, Ordering::SeqCst);
         // The system's own way is gone for good with the first that is caught.
         WATCHED.call_once(|| drop(tokio::spawn(end_where_nobody_waits(Signals::listen()))));
-        Self(Signals::listen())
+        Self { signals: Signals::listen(), waits: Waits }
     }
 
     /// Ends when the next one comes. Where they can't be caught, they end the program in the
     /// system's own way.
     pub(crate) async fn next(&mut self) {
-        self.0.next().await;
+        self.signals.next().await;
         TAKEN.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Waits no more; gives whether one has come that nobody took.
+    pub(crate) fn close(self) -> bool {
+        let Self { mut signals, waits } = self;
+        // In this order: one that comes in between ends the program.
+        drop(waits);
+        signals.next().now_or_never().is_some()
     }
 }
 
-impl Drop for EndSignals {
+impl Drop for Waits {
     fn drop(&mut self) {
         WAITING.fetch_sub(1, Ordering::SeqCst);
     }

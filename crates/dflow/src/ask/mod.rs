@@ -73,14 +73,16 @@ pub(crate) async fn in_terminal<T: Send + 'static>(
         true => ask(&mut InLines::open()?),
         false => ask(&mut InTerminal::open(style)?),
     });
-    tokio::select! {
+    let asked = tokio::select! {
         asked = asked => asked.unwrap_or(Err(Stopped)),
         () = signals.next() => {
             Screen::give_back(plain);
             say("");
-            Err(Stopped)
+            return Err(Stopped);
         }
-    }
+    };
+    // As the last question was answered, somebody may have thought better of it.
+    if signals.close() { Err(Stopped) } else { asked }
 }
 
 /// The key that ends the questions in a terminal.

@@ -35,11 +35,11 @@ impl Screen {
 
     /// Leaves the terminal as it was found; one that is plain obeys no escape sequences.
     pub(super) fn give_back(plain: bool) {
-        // There is nobody to tell.
+        // There is nobody to tell. Who sees the sequence finds a terminal that is not raw any more.
+        terminal::disable_raw_mode().ok();
         if !plain {
             send(|out| out.queue(DisableBracketedPaste).map(drop)).ok();
         }
-        terminal::disable_raw_mode().ok();
     }
 
     pub(super) fn size(&self) -> Size {
@@ -51,7 +51,8 @@ impl Screen {
 
     /// Whether something has happened that was not taken yet.
     pub(super) fn has_next(&self) -> io::Result<bool> {
-        event::poll(Duration::ZERO)
+        // Without any patience, what is in the terminal's own queue is not looked at.
+        event::poll(Duration::from_millis(1))
     }
 
     /// What happens next.

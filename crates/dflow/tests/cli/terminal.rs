@@ -106,6 +106,21 @@ fn after_the_questions_the_program_can_still_be_ended() {
 }
 
 #[test]
+fn however_much_is_typed_at_once_is_taken_as_it_comes() {
+    let place = Place::file();
+    let fields = json!({ "why": { "type": "string" }, "approved": { "type": "boolean" } });
+    let schema = json!({ "type": "object", "properties": fields, "required": ["why", "approved"] });
+    let (run, key) = asking(&place, "Why?", &schema);
+    let tty = place.at_terminal(&["resume", &key], 80);
+    let why = "because ".repeat(400);
+    // Nobody said that it is pasted.
+    tty.sees("? why").press(&format!("{why}\r")).sees("? approved (y/n)").press("y\r");
+    let (code, screen) = tty.end();
+    assert_eq!(code, 0, "{screen}");
+    assert_eq!(output(&place, &run), json!({ "why": why, "approved": true }));
+}
+
+#[test]
 fn keys_that_are_no_letters_type_none() {
     let place = Place::file();
     let schema = json!({ "type": "object", "properties": { "it": { "type": "string" } }, "required": ["it"] });
