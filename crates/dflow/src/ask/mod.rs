@@ -372,6 +372,7 @@ fn read(kind: &Kind, line: &str) -> Result<Value, String> {
                 format!("must be JSON: it is not from column {column} on")
             }
             Wrong::Twice { key, .. } => format!("has the key {key:?} twice"),
+            Wrong::Rounded { .. } => json::ROUNDED.into(),
         }),
     }
 }

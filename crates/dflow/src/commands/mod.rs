@@ -72,6 +72,7 @@ fn read_json(given: &str) -> Result<Value> {
                 let message = "the input has a key twice; say which of the two counts";
                 (invalid(message).with("key", key), line, column)
             }
+            Wrong::Rounded { line, column } => (invalid(json::ROUNDED), line, column),
         };
         error.with("in", from).with("at", format!("{line}:{column}"))
     })

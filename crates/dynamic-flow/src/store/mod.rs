@@ -332,6 +332,8 @@ impl Claim {
         record.due_at.is_some_and(|at| at <= self.now)
             && record.queue.as_ref().is_some_and(|queue| self.queues.contains(queue))
             && record.lease.as_ref().is_none_or(|lease| lease.until <= self.now)
+            // There is no next one: it would fail the claim for all others.
+            && record.revision.0.max(record.epoch.0) < MAX_COUNTER
     }
 
     /// When a lease given by this claim ends.

@@ -240,6 +240,7 @@ async fn a_file_that_is_no_record_is_named_and_never_taken_for_one() {
         (good.replace("\"revision\":1", "\"revision\":\"secret\""), "no record"),
         (swapped, "another run"),
         (good.replace("\"format\":1", "\"format\":2"), "newer dynamic-flow"),
+        (good.replace("\"epoch\":", "\"epoch\":1844674407370955161"), "beyond all bounds"),
         (good.replace("AHNl", "A!Nl"), "damaged snapshot"),
     ];
     for (text, words) in cases {

@@ -216,6 +216,36 @@ async fn a_due_run_whose_files_cannot_be_used_does_not_keep_workers_from_the_oth
 }
 
 #[tokio::test]
+async fn a_pipe_or_a_link_in_the_place_of_a_record_is_damage_that_holds_nobody_up() {
+    for plant in [
+        |path: &std::path::Path| {
+            let made = std::process::Command::new("mkfifo").arg(path).status();
+            assert!(made.unwrap().success());
+        },
+        |path: &std::path::Path| std::os::unix::fs::symlink("/dev/zero", path).unwrap(),
+    ] {
+        let place = Place::new().await;
+        let mut ids = Vec::new();
+        for due in [-2, -1] {
+            let mut record = parked();
+            record.due_at = Some(at(due));
+            place.store.insert(record.clone()).await.unwrap();
+            ids.push(record.id);
+        }
+        let path = place.record(ids[0]);
+        fs::remove_file(&path).unwrap();
+        plant(&path);
+        let error = place.store.get(ids[0]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::CorruptState);
+        assert!(error.to_string().contains("no regular file"), "{error}");
+        let page = place.store.query(&Filter::default(), None, 9).await.unwrap();
+        assert_eq!(page.items.len(), 2);
+        assert_eq!(page.readable().map(|it| it.id).collect::<Vec<_>>(), [ids[1]]);
+        assert_eq!(place.claimed(at(0), 9).await, [ids[1]]);
+    }
+}
+
+#[tokio::test]
 async fn an_index_that_is_gone_hides_nothing_from_queries() {
     let place = Place::new().await;
     let records = [parked(), parked()];

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, ErrorKind as Io, Write as _},
+    io::{self, ErrorKind as Io, Read as _, Write as _},
     path::Path,
 };
 
@@ -223,11 +223,39 @@ pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
 
 /// Reads a file that may be missing.
 pub(super) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == Io::NotFound => Ok(None),
-        Err(error) => Err(error),
+    let mut file = match open(path) {
+        Err(error) if error.kind() == Io::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+/// Opens a file to read it, and nothing else that somebody put in its place: a pipe would be waited
+/// for, a device has no end, and a link leads elsewhere.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use rustix::{fs::OFlags, io::Errno};
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
+        let file = match options.open(path) {
+            Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
+                return Err(Io::InvalidData.into());
+            }
+            opened => opened?,
+        };
+        match file.metadata()?.file_type() {
+            it if it.is_file() => Ok(file),
+            it if it.is_dir() => Err(Io::IsADirectory.into()),
+            _ => Err(Io::InvalidData.into()),
+        }
     }
+    #[cfg(not(unix))]
+    options.open(path)
 }
 
 /// Whether others find the same file.
@@ -278,6 +306,9 @@ pub(super) fn remove_empty(folder: &Path) {
 /// The error for something that can't be done with a path.
 pub(super) fn cannot<'a>(what: &'a str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
     move |source| {
+        if source.kind() == Io::InvalidData {
+            return corrupt(path, "no regular file");
+        }
         let (advice, retry) = advice(&source);
         let message = format!("cannot {what}: {source}; {advice}");
         let error = Error::new(ErrorKind::StorageError, message)

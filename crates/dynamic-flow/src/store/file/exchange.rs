@@ -9,13 +9,17 @@ use std::{
     fs::{self, File, TryLockError},
     io::{self, Write as _},
     path::Path,
+    time::Duration,
 };
 
 #[cfg(unix)]
 use super::disk::is_still_there;
 #[cfg(not(unix))]
 use super::disk::read;
-use super::disk::{Mode, Sync, journal};
+use super::{
+    disk::{Mode, Sync, journal, open},
+    lock::{kept, patiently},
+};
 
 impl Mode {
     /// Replaces a file that is there, as a whole: the new contents are written over what is in
@@ -67,7 +71,11 @@ impl Mode {
         let file = OpenOptions::new().write(true).custom_flags(flags).open(path).ok()?;
         file.try_lock().ok()?;
         let is = file.metadata().ok()?;
-        let is_ours = is.is_file() && is.nlink() == 1 && is.mode() & 0o777 == self.0;
+        // One of somebody else's would let them read what is written into it.
+        let is_ours = is.is_file()
+            && is.nlink() == 1
+            && is.mode() & 0o777 == self.0
+            && is.uid() == rustix::process::geteuid().as_raw();
         is_ours.then_some(file)
     }
 
@@ -81,8 +89,7 @@ impl Mode {
 /// Whether a write by way of `temp` was begun and not ended: who writes holds it locked, until it
 /// has another name.
 pub(super) fn is_left_behind(temp: &Path) -> bool {
-    File::open(temp)
-        .is_ok_and(|file| !matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    open(temp).is_ok_and(|file| !matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// Has two files change names; where that can't be done at once, the second gets that of the first.
@@ -99,22 +106,22 @@ fn change_names(temp: &Path, path: &Path) -> io::Result<()> {
 
 /// Elsewhere two files can't change names.
 #[cfg(not(unix))]
-pub(super) fn read_settled(path: &Path) -> io::Result<Option<Vec<u8>>> {
+pub(super) fn read_settled(path: &Path, _: Duration) -> io::Result<Option<Vec<u8>>> {
     read(path)
 }
 
-/// Reads a file that may be missing, and that others replace by [`Mode::exchange`].
+/// Reads a file that may be missing, and that others replace by [`Mode::exchange`]; waits for them
+/// for about that long at the most.
 #[cfg(unix)]
-pub(super) fn read_settled(path: &Path) -> io::Result<Option<Vec<u8>>> {
+pub(super) fn read_settled(path: &Path, patience: Duration) -> io::Result<Option<Vec<u8>>> {
     loop {
-        let mut file = match File::open(path) {
+        let mut file = match open(path) {
             Err(error) if error.kind() == Io::NotFound => return Ok(None),
             opened => opened?,
         };
         // From here on nobody writes over it. But was that so when it was opened?
-        match file.lock_shared() {
-            Err(error) if error.kind() == Io::Interrupted => continue,
-            locked => locked?,
+        if !patiently(patience, || file.try_lock_shared())? {
+            return Err(kept(patience));
         }
         if is_still_there(&file, path)? {
             let mut bytes = Vec::new();
@@ -127,6 +134,8 @@ pub(super) fn read_settled(path: &Path) -> io::Result<Option<Vec<u8>>> {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
 
     /// A file and its spare one, with what was written into each.
     struct Pair {
@@ -148,7 +157,7 @@ mod tests {
             let temp = self.path.with_extension("temp");
             Mode::PRIVATE.exchange(&self.path, &temp, &self.spare, text.as_bytes()).unwrap();
             let _ = fs::rename(&temp, &self.spare);
-            assert_eq!(read_settled(&self.path).unwrap().unwrap(), text.as_bytes());
+            assert_eq!(read_settled(&self.path, PATIENCE).unwrap().unwrap(), text.as_bytes());
         }
     }
 
@@ -187,10 +196,15 @@ mod tests {
         let writer = File::open(&pair.path).unwrap();
         writer.lock().unwrap();
         let path = pair.path.clone();
-        let reader = std::thread::spawn(move || read_settled(&path).unwrap().unwrap());
-        let blocked = format!(":{} ", inode(&pair.path));
-        let is_blocked = |line: &str| line.contains("->") && line.contains(&blocked);
-        while !fs::read_to_string("/proc/locks").unwrap().lines().any(is_blocked) {
+        let reader = std::thread::spawn(move || read_settled(&path, PATIENCE).unwrap().unwrap());
+        let opened = || {
+            let files = fs::read_dir("/proc/self/fd").unwrap().filter_map(Result::ok);
+            files
+                .filter_map(|it| fs::read_link(it.path()).ok())
+                .filter(|it| *it == pair.path)
+                .count()
+        };
+        while opened() < 2 {
             assert!(!reader.is_finished(), "it did not wait");
             std::thread::yield_now();
         }
@@ -198,6 +212,31 @@ mod tests {
         fs::rename(&pair.spare, &pair.path).unwrap();
         drop(writer);
         assert_eq!(reader.join().unwrap(), b"second");
+    }
+
+    #[test]
+    fn a_file_that_somebody_keeps_locked_is_not_waited_for_without_an_end() {
+        let pair = Pair::new();
+        let other = File::open(&pair.path).unwrap();
+        other.lock().unwrap();
+        let error = read_settled(&pair.path, Duration::from_millis(5)).unwrap_err();
+        assert_eq!(error.kind(), Io::TimedOut);
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_read() {
+        let pair = Pair::new();
+        fs::rename(&pair.path, &pair.spare).unwrap();
+        let pipe = || rustix::fs::mkfifoat(rustix::fs::CWD, &pair.path, 0o600.into());
+        let link = || std::os::unix::fs::symlink(&pair.spare, &pair.path);
+        for plant in [&|| pipe().map_err(io::Error::from), &link as &dyn Fn() -> io::Result<()>] {
+            plant().unwrap();
+            let error = read_settled(&pair.path, PATIENCE).unwrap_err();
+            assert_eq!(error.kind(), Io::InvalidData);
+            assert_eq!(super::super::disk::read(&pair.path).unwrap_err().kind(), Io::InvalidData);
+            assert!(!is_left_behind(&pair.path));
+            fs::remove_file(&pair.path).unwrap();
+        }
     }
 
     #[test]

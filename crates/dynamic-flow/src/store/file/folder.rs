@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    io::{self, ErrorKind as Io},
+    io::ErrorKind as Io,
     path::{Path, PathBuf},
     sync::Mutex,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -14,7 +14,7 @@ use super::{
     exchange::read_settled,
     form::{self, Renewal, Stored},
     layout::{Layout, bucket_of},
-    lock::Lock,
+    lock::{Lock, kept},
 };
 use crate::{
     Error, ErrorKind, Result,
@@ -57,13 +57,7 @@ impl Folder {
     /// Waits for a lock.
     pub(super) fn lock_file(&self, what: &str, path: &Path) -> Result<Lock> {
         let lock = Lock::wait(path, self.mode, self.patience).at(what, path)?;
-        lock.ok_or_else(|| {
-            let waited = format!(
-                "somebody has kept the lock of this file for {:?} (`lslocks` shows which process)",
-                self.patience
-            );
-            disk::cannot(what, path)(io::Error::new(Io::TimedOut, waited))
-        })
+        lock.ok_or_else(|| disk::cannot(what, path)(kept(self.patience)))
     }
 
     /// Waits for the lock of a record, at most for that long, or as long as it waits at all.
@@ -99,7 +93,7 @@ impl Folder {
         // one of an earlier revision is void, for the record's write took it in.
         let renewal = self.renewal(id)?;
         let path = self.layout.record(id);
-        let bytes = read_settled(&path).at("read a record", &path)?;
+        let bytes = read_settled(&path, self.patience).at("read a record", &path)?;
         self.make_up_for(id)?;
         self.stored(id, bytes, renewal)
     }

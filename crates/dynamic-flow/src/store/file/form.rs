@@ -12,7 +12,7 @@ use crate::{
     codec::Sealed,
     engine::RunStatus,
     id::{Epoch, FlowId, Revision, RunId},
-    store::{Lease, Queue, Record, WaitIndex},
+    store::{Lease, MAX_COUNTER, Queue, Record, WaitIndex},
     wait::Metadata,
 };
 
@@ -78,6 +78,9 @@ impl Stored {
         }
         if form.id != id {
             return Err(damaged(format!("the record of another run, {}", form.id)));
+        }
+        if form.revision.0.max(form.epoch.0) > MAX_COUNTER {
+            return Err(damaged("a record with a counter beyond all bounds".into()));
         }
         let record = Record {
             id: form.id,

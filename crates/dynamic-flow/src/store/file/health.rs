@@ -46,7 +46,7 @@ impl Folder {
         let again = self.mode.exchange(&path, &temp, &spare, b"again\n");
         drop(again.at("write over a file", &path)?);
         let _ = fs::remove_file(&temp);
-        read_settled(&path).at("read a file", &path)?;
+        read_settled(&path, self.patience).at("read a file", &path)?;
         let folder = disk::parent(&path);
         let synced = disk::sync_dir(folder).at("sync a folder", folder);
         fs::remove_file(&path).at("remove a file", &path)?;

@@ -26,21 +26,44 @@ impl Lock {
     /// It tries again and again, since the kernel's own wait has no end: who has the lock may be
     /// stopped in the middle of a write, or wait for a disk that does not answer.
     pub(super) fn wait(path: &Path, mode: Mode, patience: Duration) -> io::Result<Option<Self>> {
-        let began = Instant::now();
-        let [shortest, longest] = PAUSES;
-        let mut file = mode.open_lock(path)?;
         loop {
-            match file.try_lock() {
-                // A tidy person who deletes lock files must not let two in.
-                Ok(()) if is_still_there(&file, path)? => return Ok(Some(Self { _file: file })),
-                Ok(()) => file = mode.open_lock(path)?,
-                Err(TryLockError::WouldBlock) if began.elapsed() >= patience => return Ok(None),
-                Err(TryLockError::WouldBlock) => {
-                    // So that no wait is much longer than it must be.
-                    thread::sleep((began.elapsed() / 4).clamp(shortest, longest));
-                }
-                Err(TryLockError::Error(error)) => return Err(error),
+            let file = mode.open_lock(path)?;
+            if !patiently(patience, || file.try_lock())? {
+                return Ok(None);
+            }
+            // A tidy person who deletes lock files must not let two in.
+            if is_still_there(&file, path)? {
+                return Ok(Some(Self { _file: file }));
             }
         }
     }
+}
+
+/// Tries for a lock until it is there, for about that long at the most; gives whether it is.
+pub(super) fn patiently(
+    patience: Duration,
+    try_lock: impl Fn() -> Result<(), TryLockError>,
+) -> io::Result<bool> {
+    let began = Instant::now();
+    let [shortest, longest] = PAUSES;
+    loop {
+        match try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) if began.elapsed() >= patience => return Ok(false),
+            // So that no wait is much longer than it must be.
+            Err(TryLockError::WouldBlock) => {
+                thread::sleep((began.elapsed() / 4).clamp(shortest, longest));
+            }
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+}
+
+/// Says that somebody has kept a lock for that long.
+pub(super) fn kept(patience: Duration) -> io::Error {
+    let waited = format!(
+        "somebody has kept the lock of this file for {patience:?} (`lslocks` shows which process)"
+    );
+    io::Error::new(io::ErrorKind::TimedOut, waited)
 }

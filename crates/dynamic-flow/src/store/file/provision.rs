@@ -174,8 +174,10 @@ impl Folder {
                 .at("list due runs", folder)
                 .map(|()| inner)
         };
-        for queue in list(&self.layout.due())?.iter().filter(|path| path.is_dir()) {
-            for hours in list(queue)?.iter().filter(|path| path.is_dir()) {
+        // A link may lead to folders that are not ours.
+        let is_folder = |path: &&PathBuf| path.symlink_metadata().is_ok_and(|it| it.is_dir());
+        for queue in list(&self.layout.due())?.iter().filter(is_folder) {
+            for hours in list(queue)?.iter().filter(is_folder) {
                 for seconds in list(hours)? {
                     let _ = fs::remove_dir(seconds);
                 }
