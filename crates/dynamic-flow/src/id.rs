@@ -182,7 +182,8 @@ impl Revision {
     }
 }
 
-/// Counts the holders of a record's lease; changes only when the holder does, and never repeats.
+/// Counts the holders of a record's lease, and those who write a parked run's state anew; never
+/// repeats.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]

@@ -84,6 +84,17 @@ impl From<String> for Scalar {
     }
 }
 
+/// Says whether every store can hold the metadata that are given to a run or to a wait: those of
+/// both are kept together.
+pub(crate) fn check_given(metadata: &Metadata) -> Result<()> {
+    const MOST: usize = MAX_METADATA_ENTRIES / 2;
+    if metadata.len() > MOST {
+        let n = metadata.len();
+        return Err(refuse(format!("a run or a wait has at most {MOST} metadata, not {n}")));
+    }
+    check(metadata)
+}
+
 /// Says whether every store can hold the metadata.
 pub(crate) fn check(metadata: &Metadata) -> Result<()> {
     if metadata.len() > MAX_METADATA_ENTRIES {

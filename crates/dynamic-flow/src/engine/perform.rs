@@ -94,7 +94,7 @@ fn check_output(tool: &Arc<dyn Tool>, output: &Output) -> Result<(), String> {
             for value in whole.into_iter().flatten() {
                 check_depth(value).map_err(|error| error.message().to_owned())?;
             }
-            crate::metadata::check(&request.metadata)
+            crate::metadata::check_given(&request.metadata)
                 .map_err(|error| error.message().to_owned())?;
             match &request.default {
                 Some(default) => fits(&request.schema, default, "the default of the wait"),

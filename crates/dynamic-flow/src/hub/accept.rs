@@ -74,11 +74,13 @@ impl Inner {
                 (Err(error), true) => return Err(error.with_run(run_id)),
                 (Err(_), false) => None,
             };
-            if let Some(flow) = &flow {
-                flow.check_keeps(&opened.snapshot, &wait)?;
-            }
+            let carried = match &flow {
+                Some(flow) => flow.carried(&opened.snapshot, &wait)?,
+                None => None,
+            };
+            let asks = carried.as_ref().unwrap_or(&wait);
             let schema = match &flow {
-                Some(flow) => flow.compiled(&wait, &opened.snapshot.root),
+                Some(flow) => flow.compiled(asks, &opened.snapshot.root),
                 None => &wait.request.schema,
             };
             self.check_input(&wait, schema, answer).map_err(|error| error.with_run(run_id))?;
@@ -360,6 +362,7 @@ impl Inner {
                         Err(error) if error.kind() == ErrorKind::RunCancelled => {
                             Ok(RunStatus::Cancelled)
                         }
+                        Err(error) if error.kind() == ErrorKind::RunFailed => Ok(RunStatus::Failed),
                         Err(error) => Err(error),
                         // What was accepted before the cancellation ended the run first.
                         Ok(Outcome::Completed(_)) => Ok(RunStatus::Completed),

@@ -92,17 +92,22 @@ pub(super) fn taken_up(
     put_answers_in_time(&mut accepted);
     let mut snapshot = flow.carry_over(snapshot)?;
     let superseded = snapshot.close_orphans(now);
-    if snapshot.is_set_aside() && accepted.iter().any(|(e, _)| *e == Event::Retried) {
-        // All is as it was committed last, whatever it was doing then.
-        snapshot.status = RunStatus::Running;
-        snapshot.ended = None;
-    }
     // What was accepted counts from when it was accepted: no timer that was due later may come
     // first. Calls are not made anew only to be dropped by a cancellation.
     let from = accepted.iter().map(|(_, at)| *at).min().unwrap_or(now);
     let cancelled = accepted.iter().any(|(e, _)| matches!(e, Event::Cancelled { .. }))
         && !accepted.iter().any(|(e, _)| matches!(e, Event::Answered { .. }));
-    let mut events: Vec<_> = (!cancelled).then_some((Event::Started, from)).into_iter().collect();
+    let mut events = Vec::with_capacity(accepted.len() + 2);
+    let retried = accepted.iter().position(|(e, _)| *e == Event::Retried);
+    if let Some(retried) = retried.filter(|_| snapshot.is_set_aside()) {
+        // All is as it was committed last, whatever it was doing then. It stood still: timeouts
+        // begin anew, before anything else that was accepted counts.
+        snapshot.status = RunStatus::Running;
+        snapshot.ended = None;
+        accepted.remove(retried);
+        events.push((Event::Retried, from));
+    }
+    events.extend((!cancelled).then_some((Event::Started, from)));
     events.extend(accepted);
     events.push((Event::Tick, now));
     Ok(TakenUp { snapshot, events, superseded })
@@ -250,6 +255,8 @@ struct Driver {
     mark: Option<Mark>,
     /// The keys of the waits that were opened here.
     fresh: Vec<(WaitId, SuspensionKey)>,
+    /// Keys for the notifier alone, in place of lost ones: they give way to one another.
+    notices: Vec<(WaitId, SuspensionKey)>,
     /// The waits that were opened since the last commit.
     opened: Vec<WaitId>,
     /// What became of the waits that an upgrade has left behind, until that is committed.
@@ -281,6 +288,7 @@ impl Driver {
             applied,
             mark: None,
             fresh: Vec::new(),
+            notices: Vec::new(),
             opened: Vec::new(),
             superseded: Vec::new(),
             active,
@@ -398,7 +406,8 @@ impl Driver {
     async fn notify(&mut self, snapshot: &mut Snapshot) {
         let Some(notifier) = self.hub.notifier.clone() else { return };
         for wait in snapshot.waits.iter_mut().filter(|wait| !wait.notified) {
-            let Some((_, key)) = self.fresh.iter().find(|(known, _)| *known == wait.id) else {
+            let mut known = self.fresh.iter().chain(&self.notices);
+            let Some((_, key)) = known.find(|(known, _)| *known == wait.id) else {
                 continue;
             };
             let view = SuspendedWait::new(wait, Some(key.clone()));
@@ -421,13 +430,13 @@ impl Driver {
     /// Gives a new key to each wait that the notifier was not told of and whose key is lost.
     fn replace_lost_keys(&mut self, snapshot: &mut Snapshot) -> Result<()> {
         for wait in &mut snapshot.waits {
-            let known = self.fresh.iter().any(|(id, _)| *id == wait.id);
+            let known = self.fresh.iter().chain(&self.notices).any(|(id, _)| *id == wait.id);
             if wait.notified || known || wait.keys.is_empty() {
                 continue;
             }
             let key = self.hub.keys.generate(self.run)?;
             wait.add_notice_key(key.digest(), MAX_NOTICE_KEYS);
-            self.fresh.push((wait.id.clone(), key));
+            self.notices.push((wait.id.clone(), key));
         }
         Ok(())
     }

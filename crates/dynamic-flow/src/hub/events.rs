@@ -168,7 +168,7 @@ pub trait Notifier: Send + Sync + 'static {
     /// Called at least once for each wait, after it is durable, and before `run` or `resume` return:
     /// put on a queue what may take long. It has 30 seconds; a panic is an error. When it fails, or
     /// the process dies before the success is written down, a worker calls it again with another
-    /// key, after 2 seconds, then 4, at last every 34 minutes; the earlier keys stay good.
+    /// key, after 2 seconds, then 4, at last every 34 minutes; the last seven keys stay good.
     async fn notify(
         &self,
         run: RunId,

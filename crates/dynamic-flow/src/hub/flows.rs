@@ -76,39 +76,45 @@ impl Known {
         }
     }
 
-    /// Makes sure that an upgrade to this flow leaves no wait behind whose answer was accepted.
+    /// Makes sure that an upgrade to this flow leaves no wait behind whose answer was accepted, and
+    /// still has a use for the answer.
     ///
     /// # Errors
-    /// `FlowIncompatible` where it does.
+    /// `FlowIncompatible` where it does not.
     pub(crate) fn check_keeps_answers(&self, opened: &Opened) -> Result<()> {
         opened
             .inbox
             .iter()
             .filter_map(|item| match &item.what {
-                Accept::Answer { wait_id, .. } => opened.snapshot.wait(wait_id),
+                Accept::Answer { wait_id, answer, .. } => {
+                    opened.snapshot.wait(wait_id).map(|wait| (wait, answer))
+                }
                 _ => None,
             })
-            .try_for_each(|wait| self.check_keeps(&opened.snapshot, wait))
+            .try_for_each(|(wait, answer)| match self.carried(&opened.snapshot, wait)? {
+                Some(asks) if asks.request.schema.validate(&answer.input).is_err() => Err(
+                    unusable(&opened.snapshot, wait, "what was answered does not fit it any more"),
+                ),
+                _ => Ok(()),
+            })
     }
 
-    /// Makes sure that an upgrade to this flow does not leave a wait behind.
+    /// A wait as an upgrade to this flow makes it; none where there is no upgrade.
     ///
     /// # Errors
-    /// `FlowIncompatible` where it does.
-    pub(crate) fn check_keeps(&self, snapshot: &Snapshot, wait: &Wait) -> Result<()> {
+    /// `FlowIncompatible` where the upgrade leaves it behind.
+    pub(crate) fn carried(&self, snapshot: &Snapshot, wait: &Wait) -> Result<Option<Wait>> {
         let Some(flow) = self.flow.as_ref().filter(|flow| flow.upgrades_from(snapshot)) else {
-            return Ok(());
+            return Ok(None);
         };
         let mut carried = flow.carry_over(snapshot.clone())?;
         carried.close_orphans(Timestamp::from_millis(0));
-        if carried.wait(&wait.id).is_some() {
-            return Ok(());
+        match carried.wait(&wait.id) {
+            Some(wait) => Ok(Some(wait.clone())),
+            None => {
+                Err(unusable(snapshot, wait, "the upgrade of this flow has no use for the wait"))
+            }
         }
-        let reason = "the upgrade of this flow has no use for the wait".to_owned();
-        Err(Error::new(ErrorKind::FlowIncompatible, reason.clone())
-            .with_run(snapshot.run_id)
-            .with("wait", &wait.id)
-            .with_reasons(vec![reason]))
     }
 
     /// The schema of a wait as this flow has compiled it, where it asks the same: to compile one
@@ -128,6 +134,14 @@ impl Known {
             None => Ok(Fit::Same),
         }
     }
+}
+
+/// The refusal of an upgrade that has no use for a wait or its answer.
+pub(super) fn unusable(snapshot: &Snapshot, wait: &Wait, reason: &'static str) -> Error {
+    Error::new(ErrorKind::FlowIncompatible, reason)
+        .with_run(snapshot.run_id)
+        .with("wait", &wait.id)
+        .with_reasons(vec![reason.to_owned()])
 }
 
 /// What answers the step takes that stands at a wait.

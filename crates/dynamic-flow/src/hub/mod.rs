@@ -434,7 +434,7 @@ impl<I: Serialize, O: DeserializeOwned> Handle<I, O> {
         let flow = self.known.clone();
         let input = to_value(&input)?;
         hub.check_run_input(&flow, &input)?;
-        crate::metadata::check(&options.metadata)?;
+        crate::metadata::check_given(&options.metadata)?;
         if hub.is_stopping() {
             return Err(Error::new(ErrorKind::ShuttingDown, "the hub is shutting down"));
         }

@@ -7,7 +7,8 @@ use serde::Serialize;
 use super::{
     HubEvent, PersistenceHub,
     accept::deadline_passed,
-    flows::Known,
+    flows::{Known, unusable},
+    inbox::Accept,
     outcome::{RunView, SuspendedWait},
     pending::pending_receipts,
     plain::changed,
@@ -270,7 +271,8 @@ impl PersistenceHub {
     ///
     /// # Errors
     /// `FlowIncompatible` with reasons, the run staying as it was, also where the upgrade would drop
-    /// an answer that was accepted; `RunBusy` while somebody drives it.
+    /// an answer that was accepted or ask otherwise than was answered; `RunBusy` while somebody
+    /// drives it; `InvalidState` when it has ended.
     pub async fn upgrade<I, O>(&self, run: RunId, flow: &Flow<I, O>) -> Result<()> {
         let hub = self.inner();
         let known = std::sync::Arc::new(Known::new(&flow.erase()));
@@ -290,12 +292,18 @@ impl PersistenceHub {
         let record = &opened.record;
         let upgradable =
             [RunStatus::Waiting, RunStatus::Ready, RunStatus::Failed, RunStatus::Expired];
-        if record.lease.as_ref().is_some_and(|lease| lease.until > now)
-            || !upgradable.contains(&record.status)
-        {
+        if record.lease.as_ref().is_some_and(|lease| lease.until > now) {
             return Err(busy());
         }
+        if !upgradable.contains(&record.status) {
+            let error = match record.status.is_final() {
+                true => Error::new(ErrorKind::InvalidState, "the run has ended").with_run(run),
+                false => busy(),
+            };
+            return Err(error);
+        }
         let mut opened = Opened { snapshot: known.carry_over(opened.snapshot)?, ..opened };
+        check_asks_what_was_answered(&opened)?;
         let superseded = opened.snapshot.close_orphans(now);
         opened.snapshot.flow = known.stamp(&opened.snapshot)?;
         opened.snapshot.advance();
@@ -303,6 +311,8 @@ impl PersistenceHub {
         let bound = binding(record, Part::Snapshot);
         let sealed = hub.codec.seal_state(snapshot, snapshot.sequence, bound)?;
         let change = Change {
+            // A holder that has not heard of its last commit yet must not write over this.
+            epoch: Some(record.epoch.next()),
             // Of a run that has ended, the queue says when it is removed.
             queue: (!record.status.is_final()).then(|| Some(hub.queue_of(snapshot))),
             // Where an upgrade has changed the state, only who drives it can tell what is due.
@@ -372,7 +382,13 @@ impl PersistenceHub {
                     continue;
                 }
             };
-            let change = Change { snapshot: Some(snapshot), inbox: Some(inbox), ..Change::at(now) };
+            let change = Change {
+                // As for an upgrade.
+                epoch: Some(record.epoch.next()),
+                snapshot: Some(snapshot),
+                inbox: Some(inbox),
+                ..Change::at(now)
+            };
             match hub.vault.update(record.id, record.revision, change).await {
                 Ok(_) => report.resealed += 1,
                 Err(error) if error.is_conflict() => report.busy += 1,
@@ -384,6 +400,27 @@ impl PersistenceHub {
 }
 
 /// The runs of a flow that have not ended.
+/// Makes sure that an upgraded state asks what its inbox answers.
+///
+/// # Errors
+/// `FlowIncompatible` where it asks something else.
+fn check_asks_what_was_answered(upgraded: &Opened) -> Result<()> {
+    let Opened { record, snapshot, inbox } = upgraded;
+    for item in inbox {
+        if let Accept::Answer { wait_id, receipt, .. } = &item.what
+            && let Some(wait) = snapshot.wait(wait_id)
+            && wait.check_asked(record.id, receipt).is_err()
+        {
+            return Err(unusable(
+                snapshot,
+                wait,
+                "what was asked before was answered; drive it first",
+            ));
+        }
+    }
+    Ok(())
+}
+
 fn live_runs_of(flow: &FlowDef) -> Filter {
     Filter {
         flow_id: Some(flow.id.clone()),

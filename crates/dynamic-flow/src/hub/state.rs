@@ -73,6 +73,9 @@ impl PersistenceHub {
         now: Timestamp,
     ) -> Result<SuspensionKey> {
         let SuspensionRequest { tool_id, request } = request;
+        for value in [&request.shown, &request.default].into_iter().flatten() {
+            crate::value::check_depth(value)?;
+        }
         if let Some(default) = &request.default
             && let Err(violations) = request.schema.validate(default)
         {
@@ -133,7 +136,10 @@ impl PersistenceHub {
             let found = match hub.find(key, &answer).await {
                 Ok(found) => found,
                 Err(error) if error.kind() == ErrorKind::AlreadyResumed => {
-                    return self.give_again(key, &answer, error).await;
+                    match self.give_again(key, &answer, error).await {
+                        Err(error) if error.is_conflict() => continue,
+                        given => return given,
+                    }
                 }
                 Err(error) => return Err(error),
             };
@@ -141,7 +147,10 @@ impl PersistenceHub {
                 Found::Open(opened, wait) => (opened, wait),
                 Found::Repeated(accepted) => {
                     let refused = refusal(accepted.receipt).with_run(accepted.run_id);
-                    return self.give_again(key, &answer, refused).await;
+                    match self.give_again(key, &answer, refused).await {
+                        Err(error) if error.is_conflict() => continue,
+                        given => return given,
+                    }
                 }
             };
             self.check_is_state(&opened)?;

@@ -357,7 +357,8 @@ impl Inner {
 fn let_go(record: &Record, due_at: Timestamp, now: Timestamp) -> Change {
     let status = match record.status {
         status if status.is_final() => status,
-        _ if record.inbox.is_empty() => RunStatus::Waiting,
+        // One without a wait was let go in the middle of its work, or its time has come.
+        _ if record.inbox.is_empty() && !record.waits.is_empty() => RunStatus::Waiting,
         _ => RunStatus::Ready,
     };
     Change {

@@ -1,14 +1,14 @@
 //! Limits and settings, on both sides of where they lie.
 
 use dynamic_flow::{
-    Clock as _, ErrorKind, Flow, Result, RunId, SuspensionKey,
+    Clock as _, ErrorKind, Flow, Result, RunId, SuspensionKey, ToolError,
     codec::EncryptionKey,
     days,
     engine::RunStatus,
     hours,
     hub::{Cleanup, HubOptions, KeyGenerator, RunOptions},
     store::Filter,
-    tool::AwaitInput,
+    tool::{AwaitInput, tool_fn},
 };
 use serde_json::{Value, json};
 
@@ -211,4 +211,37 @@ async fn a_panic_in_what_a_hub_was_given_comes_to_whoever_called_it() {
     });
     assert!(caller.await.unwrap_err().is_panic());
     completed(hub.resume(suspension.only().unwrap().key().unwrap(), yes()).await);
+}
+
+#[tokio::test]
+async fn metadata_of_a_run_and_of_its_question_have_room_beside_each_other() {
+    let world = World::new();
+    let hub = world.hub().await;
+    let calls = Counter::default();
+    let c = calls.clone();
+    let mut ask = AwaitInput::<bool>::new("second").no_timeout();
+    for n in 0..32 {
+        ask = ask.metadata(format!("wait-{n}"), n);
+    }
+    let flow = Flow::input::<Order>("tagged")
+        .await_input(AwaitInput::<bool>::new("first").no_timeout())
+        .tool(tool_fn("pay", move |yes: bool| {
+            c.add();
+            async move { Ok::<_, ToolError>(yes) }
+        }))
+        .await_input(ask)
+        .build()
+        .unwrap();
+    let mut options = RunOptions::new();
+    for n in 0..32 {
+        options = options.metadata(format!("run-{n}"), n);
+    }
+    let handle = hub.register(&flow).unwrap();
+    let suspension = suspended(handle.run_with(order(), options.clone()).await);
+    suspended(hub.resume(suspension.only().unwrap().key().unwrap(), json!(true)).await);
+    assert_eq!(calls.get(), 1);
+    // Beside those of a question, one more would have no room: that is told before anything is done.
+    let one_more = handle.run_with(order(), options.metadata("run-32", 32)).await.unwrap_err();
+    assert_eq!(one_more.kind(), ErrorKind::InvalidArgument);
+    assert!(one_more.message().contains("at most 32"), "{one_more}");
 }

@@ -10,7 +10,7 @@ use dynamic_flow::{
     seconds,
     tool::AwaitInput,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Order, World, order, suspended};
 
@@ -71,4 +71,19 @@ async fn naps_one_after_the_other_are_each_begun_when_somebody_comes() {
         RunStatus::Waiting,
         "the second began when the first was seen to be over"
     );
+}
+
+#[tokio::test]
+async fn a_cancellation_that_an_earlier_answer_forestalls_tells_how_the_run_ended() {
+    let world = World::new();
+    let hub = world.hub().await;
+    let flow = Flow::input::<Order>("fails")
+        .await_input(AwaitInput::<bool>::new("ask"))
+        .fail::<Value>("stop", "too-much", "no more")
+        .build()
+        .unwrap();
+    let suspension = suspended(hub.register(&flow).unwrap().run(order()).await);
+    hub.answer(suspension.only().unwrap().key().unwrap(), json!(true)).await.unwrap();
+    let cancelled = hub.cancel(suspension.run_id, None, None).await;
+    assert_eq!(cancelled.unwrap(), RunStatus::Failed);
 }

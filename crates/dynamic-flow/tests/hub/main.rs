@@ -4,6 +4,7 @@ mod acceptance;
 mod bodies;
 mod borders;
 mod branches;
+mod carried;
 mod cleanup;
 mod conflicts;
 mod held;

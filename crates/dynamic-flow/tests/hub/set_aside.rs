@@ -364,3 +364,78 @@ async fn a_worker_drives_no_more_runs_at_once_than_it_may() {
     assert!(hub.shutdown(Duration::from_secs(5)).await);
     worker.await.unwrap().unwrap();
 }
+
+/// Asks and works, both within two hours.
+fn timed(calls: &Counter) -> Flow<Order, bool> {
+    let calls = calls.clone();
+    Flow::input::<Order>("timed")
+        .timeout("t", hours(2), move |order| {
+            order.await_input(AwaitInput::<bool>::new("ask").no_timeout()).tool(tool_fn(
+                "work",
+                move |yes: bool| {
+                    calls.add();
+                    async move { Ok::<_, ToolError>(yes) }
+                },
+            ))
+        })
+        .build()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn an_answer_of_a_run_that_was_set_aside_counts_though_it_is_retried_after_a_timeout_around_it()
+ {
+    let (world, calls) = (World::new(), Counter::default());
+    let hub = world.hub().await;
+    let suspension = suspended(hub.register(timed(&calls)).unwrap().run(order()).await);
+    let run = suspension.run_id;
+    hub.answer(suspension.only().unwrap().key().unwrap(), json!(true)).await.unwrap();
+    worn(&world, run).await;
+    hub.work_once().await.unwrap();
+    assert_eq!(hub.get(run).await.unwrap().status, RunStatus::Failed, "poisoned");
+    // Somebody mends what killed the workers, and retries the next day.
+    world.clock.advance(hours(3));
+    let retried = hub.retry(run).await;
+    let view = hub.get(run).await.unwrap();
+    assert!(view.waits.is_empty(), "asked again though answered: {:?}", view.receipts);
+    assert_eq!((completed(retried), calls.get()), (json!(true), 1));
+}
+
+#[tokio::test]
+async fn a_retry_of_a_run_that_was_set_aside_in_its_second_try_repeats_no_step_that_was_done() {
+    let world = World::new();
+    let (first, second) = (Counter::default(), Counter::default());
+    let flow = {
+        let (first, second) = (first.clone(), second.clone());
+        Flow::input::<Order>("two")
+            .timeout("t", hours(2), move |order| {
+                order
+                    .tool(tool_fn("first", move |order: Order| {
+                        first.add();
+                        async move { Ok::<_, ToolError>(order) }
+                    }))
+                    .tool(tool_fn("second", move |_: Order| {
+                        let fails = second.add() == 1;
+                        async move { if fails { Err(ToolError::new("not yet")) } else { Ok(1_i64) } }
+                    }))
+            })
+            .build()
+            .unwrap()
+    };
+    let hub = world.hub().await;
+    let run = hub.register(&flow).unwrap().run(order()).await.unwrap_err().run_id().unwrap();
+    // A day later it is retried, but its holder dies before it has committed anything.
+    world.clock.advance(hours(24));
+    let (faults, dying) = faulty(&world);
+    let dying = dying.builder().max_retries(0).build().await.unwrap();
+    dying.register(&flow).unwrap();
+    faults.fail_all(Operation::Renew, Moment::Before);
+    faults.fail(Operation::Update, 2, Moment::Before);
+    dying.retry(run).await.unwrap_err();
+    worn(&world, run).await;
+    world.clock.advance(seconds(31));
+    hub.work_once().await.unwrap();
+    assert_eq!(hub.get(run).await.unwrap().status, RunStatus::Failed, "poisoned");
+    assert_eq!(completed(hub.retry(run).await), json!(1));
+    assert_eq!(first.get(), 1, "the step before the one that failed");
+}

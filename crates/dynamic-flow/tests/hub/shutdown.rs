@@ -3,9 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use dynamic_flow::{
-    ErrorKind, Flow, Result, SuspensionKey, ToolError,
+    Clock as _, ErrorKind, Flow, Result, SuspensionKey, ToolError,
     engine::RunStatus,
-    hub::{Outcome, PersistenceHub},
+    hub::{Cleanup, Outcome, PersistenceHub},
+    seconds,
     tool::{AwaitInput, tool_fn},
 };
 use serde_json::json;
@@ -158,4 +159,61 @@ async fn a_worker_that_is_dropped_lets_its_runs_go_on_and_a_shutdown_waits_for_t
     assert_eq!((begun.get(), done.get()), (1, 1));
     let view = hub.get(suspension.run_id).await.unwrap();
     assert_eq!((view.status, view.driven_by), (RunStatus::Completed, None));
+}
+
+#[tokio::test]
+async fn a_run_that_was_let_go_in_mid_work_and_skipped_is_not_taken_for_a_parked_one() {
+    let world = World::new();
+    let gate = Arc::new(Semaphore::new(0));
+    let first = Counter::default();
+    let make = || {
+        let (gate, first) = (gate.clone(), first.clone());
+        Flow::input::<Order>("two-tools")
+            .await_input(AwaitInput::<i64>::new("ask"))
+            .tool(tool_fn("first", move |n: i64| {
+                first.add();
+                let gate = gate.clone();
+                async move {
+                    gate.acquire().await.unwrap().forget();
+                    Ok::<_, ToolError>(n + 1)
+                }
+            }))
+            .tool(tool_fn("second", |n: i64| async move { Ok::<_, ToolError>(n + 1) }))
+            .build()
+            .unwrap()
+    };
+    let hub = world.hub().await;
+    let suspension = suspended(hub.register(make()).unwrap().run(order()).await);
+    let key = suspension.only().unwrap().key().unwrap().clone();
+    let resumed = tokio::spawn({
+        let hub = hub.clone();
+        async move { hub.resume(&key, json!(1)).await }
+    });
+    while first.get() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let stopping = tokio::spawn(async move { hub.shutdown(Duration::from_secs(30)).await });
+    tokio::task::yield_now().await;
+    gate.add_permits(1);
+    assert!(stopping.await.unwrap());
+    assert_eq!(resumed.await.unwrap().unwrap_err().kind(), ErrorKind::ShuttingDown);
+
+    // A worker that has another version of the flow comes by.
+    let other = world.hub().await;
+    other
+        .register(Flow::input::<Order>("two-tools").map("id", |o: Order| o.id).build().unwrap())
+        .unwrap();
+    assert_eq!(other.work_once().await.unwrap().skipped, 1);
+    let hub = world.hub().await;
+    hub.register(make()).unwrap();
+    let run = suspension.run_id;
+    let status = hub.get(run).await.unwrap().status;
+    let now = world.clock.now().after(seconds(1));
+    let cleaned = hub.cleanup(&Cleanup::new().older_than(now).dry_run()).await.unwrap();
+    let driven = hub.drive(run).await;
+    assert_eq!(
+        (status, cleaned.deleted_count, matches!(driven, Ok(Outcome::Completed(_)))),
+        (RunStatus::Ready, 0, true),
+        "{driven:?}"
+    );
 }

@@ -221,3 +221,23 @@ async fn a_state_that_was_cancelled_is_not_suspended_anew() {
     assert_eq!((view.status, view.waits.len()), (RunStatus::Cancelled, 0));
     assert!(serde_json::to_string(&view.ended).unwrap().contains("joe"));
 }
+
+#[tokio::test]
+async fn of_two_callers_who_are_given_a_state_again_at_once_the_second_hears_that_it_is_busy() {
+    let world = World::new();
+    let hub = world.hub().await;
+    let request = SuspensionRequest::new("ask", Schema::any()).timeout(hours(24));
+    let parked = hub.suspend(&1, request).await.unwrap();
+    // Accepted; nobody has the state.
+    hub.answer(&parked.key, json!(true)).await.unwrap();
+    let key = parked.key.clone();
+    let again = |slow: dynamic_flow::hub::PersistenceHub| async move {
+        slow.resume_state::<i32>(&key, json!(true)).await.map(|claim| claim.run_id)
+    };
+    let first = async { hub.resume_state::<i32>(&parked.key, json!(true)).await.unwrap() };
+    let second = crate::support::overlap(&world, Operation::Update, again, async {
+        std::mem::forget(first.await);
+    });
+    let error = second.await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::RunBusy, "{error}");
+}

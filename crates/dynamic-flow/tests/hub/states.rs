@@ -226,3 +226,20 @@ async fn states_of_another_type_do_not_block_claims() {
     let mine = hub.claim_states::<i64>(10).await;
     assert!(mine.as_ref().is_ok_and(|c| c.len() == 1), "{mine:?}");
 }
+
+#[tokio::test]
+async fn a_default_of_a_state_that_is_too_deep_to_be_accepted_is_refused_when_it_suspends() {
+    let world = World::new();
+    let hub = world.hub().await;
+    let deep = |levels| (0..levels).fold(json!(1), |inner, _| json!([inner]));
+    for levels in [64, 100, 122, 123, 124] {
+        let request = SuspensionRequest::new("ask", Schema::any())
+            .timeout(hours(1))
+            .default_value(deep(levels));
+        let Ok(suspended) = hub.suspend(&1, request).await else { continue };
+        world.clock.advance(hours(1));
+        let resumed: Result<StateClaim<i32>, _> = hub.resume_state(&suspended.key, json!(1)).await;
+        let claimed = hub.claim_states::<i32>(9).await.unwrap();
+        assert!(resumed.is_ok(), "{levels}: {resumed:?} {}", claimed.len());
+    }
+}
