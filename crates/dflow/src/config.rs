@@ -6,7 +6,7 @@ mod http;
 use std::{
     env,
     fs::{self, File, Metadata},
-    io::{self, Read as _},
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -120,10 +120,15 @@ impl Config {
         let wrong = |message: String| {
             Error::new(ErrorKind::InvalidConfig, message).with("path", path.display())
         };
-        let text = File::open(path).and_then(|mut file| {
+        if named.is_none() && fs::symlink_metadata(path).is_ok_and(|it| !it.is_file()) {
+            // Whom a link leads to is not asked, and a pipe would be waited for.
+            let message = "the settings of this folder are not taken unasked: they are no plain \
+                           file; look at them, then name them with --config or DFLOW_CONFIG";
+            return Err(wrong(message.into()));
+        }
+        let text = File::open(path).and_then(|file| {
             let others = if named.is_none() { others_write(&file.metadata()?) } else { None };
-            let mut text = String::new();
-            file.read_to_string(&mut text).map(|_| (text, others))
+            words::read_text(file).map(|text| (text, others))
         });
         let text = match text {
             Ok((text, None)) => text,
@@ -227,22 +232,25 @@ impl HubSection {
     }
 }
 
-/// Whether somebody else may have written a file, in words.
+/// Whether somebody else may have written a file, or put something into a folder, in words.
 #[cfg(unix)]
-fn others_write(file: &Metadata) -> Option<&'static str> {
+pub(crate) fn others_write(file: &Metadata) -> Option<&'static str> {
     use std::os::unix::fs::MetadataExt as _;
     // The system shows a process as its user's; where it does not, a home is.
     let home = || fs::metadata(env::var_os("HOME").unwrap_or_default());
-    let own = fs::metadata("/proc/self").or_else(|_| home()).map(|own| own.uid());
+    let own = fs::metadata("/proc/self").or_else(|_| home());
     match own {
-        _ if file.mode() & 0o002 != 0 => Some("everybody may write to the file"),
-        Ok(own) if file.uid() != own && file.uid() != 0 => Some("the file is somebody else's"),
+        _ if file.mode() & 0o002 != 0 => Some("everybody may write to it"),
+        Ok(own) if file.uid() != own.uid() && file.uid() != 0 => Some("it is somebody else's"),
+        Ok(own) if file.mode() & 0o020 != 0 && file.gid() != own.gid() => {
+            Some("a group of others may write to it")
+        }
         _ => None,
     }
 }
 
 #[cfg(not(unix))]
-fn others_write(_: &Metadata) -> Option<&'static str> {
+pub(crate) fn others_write(_: &Metadata) -> Option<&'static str> {
     None
 }
 

@@ -11,13 +11,13 @@ use dynamic_flow::{
     clock::Clock,
     codec::Keyring,
     hub::PersistenceHub,
-    store::{self, DEFAULT_STORE, Filter, STORE_VARIABLE},
+    store::{self, DEFAULT_STORE, FileStore, Filter, STORE_VARIABLE},
     tool::ToolRegistry,
 };
 
 use crate::{
     args::{Global, RunFilter},
-    config::Config,
+    config::{Config, others_write},
     failure::{Failure, usage},
     render::clean_line,
     terminal::Terminal,
@@ -35,6 +35,8 @@ pub(crate) struct Context {
     pub(crate) terminal: Terminal,
     pub(crate) config: Config,
     store_url: String,
+    /// Whether nobody said which store it is.
+    unasked_store: bool,
     /// What flows may do by settings that nobody named.
     unasked_powers: Option<String>,
     /// What must be typed again before the program, because it was typed or set for this call; a
@@ -51,8 +53,10 @@ impl Context {
         let from_env = || env::var_os(CONFIG_VARIABLE).filter(|path| !path.is_empty());
         let named = global.config.or_else(|| from_env().map(PathBuf::from));
         let config = Config::read(named.as_deref())?;
-        let said =
-            global.store.or_else(|| env::var(STORE_VARIABLE).ok().filter(|it| !it.is_empty()));
+        let said = match global.store {
+            Some(url) => Some(url),
+            None => variable(STORE_VARIABLE)?.filter(|it| !it.is_empty()),
+        };
         let (mut repeated, mut set_again) = (Vec::new(), None);
         if let Some(path) = &named {
             repeated.extend(["--config".to_owned(), path.display().to_string()]);
@@ -67,15 +71,18 @@ impl Context {
             }
             _ => {}
         }
-        let store_url = match said {
-            Some(url) => url,
-            None => config.store.url()?.unwrap_or_else(|| DEFAULT_STORE.to_owned()),
+        let said = match said {
+            Some(url) => Some(url),
+            None => config.store.url()?,
         };
+        let unasked_store = said.is_none();
+        let store_url = said.unwrap_or_else(|| DEFAULT_STORE.to_owned());
         Ok(Self {
             terminal: Terminal::new(global.json, global.verbose),
             unasked_powers: config.unasked_powers(named.as_deref()),
             config,
             store_url,
+            unasked_store,
             set_again,
             repeated,
         })
@@ -122,6 +129,9 @@ impl Context {
 
     /// Opens the store, and makes a hub over it.
     pub(crate) async fn hub(&self) -> Result<PersistenceHub> {
+        if self.unasked_store {
+            check_own_folder()?;
+        }
         let keyring = self.keyring()?;
         self.warn_of_key_file();
         let store = store::open(&self.store_url)?;
@@ -150,7 +160,10 @@ impl Context {
     pub(crate) fn flow(&self, path: &Path) -> Result<Flow, Failure> {
         let typed = path == Path::new("-");
         let from = if typed { Path::new("standard input") } else { path };
-        let text = if typed { io::read_to_string(io::stdin()) } else { fs::read_to_string(path) };
+        let text = match typed {
+            true => words::read_text(io::stdin()),
+            false => fs::File::open(path).and_then(words::read_text),
+        };
         let text = text.map_err(|error| {
             usage(format!("the flow can't be read: {error}")).with("path", from.display())
         })?;
@@ -168,6 +181,32 @@ impl Context {
             .chain(self.repeated.iter().cloned())
             .map(|word| quoted(&word));
         self.set_again.iter().cloned().chain(words).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Refuses the store of this folder where somebody else may have made it or put something into it:
+/// what is stored there, they could read.
+fn check_own_folder() -> Result<()> {
+    let others = fs::metadata(FileStore::DEFAULT).ok().and_then(|folder| others_write(&folder));
+    let Some(others) = others else { return Ok(()) };
+    let message = format!(
+        "the store of this folder is not used unasked: {others}; look at it, then name it with \
+         --store {DEFAULT_STORE}"
+    );
+    Err(Error::new(ErrorKind::InvalidConfig, message).with("path", FileStore::DEFAULT))
+}
+
+/// What an environment variable holds; none where it is not set.
+///
+/// # Errors
+/// `InvalidConfig` where it is no text: it was not set for nothing.
+pub(crate) fn variable(name: &str) -> Result<Option<String>> {
+    match env::var(name) {
+        Ok(value) => Ok(Some(value)),
+        Err(env::VarError::NotPresent) => Ok(None),
+        Err(env::VarError::NotUnicode(_)) => {
+            Err(Error::new(ErrorKind::InvalidConfig, format!("{name} is no text in UTF-8")))
+        }
     }
 }
 

@@ -70,8 +70,12 @@ pub(crate) fn exit_of(error: &Error) -> Exit {
         | ErrorKind::SuspensionExpired
         | ErrorKind::AlreadyResumed => Exit::Key,
         ErrorKind::InputValidationError => Exit::Input,
-        // Of an input that is too large the size is told; of too many keys it is not.
-        ErrorKind::LimitExceeded if error.context_value("size").is_some() => Exit::Input,
+        // Of an input that is too large or too deep it is told; of too many keys it is not.
+        ErrorKind::LimitExceeded
+            if ["size", "levels"].iter().any(|it| error.context_value(it).is_some()) =>
+        {
+            Exit::Input
+        }
         ErrorKind::InvalidFlow | ErrorKind::InvalidConfig | ErrorKind::InvalidArgument => {
             Exit::Usage
         }

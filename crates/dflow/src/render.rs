@@ -65,15 +65,7 @@ impl Style {
 /// Text that comes from a flow or a store, made harmless for a terminal: what would move the
 /// cursor, change colours, hide or turn the writing direction is spelt out.
 pub(crate) fn clean(text: &str) -> String {
-    let harmful = |c: char| {
-        (c.is_control() && c != '\n' && c != '\t')
-            || matches!(
-                c,
-                // What has no width, separates lines or turns the direction.
-                '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{feff}'
-                    | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-            )
-    };
+    let harmful = |c: char| is_harmful(c) && c != '\n' && c != '\t';
     if !text.contains(harmful) {
         return text.to_owned();
     }
@@ -85,6 +77,36 @@ pub(crate) fn clean(text: &str) -> String {
         }
         cleaned
     })
+}
+
+/// Whether a terminal does something else with a character than to show it: it is a command, has no
+/// width, separates lines or turns the direction.
+fn is_harmful(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'
+                | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+                | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e0fff}'
+        )
+}
+
+/// JSON that means the same and is harmless for a terminal: what is `clean`ed elsewhere, as JSON
+/// spells it.
+pub(crate) fn escaped(json: &str) -> String {
+    // Those that JSON has between its tokens are not in what this program writes.
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_harmful(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                write!(text, "\\u{unit:04x}").ok();
+            }
+        } else {
+            text.push(c);
+        }
+    }
+    text
 }
 
 /// `clean`, on one line.

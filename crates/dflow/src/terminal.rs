@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::{
     failure::Failure,
     output::{Notice, NoticeText},
-    render::{Style, message_within},
+    render::{Style, escaped, message_within},
 };
 
 /// What standard output and standard error are, and how they are written to.
@@ -59,17 +59,29 @@ impl Terminal {
         value: &T,
         text: impl FnOnce(Style) -> String,
     ) -> Result<(), Failure> {
+        self.print(&self.lines_of(value, text))
+    }
+
+    fn lines_of<T: Serialize>(&self, value: &T, text: impl FnOnce(Style) -> String) -> String {
         let mut text = if self.json { to_json(value) } else { text(self.out) };
         if !text.is_empty() && !text.ends_with('\n') {
             text.push('\n');
         }
-        self.print(&text)
+        text
+    }
+
+    /// Prints a result that nobody can ask for again, such as a key: that nobody reads it is an error.
+    pub(crate) fn once<T: Serialize>(
+        &self,
+        value: &T,
+        text: impl FnOnce(Style) -> String,
+    ) -> Result<(), Failure> {
+        write(&self.lines_of(value, text)).map_err(Failure::Output)
     }
 
     /// Prints a result as it is.
     pub(crate) fn print(&self, text: &str) -> Result<(), Failure> {
-        let mut out = io::stdout().lock();
-        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        match write(text) {
             // Whoever reads has seen enough; what was done is done.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             result => result.map_err(Failure::Output),
@@ -124,6 +136,13 @@ impl Terminal {
     }
 }
 
+/// Writes to standard output, all of it.
+fn write(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
 /// How wide the terminal is.
 pub(crate) fn columns() -> usize {
     // Some say that they have no size at all.
@@ -142,5 +161,5 @@ pub(crate) fn say(text: &str) {
 /// A value of the contract as one line of JSON.
 pub(crate) fn to_json<T: Serialize>(value: &T) -> String {
     // The types of the contract have no maps with other keys than texts, and nothing else can fail.
-    serde_json::to_string(value).unwrap_or_default()
+    escaped(&serde_json::to_string(value).unwrap_or_default())
 }

@@ -1,6 +1,9 @@
 //! Words on the command line and in the settings: times, durations, metadata.
 
-use std::time::Duration;
+use std::{
+    io::{self, Read as _},
+    time::Duration,
+};
 
 use dynamic_flow::{Error, RunId, Scalar, Timestamp};
 use jiff::{Span, SpanRelativeTo, civil::Date, tz::TimeZone};
@@ -104,6 +107,16 @@ fn scalar(text: &str) -> Scalar {
         Ok(value) if looks_like_number && value.is_finite() => Scalar::Float(value),
         _ => Scalar::Text(text.into()),
     }
+}
+
+/// Reads a text, unless it has no end.
+pub(crate) fn read_text(from: impl io::Read) -> io::Result<String> {
+    const MOST: u64 = 64 << 20;
+    let mut text = String::new();
+    if from.take(MOST + 1).read_to_string(&mut text)? as u64 > MOST {
+        return Err(io::Error::other(format!("it is larger than {} MiB", MOST >> 20)));
+    }
+    Ok(text)
 }
 
 /// What documents call a kind of step.

@@ -39,7 +39,8 @@ fn check_nesting(value: &Value, levels: usize) -> Result<()> {
     Err(Error::new(
         ErrorKind::LimitExceeded,
         format!("the value nests deeper than {MAX_VALUE_DEPTH} levels"),
-    ))
+    )
+    .with("levels", levels))
 }
 
 /// How much memory a value may take that the engine puts together, as [`check_room`] estimates it.

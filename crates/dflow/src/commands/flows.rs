@@ -232,7 +232,7 @@ pub(super) fn diagram(context: &Context, args: &args::Diagram) -> Result<Exit, F
         DiagramFormat::Dot => ("dot", dot(flow.def(), &[])),
     };
     let shown = output::Diagram { flow_id: flow.def().id.to_string(), format: format.into(), text };
-    context.terminal.result(&shown, |_| shown.text.clone())?;
+    context.terminal.result(&shown, |_| clean(&shown.text))?;
     Ok(Exit::Done)
 }
 

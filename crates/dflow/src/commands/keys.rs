@@ -19,7 +19,7 @@ use crate::{
 pub(super) fn keygen(context: &Context) -> Result<Exit, Failure> {
     let key = EncryptionKey::generate()?;
     let shown = output::NewKey { key: key.expose().to_string(), key_id: key.id().to_string() };
-    context.terminal.result(&shown, |_| shown.key.clone())?;
+    context.terminal.once(&shown, |_| shown.key.clone())?;
     if context.terminal.watched {
         context.terminal.note(&format!(
             "key {}: set it as FLOW_ENCRYPTION_KEY, and keep it: without it nothing opens again",

@@ -48,7 +48,7 @@ pub(super) async fn reissue(context: &Context, args: args::Reissue) -> Result<Ex
     let key = hub.reissue(args.run, &wait).await?.expose();
     let shown =
         output::Reissued { run_id: args.run.into(), wait_id: wait.to_string(), key: key.clone() };
-    context.terminal.result(&shown, |style| {
+    context.terminal.once(&shown, |style| {
         let next = style.cyan(&context.command(&["resume", &key]));
         let (name, then) = (style.dim("key "), style.dim("next"));
         format!("  {name}  {key}\n  {then}  {next}\n")

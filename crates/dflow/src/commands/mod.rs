@@ -20,6 +20,7 @@ use crate::{
     context::Context,
     failure::{Exit, Failure, usage},
     json::{self, Wrong},
+    words,
 };
 
 /// Does what was asked for.
@@ -53,7 +54,7 @@ fn read_json(given: &str) -> Result<Value> {
         "-" => (read_stdin()?, "standard input".to_owned()),
         given => match given.strip_prefix('@') {
             Some(path) => {
-                let text = fs::read_to_string(path).map_err(|error| {
+                let text = fs::File::open(path).and_then(words::read_text).map_err(|error| {
                     usage(format!("the input can't be read: {error}")).with("path", path)
                 })?;
                 (text, path.to_owned())
@@ -89,6 +90,6 @@ fn read_line() -> Result<String> {
 }
 
 fn read_stdin() -> Result<String> {
-    io::read_to_string(io::stdin())
+    words::read_text(io::stdin())
         .map_err(|error| usage(format!("standard input can't be read: {error}")).into())
 }

@@ -1,7 +1,6 @@
 //! `run`, `resume`, `answer` and `retry`: what drives runs or answers them.
 
 use std::{
-    env,
     io::{self, IsTerminal as _},
     path::Path,
 };
@@ -17,7 +16,7 @@ use super::{read_json, read_line};
 use crate::{
     args::{Given, Run},
     ask,
-    context::{Context, now},
+    context::{Context, now, variable},
     failure::{Exit, Failure, RUN_STATUS, problem, usage},
     output::{self, RunError, RunResult},
     progress::{self, Driven, Interrupted},
@@ -161,11 +160,9 @@ async fn prepare(
     let key = match args.key {
         Some(_) if from_stdin => read_key(context).await?,
         Some(key) => key,
-        None => {
-            env::var("DFLOW_KEY").ok().filter(|key| !key.trim().is_empty()).ok_or_else(|| {
-                usage("no key is given: as an argument, as - on standard input, or in DFLOW_KEY")
-            })?
-        }
+        None => variable("DFLOW_KEY")?.filter(|key| !key.trim().is_empty()).ok_or_else(|| {
+            usage("no key is given: as an argument, as - on standard input, or in DFLOW_KEY")
+        })?,
     };
     let key: SuspensionKey = key.parse().map_err(Failure::from)?;
     let input = args.input.input.as_deref().map(read_json).transpose()?;
@@ -303,7 +300,8 @@ async fn finish(
         Err(error) => return failed(context, with_status(hub, error).await),
     };
     let width = context.terminal.width_of_results();
-    let printed = context.terminal.result(&RunResult::from(&outcome), |style| match &outcome {
+    let result = RunResult::from(&outcome);
+    let text = |style: Style| match &outcome {
         Outcome::Completed(done) => {
             let head =
                 format!("{}  {}", style.green("✓ completed"), style.dim(&done.run_id.to_string()));
@@ -316,7 +314,11 @@ async fn finish(
             clean_line(&rejection.step.to_string()),
         ),
         Outcome::Suspended(parked) => suspended(context, parked, style),
-    });
+    };
+    let printed = match &outcome {
+        Outcome::Suspended(_) => context.terminal.once(&result, text),
+        _ => context.terminal.result(&result, text),
+    };
     match (printed, &outcome) {
         (Err(Failure::Output(error)), Outcome::Suspended(parked)) if context.terminal.json => {
             // As below, for programs.

@@ -167,6 +167,12 @@ fn an_input_that_is_too_large_is_invalid() {
     let error = place.error(4, &["run", flow, "--input", "\"0123456789\""]);
     assert_eq!(error["kind"], "LimitExceeded");
     assert_eq!(error["context"]["limit"], "10");
+    place.write("dflow.toml", "");
+    let deep = format!("{}1{}", "[".repeat(70), "]".repeat(70));
+    assert_eq!(place.error(4, &["run", flow, "--input", &deep])["kind"], "LimitExceeded");
+    let large = place.error(4, &["run", flow, "--input", "[1, 18446744073709551616]"]);
+    assert_eq!(large["context"]["at"], "1:5");
+    assert!(text(&large["message"]).contains("kept exactly"), "{large}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The command line itself, settings, and stores that make trouble.
 
+use std::process;
+
 use serde_json::json;
 
 use crate::support::{Place, YES, error_of, find, on_each_store, text};
@@ -206,6 +208,82 @@ fn settings_that_everybody_may_write_are_taken_only_when_they_are_named() {
     place.json(0, &["list", "--config", "dflow.toml"]);
     set(0o664);
     place.json(0, &["list"]);
+
+    // Nobody is asked whom a link leads to, and a pipe is not waited for.
+    let elsewhere = place.folder.path().join("elsewhere.toml");
+    fs::rename(&path, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+    let error = place.error(2, &["list"]);
+    assert!(text(&error["message"]).contains("no plain file"), "{error}");
+    place.json(0, &["list", "--config", "dflow.toml"]);
+    fs::remove_file(&path).unwrap();
+    assert!(process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    place.error(2, &["list"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_default_store_that_others_may_write_to_is_used_only_when_it_is_named() {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+    let mut place = Place::file();
+    place.unset("DFLOW_STORE");
+    let path = place.folder.path().join(".suspended-flows");
+    fs::create_dir(&path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+    let error = place.error(2, &["list"]);
+    assert!(text(&error["message"]).contains("everybody may write to it"), "{error}");
+    assert_eq!(fs::read_dir(&path).unwrap().count(), 0, "nothing was put into it");
+    place.json(0, &["list", "--store", "file:./.suspended-flows"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_variable_that_is_no_text_is_not_passed_over() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let place = Place::file();
+    for name in ["DFLOW_STORE", "DFLOW_KEY"] {
+        let mut command = place.command();
+        command.env(name, std::ffi::OsStr::from_bytes(b"file:st\xff"));
+        let output = command.args(["resume", "--input", "1"]).output().unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{err}");
+        assert!(err.contains(&format!("{name} is no text")), "{err}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_key_that_nobody_reads_is_an_error_and_a_list_is_none() {
+    let place = Place::file();
+    let flow = place.write(
+        "ask.yaml",
+        "flow: f\nsteps:\n  - id: a\n    await_input: { preset: text, prompt: A? }\n",
+    );
+    for (args, code) in [(&["run", flow][..], 5), (&["list"], 0)] {
+        let mut command = process::Command::new(assert_cmd::cargo::cargo_bin!("dflow"));
+        command.args(args).current_dir(place.folder.path()).envs(&place.environment);
+        command.env_remove("FLOW_ENCRYPTION_KEY");
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = command.stdout(writer).output().unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{err}");
+        assert_eq!(err.contains("reissue"), code == 5, "{err}");
+    }
+}
+
+#[test]
+fn json_holds_nothing_that_a_terminal_obeys() {
+    let place = Place::file();
+    let flow = place.write("flow.yaml", "flow: f\nsteps:\n  - id: a\n    set: \"${ value }\"\n");
+    let value = json!("a\u{9b}31m\u{7f}\u{202e}b\u{e0041}\u{301}é");
+    let called = place.call(&["run", flow, "--input", &value.to_string(), "--json"]);
+    for harmful in ['\u{9b}', '\u{7f}', '\u{202e}', '\u{e0041}'] {
+        assert!(!called.out.contains(harmful), "{called:?}");
+    }
+    assert!(called.out.contains('é'));
+    let printed: serde_json::Value = serde_json::from_str(&called.out).unwrap();
+    assert_eq!(printed["output"], value);
 }
 
 #[cfg(target_os = "linux")]
@@ -215,7 +293,7 @@ fn a_result_that_can_not_be_written_is_an_error_as_json() {
     let flow = place.write("flow.yaml", "flow: f\nsteps:\n  - id: s\n    wait: 2h\n");
     for args in [&["list", "--json"][..], &["run", flow, "--json"]] {
         let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
-        let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("dflow"));
+        let mut command = process::Command::new(assert_cmd::cargo::cargo_bin!("dflow"));
         command.args(args).current_dir(place.folder.path()).envs(&place.environment);
         let output = command.env_remove("FLOW_ENCRYPTION_KEY").stdout(full).output().unwrap();
         assert_eq!(output.status.code(), Some(5));

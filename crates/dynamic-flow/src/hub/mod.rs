@@ -24,7 +24,10 @@ use std::{
     collections::HashMap,
     fmt,
     marker::PhantomData,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -87,6 +90,8 @@ pub(crate) struct Inner {
     active: Mutex<HashMap<RunId, Arc<Active>>>,
     /// Told whenever this hub lets a run go.
     idle: Notify,
+    /// How many claims and claimed runs are in hand: see [`InHand`].
+    in_hand: AtomicUsize,
     events: broadcast::Sender<HubEvent>,
     stopping: watch::Sender<bool>,
 }
@@ -123,6 +128,7 @@ impl Inner {
             documents: Mutex::default(),
             active: Mutex::default(),
             idle: Notify::new(),
+            in_hand: AtomicUsize::new(0),
             events: broadcast::channel(Self::EVENTS).0,
             stopping: watch::channel(false).0,
         }
@@ -135,6 +141,16 @@ impl Inner {
 
     fn is_stopping(&self) -> bool {
         *self.stopping.borrow()
+    }
+
+    /// Whether this hub has no run, and asks for none.
+    fn is_idle(&self) -> bool {
+        self.in_hand.load(Ordering::SeqCst) == 0 && lock(&self.active).is_empty()
+    }
+
+    fn take_in_hand(self: &Arc<Self>) -> InHand {
+        self.in_hand.fetch_add(1, Ordering::SeqCst);
+        InHand(self.clone())
     }
 
     async fn stopped(&self) {
@@ -174,6 +190,16 @@ impl Inner {
             }
             pause = (pause * 2).min(Duration::from_millis(500));
         }
+    }
+}
+
+/// Somebody asks the store for runs, or has a lease on one and does not drive it yet.
+struct InHand(Arc<Inner>);
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        self.0.in_hand.fetch_sub(1, Ordering::SeqCst);
+        self.0.idle.notify_waiters();
     }
 }
 
@@ -377,13 +403,12 @@ impl PersistenceHub {
         let deadline = tokio::time::Instant::now() + grace;
         loop {
             let idle = self.inner.idle.notified();
-            let active: Vec<_> = lock(&self.inner.active).values().cloned().collect();
-            if active.is_empty() {
+            if self.inner.is_idle() {
                 return true;
             }
-            active.iter().for_each(|run| run.stop());
+            lock(&self.inner.active).values().for_each(|run| run.stop());
             if tokio::time::timeout_at(deadline, idle).await.is_err() {
-                return lock(&self.inner.active).is_empty();
+                return self.inner.is_idle();
             }
         }
     }

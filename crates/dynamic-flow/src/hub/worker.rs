@@ -9,7 +9,7 @@ use futures::future::join_all;
 use tokio::task::JoinSet;
 
 use super::{
-    HubEvent, Inner, Outcome, PersistenceHub,
+    HubEvent, InHand, Inner, Outcome, PersistenceHub,
     drive::{self, From},
     plain::{Plain, changed},
     query::PAGE,
@@ -98,14 +98,16 @@ impl PersistenceHub {
         while !hub.is_stopping() {
             let now = hub.clock.now();
             let free = hub.options.concurrency - driving.0.len();
+            let in_hand = hub.take_in_hand();
             match hub.claim(hub.queues(), free).await {
                 Ok(records) => {
                     for record in records {
-                        driving.0.spawn(hub.clone().drive_claimed(record));
+                        driving.0.spawn(hub.clone().drive_claimed(record, hub.take_in_hand()));
                     }
                 }
                 Err(error) => tracing::warn!(%error, "the store could not be asked for due runs"),
             }
+            drop(in_hand);
             let mut more_to_purge = false;
             if now >= purge_at {
                 match hub.purge().await {
@@ -154,11 +156,11 @@ impl PersistenceHub {
 impl Inner {
     async fn round(self: &Arc<Self>) -> Result<Worked> {
         let mut worked = Worked::default();
+        let in_hand = self.take_in_hand();
         let records = self.claim(self.queues(), self.options.concurrency).await?;
-        let tasks: Vec<_> = records
-            .into_iter()
-            .map(|record| tokio::spawn(self.clone().drive_claimed(record)))
-            .collect();
+        let drive = |record| self.clone().drive_claimed(record, self.take_in_hand());
+        let tasks: Vec<_> = records.into_iter().map(|it| tokio::spawn(drive(it))).collect();
+        drop(in_hand);
         for driven in join_all(tasks).await {
             match driven {
                 Ok(true) => worked.driven += 1,
@@ -240,7 +242,7 @@ impl Inner {
     }
 
     /// Drives a claimed run; gives whether it could.
-    async fn drive_claimed(self: Arc<Self>, record: Record) -> bool {
+    async fn drive_claimed(self: Arc<Self>, record: Record, _in_hand: InHand) -> bool {
         let run_id = record.id;
         let attempts = record.attempts;
         let plain = record.clone();

@@ -7,12 +7,15 @@ use dynamic_flow::{
     engine::RunStatus,
     hub::{Cleanup, Outcome, PersistenceHub},
     seconds,
+    testkit::faults::{Moment, Operation},
     tool::{AwaitInput, tool_fn},
 };
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use crate::support::{Counter, Order, World, completed, order, suspended};
+use crate::support::{
+    Counter, Counts, Order, World, approval_flow, completed, faulty, order, parked, suspended, yes,
+};
 
 /// Answers with 1, and stops the hub while the tool that counts is held up; gives what the answer
 /// came to.
@@ -216,4 +219,26 @@ async fn a_run_that_was_let_go_in_mid_work_and_skipped_is_not_taken_for_a_parked
         (RunStatus::Ready, 0, true),
         "{driven:?}"
     );
+}
+
+#[tokio::test]
+async fn a_hub_that_has_shut_down_holds_no_run() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (_, suspension, key) = parked(&world, &counts).await;
+    world.hub().await.answer(&key, yes()).await.unwrap();
+    let (faults, slow) = faulty(&world);
+    let slow = slow.hub().await;
+    slow.register(approval_flow(&counts)).unwrap();
+    let claimed = faults.pause_next(Operation::Claim, Moment::After);
+    let working = tokio::spawn({
+        let slow = slow.clone();
+        async move { slow.work().await }
+    });
+    claimed.reached().await;
+    let stopped = tokio::spawn(async move { slow.shutdown(Duration::from_millis(50)).await });
+    let all_let_go = stopped.await.unwrap();
+    let lease = world.store.get(suspension.run_id).await.unwrap().unwrap().lease;
+    claimed.release();
+    working.await.unwrap().unwrap();
+    assert!(!all_let_go || lease.is_none(), "{lease:?}");
 }
