@@ -286,7 +286,7 @@ impl Answer {
     ///
     /// ```
     /// use dynamic_flow::{Answer, tool::Confirmation};
-    /// let yes = Confirmation { confirmed: true, reason: None };
+    /// let yes = Confirmation { confirmed: true, confirmed_by: Some("jane".into()), reason: None };
     /// assert_eq!(Answer::of(&yes)?.input["confirmed"], true);
     /// # Ok::<(), dynamic_flow::Error>(())
     /// ```

@@ -91,5 +91,5 @@ fn read_line() -> Result<String> {
 
 fn read_stdin() -> Result<String> {
     words::read_text(io::stdin())
-        .map_err(|error| usage(format!("standard input can't be read: {error}")).into())
+        .map_err(|error| usage(format!("standard input can't be read: {error}")))
 }

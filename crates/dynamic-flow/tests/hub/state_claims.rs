@@ -236,7 +236,7 @@ async fn of_two_callers_who_are_given_a_state_again_at_once_the_second_hears_tha
     };
     let first = async { hub.resume_state::<i32>(&parked.key, json!(true)).await.unwrap() };
     let second = crate::support::overlap(&world, Operation::Update, again, async {
-        std::mem::forget(first.await);
+        let _kept = std::mem::ManuallyDrop::new(first.await);
     });
     let error = second.await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::RunBusy, "{error}");
