@@ -7,6 +7,7 @@ use dynamic_flow::{Error, ErrorKind};
 use crate::{
     output,
     render::{self, Style},
+    without_keys,
 };
 
 /// How the program ends; a contract, as are the numbers.
@@ -89,7 +90,7 @@ pub(crate) fn problem(error: &Error) -> output::Failed {
     let context: BTreeMap<String, String> = error
         .context()
         .filter(|(name, _)| *name != "run")
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .map(|(name, value)| (name.to_owned(), without_keys(value)))
         .collect();
     let violations = error.violations().iter().map(|violation| output::Violation {
         pointer: violation.pointer.clone(),
@@ -104,7 +105,7 @@ pub(crate) fn problem(error: &Error) -> output::Failed {
     output::Failed {
         error: output::Problem {
             kind: error.kind().to_string(),
-            message: error.message().to_owned(),
+            message: without_keys(error.message()),
             run_id: error.context_value("run").map(str::to_owned),
             context,
             violations: violations.collect(),
@@ -126,7 +127,7 @@ pub(crate) fn explain(error: &Error, document: Option<&PathBuf>, style: Style) -
         1 => "the document is wrong in one place".to_owned(),
         n => format!("the document is wrong in {n} places"),
     };
-    line(&mut text, &format!("{kind}: {}", render::clean(&message)));
+    line(&mut text, &format!("{kind}: {}", render::clean(&without_keys(&message))));
     let file = document.map(|path| format!("{}:", path.display())).unwrap_or_default();
     for finding in error.findings() {
         line(&mut text, &format!("  {}", render::clean(&format!("{file}{finding}"))));
@@ -152,7 +153,9 @@ pub(crate) fn explain(error: &Error, document: Option<&PathBuf>, style: Style) -
         .map(|(name, value)| format!("{name} {value}"))
         .collect();
     if !things.is_empty() {
-        line(&mut text, &style.dim(&format!("  {}", render::clean(&things.join(", ")))));
+        // A key that was mistyped as something else would be shown as that.
+        let things = without_keys(&things.join(", "));
+        line(&mut text, &style.dim(&format!("  {}", render::clean(&things))));
     }
     let mut source = error.source();
     while let Some(cause) = source {

@@ -129,7 +129,7 @@ fn without_passwords(text: &str) -> String {
 }
 
 /// A text in which no suspension key is left.
-fn without_keys(text: &str) -> String {
+pub(crate) fn without_keys(text: &str) -> String {
     let mut parts = text.split("df_");
     let mut redacted = parts.next().unwrap_or_default().to_owned();
     for part in parts {

@@ -122,7 +122,8 @@ pub(crate) fn prompt(text: &str, width: usize) -> String {
     lines.collect::<Vec<_>>().join("\n│ ")
 }
 
-/// An outline in lines of at most that width: what does not fit goes on below where its value began.
+/// An outline in lines of at most that width: what does not fit goes on below where its value began,
+/// or marked as such where that would leave no room.
 pub(crate) fn within(outline: &str, width: usize) -> String {
     let mut text = String::new();
     for line in outline.lines() {
@@ -134,7 +135,12 @@ pub(crate) fn within(outline: &str, width: usize) -> String {
         // Behind the name, where there is one and it leaves room.
         let value = line[pad..].find("  ").map(|at| line[pad + at..].trim_start());
         let column = value.map(|value| line[..line.len() - value.len()].width());
-        let indent = " ".repeat(column.filter(|column| *column <= width / 2).unwrap_or(pad));
+        let indent = match column {
+            Some(column) if column <= width / 2 => " ".repeat(column),
+            // Where names stand: what goes on there must not pass for another one.
+            Some(_) => format!("{}│ ", " ".repeat(pad)),
+            None => " ".repeat(pad),
+        };
         let options = wrapping(width).subsequent_indent(&indent);
         for line in textwrap::wrap(line, options) {
             writeln!(text, "{line}").ok();
@@ -340,6 +346,11 @@ mod tests {
             "  id    PO-2048\n  note  one two\n        three four\n  all of this is\n  text\n    - and this an\n      item\n"
         );
         assert_eq!(within(shown, 80), shown);
+        assert_eq!(
+            within("  a long name  below total  1.00 EUR\n", 22),
+            "  a long name  below\n  │ total  1.00 EUR\n",
+            "it is no field of the name total"
+        );
     }
 
     #[test]

@@ -25,6 +25,8 @@ use proc_macro::TokenStream;
 /// - A last argument `&ToolContext` tells of the call: run, attempt, idempotency key.
 /// - It gives a `Result` of a value, or of an `Output<T>` where it may suspend the run. The error
 ///   is `ToolError` or any `std::error::Error`.
+/// - What needs something of the program, such as a pool of connections, is made by `tool_fn` of a
+///   closure that owns it.
 /// - It may be sync; then it should be quick, for it blocks the thread that drives the run.
 ///
 /// Options: `effect` says that it changes the world outside; `id = "…"` and `name = "…"` replace

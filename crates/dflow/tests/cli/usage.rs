@@ -251,6 +251,20 @@ fn a_variable_that_is_no_text_is_not_passed_over() {
     }
 }
 
+#[test]
+fn a_key_in_the_place_of_something_else_is_not_shown_as_that() {
+    let place = Place::file();
+    let (_, key) = place.park();
+    for args in [&["run", &key][..], &["check", &key], &["list", "--config", &key]] {
+        for json in [false, true] {
+            let args = if json { [args, &["--json"]].concat() } else { args.to_vec() };
+            let called = place.call(&args);
+            assert_eq!(called.code, 2, "{called:?}");
+            assert!(called.err.contains("df_…") && !called.err.contains(&key), "{called:?}");
+        }
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn a_key_that_nobody_reads_is_an_error_and_a_list_is_none() {
