@@ -235,14 +235,13 @@ impl HubSection {
 /// Whether somebody else may have written a file, or put something into a folder, in words.
 #[cfg(unix)]
 pub(crate) fn others_write(file: &Metadata) -> Option<&'static str> {
+    use rustix::process::{getegid, geteuid};
     use std::os::unix::fs::MetadataExt as _;
-    // The system shows a process as its user's; where it does not, a home is.
-    let home = || fs::metadata(env::var_os("HOME").unwrap_or_default());
-    let own = fs::metadata("/proc/self").or_else(|_| home());
-    match own {
-        _ if file.mode() & 0o002 != 0 => Some("everybody may write to it"),
-        Ok(own) if file.uid() != own.uid() && file.uid() != 0 => Some("it is somebody else's"),
-        Ok(own) if file.mode() & 0o020 != 0 && file.gid() != own.gid() => {
+    let (user, group) = (geteuid().as_raw(), getegid().as_raw());
+    match file.mode() {
+        mode if mode & 0o002 != 0 => Some("everybody may write to it"),
+        _ if file.uid() != user && file.uid() != 0 => Some("it is somebody else's"),
+        mode if mode & 0o020 != 0 && file.gid() != group => {
             Some("a group of others may write to it")
         }
         _ => None,

@@ -187,7 +187,11 @@ impl Context {
 /// Refuses the store of this folder where somebody else may have made it or put something into it:
 /// what is stored there, they could read.
 fn check_own_folder() -> Result<()> {
-    let others = fs::metadata(FileStore::DEFAULT).ok().and_then(|folder| others_write(&folder));
+    let folder = fs::symlink_metadata(FileStore::DEFAULT).ok();
+    let others = folder.and_then(|folder| match folder.is_symlink() {
+        true => Some("it is a link"),
+        false => others_write(&folder),
+    });
     let Some(others) = others else { return Ok(()) };
     let message = format!(
         "the store of this folder is not used unasked: {others}; look at it, then name it with \

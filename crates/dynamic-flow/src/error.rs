@@ -20,8 +20,8 @@ pub enum ErrorKind {
     SuspensionKeyNotFound,
     /// The input does not fit the schema; [`Error::violations`] has all of what is wrong.
     InputValidationError,
-    /// The wait is closed: [`Error::receipt`] says which answer it took, or that its default, its
-    /// deadline or a cancellation of the run closed it ([`Receipt::closed`](crate::Receipt)).
+    /// The wait is closed: [`Error::receipt`] says which answer it took, or what else closed it, such
+    /// as its default or a cancellation of the run ([`Receipt::closed`](crate::Receipt)).
     AlreadyResumed,
     /// The deadline of the wait has passed, and nothing has taken the answer's place so far: once
     /// its default has, it is `AlreadyResumed`.

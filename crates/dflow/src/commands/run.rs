@@ -316,7 +316,9 @@ async fn finish(
         Outcome::Suspended(parked) => suspended(context, parked, style),
     };
     let printed = match &outcome {
-        Outcome::Suspended(_) => context.terminal.once(&result, text),
+        Outcome::Suspended(parked) if parked.waits.iter().any(|wait| wait.key.is_some()) => {
+            context.terminal.once(&result, text)
+        }
         _ => context.terminal.result(&result, text),
     };
     match (printed, &outcome) {

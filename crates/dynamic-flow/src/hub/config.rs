@@ -93,6 +93,8 @@ mod as_text {
     use crate::flow::parse_duration;
 
     fn text(duration: Duration) -> String {
+        // None is read that is longer, or finer.
+        let duration = duration.min(crate::days(36_500));
         let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
         format!("{:#}", SignedDuration::from_millis(millis))
     }

@@ -388,7 +388,7 @@ impl Driver {
                 .map_err(|e| e.with_run(self.run));
         };
         if record.epoch != self.epoch {
-            return lost("another worker took the run over; what was done here is discarded")
+            return lost("another worker took the run over, or it was moved; what was not committed is discarded")
                 .map_err(|error| error.with_run(self.run));
         }
         self.at = Some(record.revision);

@@ -91,11 +91,14 @@ impl Known {
                 }
                 _ => None,
             })
-            .try_for_each(|(wait, answer)| match self.carried(&opened.snapshot, wait)? {
-                Some(asks) if asks.request.schema.validate(&answer.input).is_err() => Err(
-                    unusable(&opened.snapshot, wait, "what was answered does not fit it any more"),
-                ),
-                _ => Ok(()),
+            .try_for_each(|(wait, answer)| {
+                let carried = self.carried(&opened.snapshot, wait)?;
+                let asks = carried.as_ref().unwrap_or(wait);
+                let schema = self.compiled(asks, &opened.snapshot.root);
+                schema.validate(&answer.input).map_err(|_| {
+                    let reason = "what was answered does not fit what this flow asks";
+                    unusable(&opened.snapshot, wait, reason)
+                })
             })
     }
 

@@ -41,6 +41,7 @@ use self::{
     lease::{Active, Keeper, lock},
     skips::Skips,
     vault::Vault,
+    worker::is_of_the_run,
 };
 use crate::{
     Error, ErrorKind, Result,
@@ -199,7 +200,9 @@ struct InHand(Arc<Inner>);
 impl Drop for InHand {
     fn drop(&mut self) {
         self.0.in_hand.fetch_sub(1, Ordering::SeqCst);
-        self.0.idle.notify_waiters();
+        if self.0.is_stopping() {
+            self.0.idle.notify_waiters();
+        }
     }
 }
 
@@ -227,7 +230,7 @@ impl RunOptions {
         Self::default()
     }
 
-    /// A plain value to find the run by; stored unsealed.
+    /// A plain value to find the run by; stored unsealed. A run has at most 32.
     pub fn metadata(mut self, name: impl Into<String>, value: impl Into<Scalar>) -> Self {
         self.metadata.insert(name.into(), value.into());
         self
@@ -285,9 +288,10 @@ impl PersistenceHub {
     ///
     /// # Errors
     /// As [`PersistenceHub::answer`], `FlowNotRegistered` (nothing is consumed), and what the run
-    /// fails with after the wait. Where the answer was accepted and the store failed afterwards, the
-    /// error's context says `answer accepted`: [`PersistenceHub::drive`] or a worker goes on, and the
-    /// same answer again is `AlreadyResumed`, unless it has a [`request_id`](Answer::request_id).
+    /// fails with after the wait. Where the answer was accepted and something else went wrong
+    /// afterwards, such as the store, the error's context says `answer accepted`:
+    /// [`PersistenceHub::drive`] or a worker goes on, and the same answer again is `AlreadyResumed`,
+    /// unless it has a [`request_id`](Answer::request_id).
     pub async fn resume(&self, key: &SuspensionKey, answer: impl Into<Answer>) -> Result<Outcome> {
         self.resume_of(None, key, answer.into()).await
     }
@@ -302,9 +306,9 @@ impl PersistenceHub {
         detached(async move {
             let (accepted, submitted) = hub.accept(&key, &answer, flow.as_ref(), true).await?;
             let finished = hub.finish(accepted.run_id, submitted).await;
-            finished.map_err(|error| match error.is_retryable() {
-                true => error.with("answer", "accepted"),
-                false => error,
+            finished.map_err(|error| match is_of_the_run(error.kind()) {
+                true => error,
+                false => error.with("answer", "accepted"),
             })
         })
         .await
@@ -444,7 +448,8 @@ impl<I: Serialize, O: DeserializeOwned> Handle<I, O> {
     /// away in the meantime changes nothing.
     ///
     /// # Errors
-    /// `InputValidationError` when the input does not fit; `RunFailed` and `RunExpired`, with run
+    /// `InputValidationError` when the input does not fit; `InvalidArgument` for metadata that no
+    /// store could hold beside those of a wait; `RunFailed` and `RunExpired`, with run
     /// id and step, when a step fails; what the store fails with.
     pub async fn run(&self, input: I) -> Result<Outcome<O>> {
         self.run_with(input, RunOptions::new()).await

@@ -399,7 +399,6 @@ impl PersistenceHub {
     }
 }
 
-/// The runs of a flow that have not ended.
 /// Makes sure that an upgraded state asks what its inbox answers.
 ///
 /// # Errors
@@ -421,6 +420,7 @@ fn check_asks_what_was_answered(upgraded: &Opened) -> Result<()> {
     Ok(())
 }
 
+/// The runs of a flow that have not ended.
 fn live_runs_of(flow: &FlowDef) -> Filter {
     Filter {
         flow_id: Some(flow.id.clone()),

@@ -6,10 +6,13 @@ use std::sync::{
 };
 
 use futures::future::join_all;
-use tokio::task::JoinSet;
+use tokio::{
+    sync::oneshot::{self, error::TryRecvError},
+    task::JoinSet,
+};
 
 use super::{
-    HubEvent, InHand, Inner, Outcome, PersistenceHub,
+    HubEvent, InHand, Inner, Outcome, PersistenceHub, detached,
     drive::{self, From},
     plain::{Plain, changed},
     query::PAGE,
@@ -48,16 +51,6 @@ impl Worked {
     }
 }
 
-/// The runs that a worker drives. They go on without it, as every run does without its caller.
-#[derive(Default)]
-struct Driving(JoinSet<bool>);
-
-impl Drop for Driving {
-    fn drop(&mut self) {
-        self.0.detach_all();
-    }
-}
-
 /// What became of a batch of ended runs.
 struct Purged {
     /// How many were removed.
@@ -73,8 +66,8 @@ impl PersistenceHub {
     /// Any number of workers may share a store. Runs of flows that this hub does not know are left
     /// alone. Faults of the store are logged and outlasted.
     ///
-    /// Where this is dropped, as by `select!`, no more runs are begun; those that are being driven
-    /// go on, and `shutdown` waits for them:
+    /// Where this is dropped, as by `select!`, no more runs are asked for; those that are claimed or
+    /// driven go on, and `shutdown` waits for them:
     ///
     /// ```no_run
     /// # use dynamic_flow::{hub::PersistenceHub, seconds};
@@ -91,50 +84,14 @@ impl PersistenceHub {
     /// # Errors
     /// None at the moment; faults of a store that will not pass may be reported here.
     pub async fn work(&self) -> Result<()> {
-        let hub = self.inner();
-        let mut purge_at = hub.clock.now();
-        let mut driving = Driving::default();
-        let mut hints = hub.vault.store().hints(Hint::Due);
-        while !hub.is_stopping() {
-            let now = hub.clock.now();
-            let free = hub.options.concurrency - driving.0.len();
-            let in_hand = hub.take_in_hand();
-            match hub.claim(hub.queues(), free).await {
-                Ok(records) => {
-                    for record in records {
-                        driving.0.spawn(hub.clone().drive_claimed(record, hub.take_in_hand()));
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "the store could not be asked for due runs"),
-            }
-            drop(in_hand);
-            let mut more_to_purge = false;
-            if now >= purge_at {
-                match hub.purge().await {
-                    Ok(Purged { more: true, .. }) => more_to_purge = true,
-                    Ok(_) => purge_at = now.after(hub.options.cleanup_interval),
-                    Err(error) => {
-                        purge_at = now.after(hub.options.cleanup_interval);
-                        tracing::warn!(%error, "ended runs could not be removed");
-                    }
-                }
-            }
-            if more_to_purge {
-                // Runs that are due come before the next batch.
-                while driving.0.try_join_next().is_some() {}
-                continue;
-            }
-            let next = hub.clock.now().after(hub.options.poll_interval);
-            let full = driving.0.len() == hub.options.concurrency;
-            tokio::select! {
-                Some(_) = driving.0.join_next() => {}
-                () = hub.clock.sleep_until(next), if !full => {}
-                () = hinted(&mut hints), if !full => {}
-                () = hub.stopped() => {}
-            }
-        }
-        while driving.0.join_next().await.is_some() {}
-        Ok(())
+        let hub = self.inner().clone();
+        // On a task of its own: what the store is asked for must not be dropped with the caller.
+        let (_caller, gone) = oneshot::channel();
+        detached(async move {
+            hub.work(gone).await;
+            Ok(())
+        })
+        .await
     }
 
     /// Does what is due now, until nothing is; for schedulers, and for tests.
@@ -154,9 +111,66 @@ impl PersistenceHub {
 }
 
 impl Inner {
+    /// Works until this hub stops, or the other end of `gone` is dropped.
+    async fn work(self: &Arc<Self>, mut gone: oneshot::Receiver<()>) {
+        let mut purge_at = self.clock.now();
+        let mut driving = JoinSet::new();
+        let mut hints = self.vault.store().hints(Hint::Due);
+        loop {
+            // First, so that who stops this hub waits for what comes.
+            let in_hand = self.take_in_hand();
+            if self.is_stopping() {
+                break;
+            }
+            let now = self.clock.now();
+            let free = self.options.concurrency - driving.len();
+            match self.claim(self.queues(), free).await {
+                Ok(records) => {
+                    for record in records {
+                        driving.spawn(self.clone().drive_claimed(record, self.take_in_hand()));
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "the store could not be asked for due runs"),
+            }
+            let mut more_to_purge = false;
+            if now >= purge_at {
+                match self.purge().await {
+                    Ok(Purged { more: true, .. }) => more_to_purge = true,
+                    Ok(_) => purge_at = now.after(self.options.cleanup_interval),
+                    Err(error) => {
+                        purge_at = now.after(self.options.cleanup_interval);
+                        tracing::warn!(%error, "ended runs could not be removed");
+                    }
+                }
+            }
+            drop(in_hand);
+            if more_to_purge {
+                // Runs that are due come before the next batch.
+                while driving.try_join_next().is_some() {}
+                if gone.try_recv() == Err(TryRecvError::Closed) {
+                    break;
+                }
+                continue;
+            }
+            let next = self.clock.now().after(self.options.poll_interval);
+            let full = driving.len() == self.options.concurrency;
+            tokio::select! {
+                Some(_) = driving.join_next() => {}
+                () = self.clock.sleep_until(next), if !full => {}
+                () = hinted(&mut hints), if !full => {}
+                () = self.stopped() => {}
+                _ = &mut gone => break,
+            }
+        }
+        while driving.join_next().await.is_some() {}
+    }
+
     async fn round(self: &Arc<Self>) -> Result<Worked> {
         let mut worked = Worked::default();
         let in_hand = self.take_in_hand();
+        if self.is_stopping() {
+            return Ok(worked);
+        }
         let records = self.claim(self.queues(), self.options.concurrency).await?;
         let drive = |record| self.clone().drive_claimed(record, self.take_in_hand());
         let tasks: Vec<_> = records.into_iter().map(|it| tokio::spawn(drive(it))).collect();
@@ -373,7 +387,7 @@ fn let_go(record: &Record, due_at: Timestamp, now: Timestamp) -> Change {
 }
 
 /// Whether an error says how a run ended, and not that it could not be driven.
-fn is_of_the_run(kind: ErrorKind) -> bool {
+pub(super) fn is_of_the_run(kind: ErrorKind) -> bool {
     matches!(
         kind,
         ErrorKind::RunFailed

@@ -65,7 +65,8 @@ async fn an_upgrade_between_a_commit_that_seemed_to_fail_and_its_next_try_stays(
     third.reached().await;
     hub.upgrade(run, &longer()).await.unwrap();
     third.release();
-    let _ = resumed.await.unwrap();
+    let told = resumed.await.unwrap().unwrap_err();
+    assert_eq!((told.kind(), told.context_value("answer")), (ErrorKind::RunBusy, Some("accepted")));
     let document = hub.get(run).await.unwrap().document.unwrap();
     assert!(document.contains("shout"), "the upgrade was undone");
 }
@@ -88,7 +89,8 @@ async fn an_answer_between_a_commit_that_seemed_to_fail_and_its_next_try_is_not_
     hub.answer(&second, json!({ "text": "Bob" })).await.unwrap();
     hub.upgrade(run, &longer()).await.unwrap();
     third.release();
-    let _ = resumed.await.unwrap();
+    let told = resumed.await.unwrap().unwrap_err();
+    assert_eq!((told.kind(), told.context_value("answer")), (ErrorKind::RunBusy, Some("accepted")));
     let view = hub.get(run).await.unwrap();
     let answered = view.receipts.len() + view.accepted.len();
     assert_eq!(answered, 2, "the second answer is gone: {:?}", view.status);
@@ -148,4 +150,19 @@ async fn an_answer_that_an_upgrade_can_not_use_is_not_consumed_by_it() {
     hub.work_once().await.unwrap();
     let view = hub.get(run).await.unwrap();
     assert_eq!(view.status, RunStatus::Ready, "{:?}", view.ended);
+}
+
+#[tokio::test]
+async fn an_answer_that_only_a_newer_flow_can_use_is_left_to_it() {
+    let world = World::new();
+    let (old, new) = other_answers();
+    let earlier = world.hub().await;
+    let suspension = suspended(earlier.register(&old).unwrap().run(order()).await);
+    let hub = world.hub().await;
+    hub.register(&new).unwrap();
+    hub.answer(suspension.only().unwrap().key().unwrap(), json!("word")).await.unwrap();
+    // In the middle of a deploy, a worker of the earlier version comes by first.
+    assert_eq!(earlier.work_once().await.unwrap().skipped, 1);
+    assert_eq!(hub.get(suspension.run_id).await.unwrap().status, RunStatus::Ready);
+    assert_eq!(completed(hub.drive(suspension.run_id).await), json!("word"));
 }

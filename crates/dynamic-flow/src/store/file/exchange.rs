@@ -16,10 +16,9 @@ use std::{
 use super::disk::is_still_there;
 #[cfg(not(unix))]
 use super::disk::read;
-use super::{
-    disk::{Mode, Sync, journal, open},
-    lock::{kept, patiently},
-};
+use super::disk::{Mode, Sync, journal, open};
+#[cfg(unix)]
+use super::lock::{kept, patiently};
 
 impl Mode {
     /// Replaces a file that is there, as a whole: the new contents are written over what is in

@@ -1,6 +1,7 @@
 //! Locks held by the kernel: gone with their process, so that none is ever stale.
 
 use std::{
+    error::Error as _,
     fs::{File, TryLockError},
     io,
     path::Path,
@@ -9,6 +10,7 @@ use std::{
 };
 
 use super::disk::{Mode, is_still_there};
+use crate::Error;
 
 /// The shortest and the longest pause between two tries: about as long as a thread takes to wake,
 /// and shorter than most disks take to write.
@@ -58,6 +60,12 @@ pub(super) fn patiently(
             Err(TryLockError::Error(error)) => return Err(error),
         }
     }
+}
+
+/// Whether an error is that of [`kept`].
+pub(super) fn is_kept(error: &Error) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_some_and(|source| source.kind() == io::ErrorKind::TimedOut)
 }
 
 /// Says that somebody has kept a lock for that long.

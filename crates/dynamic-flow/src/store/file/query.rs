@@ -6,6 +6,7 @@ use super::{
     disk::{self, At as _},
     folder::Folder,
     layout::{Name, Wanted, bucket_name, bucket_of, parse_bucket, parse_name},
+    lock::is_kept,
 };
 use crate::{
     Error, Result,
@@ -134,8 +135,9 @@ impl Folder {
 
     /// One record that is damaged, or that can't be read, must not hide all the others.
     fn unreadable(&self, id: RunId, error: Error) -> Result<Listed> {
-        // What passes by itself, such as too many open files, is no matter of that record.
-        if error.is_retryable() {
+        // What passes by itself, such as too many open files, is no matter of that record; that
+        // somebody keeps its lock is.
+        if error.is_retryable() && !is_kept(&error) {
             return Err(error);
         }
         self.check_present()?;
