@@ -388,8 +388,10 @@ impl Driver {
                 .map_err(|e| e.with_run(self.run));
         };
         if record.epoch != self.epoch {
-            return lost("another worker took the run over, or it was moved; what was not committed is discarded")
-                .map_err(|error| error.with_run(self.run));
+            return lost(
+                "the run was taken over or moved; what was not committed here is discarded",
+            )
+            .map_err(|error| error.with_run(self.run));
         }
         self.at = Some(record.revision);
         let opened = Opened::unseal(&self.hub.codec, record)?;

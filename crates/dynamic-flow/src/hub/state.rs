@@ -134,24 +134,20 @@ impl PersistenceHub {
         let answer = answer.into();
         loop {
             let found = match hub.find(key, &answer).await {
-                Ok(found) => found,
-                Err(error) if error.kind() == ErrorKind::AlreadyResumed => {
-                    match self.give_again(key, &answer, error).await {
-                        Err(error) if error.is_conflict() => continue,
-                        given => return given,
-                    }
+                Ok(Found::Open(opened, wait)) => Ok((opened, wait)),
+                Ok(Found::Repeated(accepted)) => {
+                    Err(refusal(accepted.receipt).with_run(accepted.run_id))
                 }
+                Err(error) if error.kind() == ErrorKind::AlreadyResumed => Err(error),
                 Err(error) => return Err(error),
             };
             let (opened, wait) = match found {
-                Found::Open(opened, wait) => (opened, wait),
-                Found::Repeated(accepted) => {
-                    let refused = refusal(accepted.receipt).with_run(accepted.run_id);
-                    match self.give_again(key, &answer, refused).await {
-                        Err(error) if error.is_conflict() => continue,
-                        given => return given,
-                    }
-                }
+                Ok(open) => open,
+                Err(refused) => match self.give_again(key, &answer, refused).await {
+                    // Somebody was faster; look again at what they did.
+                    Err(error) if error.is_conflict() => continue,
+                    given => return given,
+                },
             };
             self.check_is_state(&opened)?;
             // Nothing may be consumed for a caller who can't use it.

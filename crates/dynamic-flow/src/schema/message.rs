@@ -73,18 +73,23 @@ fn types(context: &[Vec<ValidationError<'_>>], whole: &ValidationError<'_>) -> O
     for branch in context {
         let at_top = |error: &&ValidationError<'_>| error.instance_path() == whole.instance_path();
         wanted.extend(branch.iter().filter(at_top).find_map(|error| match error.kind() {
-            Kind::Type { kind: TypeKind::Single(wanted) } => Some(vec![wanted.to_string()]),
-            Kind::Type { kind: TypeKind::Multiple(wanted) } => {
-                Some(wanted.iter().map(|wanted| wanted.to_string()).collect())
-            }
+            Kind::Type { kind } => Some(type_names(kind)),
             _ => None,
         })?);
     }
     let pointer = whole.instance_path().as_str().to_owned();
-    Some(Violation {
-        pointer,
-        message: format!("must be of one of the types {}", wanted.join(", ")),
-    })
+    Some(Violation { pointer, message: one_of_types(&wanted) })
+}
+
+fn type_names(kind: &TypeKind) -> Vec<String> {
+    match kind {
+        TypeKind::Single(wanted) => vec![wanted.to_string()],
+        TypeKind::Multiple(wanted) => wanted.iter().map(|wanted| wanted.to_string()).collect(),
+    }
+}
+
+fn one_of_types(wanted: &[String]) -> String {
+    format!("must be of one of the types {}", wanted.join(", "))
 }
 
 /// What is wrong with a schema itself.
@@ -106,10 +111,7 @@ pub(super) fn of_schema(error: &ValidationError<'_>) -> String {
 fn of(error: &ValidationError<'_>) -> String {
     match error.kind() {
         Kind::Type { kind: TypeKind::Single(wanted) } => format!("must be of type {wanted}"),
-        Kind::Type { kind: TypeKind::Multiple(wanted) } => {
-            let wanted: Vec<String> = wanted.iter().map(|wanted| wanted.to_string()).collect();
-            format!("must be of one of the types {}", wanted.join(", "))
-        }
+        Kind::Type { kind } => one_of_types(&type_names(kind)),
         Kind::Required { property } => format!("the property {property} is missing"),
         Kind::AdditionalProperties { unexpected } | Kind::UnevaluatedProperties { unexpected } => {
             format!("must not have the property {}", names(unexpected))

@@ -1,7 +1,7 @@
 //! What was asked is what the run goes on with.
 
 use dynamic_flow::{
-    ErrorKind, RunId, Schema,
+    ErrorKind, Flow, RunId, Schema,
     engine::{RunStatus, Snapshot},
     hub::SuspensionRequest,
 };
@@ -49,19 +49,39 @@ async fn a_state_is_not_given_with_an_answer_to_something_else() {
     assert_eq!(error.kind(), ErrorKind::CorruptState);
 }
 
+/// The approval, asked for more politely.
+fn reworded(counts: &Counts) -> Flow {
+    let old = approval_flow(counts).fingerprint().unwrap().clone();
+    approval_flow(counts).erase().upgrade(old, |state| {
+        state.waits[0].request.prompt = "Approve, please?".into();
+        Ok(())
+    })
+}
+
 #[tokio::test]
 async fn an_upgrade_may_ask_otherwise_and_answers_are_to_what_it_asks() {
     let (world, counts) = (World::new(), Counts::default());
-    let old = approval_flow(&counts);
     let (_, suspension, key) = parked(&world, &counts).await;
-    let new = approval_flow(&counts).erase().upgrade(old.fingerprint().unwrap().clone(), |state| {
-        state.waits[0].request.prompt = "Approve, please?".into();
-        Ok(())
-    });
+    let new = reworded(&counts);
     let hub = world.hub().await;
     hub.register(&new).unwrap();
     hub.upgrade(suspension.run_id, &new).await.unwrap();
     assert_eq!(hub.question(&key).await.unwrap().prompt, "Approve, please?");
     assert_eq!(completed(hub.resume(&key, yes()).await), json!("PO-17 by jane"));
     suspended(hub.register(&new).unwrap().run(json!(order())).await);
+}
+
+#[tokio::test]
+async fn an_answer_that_was_accepted_before_an_upgrade_asked_otherwise_wedges_no_run() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (_, suspension, key) = parked(&world, &counts).await;
+    let new = reworded(&counts);
+    let hub = world.hub().await;
+    hub.register(&new).unwrap();
+    hub.answer(&key, yes()).await.unwrap();
+    let refused = hub.upgrade(suspension.run_id, &new).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::FlowIncompatible);
+    assert!(refused.message().contains("drive it first"), "{refused}");
+    // Who drives it works the answer in, and then goes on with the upgrade.
+    assert_eq!(completed(hub.drive(suspension.run_id).await), json!("PO-17 by jane"));
 }

@@ -188,18 +188,8 @@ async fn a_run_that_was_let_go_in_mid_work_and_skipped_is_not_taken_for_a_parked
     let hub = world.hub().await;
     let suspension = suspended(hub.register(make()).unwrap().run(order()).await);
     let key = suspension.only().unwrap().key().unwrap().clone();
-    let resumed = tokio::spawn({
-        let hub = hub.clone();
-        async move { hub.resume(&key, json!(1)).await }
-    });
-    while first.get() == 0 {
-        tokio::task::yield_now().await;
-    }
-    let stopping = tokio::spawn(async move { hub.shutdown(Duration::from_secs(30)).await });
-    tokio::task::yield_now().await;
-    gate.add_permits(1);
-    assert!(stopping.await.unwrap());
-    assert_eq!(resumed.await.unwrap().unwrap_err().kind(), ErrorKind::ShuttingDown);
+    let resumed = stopped_at(&first, &gate, &hub, key).await;
+    assert_eq!(resumed.unwrap_err().kind(), ErrorKind::ShuttingDown);
 
     // A worker that has another version of the flow comes by.
     let other = world.hub().await;
