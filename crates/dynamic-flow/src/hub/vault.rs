@@ -197,14 +197,20 @@ impl Vault {
     }
 
     pub(crate) async fn insert(&self, record: &Record) -> Result<()> {
+        let may_have_written = AtomicBool::new(false);
         self.retrying(|| async {
             match self.store.insert(record.clone()).await {
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                    // An earlier try may have written it before it failed.
-                    match self.store.get(record.id).await? {
-                        Some(there) if there.snapshot == record.snapshot => Ok(()),
-                        _ => Err(error),
-                    }
+                // Nobody else makes an id of that randomness. Whatever has become of the record since,
+                // it was written; who goes on with it meets that as a conflict.
+                Err(error)
+                    if error.kind() == ErrorKind::AlreadyExists
+                        && may_have_written.load(Ordering::Relaxed) =>
+                {
+                    Ok(())
+                }
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                    may_have_written.store(true, Ordering::Relaxed);
+                    Err(error)
                 }
                 other => other,
             }

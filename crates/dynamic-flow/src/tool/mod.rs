@@ -182,7 +182,8 @@ pub struct ToolContext {
     pub run_id: RunId,
     /// The step, and the iterations it is in.
     pub position: Position,
-    /// Stays the same whenever this very call is made again, after a crash or by a retry.
+    /// Stays the same whenever this very call is made again, after a crash or by a retry; be it with
+    /// another input, where what the retry repeats gave another result or was answered otherwise.
     pub idempotency_key: String,
     /// Counts the attempts of the retry around it, from 1.
     pub attempt: u32,

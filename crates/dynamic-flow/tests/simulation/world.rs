@@ -1,0 +1,361 @@
+//! A store, a clock, processes that come and go, and people who ask them for things.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use dynamic_flow::{
+    Answer, Clock as _, ErrorKind, Timestamp,
+    codec::{EncryptionKey, Keyring},
+    engine::RunStatus,
+    hub::Cleanup,
+    minutes, seconds,
+    store::{Filter, MemoryStore},
+    testkit::ManualClock,
+};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use crate::{
+    dice::Dice,
+    process::{Ground, LEASE, Life, Process},
+    witness::{Known, Witness},
+};
+
+/// How much is begun in a simulation.
+const ACTS: u64 = 120;
+/// How many processes there are at once.
+const PROCESSES: usize = 3;
+
+pub(crate) struct World {
+    seed: u64,
+    ground: Ground,
+    keys: Keyring,
+    processes: Vec<Process>,
+    started: usize,
+    /// What was begun and may not be over.
+    going_on: Vec<(Life, JoinHandle<()>)>,
+    pace: Pace,
+}
+
+/// How time goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// Only while nobody does anything: no holder that lives loses its run, and no call is made
+    /// again that something later shows to be over.
+    Calm,
+    /// At any moment: leases lapse while their holders work.
+    Wild,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, pace: Pace) -> Self {
+        let dice = Dice::new(seed);
+        let clock = ManualClock::new(Timestamp::from_millis(1_795_420_800_000));
+        let ground = Ground {
+            store: Arc::new(MemoryStore::new()),
+            witness: Witness::new(clock.clone(), pace),
+            clock,
+            dice,
+            faulty: Arc::new(true.into()),
+        };
+        let keys = Keyring::new(EncryptionKey::generate().expect("a key"));
+        Self { seed, ground, keys, processes: vec![], started: 0, going_on: vec![], pace }
+    }
+
+    /// Lets everything happen, and then everything come to an end.
+    pub(crate) async fn live(mut self) {
+        for _ in 0..ACTS {
+            self.fill().await;
+            self.act().await;
+            for _ in 0..self.ground.dice.below(25) {
+                tokio::task::yield_now().await;
+            }
+            self.ground.witness.check(self.seed);
+        }
+        self.end().await;
+        self.ground.witness.check(self.seed);
+    }
+
+    async fn fill(&mut self) {
+        while self.processes.len() < PROCESSES {
+            self.started += 1;
+            let name = format!("p{}", self.started);
+            self.processes.push(Process::start(&self.ground, name, self.keys.clone()).await);
+        }
+    }
+
+    /// Begins something, by chance.
+    async fn act(&mut self) {
+        let dice = self.ground.dice.clone();
+        let process = dice.pick(&self.processes).expect("a process").clone();
+        let life = process.life.clone();
+        let witness = self.ground.witness.clone();
+        match dice.below(100) {
+            0..=19 => {
+                let handle = dice.pick(&process.handles).expect("a flow").clone();
+                let input = json!(dice.below(1000));
+                self.begin(&life, async move {
+                    let begun = witness.begin(&format!("{} runs {input}", process.life.name));
+                    witness.outcome(begun, &handle.run(input).await);
+                });
+            }
+            20..=54 => {
+                let Some(known) = self.key() else { return };
+                let answer = self.answer();
+                match dice.one_in(3) {
+                    true => self.begin(&life, accept(process, witness, known, answer)),
+                    false => self.begin(&life, resume(process, witness, known, answer)),
+                }
+            }
+            55..=74 => self.begin(&life, async move {
+                let begun = witness.begin(&format!("{} works", process.life.name));
+                if let Err(error) = process.hub.work_once().await {
+                    witness.error(&error);
+                }
+                let _ = begun;
+            }),
+            75..=81 => self.advance().await,
+            82..=84 => self.kill(process).await,
+            85 => {
+                witness.note(&format!("{} shuts down", process.life.name));
+                self.processes.retain(|other| other.life.name != process.life.name);
+                self.begin(&life, async move {
+                    process.hub.shutdown(Duration::ZERO).await;
+                });
+            }
+            _ => self.look_after(process),
+        }
+    }
+
+    /// Begins something that is about a run as a whole.
+    fn look_after(&mut self, process: Process) {
+        let dice = self.ground.dice.clone();
+        let witness = self.ground.witness.clone();
+        let runs = witness.runs();
+        let Some(run) = dice.pick(&runs).copied() else { return };
+        let (life, name) = (process.life.clone(), process.life.name.clone());
+        match dice.below(12) {
+            0 | 1 => self.begin(&life, async move {
+                let begun = witness.begin(&format!("{name} drives {run}"));
+                witness.outcome(begun, &process.hub.drive(run).await);
+            }),
+            2 | 3 => self.begin(&life, async move {
+                let begun = witness.begin(&format!("{name} retries {run}"));
+                witness.outcome(begun, &process.hub.retry(run).await);
+            }),
+            4 => self.begin(&life, async move {
+                witness.note(&format!("{name} cancels {run}"));
+                match process.hub.cancel(run, Some("jane".into()), None).await {
+                    Ok(status) => witness.note(&format!("  {run} is {status} by cancel")),
+                    Err(error) => witness.error(&error),
+                }
+            }),
+            5 | 6 => {
+                let Some(known) = self.key() else { return };
+                self.begin(&life, async move {
+                    witness.note(&format!("{name} reissues a key for {}", known.wait));
+                    match process.hub.reissue(known.run, &known.wait).await {
+                        Ok(key) => witness.given(known.run, &known.wait, &key),
+                        Err(error) => witness.error(&error),
+                    }
+                });
+            }
+            7 => self.begin(&life, async move {
+                witness.note(&format!("{name} reseals"));
+                if let Err(error) = process.hub.reseal(None, 100).await {
+                    witness.error(&error);
+                }
+            }),
+            8 => self.begin(&life, async move {
+                witness.note(&format!("{name} cleans up"));
+                let running = Filter { status: [RunStatus::Running].into(), ..Filter::default() };
+                match process.hub.cleanup(&Cleanup::new().filter(running)).await {
+                    Ok(cleaned) if cleaned.deleted.is_empty() => {}
+                    Ok(_) => witness.fail("runs that go on were removed"),
+                    Err(error) => witness.error(&error),
+                }
+            }),
+            _ => self.begin(&life, async move {
+                let begun = witness.begin(&format!("{name} looks at {run}"));
+                match process.hub.get(run).await {
+                    Ok(view) => witness.view(begun, &view),
+                    Err(error) => witness.error(&error),
+                }
+            }),
+        }
+    }
+
+    fn begin(&mut self, by: &Life, what: impl Future<Output = ()> + Send + 'static) {
+        self.going_on.push((by.clone(), tokio::spawn(what)));
+    }
+
+    fn key(&self) -> Option<Known> {
+        let mut keys = self.ground.witness.keys();
+        let index = self.ground.dice.below(keys.len().max(1) as u64);
+        // The later a key was given, the likelier its wait is open.
+        let index = index.max(self.ground.dice.below(keys.len().max(1) as u64));
+        let index = usize::try_from(index).expect("an index");
+        (index < keys.len()).then(|| keys.swap_remove(index))
+    }
+
+    fn answer(&self) -> Answer {
+        let dice = &self.ground.dice;
+        let answer = match dice.one_in(10) {
+            true => Answer::new(json!("not a number")),
+            false => Answer::new(json!(dice.below(10))),
+        };
+        match dice.one_in(2) {
+            true => answer.request_id(format!("request {}", dice.below(10))),
+            false => answer,
+        }
+    }
+
+    /// Moves the clock: a little, or by more than a lease is long.
+    async fn advance(&mut self) {
+        let dice = self.ground.dice.clone();
+        if self.pace == Pace::Calm {
+            self.settle().await;
+        }
+        let by = match dice.below(4) {
+            0 => seconds(dice.below(5)),
+            1 => LEASE.saturating_add(seconds(1)),
+            2 => minutes(dice.below(70)),
+            _ => minutes(dice.below(400)),
+        };
+        self.ground.witness.note(&format!("{by:?} go by"));
+        self.ground.clock.advance(by);
+    }
+
+    async fn kill(&mut self, process: Process) {
+        self.ground.witness.note(&format!("{} is killed", process.life.name));
+        process.kill();
+        self.processes.retain(|other| other.life.name != process.life.name);
+    }
+
+    /// Waits until all is done that is not a dead process's; the clock moves a little, for those who
+    /// wait for it.
+    async fn settle(&mut self) {
+        loop {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            self.going_on.retain(|(by, task)| by.is_alive() && !task.is_finished());
+            if self.going_on.is_empty() {
+                return;
+            }
+            self.ground.clock.advance(Duration::from_millis(100));
+        }
+    }
+
+    /// Lets nothing fail any more, and brings every run to its end.
+    async fn end(&mut self) {
+        self.ground.faulty.store(false, Ordering::Relaxed);
+        self.ground.witness.note("from here on nothing fails");
+        self.settle().await;
+        for process in std::mem::take(&mut self.processes) {
+            process.kill();
+        }
+        self.ground.clock.advance(minutes(5));
+        let last = Process::newest(&self.ground, self.keys.clone()).await;
+        let witness = self.ground.witness.clone();
+        let mut seen = 0;
+        while let Some(run) = witness.all_runs().get(seen).copied() {
+            seen += 1;
+            for _ in 0..30 {
+                witness.check(self.seed);
+                let worked = last.hub.work_once().await.expect("a round of work");
+                if worked.driven + worked.skipped > 0 {
+                    continue;
+                }
+                let begun = witness.begin(&format!("the last looks at {run}"));
+                let view = match last.hub.get(run).await {
+                    Ok(view) => view,
+                    // It died before its first commit, and has left no trace but its calls.
+                    Err(error)
+                        if error.kind() == ErrorKind::RunNotFound
+                            && !witness.runs().contains(&run) =>
+                    {
+                        break;
+                    }
+                    Err(error) => panic!("{error}"),
+                };
+                witness.view(begun, &view);
+                let outcome = match (view.status, view.waits.first()) {
+                    (RunStatus::Failed | RunStatus::Expired, _) => last.hub.retry(run).await,
+                    (RunStatus::Waiting, Some(wait)) => {
+                        let key = last.hub.reissue(run, &wait.id).await.expect("a key");
+                        witness.given(run, &wait.id, &key);
+                        let answer = json!(5);
+                        let resumed = last.hub.resume(&key, answer.clone()).await;
+                        if resumed.is_ok() {
+                            witness.accepted(run, &wait.id, &answer);
+                        }
+                        resumed
+                    }
+                    (RunStatus::Waiting, None) => {
+                        let due = view.due_at.expect("a run that sleeps is due at some time");
+                        let now = self.ground.clock.now();
+                        self.ground.clock.advance(Duration::from_millis(
+                            u64::try_from(due.as_millis() - now.as_millis()).unwrap_or(0),
+                        ));
+                        continue;
+                    }
+                    _ => {
+                        witness.last_view(&view);
+                        break;
+                    }
+                };
+                witness.outcome(begun, &outcome);
+            }
+        }
+        for known in witness.keys() {
+            let answer = Answer::new(json!(6));
+            match last.hub.answer(&known.key, answer).await {
+                Ok(_) => witness
+                    .fail(&format!("{} of {} takes an answer at the end", known.wait, known.run)),
+                Err(error) => witness.error(&error),
+            }
+        }
+    }
+}
+
+async fn accept(process: Process, witness: Witness, known: Known, answer: Answer) {
+    let Known { run, wait, key } = known;
+    let (input, id) = (&answer.input, &answer.request_id);
+    witness.note(&format!("{} answers {wait} of {run}: {input}, {id:?}", process.life.name));
+    match process.hub.answer(&key, answer.clone()).await {
+        Ok(accepted) => witness.told(&accepted, input),
+        Err(error) => refused(&witness, input, &error),
+    }
+}
+
+async fn resume(process: Process, witness: Witness, known: Known, answer: Answer) {
+    let Known { run, wait, key } = known;
+    let (input, id) = (&answer.input, &answer.request_id);
+    let name = &process.life.name;
+    let begun = witness.begin(&format!("{name} resumes {wait} of {run}: {input}, {id:?}"));
+    let outcome = process.hub.resume(&key, answer.clone()).await;
+    let accepted = match &outcome {
+        Ok(_) => true,
+        Err(error) => {
+            error.context_value("answer") == Some("accepted")
+                || matches!(error.kind(), ErrorKind::RunFailed | ErrorKind::RunExpired)
+        }
+    };
+    if accepted {
+        witness.accepted(run, &wait, input);
+    }
+    match &outcome {
+        Err(error) if !accepted => refused(&witness, input, error),
+        outcome => witness.outcome(begun, outcome),
+    }
+}
+
+fn refused(witness: &Witness, input: &Value, error: &dynamic_flow::Error) {
+    match error.kind() {
+        ErrorKind::InputValidationError if !input.is_i64() && !input.is_u64() => {}
+        _ => witness.error(error),
+    }
+}
