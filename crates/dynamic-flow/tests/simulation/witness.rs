@@ -6,7 +6,8 @@ use std::{
 };
 
 use dynamic_flow::{
-    Clock as _, Error, ErrorKind, Receipt, Result, RunId, SuspensionKey, ToolContext, WaitId,
+    Clock as _, Error, ErrorKind, Receipt, Result, RunId, SuspensionKey, Timestamp, ToolContext,
+    WaitId,
     engine::RunStatus,
     hub::{Accepted, Outcome, RunView, Suspension},
     testkit::ManualClock,
@@ -48,6 +49,7 @@ struct Run {
 #[derive(Default)]
 struct Wait {
     keys: Vec<SuspensionKey>,
+    expires_at: Option<Timestamp>,
     receipt: Option<Receipt>,
     /// The answer that its caller was told is accepted, and when that was heard.
     accepted: Option<(ContentDigest, usize)>,
@@ -64,6 +66,7 @@ struct Call {
 }
 
 /// A key that somebody has, and of what.
+#[derive(Clone)]
 pub(crate) struct Known {
     pub(crate) run: RunId,
     pub(crate) wait: WaitId,
@@ -136,6 +139,17 @@ impl Witness {
             known.keys.iter().map(with_key)
         });
         keys.map(|(run, wait, key)| Known { run, wait, key }).collect()
+    }
+
+    /// Keys of waits that nobody has heard the end of, and when these expire.
+    pub(crate) fn deadlines(&self) -> Vec<(Known, Timestamp)> {
+        let open = |known: Known| {
+            let mut seen = self.seen();
+            let wait = seen.wait(known.run, &known.wait);
+            let expires_at = wait.expires_at.filter(|_| wait.receipt.is_none())?;
+            Some((known, expires_at))
+        };
+        self.keys().into_iter().filter_map(open).collect()
     }
 
     /// All runs that were heard of, be it by a call of one that died before it was durable.
@@ -213,6 +227,7 @@ impl Witness {
             let known = seen.wait(run, &wait.id);
             let accepted = known.accepted.clone();
             known.keys.extend(wait.key.clone());
+            known.expires_at = wait.expires_at;
             if let Some((_, heard)) = accepted
                 && heard < begun.0
             {

@@ -109,14 +109,9 @@ impl World {
                     false => self.begin(&life, resume(process, witness, known, answer)),
                 }
             }
-            55..=74 => self.begin(&life, async move {
-                let begun = witness.begin(&format!("{} works", process.life.name));
-                if let Err(error) = process.hub.work_once().await {
-                    witness.error(&error);
-                }
-                let _ = begun;
-            }),
-            75..=81 => self.advance().await,
+            55..=72 => self.begin(&life, work(process, witness)),
+            73..=76 => self.rush().await,
+            77..=81 => self.advance().await,
             82..=84 => self.kill(process).await,
             85 => {
                 witness.note(&format!("{} shuts down", process.life.name));
@@ -224,8 +219,35 @@ impl World {
             2 => minutes(dice.below(70)),
             _ => minutes(dice.below(400)),
         };
-        self.ground.witness.note(&format!("{by:?} go by"));
-        self.ground.clock.advance(by);
+        self.move_to(self.ground.clock.now().after(by));
+    }
+
+    /// Moves the clock to a deadline that has passed for some of the processes and not for others,
+    /// and lets all of them at its wait.
+    async fn rush(&mut self) {
+        let dice = self.ground.dice.clone();
+        let deadlines = self.ground.witness.deadlines();
+        let Some((known, deadline)) = dice.pick(&deadlines).cloned() else { return };
+        if self.pace == Pace::Calm {
+            self.settle().await;
+        }
+        self.move_to(deadline.before(Duration::from_millis(dice.below(3000))));
+        for process in self.processes.clone() {
+            let (life, witness) = (process.life.clone(), self.ground.witness.clone());
+            match dice.one_in(2) {
+                true => self.begin(&life, work(process, witness)),
+                false => {
+                    let answer = self.answer();
+                    self.begin(&life, accept(process, witness, known.clone(), answer));
+                }
+            }
+        }
+    }
+
+    fn move_to(&self, at: Timestamp) {
+        let at = at.max(self.ground.clock.now());
+        self.ground.witness.note(&format!("the clock moves to {at}"));
+        self.ground.clock.set(at);
     }
 
     async fn kill(&mut self, process: Process) {
@@ -318,6 +340,13 @@ impl World {
                 Err(error) => witness.error(&error),
             }
         }
+    }
+}
+
+async fn work(process: Process, witness: Witness) {
+    witness.note(&format!("{} works", process.life.name));
+    if let Err(error) = process.hub.work_once().await {
+        witness.error(&error);
     }
 }
 
