@@ -169,6 +169,7 @@ enum Detail {
     Findings(Vec<Finding>),
     Reasons(Vec<String>),
     Receipt(Box<Receipt>),
+    PerhapsWritten,
 }
 
 impl Error {
@@ -219,6 +220,16 @@ impl Error {
     pub fn retryable(mut self) -> Self {
         self.0.retryable = true;
         self
+    }
+
+    /// Says of a conflict that the write may have been made all the same, before somebody else's.
+    pub(crate) fn perhaps_written(mut self) -> Self {
+        self.0.detail = Detail::PerhapsWritten;
+        self
+    }
+
+    pub(crate) fn is_perhaps_written(&self) -> bool {
+        matches!(self.0.detail, Detail::PerhapsWritten)
     }
 
     pub(crate) fn with_violations(mut self, violations: Vec<Violation>) -> Self {

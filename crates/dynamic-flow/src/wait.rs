@@ -121,6 +121,11 @@ impl Wait {
         Self::question_digest(run, &self.id, &self.tool_id, &self.request)
     }
 
+    /// Whether its deadline has passed.
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|end| end <= now)
+    }
+
     /// Makes sure that a receipt is of the question as it stands now: what was approved is what the
     /// run goes on with.
     ///
@@ -363,6 +368,12 @@ impl Receipt {
     /// one has matched.
     pub(crate) fn is_opened_by(&self, digest: &KeyDigest) -> bool {
         self.keys.iter().fold(false, |found, key| key.matches(digest) | found)
+    }
+
+    /// Whether it says of the same answer that it was accepted at the same time. Keys may have been
+    /// added to the wait since.
+    pub(crate) fn is_same_answer(&self, other: &Self) -> bool {
+        Self { keys: Vec::new(), ..self.clone() } == Self { keys: Vec::new(), ..other.clone() }
     }
 
     /// Whether it is that of this very request: the same id with another input is another request.

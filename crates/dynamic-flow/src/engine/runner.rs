@@ -23,9 +23,10 @@ use crate::{
     Result, ToolError,
     clock::{Clock, Timestamp},
     flow::ir::FlowDef,
+    id::WaitId,
     schema::Schema,
     tool::{Output, ToolContext},
-    wait::{Closed, Receipt},
+    wait::{Closed, Receipt, Wait},
 };
 
 /// When a run is committed beyond its waits.
@@ -76,8 +77,11 @@ pub trait Host: Send {
     /// Whether the run should be committed and let go at the next opportunity.
     fn stopping(&self) -> bool;
 
-    /// Tells those who watch.
+    /// Tells those who watch of a step, once nothing can undo it.
     fn trace(&mut self, trace: Trace);
+
+    /// Tells those who watch that a wait was opened, once that is durable.
+    fn opened(&mut self, wait: &Wait);
 
     /// Tells those who watch that a wait was closed, once that is durable.
     fn closed(&mut self, receipt: &Receipt);
@@ -128,6 +132,8 @@ pub async fn drive(
 struct Pending<'f> {
     start: Vec<Order<'f>>,
     abort: Vec<u64>,
+    traces: Vec<Trace>,
+    opened: Vec<WaitId>,
     closed: Vec<Receipt>,
     /// A commit must come before anything of it is done.
     commit: bool,
@@ -184,25 +190,10 @@ impl<'f> Runner<'_, 'f> {
                 events: events.clone(),
             });
             self.work_in(events);
-            if self.stopped() {
-                match self.host.commit(&mut self.snapshot, Intent::Park).await? {
-                    Committed::Done => {
-                        self.announce();
-                        return Ok(self.snapshot);
-                    }
-                    Committed::Merge(merged) => {
-                        events = self.merge(merged, before);
-                        continue;
-                    }
-                    Committed::Behind(merged) => {
-                        self.announce();
-                        events = merged.into();
-                        continue;
-                    }
-                }
-            }
-            if self.turn.commit {
-                match self.host.commit(&mut self.snapshot, Intent::Progress).await? {
+            let stopped = self.stopped();
+            if stopped || self.turn.commit {
+                let intent = if stopped { Intent::Park } else { Intent::Progress };
+                match self.host.commit(&mut self.snapshot, intent).await? {
                     Committed::Done => {}
                     Committed::Merge(merged) => {
                         events = self.merge(merged, before);
@@ -216,6 +207,9 @@ impl<'f> Runner<'_, 'f> {
                 }
             }
             self.announce();
+            if stopped {
+                return Ok(self.snapshot);
+            }
             self.turn.commit = false;
             for call in std::mem::take(&mut self.turn.abort) {
                 if let Some(live) = self.live.remove(&call) {
@@ -239,8 +233,11 @@ impl<'f> Runner<'_, 'f> {
             let now = self.clock.now();
             for command in self.machine.apply(&mut self.snapshot, event, at, now) {
                 match command {
-                    Command::Trace(trace) => self.host.trace(trace),
-                    Command::OpenWait(_) => self.turn.commit = true,
+                    Command::Trace(trace) => self.turn.traces.push(trace),
+                    Command::OpenWait(id) => {
+                        self.turn.commit = true;
+                        self.turn.opened.push(id);
+                    }
                     Command::Abort { call } => {
                         self.turn.start.retain(|order| order.call.id != call);
                         self.turn.abort.push(call);
@@ -291,6 +288,14 @@ impl<'f> Runner<'_, 'f> {
 
     fn announce(&mut self) {
         self.turn.undo = false;
+        for trace in std::mem::take(&mut self.turn.traces) {
+            self.host.trace(trace);
+        }
+        for id in std::mem::take(&mut self.turn.opened) {
+            if let Some(wait) = self.snapshot.wait(&id) {
+                self.host.opened(wait);
+            }
+        }
         for receipt in std::mem::take(&mut self.turn.closed) {
             self.host.closed(&receipt);
         }
@@ -429,6 +434,8 @@ mod tests {
         }
 
         fn trace(&mut self, _: Trace) {}
+
+        fn opened(&mut self, _: &Wait) {}
 
         fn closed(&mut self, receipt: &Receipt) {
             self.1.push(receipt.closed);

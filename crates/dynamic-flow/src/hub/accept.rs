@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Inner, Known,
-    drive::{self, From},
+    Inner, Known, drive,
     inbox::{Accept, InboxItem},
     lease::lock,
     outcome::{Accepted, Outcome},
@@ -34,7 +33,7 @@ pub(super) enum Submitted {
 }
 
 impl Inner {
-    /// Accepts an answer to a run, of a certain flow if that is said; takes the lease if it is to be
+    /// Accepts an answer; with `of`, only to a run of that flow. Takes the lease if the run is to be
     /// driven and nobody has it.
     pub(super) async fn accept(
         self: &Arc<Self>,
@@ -43,20 +42,34 @@ impl Inner {
         of: Option<&FlowId>,
         drive: bool,
     ) -> Result<(Accepted, Submitted)> {
+        let mut perhaps_accepted: Option<Receipt> = None;
         loop {
-            let (opened, wait) = match self.find(key, answer).await? {
-                Found::Open(opened, wait) => (opened, wait),
-                Found::Repeated(accepted) => return Ok((accepted, Submitted::Left)),
-            };
-            let run_id = opened.record.id;
-            if of.is_some_and(|flow| *flow != opened.record.flow_id) {
+            let found = self.find(key).await?;
+            let record = found.record();
+            let run_id = record.id;
+            if of.is_some_and(|flow| *flow != record.flow_id) {
                 return Err(Error::new(
                     ErrorKind::InvalidState,
                     "the key is of a run of another flow; use a handle of that one, or the hub",
                 )
                 .with_run(run_id)
-                .with("flow", &opened.record.flow_id));
+                .with("flow", &record.flow_id));
             }
+            let (opened, wait) = match found {
+                Found::Open(opened, wait) => (opened, wait),
+                Found::Closed(opened, receipt) => {
+                    let status = opened.record.status;
+                    let told =
+                        |repeated| Accepted { run_id, receipt: receipt.clone(), repeated, status };
+                    if perhaps_accepted.is_some_and(|mine| mine.is_same_answer(&receipt)) {
+                        return Ok((told(false), Submitted::Left));
+                    }
+                    if receipt.is_of(answer) {
+                        return Ok((told(true), Submitted::Left));
+                    }
+                    return Err(refusal(receipt).with_run(run_id));
+                }
+            };
             let now = self.clock.now();
             if opened.record.status.is_final() {
                 return Err(Error::new(
@@ -65,7 +78,7 @@ impl Inner {
                 )
                 .with_run(run_id));
             }
-            if wait.expires_at.is_some_and(|end| end <= now) {
+            if wait.is_over(now) {
                 self.time_out(*opened, &wait, drive).await?;
                 continue;
             }
@@ -95,15 +108,20 @@ impl Inner {
                     let accepted = Accepted { run_id, receipt, repeated: false, status };
                     return Ok((accepted, submitted));
                 }
-                // Somebody was faster; look again at what they did.
-                Err(error) if error.is_conflict() => {}
+                // Somebody was faster; look again at what they did. It may have been done to this
+                // answer, if a try that seemed to fail has written it.
+                Err(error) if error.is_conflict() => {
+                    if error.is_perhaps_written() {
+                        perhaps_accepted = Some(receipt);
+                    }
+                }
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Finds what a key entitles to. Who has no right key hears one thing only.
-    pub(super) async fn find(&self, key: &SuspensionKey, answer: &Answer) -> Result<Found> {
+    /// Finds what a key entitles to. Every wrong key gets the same error.
+    pub(super) async fn find(&self, key: &SuspensionKey) -> Result<Found> {
         let Some(record) = self.vault.get(key.run_id()).await? else {
             return Err(SuspensionKey::not_found());
         };
@@ -125,27 +143,14 @@ impl Inner {
             return Err(SuspensionKey::not_found());
         }
         opened.verify()?;
-        let run_id = opened.record.id;
-        if let Some(receipt) = receipt {
-            if receipt.is_of(answer) {
-                let status = opened.record.status;
-                return Ok(Found::Repeated(Accepted { run_id, receipt, repeated: true, status }));
-            }
-            return Err(refusal(receipt).with_run(run_id));
+        let pending = || wait.as_ref().and_then(|wait| pending_receipt(&opened, wait));
+        if let Some(receipt) = receipt.or_else(pending) {
+            return Ok(Found::Closed(Box::new(opened), receipt));
         }
-        let Some(wait) = wait else {
-            return Err(SuspensionKey::not_found());
-        };
-        if let Some(receipt) = pending_receipt(&opened, &wait, answer) {
-            return match receipt {
-                Ok(receipt) => {
-                    let status = opened.record.status;
-                    Ok(Found::Repeated(Accepted { run_id, receipt, repeated: true, status }))
-                }
-                Err(receipt) => Err(refusal(receipt).with_run(run_id)),
-            };
+        match wait {
+            Some(wait) => Ok(Found::Open(Box::new(opened), Box::new(wait))),
+            None => Err(SuspensionKey::not_found()),
         }
-        Ok(Found::Open(Box::new(opened), Box::new(wait)))
     }
 
     /// Holds an answer against the schema of its wait, which somebody may have compiled already.
@@ -174,11 +179,10 @@ impl Inner {
             return Err(expired());
         }
         let flow = self.fitting_flow(&opened).map_err(|_| expired())?;
-        match self.take(opened.record).await {
-            Ok(Some(record)) => {
-                let opened = Opened::unseal(&self.codec, record)?;
+        match self.take(opened).await {
+            Ok(Some(opened)) => {
                 // A failure of what follows is the run's, not that of whoever came too late.
-                drive::drive(self.clone(), flow, From::Leased(Box::new(opened))).await.ok();
+                drive::go_on(self.clone(), flow, opened).await.ok();
                 Ok(())
             }
             Ok(None) => Err(expired()),
@@ -191,21 +195,16 @@ impl Inner {
     ///
     /// # Errors
     /// `Conflict` if the record has changed since.
-    pub(super) async fn take(&self, mut record: Record) -> Result<Option<Record>> {
-        let now = self.clock.now();
-        if record.lease.as_ref().is_some_and(|lease| lease.until > now) || self.is_stopping() {
+    pub(super) async fn take(&self, opened: Opened) -> Result<Option<Opened>> {
+        if opened.record.is_held(self.clock.now()) || self.is_stopping() {
             return Ok(None);
         }
-        let change = self.lease_change(&record);
-        record.revision = self.vault.update(record.id, record.revision, change.clone()).await?;
-        let revision = record.revision;
-        change.apply(&mut record);
-        record.revision = revision;
-        Ok(Some(record))
+        let change = self.lease_change(&opened.record);
+        self.write(opened, change, None).await.map(Some)
     }
 
     /// The change by which this hub takes the lease of a record.
-    fn lease_change(&self, record: &Record) -> Change {
+    pub(super) fn lease_change(&self, record: &Record) -> Change {
         let now = self.clock.now();
         let until = now.after(self.options.lease);
         Change {
@@ -219,6 +218,26 @@ impl Inner {
         }
     }
 
+    /// Changes plain columns of a run as it was read, and appends an item to its inbox.
+    ///
+    /// # Errors
+    /// `Conflict` if the record has changed since.
+    pub(super) async fn write(
+        &self,
+        mut opened: Opened,
+        mut change: Change,
+        item: Option<InboxItem>,
+    ) -> Result<Opened> {
+        if let Some(item) = &item {
+            change.inbox_push = vec![opened.seal_item(&self.codec, item)?];
+        }
+        let Record { id, revision, .. } = opened.record;
+        self.vault.update(id, revision, change.clone()).await?;
+        change.apply(&mut opened.record);
+        opened.inbox.extend(item);
+        Ok(opened)
+    }
+
     /// Appends an item to the inbox, and in the same write takes the lease if `flow` is given and
     /// nobody has it.
     ///
@@ -226,16 +245,14 @@ impl Inner {
     /// `Conflict` if the record has changed since it was read.
     pub(super) async fn submit(
         self: &Arc<Self>,
-        mut opened: Opened,
+        opened: Opened,
         item: InboxItem,
         flow: Option<Arc<Known>>,
     ) -> Result<(RunStatus, Submitted)> {
         let record = &opened.record;
         let now = self.clock.now();
         // A lease on a run that has ended is that of a worker about to remove it: it is too late.
-        let live = !record.status.is_final()
-            && record.lease.as_ref().is_some_and(|lease| lease.until > now);
-        let sealed = opened.seal_item(&self.codec, &item)?;
+        let live = !record.status.is_final() && record.is_held(now);
         let mut change = match (&flow, live) {
             (Some(_), false) if !self.is_stopping() => self.lease_change(record),
             (_, true) => Change::at(now),
@@ -249,15 +266,11 @@ impl Inner {
         if matches!(item.what, Accept::Retry) {
             change.queue = Some(Some(self.queue_of(&opened.snapshot)));
         }
-        change.inbox_push = vec![sealed];
         let leased = change.lease.is_some();
-        let revision = self.vault.update(record.id, record.revision, change.clone()).await?;
-        if live && let Some(active) = lock(&self.active).get(&record.id) {
+        let opened = self.write(opened, change, Some(item)).await?;
+        if live && let Some(active) = lock(&self.active).get(&opened.record.id) {
             active.signal();
         }
-        change.apply(&mut opened.record);
-        opened.record.revision = revision;
-        opened.inbox.push(item);
         let status = opened.record.status;
         match flow {
             Some(flow) if leased => Ok((status, Submitted::Leased(Box::new(opened), flow))),
@@ -282,14 +295,13 @@ impl Inner {
                 .with_run(run)
                 .with("wait", wait));
             };
-            let nobody = Answer::new(serde_json::Value::Null);
-            if let Some(Err(receipt)) =
-                opened.snapshot.wait(wait).and_then(|wait| pending_receipt(&opened, wait, &nobody))
+            if let Some(receipt) =
+                opened.snapshot.wait(wait).and_then(|wait| pending_receipt(&opened, wait))
             {
                 return Err(refusal(receipt).with_run(run));
             }
             let now = self.clock.now();
-            if opened.record.waits[index].expires_at.is_some_and(|end| end <= now) {
+            if opened.record.waits[index].is_over(now) {
                 return Err(Error::new(
                     ErrorKind::SuspensionExpired,
                     "the deadline has passed; no key can answer the wait any more",
@@ -357,7 +369,7 @@ impl Inner {
             match self.submit(opened, item, flow).await {
                 Ok((_, Submitted::Leased(opened, flow))) => {
                     // Cancelled is what the caller asked for, and an error only to who awaits it.
-                    let driven = drive::drive(self.clone(), flow, From::Leased(opened)).await;
+                    let driven = drive::go_on(self.clone(), flow, *opened).await;
                     return match driven {
                         Err(error) if error.kind() == ErrorKind::RunCancelled => {
                             Ok(RunStatus::Cancelled)
@@ -413,9 +425,7 @@ impl Inner {
         submitted: Submitted,
     ) -> Result<Outcome> {
         match submitted {
-            Submitted::Leased(opened, flow) => {
-                drive::drive(self.clone(), flow, From::Leased(opened)).await
-            }
+            Submitted::Leased(opened, flow) => drive::go_on(self.clone(), flow, *opened).await,
             Submitted::Left => self.await_outcome(run).await,
         }
     }
@@ -425,8 +435,16 @@ impl Inner {
 pub(super) enum Found {
     /// To answer an open wait.
     Open(Box<Opened>, Box<Wait>),
-    /// To hear that this very request was accepted before.
-    Repeated(Accepted),
+    /// To hear what closed the wait, or what was accepted for it and closes it.
+    Closed(Box<Opened>, Receipt),
+}
+
+impl Found {
+    fn record(&self) -> &Record {
+        match self {
+            Self::Open(opened, _) | Self::Closed(opened, _) => &opened.record,
+        }
+    }
 }
 
 /// The refusal of what comes after the deadline, while nothing has taken its place.

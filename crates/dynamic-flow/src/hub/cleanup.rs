@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Inner, PersistenceHub,
-    drive::{self, From, TakenUp},
+    drive::{self, TakenUp},
     query::PAGE,
     state::{STATE_FLOW, overdue},
     vault::Opened,
@@ -86,8 +86,7 @@ impl Cleanup {
 
 /// Whether a run is parked beyond the deadline of one of its waits.
 fn is_overdue(run: &Summary, now: Timestamp) -> bool {
-    let overdue = |end: Option<Timestamp>| end.is_some_and(|end| end <= now);
-    run.status == RunStatus::Waiting && run.waits.iter().any(|wait| overdue(wait.expires_at))
+    run.status == RunStatus::Waiting && run.waits.iter().any(|wait| wait.is_over(now))
 }
 
 /// What a cleanup did.
@@ -146,8 +145,8 @@ impl PersistenceHub {
                     }
                 };
                 let now = hub.clock.now();
-                let live = run.lease.as_ref().is_some_and(|lease| lease.until > now)
-                    || matches!(run.status, RunStatus::Ready | RunStatus::Running);
+                let live =
+                    run.is_held(now) || matches!(run.status, RunStatus::Ready | RunStatus::Running);
                 if !which.matches(run, now) {
                     continue;
                 }
@@ -157,7 +156,10 @@ impl PersistenceHub {
                 }
                 let expired = match which.expired_only && run.status != RunStatus::Expired {
                     true if which.dry_run => hub.would_expire(run.id).await,
-                    true => hub.expire_now(run.id).await,
+                    true => {
+                        let (at_work, run) = (hub.clone(), run.id);
+                        hub.carry_out(async move { at_work.expire_now(run).await }).await
+                    }
                     false => Ok(Some(run.revision)),
                 };
                 let revision = match expired {
@@ -206,15 +208,14 @@ impl Inner {
         let now = self.clock.now();
         let driven = if opened.record.flow_id == STATE_FLOW {
             // A caller who was given it by now has it until its lease lapses.
-            if opened.record.lease.as_ref().is_some_and(|lease| lease.until > now) {
+            if opened.record.is_held(now) {
                 return Ok(None);
             }
             self.expire_state(opened, now).await
         } else {
             let flow = self.fitting_flow(&opened)?;
-            let Some(record) = self.take(opened.record).await? else { return Ok(None) };
-            let opened = Opened::unseal(&self.codec, record)?;
-            drive::drive(self.clone(), flow, From::Leased(Box::new(opened))).await.map(drop)
+            let Some(opened) = self.take(opened).await? else { return Ok(None) };
+            drive::go_on(self.clone(), flow, opened).await.map(drop)
         };
         match driven.map_err(|error| (error.kind(), error)) {
             // What else becomes of it then is its own affair.
@@ -234,8 +235,8 @@ impl Inner {
         let now = self.clock.now();
         let revision = opened.record.revision;
         let expires = if opened.record.flow_id == STATE_FLOW {
-            let held = opened.record.lease.as_ref().is_some_and(|lease| lease.until > now);
-            !held && overdue(&opened, now).is_some_and(|wait| wait.request.default.is_none())
+            !opened.record.is_held(now)
+                && overdue(&opened, now).is_some_and(|wait| wait.request.default.is_none())
         } else {
             let flow = self.fitting_flow(&opened)?;
             let Opened { snapshot, inbox, .. } = opened;

@@ -24,48 +24,44 @@ use crate::{
         runner::{self, Committed, Drive, Host, Intent},
     },
     id::{Epoch, Revision, RunId, SuspensionKey, WaitId},
-    store::{Change, Record},
-    wait::Receipt,
+    store::Change,
+    wait::{Receipt, Wait},
 };
 
-/// From where a run is driven.
-pub(super) enum From {
-    /// Its very start; nothing is stored yet.
-    Start(Box<Snapshot>),
-    /// A record whose lease this hub has taken.
-    Leased(Box<Opened>),
-}
-
-/// Drives a run until it is parked or has ended.
+/// Drives a run from its very start, of which nothing is stored yet, until it is parked or has ended.
 ///
 /// The future must be polled to its end, so it belongs on a task of its own.
-pub(super) async fn drive(hub: Arc<Inner>, flow: Arc<Known>, from: From) -> Result<Outcome> {
+pub(super) async fn begin(
+    hub: Arc<Inner>,
+    flow: Arc<Known>,
+    snapshot: Snapshot,
+) -> Result<Outcome> {
     let now = hub.clock.now();
-    let (snapshot, events, driver) = match from {
-        From::Start(snapshot) => {
-            let driver = Driver::new(&hub, &flow, snapshot.run_id, None, Epoch(1), 0);
-            (*snapshot, vec![(Event::Started, now), (Event::Tick, now)], driver)
-        }
-        From::Leased(opened) => {
-            let Opened { record, snapshot, inbox, .. } = *opened;
-            let TakenUp { snapshot, events, superseded } = taken_up(&flow, snapshot, &inbox, now)?;
-            let mut driver = Driver::new(
-                &hub,
-                &flow,
-                record.id,
-                Some(record.revision),
-                record.epoch,
-                record.inbox.len(),
-            );
-            driver.mark = Some(Mark::of(&snapshot));
-            driver.superseded = superseded;
-            driver.hold();
-            (snapshot, events, driver)
+    let driver = Driver::new(&hub, &flow, snapshot.run_id);
+    run(snapshot, vec![(Event::Started, now), (Event::Tick, now)], driver).await
+}
+
+/// Drives a run whose lease this hub has taken until it is parked or has ended.
+///
+/// The future must be polled to its end, so it belongs on a task of its own.
+pub(super) async fn go_on(hub: Arc<Inner>, flow: Arc<Known>, opened: Opened) -> Result<Outcome> {
+    let Opened { record, snapshot, inbox } = opened;
+    let taken_up = taken_up(&flow, snapshot, &inbox, hub.clock.now());
+    let TakenUp { snapshot, events, superseded } = match taken_up {
+        Ok(taken_up) => taken_up,
+        Err(error) => {
+            hub.release(&record).await;
+            return Err(error);
         }
     };
-    let run_id = snapshot.run_id;
-    let span = tracing::info_span!("run", run = %run_id, flow = %flow.def.id);
-    run(hub, flow, snapshot, events, driver).instrument(span).await
+    let mut driver = Driver::new(&hub, &flow, record.id);
+    driver.at = Some(record.revision);
+    driver.epoch = record.epoch;
+    driver.applied = record.inbox.len();
+    driver.mark = Some(Mark::of(&snapshot));
+    driver.superseded = superseded;
+    driver.hold();
+    run(snapshot, events, driver).await
 }
 
 /// A run as its next holder finds it.
@@ -142,13 +138,20 @@ fn events_of(inbox: &[InboxItem], snapshot: &Snapshot) -> Result<Vec<(Event, Tim
 }
 
 async fn run(
-    hub: Arc<Inner>,
-    flow: Arc<Known>,
+    snapshot: Snapshot,
+    events: Vec<(Event, Timestamp)>,
+    driver: Driver,
+) -> Result<Outcome> {
+    let span = tracing::info_span!("run", run = %driver.run, flow = %driver.flow.def.id);
+    run_in_span(snapshot, events, driver).instrument(span).await
+}
+
+async fn run_in_span(
     snapshot: Snapshot,
     events: Vec<(Event, Timestamp)>,
     mut driver: Driver,
 ) -> Result<Outcome> {
-    let run_id = snapshot.run_id;
+    let (hub, flow, run_id) = (driver.hub.clone(), driver.flow.clone(), driver.run);
     hub.tell(HubEvent::RunStarted { run_id, flow_id: flow.def.id.clone() });
     let options = Drive {
         durability: hub.options.durability,
@@ -193,14 +196,11 @@ impl Inner {
     /// Takes the lease of a run as it was read, and drives it; none where somebody else has it.
     pub(super) async fn take_and_drive(
         self: &Arc<Self>,
-        record: Record,
+        opened: Opened,
         flow: Arc<Known>,
     ) -> Result<Option<Outcome>> {
-        match self.take(record).await {
-            Ok(Some(record)) => {
-                let opened = Opened::unseal(&self.codec, record)?;
-                drive(self.clone(), flow, From::Leased(Box::new(opened))).await.map(Some)
-            }
+        match self.take(opened).await {
+            Ok(Some(opened)) => go_on(self.clone(), flow, opened).await.map(Some),
             Ok(None) => Ok(None),
             Err(error) if error.is_conflict() => Ok(None),
             Err(error) => Err(error),
@@ -257,8 +257,6 @@ struct Driver {
     fresh: Vec<(WaitId, SuspensionKey)>,
     /// Keys for the notifier alone, in place of lost ones: they give way to one another.
     notices: Vec<(WaitId, SuspensionKey)>,
-    /// The waits that were opened since the last commit.
-    opened: Vec<WaitId>,
     /// What became of the waits that an upgrade has left behind, until that is committed.
     superseded: Vec<Receipt>,
     active: Arc<Active>,
@@ -266,14 +264,8 @@ struct Driver {
 }
 
 impl Driver {
-    fn new(
-        hub: &Arc<Inner>,
-        flow: &Arc<Known>,
-        run: RunId,
-        at: Option<Revision>,
-        epoch: Epoch,
-        applied: usize,
-    ) -> Self {
+    /// Of a run that nobody has stored yet.
+    fn new(hub: &Arc<Inner>, flow: &Arc<Known>, run: RunId) -> Self {
         let active = Arc::new(Active::default());
         lock(&hub.active).insert(run, active.clone());
         if hub.is_stopping() {
@@ -283,13 +275,12 @@ impl Driver {
             hub: hub.clone(),
             flow: flow.clone(),
             run,
-            at,
-            epoch,
-            applied,
+            at: None,
+            epoch: Epoch(1),
+            applied: 0,
             mark: None,
             fresh: Vec::new(),
             notices: Vec::new(),
-            opened: Vec::new(),
             superseded: Vec::new(),
             active,
             hold: None,
@@ -318,7 +309,6 @@ impl Driver {
                     }
                 };
                 wait.keys.push(digest);
-                self.opened.push(wait.id.clone());
             }
         }
         Ok(())
@@ -358,7 +348,9 @@ impl Driver {
             Ok(revision) => {
                 self.at = Some(revision);
                 self.applied = 0;
-                self.tell_of_waits(snapshot);
+                for receipt in std::mem::take(&mut self.superseded) {
+                    self.closed(&receipt);
+                }
                 match intent {
                     Intent::Progress => self.hold(),
                     Intent::Park => self.hold = None,
@@ -367,16 +359,6 @@ impl Driver {
             }
             Err(error) if error.is_conflict() => self.merge().await,
             Err(error) => Err(error.with_run(self.run)),
-        }
-    }
-
-    /// Tells of what the commit has made durable, but for the waits that the engine closed.
-    fn tell_of_waits(&mut self, snapshot: &Snapshot) {
-        for receipt in std::mem::take(&mut self.superseded) {
-            self.closed(&receipt);
-        }
-        for wait in std::mem::take(&mut self.opened).iter().filter_map(|id| snapshot.wait(id)) {
-            self.hub.tell(HubEvent::wait_opened(self.run, wait));
         }
     }
 
@@ -483,6 +465,10 @@ impl Host for Driver {
 
     fn trace(&mut self, trace: Trace) {
         self.hub.tell(HubEvent::of_trace(self.run, trace));
+    }
+
+    fn opened(&mut self, wait: &Wait) {
+        self.hub.tell(HubEvent::wait_opened(self.run, wait));
     }
 
     fn closed(&mut self, receipt: &Receipt) {

@@ -95,17 +95,16 @@ impl Keeper {
     fn start(&self, clock: &Arc<dyn Clock>) {
         let held = Arc::downgrade(&self.held);
         let (store, clock, lease) = (self.store.clone(), clock.clone(), self.lease);
-        let work = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let Ok(runtime) = runtime else {
-                tracing::error!("no runtime for renewing leases: long steps may run twice");
-                return;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let started = runtime.and_then(|runtime| {
+            let renewing = async move {
+                renew_all(held, store.as_ref(), clock.as_ref(), lease).await;
             };
-            runtime.block_on(renew_all(held, store.as_ref(), clock.as_ref(), lease));
-        };
-        let thread = std::thread::Builder::new().name("dynamic-flow-leases".into()).spawn(work);
-        if thread.is_err() {
-            tracing::error!("no thread for renewing leases: long steps may run twice");
+            let thread = std::thread::Builder::new().name("dynamic-flow-leases".into());
+            thread.spawn(move || runtime.block_on(renewing))
+        });
+        if let Err(error) = started {
+            tracing::error!(%error, "no thread renews leases: long steps may run twice");
             self.started.store(false, Ordering::Release);
         }
     }

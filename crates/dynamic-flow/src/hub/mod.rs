@@ -36,7 +36,6 @@ use serde_json::Value;
 use tokio::sync::{Notify, broadcast, watch};
 
 use self::{
-    drive::From,
     flows::Known,
     lease::{Active, Keeper, lock},
     skips::Skips,
@@ -91,7 +90,7 @@ pub(crate) struct Inner {
     active: Mutex<HashMap<RunId, Arc<Active>>>,
     /// Told whenever this hub lets a run go.
     idle: Notify,
-    /// How many claims and claimed runs are in hand: see [`InHand`].
+    /// How much is being carried out: see [`InHand`].
     in_hand: AtomicUsize,
     events: broadcast::Sender<HubEvent>,
     stopping: watch::Sender<bool>,
@@ -144,14 +143,28 @@ impl Inner {
         *self.stopping.borrow()
     }
 
-    /// Whether this hub has no run, and asks for none.
+    /// Whether this hub carries nothing out.
     fn is_idle(&self) -> bool {
-        self.in_hand.load(Ordering::SeqCst) == 0 && lock(&self.active).is_empty()
+        self.in_hand.load(Ordering::SeqCst) == 0
     }
 
-    fn take_in_hand(self: &Arc<Self>) -> InHand {
+    /// Does something on a task of its own, so that a caller who goes away changes nothing;
+    /// `shutdown` waits for it.
+    async fn carry_out<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
         self.in_hand.fetch_add(1, Ordering::SeqCst);
-        InHand(self.clone())
+        let in_hand = InHand(self.clone());
+        let task = tokio::spawn(async move {
+            let _in_hand = in_hand;
+            work.await
+        });
+        match task.await {
+            Ok(result) => result,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => Err(Error::new(ErrorKind::ShuttingDown, "the runtime is shutting down")),
+        }
     }
 
     async fn stopped(&self) {
@@ -178,15 +191,16 @@ impl Inner {
                 )
                 .with_run(run));
             }
-            if opened.record.lease.as_ref().is_none_or(|lease| lease.until <= now) {
+            if !opened.record.is_held(now) {
                 let flow = self.fitting_flow(&opened)?;
-                if let Some(outcome) = self.take_and_drive(opened.record, flow).await? {
+                if let Some(outcome) = self.take_and_drive(opened, flow).await? {
                     return Ok(outcome);
                 }
             }
             tokio::select! {
                 () = idle => {}
                 () = hinted(&mut hints) => {}
+                () = self.stopped() => {}
                 () = self.clock.sleep_until(now.after(pause)) => {}
             }
             pause = (pause * 2).min(Duration::from_millis(500));
@@ -194,7 +208,7 @@ impl Inner {
     }
 }
 
-/// Somebody asks the store for runs, or has a lease on one and does not drive it yet.
+/// Something is being carried out.
 struct InHand(Arc<Inner>);
 
 impl Drop for InHand {
@@ -203,17 +217,6 @@ impl Drop for InHand {
         if self.0.is_stopping() {
             self.0.idle.notify_waiters();
         }
-    }
-}
-
-/// Runs something on a task of its own, so that a caller who goes away changes nothing.
-async fn detached<T: Send + 'static>(
-    work: impl Future<Output = Result<T>> + Send + 'static,
-) -> Result<T> {
-    match tokio::spawn(work).await {
-        Ok(result) => result,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(_) => Err(Error::new(ErrorKind::ShuttingDown, "the runtime is shutting down")),
     }
 }
 
@@ -303,15 +306,16 @@ impl PersistenceHub {
         answer: Answer,
     ) -> Result<Outcome> {
         let (hub, key) = (self.inner.clone(), key.clone());
-        detached(async move {
-            let (accepted, submitted) = hub.accept(&key, &answer, flow.as_ref(), true).await?;
-            let finished = hub.finish(accepted.run_id, submitted).await;
-            finished.map_err(|error| match is_of_the_run(error.kind()) {
-                true => error,
-                false => error.with("answer", "accepted"),
+        self.inner
+            .carry_out(async move {
+                let (accepted, submitted) = hub.accept(&key, &answer, flow.as_ref(), true).await?;
+                let finished = hub.finish(accepted.run_id, submitted).await;
+                finished.map_err(|error| match is_of_the_run(error.kind()) {
+                    true => error,
+                    false => error.with("answer", "accepted"),
+                })
             })
-        })
-        .await
+            .await
     }
 
     /// Accepts an answer durably, without driving the run; needs no flow.
@@ -324,7 +328,9 @@ impl PersistenceHub {
     /// `request_id` beyond 1 KiB; in each case the run is as it was.
     pub async fn answer(&self, key: &SuspensionKey, answer: impl Into<Answer>) -> Result<Accepted> {
         let (hub, key, answer) = (self.inner.clone(), key.clone(), answer.into());
-        detached(async move { Ok(hub.accept(&key, &answer, None, false).await?.0) }).await
+        self.inner
+            .carry_out(async move { Ok(hub.accept(&key, &answer, None, false).await?.0) })
+            .await
     }
 
     /// Moves a run on, if there is anything to do: something was accepted, a timer is due, or its
@@ -334,19 +340,20 @@ impl PersistenceHub {
     /// `RunNotFound`, `FlowNotRegistered`, `FlowIncompatible`, and what the run fails with.
     pub async fn drive(&self, run: RunId) -> Result<Outcome> {
         let hub = self.inner.clone();
-        detached(async move {
-            let opened = hub.open_verified(run).await?;
-            let due = opened.record.due_at.is_some_and(|due| due <= hub.clock.now());
-            let parked = opened.record.status == RunStatus::Waiting;
-            if parked && due {
-                let flow = hub.fitting_flow(&opened)?;
-                if let Some(outcome) = hub.take_and_drive(opened.record, flow).await? {
-                    return Ok(outcome);
+        self.inner
+            .carry_out(async move {
+                let opened = hub.open_verified(run).await?;
+                let due = opened.record.due_at.is_some_and(|due| due <= hub.clock.now());
+                let parked = opened.record.status == RunStatus::Waiting;
+                if parked && due {
+                    let flow = hub.fitting_flow(&opened)?;
+                    if let Some(outcome) = hub.take_and_drive(opened, flow).await? {
+                        return Ok(outcome);
+                    }
                 }
-            }
-            hub.await_outcome(run).await
-        })
-        .await
+                hub.await_outcome(run).await
+            })
+            .await
     }
 
     /// Adds a key to an open wait, for when the first was lost or never received. The earlier keys
@@ -357,7 +364,7 @@ impl PersistenceHub {
     /// deadline, `LimitExceeded` after 16 keys.
     pub async fn reissue(&self, run: RunId, wait: &WaitId) -> Result<SuspensionKey> {
         let (hub, wait) = (self.inner.clone(), wait.clone());
-        detached(async move { hub.reissue(run, &wait).await }).await
+        self.inner.carry_out(async move { hub.reissue(run, &wait).await }).await
     }
 
     /// Ends a run: its waits take no answers any more. Cancelling a cancelled run is no error.
@@ -376,7 +383,7 @@ impl PersistenceHub {
         reason: Option<String>,
     ) -> Result<RunStatus> {
         let hub = self.inner.clone();
-        detached(async move { hub.cancel(run, by, reason).await }).await
+        self.inner.carry_out(async move { hub.cancel(run, by, reason).await }).await
     }
 
     /// Makes a failed or expired run go on from the step that failed. A tool that failed with the
@@ -387,11 +394,12 @@ impl PersistenceHub {
     /// `FlowIncompatible`, and what the run fails with again.
     pub async fn retry(&self, run: RunId) -> Result<Outcome> {
         let hub = self.inner.clone();
-        detached(async move {
-            let submitted = hub.retry(run).await?;
-            hub.finish(run, submitted).await
-        })
-        .await
+        self.inner
+            .carry_out(async move {
+                let submitted = hub.retry(run).await?;
+                hub.finish(run, submitted).await
+            })
+            .await
     }
 
     /// What happens in this hub from now on.
@@ -465,16 +473,15 @@ impl<I: Serialize, O: DeserializeOwned> Handle<I, O> {
         let input = to_value(&input)?;
         hub.check_run_input(&flow, &input)?;
         crate::metadata::check_given(&options.metadata)?;
-        if hub.is_stopping() {
-            return Err(Error::new(ErrorKind::ShuttingDown, "the hub is shutting down"));
-        }
-        let outcome = detached(async move {
+        let begun = self.hub.inner.carry_out(async move {
+            if hub.is_stopping() {
+                return Err(Error::new(ErrorKind::ShuttingDown, "the hub is shutting down"));
+            }
             let run = RunId::new(hub.clock.now())?;
             let snapshot = flow.start(run, input, options.metadata)?;
-            drive::drive(hub, flow, From::Start(Box::new(snapshot))).await
-        })
-        .await?;
-        typed(outcome)
+            drive::begin(hub, flow, snapshot).await
+        });
+        typed(begun.await?)
     }
 
     /// Answers a wait of a run of this flow, and drives the run until it is parked or has ended.

@@ -1,12 +1,12 @@
 //! Looking at runs, and checking or moving them before a deploy.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
 
 use super::{
     HubEvent, PersistenceHub,
-    accept::deadline_passed,
+    accept::{Found, deadline_passed, refusal},
     flows::{Known, unusable},
     inbox::Accept,
     outcome::{RunView, SuspendedWait},
@@ -21,7 +21,6 @@ use crate::{
     flow::{Fit, Flow, FlowDef},
     id::{RunId, SuspensionKey},
     store::{Change, Cursor, Filter, Health, Page, Summary, Unreadable},
-    wait::Answer,
 };
 
 /// How many runs are read at once when all are gone through.
@@ -144,17 +143,12 @@ impl PersistenceHub {
     /// # Errors
     /// As [`PersistenceHub::answer`] for a key that has no open wait.
     pub async fn question(&self, key: &SuspensionKey) -> Result<SuspendedWait> {
-        // No request id: a wait that was answered is closed, whoever asks.
-        let nothing = Answer::new(serde_json::Value::Null);
-        match self.inner().find(key, &nothing).await? {
-            super::accept::Found::Open(opened, wait) => {
-                let now = self.inner().clock.now();
-                if wait.expires_at.is_some_and(|end| end <= now) {
-                    return Err(deadline_passed(opened.record.id, &wait));
-                }
-                Ok(SuspendedWait::new(&wait, None))
+        match self.inner().find(key).await? {
+            Found::Open(opened, wait) if wait.is_over(self.inner().clock.now()) => {
+                Err(deadline_passed(opened.record.id, &wait))
             }
-            super::accept::Found::Repeated(_) => Err(SuspensionKey::not_found()),
+            Found::Open(_, wait) => Ok(SuspendedWait::new(&wait, None)),
+            Found::Closed(opened, receipt) => Err(refusal(receipt).with_run(opened.record.id)),
         }
     }
 
@@ -188,7 +182,8 @@ impl PersistenceHub {
     pub async fn overdue(&self, most: usize) -> Result<usize> {
         let filter = Filter {
             status: [RunStatus::Waiting].into(),
-            expires_before: Some(self.inner().clock.now()),
+            // A deadline has passed at its very moment.
+            expires_before: Some(self.inner().clock.now().after(Duration::from_millis(1))),
             ..Filter::default()
         };
         let (mut count, mut after) = (0, None);
@@ -292,7 +287,7 @@ impl PersistenceHub {
         let record = &opened.record;
         let upgradable =
             [RunStatus::Waiting, RunStatus::Ready, RunStatus::Failed, RunStatus::Expired];
-        if record.lease.as_ref().is_some_and(|lease| lease.until > now) {
+        if record.is_held(now) {
             return Err(busy());
         }
         if !upgradable.contains(&record.status) {
@@ -366,7 +361,7 @@ impl PersistenceHub {
                 continue;
             }
             let now = hub.clock.now();
-            if record.lease.as_ref().is_some_and(|lease| lease.until > now) {
+            if record.is_held(now) {
                 report.busy += 1;
                 continue;
             }

@@ -20,7 +20,7 @@ use crate::{
     engine::{Ended, Failure, FlowStamp, RunStatus, Snapshot, StepState},
     id::{FlowId, RunId, SuspensionKey, WaitId},
     position::Position,
-    store::{Change, Lease, Queue, Record},
+    store::{Change, Queue, Record},
     value::{from_value, to_value},
     wait::{Answer, Closed, ContentDigest, Deadline, Receipt, Wait},
 };
@@ -133,27 +133,21 @@ impl PersistenceHub {
         let hub = self.inner();
         let answer = answer.into();
         loop {
-            let found = match hub.find(key, &answer).await {
-                Ok(Found::Open(opened, wait)) => Ok((opened, wait)),
-                Ok(Found::Repeated(accepted)) => {
-                    Err(refusal(accepted.receipt).with_run(accepted.run_id))
+            let (opened, wait) = match hub.find(key).await? {
+                Found::Open(opened, wait) => (opened, wait),
+                Found::Closed(opened, receipt) => {
+                    match self.give_again(*opened, key, &answer, receipt).await {
+                        // Somebody was faster; look again at what they did.
+                        Err(error) if error.is_conflict() => continue,
+                        given => return given,
+                    }
                 }
-                Err(error) if error.kind() == ErrorKind::AlreadyResumed => Err(error),
-                Err(error) => return Err(error),
-            };
-            let (opened, wait) = match found {
-                Ok(open) => open,
-                Err(refused) => match self.give_again(key, &answer, refused).await {
-                    // Somebody was faster; look again at what they did.
-                    Err(error) if error.is_conflict() => continue,
-                    given => return given,
-                },
             };
             self.check_is_state(&opened)?;
             // Nothing may be consumed for a caller who can't use it.
             let _: S = from_value(&opened.snapshot.root.value)?;
             let now = hub.clock.now();
-            if wait.expires_at.is_some_and(|end| end <= now) {
+            if wait.is_over(now) {
                 match hub.expire_state(*opened, now).await {
                     Ok(()) => continue,
                     Err(error) if error.is_conflict() => continue,
@@ -239,15 +233,15 @@ impl PersistenceHub {
     /// Gives a claim to the caller of an answer that was accepted before, if nobody holds it.
     async fn give_again<S: DeserializeOwned>(
         &self,
+        opened: Opened,
         key: &SuspensionKey,
         answer: &Answer,
-        refused: Error,
+        closed: Receipt,
     ) -> Result<StateClaim<S>> {
-        let opened = self.inner().open_verified(key.run_id()).await?;
         self.check_is_state(&opened)?;
-        let told = refused.receipt().is_some_and(|receipt| receipt.closed == Closed::Cancelled);
-        if opened.record.status == RunStatus::Cancelled && !told {
-            return Err(cancelled(opened.record.id));
+        let run = opened.record.id;
+        if opened.record.status == RunStatus::Cancelled && closed.closed != Closed::Cancelled {
+            return Err(cancelled(run));
         }
         let digest = ContentDigest::of_value(&answer.input);
         let mine = accepted(&opened).is_some_and(|(_, receipt)| {
@@ -256,46 +250,31 @@ impl PersistenceHub {
                 && (receipt.closed == Closed::Defaulted || receipt.input.as_ref() == Some(&digest))
         });
         if !mine {
-            return Err(refused);
+            return Err(refusal(closed).with_run(run));
         }
         StateClaim::of(self, self.take_state(opened, None).await?)
     }
 
     /// Takes the lease of a state, with an item for its inbox in the same write.
-    async fn take_state(&self, mut opened: Opened, item: Option<InboxItem>) -> Result<Opened> {
+    async fn take_state(&self, opened: Opened, item: Option<InboxItem>) -> Result<Opened> {
         let hub = self.inner();
         let now = hub.clock.now();
         if is_cancelled(&opened) {
             let run = opened.record.id;
-            if opened.record.lease.as_ref().is_none_or(|lease| lease.until <= now) {
+            if !opened.record.is_held(now) {
                 hub.cancel_state(opened).await?;
             }
             return Err(cancelled(run));
         }
-        let record = &opened.record;
-        if record.lease.as_ref().is_some_and(|lease| lease.until > now) {
+        if opened.record.is_held(now) {
             return Err(Error::new(
                 ErrorKind::RunBusy,
                 "the state was given to a caller who has not completed it yet",
             )
-            .with_run(record.id));
+            .with_run(opened.record.id));
         }
-        let until = now.after(hub.options.lease);
-        let mut change = Change {
-            epoch: Some(record.epoch.next()),
-            status: Some(RunStatus::Running),
-            due_at: Some(Some(until)),
-            lease: Some(Some(Lease { owner: hub.owner.clone(), until })),
-            ..Change::at(now)
-        };
-        if let Some(item) = &item {
-            change.inbox_push = vec![opened.seal_item(&hub.codec, item)?];
-        }
-        let revision = hub.vault.update(record.id, record.revision, change.clone()).await?;
-        change.apply(&mut opened.record);
-        opened.record.revision = revision;
-        opened.inbox.extend(item);
-        Ok(opened)
+        let change = hub.lease_change(&opened.record);
+        hub.write(opened, change, item).await
     }
 }
 
@@ -336,17 +315,13 @@ impl Inner {
         let mut receipt = wait.answered(&answer, now);
         receipt.closed = Closed::Defaulted;
         let what = Accept::Answer { wait_id: wait.id.clone(), answer, receipt };
-        let item = InboxItem { at: now, what };
-        let record = &opened.record;
         let change = Change {
             status: Some(RunStatus::Ready),
             lease: Some(None),
             due_at: Some(Some(now)),
-            inbox_push: vec![opened.seal_item(&self.codec, &item)?],
             ..Change::at(now)
         };
-        self.vault.update(record.id, record.revision, change).await?;
-        Ok(())
+        self.write(opened, change, Some(InboxItem { at: now, what })).await.map(drop)
     }
 
     /// Ends a state that was cancelled while nobody held it, or whose holder suspends it anew.
@@ -359,9 +334,9 @@ impl Inner {
         let (by, reason) = cancelled.unwrap_or_default();
         let answered = accepted(&opened).map(|(_, receipt)| receipt);
         let waits = std::mem::take(&mut opened.snapshot.waits).into_iter();
-        let closed: Vec<Receipt> = waits
-            .map(|wait| answered.clone().unwrap_or_else(|| wait.receipt(Closed::Cancelled, now)))
-            .collect();
+        let cancel = |wait| opened.with_added_keys(wait).receipt(Closed::Cancelled, now);
+        let closed: Vec<Receipt> =
+            waits.map(|wait| answered.clone().unwrap_or_else(|| cancel(wait))).collect();
         closed.iter().for_each(|receipt| opened.snapshot.keep(receipt.clone()));
         opened.snapshot.status = RunStatus::Cancelled;
         opened.snapshot.ended = Some(Ended::Cancelled { by, reason });
@@ -380,8 +355,7 @@ pub(super) fn overdue(opened: &Opened, now: Timestamp) -> Option<Wait> {
         return None;
     }
     let wait = opened.snapshot.waits.first()?;
-    let is_over = wait.expires_at.is_some_and(|end| end <= now);
-    is_over.then(|| opened.with_added_keys(wait.clone()))
+    wait.is_over(now).then(|| opened.with_added_keys(wait.clone()))
 }
 
 /// The input that was accepted for the open wait of a state, and its receipt.

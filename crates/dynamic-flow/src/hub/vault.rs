@@ -236,7 +236,7 @@ impl Vault {
                         Some(there) if is_result_of(&there, expected, &change) => {
                             Ok(expected.next())
                         }
-                        _ => Err(error),
+                        _ => Err(error.perhaps_written()),
                     }
                 }
                 Err(error) if !error.is_conflict() => {

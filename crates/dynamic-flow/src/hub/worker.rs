@@ -12,8 +12,7 @@ use tokio::{
 };
 
 use super::{
-    HubEvent, InHand, Inner, Outcome, PersistenceHub, detached,
-    drive::{self, From},
+    HubEvent, Inner, Outcome, PersistenceHub, drive,
     plain::{Plain, changed},
     query::PAGE,
     vault::{Opened, binding},
@@ -87,11 +86,12 @@ impl PersistenceHub {
         let hub = self.inner().clone();
         // On a task of its own: what the store is asked for must not be dropped with the caller.
         let (_caller, gone) = oneshot::channel();
-        detached(async move {
-            hub.work(gone).await;
-            Ok(())
-        })
-        .await
+        self.inner()
+            .carry_out(async move {
+                hub.work(gone).await;
+                Ok(())
+            })
+            .await
     }
 
     /// Does what is due now, until nothing is; for schedulers, and for tests.
@@ -99,14 +99,19 @@ impl PersistenceHub {
     /// # Errors
     /// When the store fails.
     pub async fn work_once(&self) -> Result<Worked> {
-        let mut all = Worked::default();
-        loop {
-            let worked = self.inner().round().await?;
-            if worked.is_nothing() {
-                return Ok(all);
-            }
-            all.add(worked);
-        }
+        let hub = self.inner().clone();
+        self.inner()
+            .carry_out(async move {
+                let mut all = Worked::default();
+                loop {
+                    let worked = hub.round().await?;
+                    if worked.is_nothing() {
+                        return Ok(all);
+                    }
+                    all.add(worked);
+                }
+            })
+            .await
     }
 }
 
@@ -117,17 +122,16 @@ impl Inner {
         let mut driving = JoinSet::new();
         let mut hints = self.vault.store().hints(Hint::Due);
         loop {
-            // First, so that who stops this hub waits for what comes.
-            let in_hand = self.take_in_hand();
-            if self.is_stopping() {
+            if self.is_stopping() || gone.try_recv() == Err(TryRecvError::Closed) {
                 break;
             }
+            while driving.try_join_next().is_some() {}
             let now = self.clock.now();
             let free = self.options.concurrency - driving.len();
             match self.claim(self.queues(), free).await {
                 Ok(records) => {
                     for record in records {
-                        driving.spawn(self.clone().drive_claimed(record, self.take_in_hand()));
+                        driving.spawn(self.clone().drive_claimed(record));
                     }
                 }
                 Err(error) => tracing::warn!(%error, "the store could not be asked for due runs"),
@@ -143,13 +147,8 @@ impl Inner {
                     }
                 }
             }
-            drop(in_hand);
             if more_to_purge {
                 // Runs that are due come before the next batch.
-                while driving.try_join_next().is_some() {}
-                if gone.try_recv() == Err(TryRecvError::Closed) {
-                    break;
-                }
                 continue;
             }
             let next = self.clock.now().after(self.options.poll_interval);
@@ -167,14 +166,12 @@ impl Inner {
 
     async fn round(self: &Arc<Self>) -> Result<Worked> {
         let mut worked = Worked::default();
-        let in_hand = self.take_in_hand();
         if self.is_stopping() {
             return Ok(worked);
         }
         let records = self.claim(self.queues(), self.options.concurrency).await?;
-        let drive = |record| self.clone().drive_claimed(record, self.take_in_hand());
-        let tasks: Vec<_> = records.into_iter().map(|it| tokio::spawn(drive(it))).collect();
-        drop(in_hand);
+        let drive = |record| tokio::spawn(self.clone().drive_claimed(record));
+        let tasks: Vec<_> = records.into_iter().map(drive).collect();
         for driven in join_all(tasks).await {
             match driven {
                 Ok(true) => worked.driven += 1,
@@ -256,7 +253,7 @@ impl Inner {
     }
 
     /// Drives a claimed run; gives whether it could.
-    async fn drive_claimed(self: Arc<Self>, record: Record, _in_hand: InHand) -> bool {
+    async fn drive_claimed(self: Arc<Self>, record: Record) -> bool {
         let run_id = record.id;
         let attempts = record.attempts;
         let plain = record.clone();
@@ -301,7 +298,7 @@ impl Inner {
 
     async fn drive_opened(self: &Arc<Self>, opened: Opened) -> Result<Outcome> {
         let flow = self.fitting_flow(&opened)?;
-        drive::drive(self.clone(), flow, From::Leased(Box::new(opened))).await
+        drive::go_on(self.clone(), flow, opened).await
     }
 
     /// Gives a claimed run back as it was, to be offered again: soon, if it was not skipped here before.
@@ -370,7 +367,7 @@ impl Inner {
 }
 
 /// The write that undoes a claim: it was not the run that failed, so that it does not count.
-fn let_go(record: &Record, due_at: Timestamp, now: Timestamp) -> Change {
+pub(super) fn let_go(record: &Record, due_at: Timestamp, now: Timestamp) -> Change {
     let status = match record.status {
         status if status.is_final() => status,
         // One without a wait was let go in the middle of its work, or its time has come.

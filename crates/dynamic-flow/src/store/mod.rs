@@ -94,6 +94,13 @@ pub struct Record {
     pub inbox: Vec<Sealed>,
 }
 
+impl Record {
+    /// Whether somebody drives it, as far as its lease says.
+    pub fn is_held(&self, now: Timestamp) -> bool {
+        is_good(self.lease.as_ref(), now)
+    }
+}
+
 /// What queries and acceptance need of an open wait.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitIndex {
@@ -111,6 +118,13 @@ pub struct WaitIndex {
     pub has_default: bool,
 }
 
+impl WaitIndex {
+    /// Whether its deadline has passed.
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|end| end <= now)
+    }
+}
+
 /// The right to write a run's snapshot, for a time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
@@ -118,6 +132,10 @@ pub struct Lease {
     pub owner: String,
     /// When it lapses unless it is renewed.
     pub until: Timestamp,
+}
+
+fn is_good(lease: Option<&Lease>, now: Timestamp) -> bool {
+    lease.is_some_and(|lease| lease.until > now)
 }
 
 /// A name under which due runs are offered to workers. Flow ids have no `@`.
@@ -331,7 +349,7 @@ impl Claim {
     pub fn admits(&self, record: &Record) -> bool {
         record.due_at.is_some_and(|at| at <= self.now)
             && record.queue.as_ref().is_some_and(|queue| self.queues.contains(queue))
-            && record.lease.as_ref().is_none_or(|lease| lease.until <= self.now)
+            && !record.is_held(self.now)
             // There is no next one: it would fail the claim for all others.
             && record.revision.0.max(record.epoch.0) < MAX_COUNTER
     }

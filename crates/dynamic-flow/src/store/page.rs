@@ -83,6 +83,13 @@ pub struct Summary {
     pub inbox_len: usize,
 }
 
+impl Summary {
+    /// Whether somebody drives it, as far as its lease says.
+    pub fn is_held(&self, now: Timestamp) -> bool {
+        super::is_good(self.lease.as_ref(), now)
+    }
+}
+
 impl From<&Record> for Summary {
     fn from(record: &Record) -> Self {
         Self {

@@ -218,7 +218,11 @@ async fn the_handle_of_another_flow_consumes_nothing() {
     let error = other.resume(&key, yes()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidState);
     let handle = hub.register(approval_flow(&counts)).unwrap();
-    assert_eq!(completed(handle.resume(&key, yes()).await), "PO-17 by jane");
+    let answer = Answer::new(yes()).request_id("r");
+    assert_eq!(completed(handle.resume(&key, answer.clone()).await), "PO-17 by jane");
+    // Nor is the output of this flow given as that of the other, when the request is repeated.
+    let error = other.resume(&key, answer).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidState);
 }
 
 #[tokio::test]

@@ -127,7 +127,7 @@ async fn a_key_that_is_added_to_one_wait_is_none_of_the_other() {
 async fn a_deadline_ends_its_own_wait_alone() {
     let Forked { world, hub, keys: [first, second], waits, .. } = forked().await;
     world.clock.advance(hours(1));
-    assert_eq!(hub.overdue(9).await.unwrap(), 0, "a deadline is over once it has passed");
+    assert_eq!(hub.overdue(9).await.unwrap(), 1, "a deadline has passed at its very moment");
     assert_eq!(hub.question(&second).await.unwrap_err().kind(), ErrorKind::SuspensionExpired);
     let late = hub.answer(&second, yes()).await.unwrap_err();
     assert_eq!(late.kind(), ErrorKind::SuspensionExpired);

@@ -5,6 +5,7 @@ use dynamic_flow::{
     engine::RunStatus,
     hours,
     hub::{Cleanup, PersistenceHub, StateClaim, SuspensionRequest},
+    store::Filter,
     testkit::faults::{Moment, Operation},
     tool::AwaitInput,
     wait::Closed,
@@ -173,6 +174,52 @@ async fn a_lease_whose_reply_got_lost_is_known_to_be_ones_own() {
     world.clock.advance(hours(4));
     faults.fail_next(Operation::Update, Moment::After);
     assert_eq!(completed(hub.drive(run).await), json!("PO-17 by system"));
+}
+
+#[tokio::test]
+async fn an_answer_whose_reply_got_lost_is_known_to_be_ones_own_once_it_is_worked_in() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (worker, suspension, key) = parked(&world, &counts).await;
+    let (faults, cut) = faulty(&world);
+    let hub = cut.hub().await;
+    hub.register(approval_flow(&counts)).unwrap();
+    // It was written, and before the second try a worker has gone on with it.
+    faults.fail(Operation::Update, 1, Moment::After);
+    let second = faults.pause(Operation::Update, 2, Moment::Before);
+    let answering = tokio::spawn({
+        let key = key.clone();
+        async move { hub.answer(&key, Answer::new(yes()).by("jane")).await }
+    });
+    second.reached().await;
+    assert_eq!(worker.work_once().await.unwrap().driven, 1);
+    second.release();
+    let accepted = answering.await.unwrap().unwrap();
+    assert!(!accepted.repeated);
+    assert_eq!(accepted.receipt, worker.get(suspension.run_id).await.unwrap().receipts[0]);
+    let again = worker.answer(&key, Answer::new(yes()).by("jane")).await.unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::AlreadyResumed);
+}
+
+#[tokio::test]
+async fn a_start_whose_reply_got_lost_is_known_to_be_ones_own_when_others_have_gone_on() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (faults, cut) = faulty(&world);
+    let hub = cut.hub().await;
+    let handle = hub.register(approval_flow(&counts)).unwrap();
+    faults.fail(Operation::Insert, 1, Moment::After);
+    let second = faults.pause(Operation::Insert, 2, Moment::Before);
+    let running = tokio::spawn(async move { handle.run(order()).await });
+    second.reached().await;
+    let other = world.hub().await;
+    other.register(approval_flow(&counts)).unwrap();
+    let page = other.query(&Filter::default(), None, 1).await.unwrap();
+    let run = page.readable().next().unwrap().id;
+    other.cancel(run, None, None).await.unwrap();
+    second.release();
+    let parked = suspended(running.await.unwrap());
+    assert_eq!(parked.run_id, run);
+    let late = other.answer(parked.only().unwrap().key().unwrap(), yes()).await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::AlreadyResumed, "{late}");
 }
 
 #[tokio::test]

@@ -29,6 +29,7 @@ async fn what_was_approved_is_not_taken_for_an_approval_of_something_else() {
     let error = hub.drive(run).await.unwrap_err();
     assert_eq!((error.kind(), error.run_id()), (ErrorKind::CorruptState, Some(run)));
     assert!(error.message().contains("is not what the wait asks"), "{error}");
+    assert_eq!(hub.get(run).await.unwrap().driven_by, None, "it is left to others at once");
     world.clock.advance(dynamic_flow::hours(1));
     let worked = hub.work_once().await.unwrap();
     assert_eq!((worked.driven, worked.skipped), (0, 1));

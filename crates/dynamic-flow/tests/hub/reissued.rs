@@ -2,7 +2,7 @@
 
 use dynamic_flow::{
     Answer, Clock as _, ErrorKind, RunId, SuspensionKey, WaitId, hours,
-    hub::PersistenceHub,
+    hub::{HubEvent, PersistenceHub},
     minutes,
     testkit::{
         ManualClock,
@@ -11,8 +11,11 @@ use dynamic_flow::{
     wait::Closed,
 };
 
+use serde_json::json;
+
 use crate::support::{
-    Counts, Unplugged, World, approval_flow, completed, faulty, order, parked, suspended, yes,
+    Counts, Unplugged, World, approval_flow, completed, escalates, faulty, order, parked,
+    suspended, yes,
 };
 
 async fn reissued(hub: &PersistenceHub, run: RunId) -> (WaitId, SuspensionKey) {
@@ -79,6 +82,36 @@ async fn a_key_that_was_added_while_the_deadline_was_at_work_is_told_of_it() {
     let late = slow.resume(&added, yes()).await.unwrap_err();
     assert_eq!(late.kind(), ErrorKind::SuspensionExpired);
     assert_eq!(late.receipt().unwrap().closed, Closed::TimedOut);
+}
+
+#[tokio::test]
+async fn of_a_deadline_that_did_not_happen_nobody_is_told() {
+    let world = World::new();
+    let suspension = suspended(world.hub().await.register(escalates()).unwrap().run(order()).await);
+    let behind = World { clock: ManualClock::new(world.clock.now()), ..world.clone() };
+    let (faults, slow) = faulty(&world);
+    let slow = slow.hub().await;
+    slow.register(escalates()).unwrap();
+    let mut events = slow.events();
+    world.clock.advance(hours(1));
+    // The deadline has made the flow ask the boss, and before that is committed a process that is
+    // behind accepts an answer to the first question.
+    let commit = faults.pause(Operation::Update, 1, Moment::Before);
+    let working = tokio::spawn({
+        let slow = slow.clone();
+        async move { slow.work_once().await }
+    });
+    commit.reached().await;
+    let key = suspension.only().unwrap().key().unwrap();
+    behind.hub().await.answer(key, json!(true)).await.unwrap();
+    commit.release();
+    working.await.unwrap().unwrap();
+    assert_eq!(slow.get(suspension.run_id).await.unwrap().output, Some(json!(true)));
+    let told: Vec<_> = std::iter::from_fn(|| events.try_next()).collect();
+    let undone = |event: &HubEvent| {
+        matches!(event, HubEvent::StepFailed { .. } | HubEvent::WaitOpened { .. })
+    };
+    assert!(!told.iter().any(undone), "{told:?}");
 }
 
 #[tokio::test]

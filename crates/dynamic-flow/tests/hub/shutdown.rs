@@ -120,6 +120,35 @@ async fn a_run_whose_last_step_ends_in_a_shutdown_has_completed() {
 }
 
 #[tokio::test]
+async fn a_shutdown_waits_for_an_answer_that_is_about_to_take_its_run() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (_, suspension, key) = parked(&world, &counts).await;
+    let (faults, slow) = faulty(&world);
+    let hub = slow.hub().await;
+    hub.register(approval_flow(&counts)).unwrap();
+    let takes = faults.pause_next(Operation::Update, Moment::After);
+    let resuming = tokio::spawn({
+        let hub = hub.clone();
+        async move { hub.resume(&key, yes()).await }
+    });
+    takes.reached().await;
+    let stopping = tokio::spawn({
+        let hub = hub.clone();
+        async move { hub.shutdown(Duration::from_secs(30)).await }
+    });
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!stopping.is_finished(), "the run is taken, and not let go");
+    takes.release();
+    assert!(stopping.await.unwrap());
+    let resumed = resuming.await.unwrap().unwrap_err();
+    assert_eq!(resumed.kind(), ErrorKind::ShuttingDown);
+    let view = hub.get(suspension.run_id).await.unwrap();
+    assert_eq!((view.status, view.driven_by), (RunStatus::Ready, None));
+}
+
+#[tokio::test]
 async fn a_worker_that_is_dropped_lets_its_runs_go_on_and_a_shutdown_waits_for_them() {
     let world = World::new();
     let gate = Arc::new(Semaphore::new(0));

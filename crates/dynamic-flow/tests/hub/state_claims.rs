@@ -153,12 +153,30 @@ async fn a_state_that_was_cancelled_while_its_caller_had_it_ends_when_it_is_give
     claim.release().await.unwrap();
     let view = hub.get(parked.run_id).await.unwrap();
     assert_eq!((view.status, view.driven_by), (RunStatus::Cancelled, None));
+    assert!(view.accepted.is_empty(), "nobody goes on with it");
     assert!(hub.claim_states::<Value>(1).await.unwrap().is_empty());
     for _ in 0..2 {
         let cancelled = hub.resume_state::<Value>(&parked.key, yes()).await.unwrap_err();
         assert_eq!(cancelled.kind(), ErrorKind::RunCancelled);
     }
     assert_eq!(hub.get(parked.run_id).await.unwrap().due_at, view.due_at, "it is kept no longer");
+}
+
+#[tokio::test]
+async fn every_key_of_a_state_that_was_cancelled_is_told_of_it() {
+    let world = World::new();
+    let (hub, parked) = suspended_state(&world).await;
+    let wait = hub.get(parked.run_id).await.unwrap().waits[0].id.clone();
+    let added = hub.reissue(parked.run_id, &wait).await.unwrap();
+    // Its holder is not heard of again, and a worker ends it.
+    crate::support::held(&world, parked.run_id, minutes(1)).await;
+    hub.cancel(parked.run_id, None, None).await.unwrap();
+    world.clock.advance(minutes(1));
+    assert!(hub.claim_states::<Value>(1).await.unwrap().is_empty());
+    for key in [&parked.key, &added] {
+        let error = hub.resume_state::<Value>(key, yes()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AlreadyResumed, "{error}");
+    }
 }
 
 #[tokio::test]
