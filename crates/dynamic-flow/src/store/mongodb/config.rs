@@ -2,16 +2,16 @@
 
 use std::{fmt, time::Duration};
 
-use jiff::SignedDuration;
 use mongodb::options::{Acknowledgment, ConnectionString, HostInfo, ReadConcern, ReadPreference};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use crate::{
     Result,
     clock::days,
+    flow::parse_duration,
     store::server::{
         CONNECT_TIMEOUT, Name, OPERATION_TIMEOUT, Parameters, Secret, duration, location,
-        misconfigured,
+        maybe_duration, misconfigured,
     },
 };
 
@@ -66,18 +66,11 @@ pub struct MongodbConfig {
     pub purge_margin: Option<Duration>,
 }
 
-/// Reads a length of time as a text, or nothing.
-fn maybe_duration<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Duration>, D::Error> {
-    let span = Option::<SignedDuration>::deserialize(deserializer)?;
-    span.map(Duration::try_from).transpose().map_err(serde::de::Error::custom)
-}
-
 fn margin(text: &str) -> Result<Duration> {
-    let span = text.parse::<SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
-    span.filter(|span| !span.is_zero()).ok_or_else(|| {
-        misconfigured(format!("purge_margin is a length of time, such as 168h, or {NEVER}"))
+    parse_duration(text).ok().filter(|span| !span.is_zero()).ok_or_else(|| {
+        misconfigured(format!(
+            "the URL's parameter purge_margin must be a length of time, such as 7d, or {NEVER}"
+        ))
     })
 }
 
@@ -372,10 +365,11 @@ mod tests {
         let of_url = |url| MongodbConfig::from_url(url).unwrap().purge_margin;
         assert_eq!(of_url("mongodb://h"), Some(days(7)));
         assert_eq!(of_url("mongodb://h/?purge_margin=48h"), Some(days(2)));
+        assert_eq!(of_url("mongodb://h/?purge_margin=2d"), Some(days(2)));
         assert_eq!(of_url("mongodb://h/?purge_margin=never"), None);
         let of_file = |text| serde_json::from_str::<MongodbConfig>(text).unwrap().purge_margin;
         assert_eq!(of_file("{}"), Some(days(7)));
-        assert_eq!(of_file(r#"{ "purge_margin": "48h" }"#), Some(days(2)));
+        assert_eq!(of_file(r#"{ "purge_margin": "2d" }"#), Some(days(2)));
         assert_eq!(of_file(r#"{ "purge_margin": null }"#), None);
     }
 

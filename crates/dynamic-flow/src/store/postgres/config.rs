@@ -8,6 +8,7 @@ use tokio_postgres::config::Host;
 use super::tables::{MAX_TABLE_NAME, Tables};
 use crate::{
     Result,
+    flow::parse_duration,
     store::server::{
         CONNECT_TIMEOUT, Name, OPERATION_TIMEOUT, Parameters, Secret, duration, location,
         misconfigured,
@@ -35,13 +36,14 @@ const MAX_IDENTIFIER: usize = 63;
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct PostgresConfig {
-    /// `postgres://user:password@host:port/database?parameter=value`, as libpq takes it; several
+    /// `postgres://user:password@host:port/database?parameter=value`, in libpq's form; several
     /// hosts are tried in turn, `host1:port1,host2:port2`, with `target_session_attrs=read-write`
     /// until one takes writes.
     ///
-    /// All fields of this type may be parameters, which then prevail; those of TLS are called as
-    /// libpq calls them: `sslmode`, `sslrootcert`, `sslcert`, `sslkey`. Neither libpq's variables
-    /// of the environment nor its files of passwords are read.
+    /// All other fields of this type but `password` may be parameters of it, which then prevail;
+    /// those of TLS have libpq's names: `sslmode`, `sslrootcert`, `sslcert`, `sslkey`. A
+    /// `password` that is set prevails over the URL's. Neither libpq's environment variables nor
+    /// its password files are read.
     pub url: Secret,
     /// The password, if it is not in the URL.
     pub password: Option<Secret>,
@@ -227,11 +229,12 @@ impl PostgresConfig {
                 self.connect_timeout = Duration::from_secs(text.parse().unwrap_or_default());
             }
             Some(text) => {
-                let span = text.parse::<jiff::SignedDuration>().ok();
-                self.connect_timeout =
-                    span.and_then(|span| span.try_into().ok()).ok_or_else(|| {
-                        misconfigured("connect_timeout is a length of time, such as 5s")
-                    })?;
+                self.connect_timeout = parse_duration(&text).map_err(|_| {
+                    misconfigured(
+                        "the URL's parameter connect_timeout must be a length of time, such as 5s, \
+                         or a number of seconds",
+                    )
+                })?;
             }
             None => {}
         }

@@ -64,7 +64,7 @@ use crate::{
 /// | `prepared_statements` | `false` behind PgBouncer's transaction mode | `true` |
 /// | `sslmode` | see [`SslMode`] | `prefer` |
 /// | `sslrootcert`, `sslcert`, `sslkey` | paths of PEM files | the system's authorities, none |
-/// | `target_session_attrs`, `application_name`, `options`, `keepalives`, … | as libpq has them | |
+/// | `application_name`, `options`, `target_session_attrs`, … | what else the driver knows, with libpq's meaning | |
 #[derive(Clone)]
 pub struct PostgresStore {
     shared: Arc<Shared>,

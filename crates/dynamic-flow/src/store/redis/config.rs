@@ -2,15 +2,14 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use jiff::SignedDuration;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use url::form_urlencoded;
 
 use crate::{
     Result,
     store::{
         CONNECT_TIMEOUT, OPERATION_TIMEOUT, Secret,
-        server::{Name, Parameters, duration, location, misconfigured},
+        server::{Name, Parameters, duration, location, maybe_duration, misconfigured},
     },
 };
 
@@ -115,7 +114,7 @@ impl RedisConfig {
     /// `rediss` in place of `redis` for TLS.
     ///
     /// Parameters: `prefix`, `cluster`, `partitions`, `tls_ca`, `tls_cert`, `tls_key`, `expiry`,
-    /// `operation_timeout` and `connect_timeout` (such as `10s`), `wait_replicas`, `pool_size`.
+    /// `operation_timeout` and `connect_timeout` (such as `10s` or `7d`), `wait_replicas`, `pool_size`.
     ///
     /// # Errors
     /// `InvalidConfig` for what is no such URL, with a word on what is wrong and nothing of its
@@ -289,14 +288,6 @@ impl fmt::Display for Address {
     }
 }
 
-/// A length of time as a text, or nothing.
-fn maybe_duration<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Duration>, D::Error> {
-    let span = Option::<SignedDuration>::deserialize(deserializer)?;
-    span.map(Duration::try_from).transpose().map_err(serde::de::Error::custom)
-}
-
 /// Takes the escapes of a URL out of a name or password; none if it is empty.
 fn decoded(text: &str) -> Result<Option<String>> {
     if text.is_empty() {
@@ -318,9 +309,8 @@ mod tests {
     fn a_url_says_all_that_can_be_said() {
         let url = "rediss://us%40er:p%2B+a/ss@w&=%25rd@h:1,[::1]:2,i/0?prefix=a%20b&partitions=4\
                    &cluster=true&expiry=7d&operation_timeout=3s&connect_timeout=1s&wait_replicas=1\
-                   &pool_size=2&tls_ca=/ca&tls_cert=/cert&tls_key=/key"
-            .replace("7d", "168h");
-        let config = RedisConfig::from_url(&url).unwrap();
+                   &pool_size=2&tls_ca=/ca&tls_cert=/cert&tls_key=/key";
+        let config = RedisConfig::from_url(url).unwrap();
         assert_eq!(config.username.as_deref(), Some("us@er"));
         assert_eq!(config.password.as_ref().map(Secret::expose), Some("p++a/ss@w&=%rd"));
         let addresses: Vec<_> = config.addresses().map(|it| it.unwrap().to_string()).collect();

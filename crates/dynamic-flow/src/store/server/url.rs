@@ -2,10 +2,10 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use serde::{Deserialize as _, Deserializer};
+use serde::{Deserialize as _, Deserializer, de::Error as _};
 use url::form_urlencoded;
 
-use crate::{Error, Result};
+use crate::{Error, Result, flow::parse_duration};
 
 use super::{Secret, misconfigured};
 
@@ -80,20 +80,20 @@ impl Parameters {
         text.parse().map(Some).map_err(|_| wrong())
     }
 
-    /// Takes a parameter that is a length of time, such as `10s` or `1m 30s`.
+    /// Takes a parameter that is a length of time, such as `10s`, `1m 30s` or `7d`.
     ///
     /// # Errors
-    /// `InvalidConfig` if it is none, or nothing.
+    /// `InvalidConfig` if it is none, or zero.
     pub(crate) fn take_duration(&mut self, name: &'static str) -> Result<Option<Duration>> {
         let Some(text) = self.take(name)? else { return Ok(None) };
+        let read = parse_duration(&text).ok().filter(|it| !it.is_zero());
+        // The text is not shown: it may be a part of a password.
         let wrong = || {
-            misconfigured(format!("the URL's parameter {name} is a length of time, such as 10s"))
+            misconfigured(format!(
+                "the URL's parameter {name} must be a length of time, such as 10s, 4h or 7d"
+            ))
         };
-        let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
-        match Duration::try_from(span) {
-            Ok(duration) if !duration.is_zero() => Ok(Some(duration)),
-            _ => Err(wrong()),
-        }
+        read.map(Some).ok_or_else(wrong)
     }
 
     /// The names of the parameters that nobody has taken.
@@ -114,10 +114,18 @@ impl Parameters {
     }
 }
 
-/// Reads a setting that is a length of time, as a text such as `10s` or `1m 30s`.
+/// Reads a setting that is a length of time, as a text such as `10s`, `1m 30s` or `7d`.
 pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let span = jiff::SignedDuration::deserialize(deserializer)?;
-    Duration::try_from(span).map_err(serde::de::Error::custom)
+    parse_duration(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+/// Reads a setting that is a length of time as a text, or nothing.
+#[cfg(any(feature = "redis", feature = "mongodb"))]
+pub(crate) fn maybe_duration<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Duration>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| parse_duration(&text)).transpose().map_err(D::Error::custom)
 }
 
 impl fmt::Debug for Parameters {
@@ -158,6 +166,27 @@ mod tests {
         let spaces = Parameters::of("pg://h/d?x=a%20b+c%2Bd").into_url();
         assert_eq!(spaces.expose(), "pg://h/d?x=a%20b%20c%2Bd");
         assert_eq!(Parameters::of("pg://h/d").into_url().expose(), "pg://h/d");
+    }
+
+    #[test]
+    fn a_length_of_time_is_spelled_as_it_is_everywhere_else() {
+        for (text, seconds) in
+            [("10s", 10), ("1m+30s", 90), ("4h", 14_400), ("7d", 604_800), ("PT4H", 14_400)]
+        {
+            let mut it = Parameters::of(&format!("pg://h/d?t={text}"));
+            assert_eq!(
+                it.take_duration("t").unwrap(),
+                Some(Duration::from_secs(seconds)),
+                "{text}"
+            );
+            let setting = serde_json::json!(text.replace('+', " "));
+            assert_eq!(duration(&setting).unwrap(), Duration::from_secs(seconds), "{text}");
+        }
+        for text in ["", "0s", "7", "-1s", "1 month", "soon"] {
+            let mut it = Parameters::of(&format!("pg://h/d?t={text}"));
+            let error = it.take_duration("t").unwrap_err();
+            assert!(error.to_string().contains("parameter t must be"), "{error}");
+        }
     }
 
     #[test]
