@@ -55,9 +55,9 @@ fn the_doctor_finds_nothing_wrong_with_a_good_server() {
         // Of some things it warns though the server itself is well.
         let expected = [
             "unsealed",
-            "the replica set has one member",
+            "The replica set has one member",
             "Community: one database",
-            "replicas are written to later",
+            "before they reach a replica",
         ];
         let warnings = report["warnings"].as_array().unwrap();
         for warning in warnings.iter().map(text) {
@@ -105,7 +105,7 @@ impl Bad {
                 let options = mongodb::Options { standalone: true, ..Default::default() };
                 let server = mongodb::start(&options).unwrap();
                 let url = server.url().replace("/?", "/flows?") + "&journal=false";
-                let warned = &["a server alone", "journal=false"];
+                let warned = &["The server stands alone", "journal=false"];
                 Self { url, durable: false, warned, _server: Box::new(server) }
             }
             Kind::Neo4j => {

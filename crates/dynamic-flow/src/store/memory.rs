@@ -200,7 +200,7 @@ impl Store for MemoryStore {
             location: "memory:".into(),
             latency: Duration::ZERO,
             durable: false,
-            warnings: vec!["runs are lost when this process ends".into()],
+            warnings: vec!["Runs are lost when this process ends.".into()],
         })
     }
 

@@ -382,10 +382,21 @@ pub struct Health {
     pub location: String,
     /// How long one round trip took.
     pub latency: Duration,
-    /// Whether what was acknowledged survives a power failure.
+    /// Whether what was acknowledged survives a power failure, as far as the store can tell.
     pub durable: bool,
-    /// What an operator should mend or know, each a sentence.
+    /// What an operator should mend or know, each a sentence: it ends with a period, and begins
+    /// with a capital letter or the name of a setting.
     pub warnings: Vec<String>,
+}
+
+/// Whether a warning of [`Health`] is a sentence.
+#[cfg(all(test, any(feature = "postgres", feature = "redis", feature = "neo4j")))]
+pub(crate) fn is_sentence(warning: &str) -> bool {
+    let first = warning.split([' ', ':']).next().unwrap_or_default();
+    let is_setting = first.contains(['_', '-', '.'])
+        || ["fsync", "appendfsync", "appendonly", "autovacuum", "maxmemory"].contains(&first);
+    let begins = is_setting || first.starts_with(|c: char| c.is_uppercase());
+    begins && warning.ends_with(['.', '?'])
 }
 
 /// Where runs are kept while nobody works on them.

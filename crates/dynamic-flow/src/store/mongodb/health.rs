@@ -28,8 +28,8 @@ fn set_up(connection: &Connection, server: &Server, warnings: &mut Vec<String>) 
     let members = match &server.topology {
         Topology::Standalone => {
             warnings.push(
-                "a server alone: what it holds is lost with its disk, and workers hear of nothing \
-                 but look from time to time; a replica set does better"
+                "The server stands alone: what it holds is lost with its disk, and workers get no \
+                 notice of changes but poll for them; use a replica set."
                     .into(),
             );
             1
@@ -37,7 +37,7 @@ fn set_up(connection: &Connection, server: &Server, warnings: &mut Vec<String>) 
         Topology::ReplicaSet(members) => {
             if members.len() == 1 {
                 warnings.push(
-                    "the replica set has one member: what it holds is lost with its disk; add two"
+                    "The replica set has one member: what it holds is lost with its disk; add two."
                         .into(),
                 );
             }
@@ -49,16 +49,16 @@ fn set_up(connection: &Connection, server: &Server, warnings: &mut Vec<String>) 
     let majority = is_majority(&connection.write, members);
     if !majority {
         warnings.push(
-            "the write concern in the URL is less than a majority: what is acknowledged may be \
-             undone when another member becomes the primary; set w=majority"
+            "The write concern in the URL is less than a majority: what is acknowledged may be \
+             undone when another member becomes the primary; set w=majority."
                 .into(),
         );
     }
     let journaled = connection.write.journal == Some(true);
     if !journaled {
         warnings.push(
-            "journal=false in the URL: what is acknowledged may be lost in a power failure; \
-             set journal=true"
+            "The URL says journal=false: what is acknowledged may be lost in a power failure; set \
+             journal=true."
                 .into(),
         );
     }
@@ -77,8 +77,9 @@ async fn is_stored(connection: &Connection, warnings: &mut Vec<String>) -> Resul
     let stored = engine.get_bool("persistent").unwrap_or(true);
     if !stored {
         let name = engine.get_str("name").unwrap_or("the server");
-        warnings
-            .push(format!("the storage engine {name} keeps all in memory, and nothing on disk"));
+        warnings.push(format!(
+            "The storage engine {name} keeps everything in memory, nothing on disk."
+        ));
     }
     Ok(stored)
 }
@@ -89,13 +90,14 @@ async fn indexes(connection: &Connection, warnings: &mut Vec<String>) -> Result<
     let names: Vec<_> = names.collect();
     if !names.is_empty() {
         warnings.push(format!(
-            "indexes are missing: {}; `provision` makes them, as does the start of a hub",
+            "Indexes are missing: {}; the next start of a hub, or any `dflow` command that uses \
+             the store, makes them.",
             names.join(", ")
         ));
     }
     for name in removing(connection).await? {
         warnings.push(format!(
-            "the index {name} makes the server remove runs, and it is not ours; drop it"
+            "The index {name} makes the server remove runs, and it is not ours; drop it."
         ));
     }
     Ok(())

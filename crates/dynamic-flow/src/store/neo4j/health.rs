@@ -20,7 +20,7 @@ pub(super) async fn warnings(connections: &Connections) -> Result<Vec<String>, T
     let mut warnings = Vec::new();
     if about.edition == "community" {
         warnings.push(format!(
-            "Neo4j {} Community: one database, no cluster, and no backup while it runs",
+            "This is Neo4j {} Community: one database, no cluster, and no backup while it runs.",
             about.version
         ));
     }
@@ -48,16 +48,16 @@ async fn of_database(connections: &Connections) -> Result<Option<String>, Troubl
 fn database_warning(members: &[(String, String, bool)]) -> Option<String> {
     if members.iter().any(|(access, ..)| access == "read-only") {
         return Some(
-            "the database is read-only: nothing can be written until server.databases.read_only is \
-             changed"
+            "The database is read-only: nothing can be written until server.databases.read_only is \
+             changed."
                 .into(),
         );
     }
     if let Some((_, status, _)) = members.iter().find(|(_, status, _)| status != "online") {
-        return Some(format!("the database is {status} on a member of the cluster"));
+        return Some(format!("The database is {status} on a member of the cluster."));
     }
     let no_writer = !members.is_empty() && !members.iter().any(|(.., writer)| *writer);
-    no_writer.then(|| "no member of the cluster takes writes: it has no leader".into())
+    no_writer.then(|| "No member of the cluster takes writes: it has no leader.".into())
 }
 
 /// What of the settings is not as it should be. On the Enterprise edition only those who may see
@@ -67,7 +67,7 @@ async fn of_settings(connections: &Connections) -> Vec<String> {
     let names = SETTINGS.map(str::to_owned).to_vec();
     let Ok(rows) = connections.look(Statement::new(text).param("names", names)).await else {
         return vec![
-            "this user may not see the server's settings; what they are is not known".into(),
+            "This user may not see the server's settings, so they could not be checked.".into(),
         ];
     };
     let settings: BTreeMap<String, String> = rows
@@ -85,12 +85,13 @@ fn settings_warnings(settings: &BTreeMap<String, String>) -> Vec<String> {
         if let Some(limit) = limit.filter(|limit| *limit < ENOUGH_MEMORY) {
             let limit = limit / MIB;
             warnings.push(format!(
-                "{name} is {limit:.0} MiB: large runs will be refused, and so will many small ones at once"
+                "{name} is {limit:.0} MiB: large runs will be refused, and so will many small ones at \
+                 once."
             ));
         }
     }
     if settings.get(READ_ONLY_BY_DEFAULT).is_some_and(|value| value == "true") {
-        warnings.push(format!("{READ_ONLY_BY_DEFAULT} is true: a new database can't be written"));
+        warnings.push(format!("{READ_ONLY_BY_DEFAULT} is true: a new database can't be written."));
     }
     warnings
 }
@@ -112,6 +113,7 @@ fn bytes(text: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::is_sentence;
 
     #[test]
     fn settings_that_are_too_tight_are_told_of() {
@@ -129,6 +131,7 @@ mod tests {
         let told = settings(&tight);
         assert_eq!(told.len(), 2, "{told:?}");
         assert!(told[0].starts_with("db.memory.transaction.max is 10 MiB"), "{told:?}");
+        assert!(told.iter().all(|it| is_sentence(it)), "{told:?}");
     }
 
     #[test]

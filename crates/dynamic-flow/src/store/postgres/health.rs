@@ -103,68 +103,70 @@ impl Said {
         };
         warn(
             !self.fsync,
-            "fsync is off: a power failure may lose or damage everything; set it to on".into(),
+            "fsync is off: a power failure may lose or damage everything; set it to on.".into(),
         );
         warn(
             !self.full_page_writes,
             "full_page_writes is off: a power failure may tear pages, unless the file system \
-             never does; set it to on"
+             never does; set it to on."
                 .into(),
         );
         warn(
             self.synchronous_commit == "off",
             "synchronous_commit is off: what was acknowledged in the last second may be lost with \
-             the server; set it to on for this user or database"
+             the server; set it to on for this user or database."
                 .into(),
         );
         warn(
             self.synchronous_standbys && self.synchronous_commit == "local",
             "synchronous_commit is local: standbys are not waited for, so a failover may lose what \
-             was acknowledged last; set it to on"
+             was acknowledged last; set it to on."
                 .into(),
         );
         warn(
             self.standbys > 0 && !self.synchronous_standbys,
-            "standbys follow without being waited for: a failover may lose what was acknowledged \
-             last; name one in synchronous_standby_names"
+            "No write waits for a standby: a failover may lose what was acknowledged last; name a \
+             standby in synchronous_standby_names."
                 .into(),
         );
         warn(
             self.persistence.as_deref() == Some("u"),
             format!(
-                "the table {table} is unlogged and empty after a crash; run ALTER TABLE … SET LOGGED"
+                "The table {table} is unlogged: after a crash it is empty; run ALTER TABLE … SET LOGGED."
             ),
         );
         warn(
             self.persistence.is_none(),
-            format!("there is no table {table} yet; `provision` makes it"),
+            format!(
+                "There is no table {table} yet; the next start of a hub, or any `dflow` command \
+                 that uses the store, makes it."
+            ),
         );
         warn(
             self.read_only,
-            "the server is read-only, such as a standby is: runs can be listed but not written"
-                .into(),
+            "The server is read-only, as a standby is: runs can be listed but not written.".into(),
         );
         warn(
             self.version < OLDEST,
             format!(
-                "the server is PostgreSQL {}, and {} is the oldest that will do; upgrade it",
+                "The server is PostgreSQL {}, and {} is the oldest that is supported; upgrade it.",
                 self.version / 10_000,
                 OLDEST / 10_000
             ),
         );
         warn(
             !self.autovacuum,
-            "autovacuum is off: tables grow with every write; set it to on".into(),
+            "autovacuum is off: tables grow with every write; set it to on.".into(),
         );
         warn(
             self.exposed,
-            "the connection crosses a network unencrypted; set sslmode to verify-full".into(),
+            "The connection crosses a network unencrypted; set sslmode to verify-full.".into(),
         );
         warn(
             i64::try_from(pool_size).is_ok_and(|size| size >= i64::from(self.connections)),
             format!(
-                "pool_size is {pool_size} and the server takes {} connections of all clients; \
-                 lower the one or raise max_connections",
+                "pool_size is {pool_size}, and the server takes {} connections from all clients; \
+                 lower pool_size or raise max_connections.",
                 self.connections
             ),
         );
@@ -175,6 +177,7 @@ impl Said {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::is_sentence;
 
     fn sound() -> Said {
         Said {
@@ -224,6 +227,7 @@ mod tests {
             let warnings = said.warnings(16, "public.t");
             assert_eq!(warnings.len(), 1, "{word}: {warnings:?}");
             assert!(warnings[0].contains(word), "{warnings:?}");
+            assert!(is_sentence(&warnings[0]), "{warnings:?}");
         }
         // On the server alone, `local` is as good as `on`.
         let alone = Said { synchronous_commit: text("local"), ..sound() };

@@ -212,11 +212,14 @@ fn of_server(said: &DbError, settings: &Settings) -> Option<Advice> {
             said.message()
         )),
         SqlState::INVALID_CATALOG_NAME => once(format!(
-            "there is no database {database:?}; `provision` makes it where that is permitted"
+            "there is no database {database:?}; the next start of a hub, or any `dflow` command \
+             that uses the store, makes it where that is permitted"
         )),
-        SqlState::INVALID_SCHEMA_NAME | SqlState::UNDEFINED_TABLE => {
-            once(format!("there is no table {}; `provision` makes it", tables.shown()))
-        }
+        SqlState::INVALID_SCHEMA_NAME | SqlState::UNDEFINED_TABLE => once(format!(
+            "there is no table {}; the next start of a hub, or any `dflow` command that uses \
+                 the store, makes it",
+            tables.shown()
+        )),
         SqlState::UNDEFINED_COLUMN | SqlState::DATATYPE_MISMATCH => once(format!(
             "the table {} has other columns than this store's; name another as table_name, or move \
              that one away",

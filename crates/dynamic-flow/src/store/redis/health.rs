@@ -66,16 +66,16 @@ async fn of_replica(servers: &Servers, replica: &Address) -> Option<String> {
     });
     match info.await {
         Ok(info) if info.get("aof_enabled").is_some_and(|it| it == "0") => Some(
-            "a replica has appendonly no: after a failover, what it has is in its memory alone; \
-             set appendonly yes and appendfsync always there too"
+            "A replica has appendonly no: after a failover, what it holds is only in its memory; \
+             set appendonly yes and appendfsync always there too."
                 .into(),
         ),
         Ok(_) => None,
         Err(trouble) => {
             tracing::debug!(%trouble, "a replica could not be looked at");
             Some(
-                "a replica could not be looked at: whether it has on its disk what it would be \
-                 needed for after a failover is not known"
+                "A replica could not be checked: whether it has everything on its disk that a failover \
+                 would need is not known."
                     .into(),
             )
         }
@@ -147,7 +147,8 @@ impl Facts {
         let mut warnings = Vec::new();
         if self.info.is_none() {
             warnings.push(
-                "this user may not use INFO: how the server is could not be looked at".into(),
+                "This user may not use INFO, so the state of the server could not be checked."
+                    .into(),
             );
         }
         let durable = self.persistence(&mut warnings);
@@ -164,8 +165,8 @@ impl Facts {
         };
         if self.settings.is_none() {
             warnings.push(
-                "this user may not use CONFIG GET: whether appendfsync is always, and what \
-                 maxmemory-policy is, could not be looked at"
+                "This user may not use CONFIG GET, so appendfsync and maxmemory-policy could not be \
+                 checked."
                     .into(),
             );
         }
@@ -177,7 +178,7 @@ impl Facts {
             };
             warnings.push(format!(
                 "appendonly is no: {saved} lost when the server ends; set appendonly yes and \
-                 appendfsync always"
+                 appendfsync always."
             ));
         }
         if appends == Some(true) {
@@ -185,20 +186,20 @@ impl Facts {
                 "always" => {}
                 "everysec" => warnings.push(
                     "appendfsync is everysec: a power failure loses what was acknowledged in the \
-                     last second or two; set appendfsync always"
+                     last second or two; set appendfsync always."
                         .into(),
                 ),
                 "" => {}
                 other => warnings.push(format!(
                     "appendfsync is {other}: a power failure loses what the system has not \
-                     written yet, often half a minute; set appendfsync always"
+                     written yet, often half a minute; set appendfsync always."
                 )),
             }
             if self.setting("no-appendfsync-on-rewrite") == "yes" {
                 durable = false;
                 warnings.push(
                     "no-appendfsync-on-rewrite is yes: while the file is rewritten nothing is \
-                     synced; set it to no"
+                     synced; set it to no."
                         .into(),
                 );
             }
@@ -207,19 +208,22 @@ impl Facts {
         if self.info("aof_last_write_status") == "err" {
             durable = false;
             warnings
-                .push("the last write of the append-only file failed; is the disk full?".into());
+                .push("The last write of the append-only file failed; is the disk full?".into());
         }
         if self.info("aof_last_bgrewrite_status") == "err" {
-            warnings.push("the last rewrite of the append-only file failed; see its log".into());
+            warnings.push(
+                "The last rewrite of the append-only file failed; see the server's log.".into(),
+            );
         }
         if self.info("rdb_last_bgsave_status") == "err" {
             warnings.push(
-                "the last snapshot failed, and the server may refuse writes for it; see its log"
+                "The last snapshot failed, and the server may refuse writes because of it; see the \
+                 server's log."
                     .into(),
             );
         }
         if self.info("loading") == "1" {
-            warnings.push("the server is still loading its data".into());
+            warnings.push("The server is still loading its data.".into());
         }
         durable
     }
@@ -234,18 +238,19 @@ impl Facts {
             let when =
                 if most == 0 { "as soon as maxmemory is set" } else { "when memory is full" };
             warnings.push(format!(
-                "maxmemory-policy is {policy}: {when}, runs are thrown away; set noeviction"
+                "maxmemory-policy is {policy}: {when}, runs are thrown away; set noeviction."
             ));
         } else if policy.starts_with("volatile") {
             warnings.push(format!(
                 "maxmemory-policy is {policy}: when memory is full, ended runs with an expiry are \
-                 thrown away before their time; set noeviction"
+                 thrown away before their time; set noeviction."
             ));
         }
         let used = self.number("used_memory");
         if most > 0 && used > most / 10 * 9 {
             warnings.push(format!(
-                "{used} of {most} bytes of maxmemory are used; when it is full, writes are refused"
+                "maxmemory is nearly full: {used} of {most} bytes are used; once it is full, writes \
+                 are refused."
             ));
         }
     }
@@ -257,27 +262,27 @@ impl Facts {
                 _ => ", and has lost its master",
             };
             warnings.push(format!(
-                "the server is a replica{link}: it takes no writes, and what it says may be old"
+                "The server is a replica{link}: it takes no writes, and what it reads may be old."
             ));
             return;
         }
         let replicas = self.number("connected_slaves");
         if self.info.is_some() && u64::from(wait_replicas) > replicas {
             warnings.push(format!(
-                "{replicas} replicas are connected, and wait_replicas is {wait_replicas}: no write \
-                 can be acknowledged"
+                "wait_replicas is {wait_replicas}, and {replicas} replicas are connected: no write \
+                 can be acknowledged."
             ));
         } else if replicas > 0 && wait_replicas == 0 {
             warnings.push(
-                "replicas are written to later than acknowledged: a failover may lose what was \
-                 acknowledged last; set wait_replicas=1"
+                "Writes are acknowledged before they reach a replica: a failover may lose what was \
+                 acknowledged last; set wait_replicas=1."
                     .into(),
             );
         }
         if self.info("cluster_enabled") == "1" && replicas == 0 && wait_replicas == 0 {
             warnings.push(
-                "a server of the cluster has no replica: while it is away, its runs are, and nothing \
-                 can be listed"
+                "A server of the cluster has no replica: while it is away, its runs are too, and \
+                 nothing can be listed."
                     .into(),
             );
         }
@@ -301,6 +306,7 @@ fn parse_info(text: &str) -> HashMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::is_sentence;
 
     fn map(pairs: &[(&str, &str)]) -> Option<HashMap<String, String>> {
         Some(pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect())
@@ -346,11 +352,12 @@ mod tests {
             (vec![("role", "slave"), ("master_link_status", "down")], good.into(), 0, "lost its"),
             (vec![("connected_slaves", "1")], good.into(), 0, "set wait_replicas=1"),
             (vec![("connected_slaves", "1")], good.into(), 2, "no write can be acknowledged"),
-            (vec![("rdb_last_bgsave_status", "err")], good.into(), 0, "the last snapshot failed"),
+            (vec![("rdb_last_bgsave_status", "err")], good.into(), 0, "The last snapshot failed"),
             (vec![("loading", "1")], good.into(), 0, "loading"),
         ] {
             let (_, warnings) = judge(&info, &settings, wait);
             assert!(warnings.contains(says), "{says}: {warnings}");
+            assert!(warnings.lines().all(is_sentence), "{warnings}");
         }
         let rewriting = [good[0], good[1], ("no-appendfsync-on-rewrite", "yes")];
         assert!(!judge(&[], &rewriting, 0).0);
@@ -360,6 +367,7 @@ mod tests {
     fn what_could_not_be_looked_at_is_said_and_nothing_is_promised() {
         let (durable, warnings) = Facts::default().judge(0);
         assert!(!durable);
+        assert!(warnings.iter().all(|it| is_sentence(it)), "{warnings:?}");
         assert!(warnings.iter().any(|it| it.contains("INFO")), "{warnings:?}");
         assert!(warnings.iter().any(|it| it.contains("CONFIG GET")), "{warnings:?}");
         let half = Facts { info: map(&[("aof_enabled", "0")]), settings: None };

@@ -206,11 +206,11 @@ impl Store for SqliteStore {
         let mut warnings = Vec::new();
         if journal != "wal" {
             warnings.push(format!(
-                "the journal mode is {journal}, not wal: readers and writers block each other"
+                "The journal mode is {journal}, not wal: readers and writers block each other."
             ));
         }
         if !is_synced {
-            warnings.push("what is acknowledged may be lost in a power failure".into());
+            warnings.push("What is acknowledged may be lost in a power failure.".into());
         }
         warnings.extend(warning);
         warnings.extend(exposed(&self.shared.path));
@@ -236,7 +236,8 @@ impl SqliteStore {
 fn exposed(path: &Path) -> Option<String> {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = std::fs::metadata(path).ok()?.permissions().mode();
-    (mode & 0o077 != 0).then(|| format!("others may read {0}; run `chmod 600 {0}`", path.display()))
+    (mode & 0o077 != 0)
+        .then(|| format!("Others may read {0}; run `chmod 600 {0}`.", path.display()))
 }
 
 #[cfg(not(unix))]

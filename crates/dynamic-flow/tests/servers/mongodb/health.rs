@@ -45,7 +45,7 @@ async fn a_server_alone_is_said_to_be_one_and_gives_no_hints() {
     let store = open(&with_database(&server.url(), "flows"));
     store.provision().await.unwrap();
     let health = store.health().await.unwrap();
-    assert!(health.durable && warns(&health, "a server alone"), "{health:?}");
+    assert!(health.durable && warns(&health, "The server stands alone"), "{health:?}");
     assert!(Hint::ALL.iter().all(|hint| store.hints(*hint).is_none()));
     // It takes and gives runs as others do.
     store.insert(record(1)).await.unwrap();
@@ -70,7 +70,7 @@ async fn indexes_that_are_missing_and_such_as_remove_runs_are_told() {
     let index = IndexModel::builder().keys(doc! { "expiresAt": 1 }).options(options).build();
     raw.create_index(index).await.unwrap();
     let health = store.health().await.unwrap();
-    assert!(warns(&health, "indexes are missing: due;"), "{health:?}");
+    assert!(warns(&health, "Indexes are missing: due;"), "{health:?}");
     assert!(warns(&health, "theirs makes the server remove runs"), "{health:?}");
 }
 

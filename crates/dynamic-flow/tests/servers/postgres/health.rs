@@ -15,7 +15,7 @@ async fn health(url: &str) -> Health {
 async fn a_server_as_it_comes_is_durable() {
     let Some(schema) = Schema::fresh() else { return };
     let before = open(&schema.url()).health().await.unwrap();
-    assert!(before.warnings.iter().any(|it| it.contains("`provision` makes it")), "{before:?}");
+    assert!(before.warnings.iter().any(|it| it.contains("the next start of a hub")), "{before:?}");
     let health = health(&schema.url()).await;
     assert_eq!(health.backend, "postgres");
     assert!(health.location.starts_with("postgres://"), "{health:?}");

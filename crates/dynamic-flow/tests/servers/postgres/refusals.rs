@@ -48,7 +48,7 @@ async fn a_database_that_may_not_be_made() {
     execute(&server, &format!("CREATE ROLE {user} LOGIN PASSWORD 'p'"));
     let store = open(&database(&as_user(&server, &user, "p"), &missing));
     let error = failure(store.insert(record(1))).await;
-    assert_tells(&error, "insert", false, &["no database", &missing, "`provision` makes it"]);
+    assert_tells(&error, "insert", false, &["no database", &missing, "the next start of a hub"]);
     let error = failure(store.provision()).await;
     let create = format!("CREATE DATABASE \"{missing}\" OWNER \"{user}\"");
     assert_tells(&error, "provision", false, &["an administrator must run", &create]);

@@ -106,12 +106,12 @@ async fn a_replica_that_keeps_nothing_on_its_disk_is_told_of() {
     let Some(replica) = server(&options.with("appendonly", "no")) else { return };
     in_step(&replica).await;
     let it = store.health().await.unwrap();
-    assert!(it.durable && says(&it, "a replica has appendonly no"), "{it:?}");
+    assert!(it.durable && says(&it, "A replica has appendonly no"), "{it:?}");
     replica.cli(&["CONFIG", "SET", "appendonly", "yes"]).unwrap();
     assert_eq!(store.health().await.unwrap().warnings, [""; 0]);
     replica.cli(&["CONFIG", "SET", "requirepass", "hunter2"]).unwrap();
     let it = store.health().await.unwrap();
-    assert!(it.durable && says(&it, "a replica could not be looked at"), "{it:?}");
+    assert!(it.durable && says(&it, "A replica could not be checked"), "{it:?}");
 }
 
 #[tokio::test]

@@ -229,7 +229,7 @@ async fn a_full_memory_refuses_writes_whole_and_takes_deletes() {
     failed(store.claim(claim(1)).await, "memory is full", false);
     assert_whole(&store, &[record(1)]).await;
     let health = store.health().await.unwrap();
-    assert!(health.warnings.iter().any(|it| it.contains("maxmemory are used")), "{health:?}");
+    assert!(health.warnings.iter().any(|it| it.contains("maxmemory is nearly full")), "{health:?}");
     store.delete(id(1), Expect::Any).await.unwrap();
     server.cli(&["CONFIG", "SET", "maxmemory", "0"]).unwrap();
     store.insert(record(2)).await.unwrap();
