@@ -180,7 +180,7 @@ pub enum StepKind {
 }
 
 impl StepKind {
-    /// The kind's name, as documents, snapshots and diagrams spell it.
+    /// The kind's name, as snapshots spell it; documents have other words for some kinds.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Input { .. } => "input",

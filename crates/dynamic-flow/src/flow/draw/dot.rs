@@ -76,7 +76,7 @@ fn drawn(node: &Node) -> String {
 }
 
 fn filled(mark: Mark) -> String {
-    let (fill, stroke) = mark.colours();
+    let (fill, stroke) = mark.colors();
     format!("style=\"filled,bold\", fillcolor=\"{fill}\", color=\"{stroke}\"")
 }
 

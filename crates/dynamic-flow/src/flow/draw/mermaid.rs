@@ -22,7 +22,7 @@ pub fn mermaid(def: &FlowDef, marked: &[(Position, Mark)]) -> String {
         };
     }
     for (mark, ids) in marked {
-        let (name, (fill, stroke)) = (mark.name(), mark.colours());
+        let (name, (fill, stroke)) = (mark.name(), mark.colors());
         let _ = writeln!(
             text,
             "  classDef {name} fill:{fill},stroke:{stroke},stroke-width:3px,color:#000"

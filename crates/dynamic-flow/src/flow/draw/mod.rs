@@ -63,7 +63,7 @@ impl Mark {
     }
 
     /// How the step is filled and framed.
-    fn colours(self) -> (&'static str, &'static str) {
+    fn colors(self) -> (&'static str, &'static str) {
         match self {
             Self::Waits => ("#ffd54f", "#e65100"),
             Self::Here => ("#81d4fa", "#01579b"),
@@ -159,6 +159,7 @@ impl Graph {
     fn of(def: &FlowDef, marked: &[(Position, Mark)]) -> Self {
         let mut drawer = Drawer {
             marked: marked.iter().map(|(at, mark)| (at.steps(), *mark)).collect(),
+            document: def.document.is_some(),
             next: 0,
             edges: Vec::new(),
         };
@@ -176,6 +177,8 @@ impl Graph {
 
 struct Drawer {
     marked: HashMap<String, Mark>,
+    /// Whether the flow is from a document, whose words for steps are others.
+    document: bool,
     next: usize,
     edges: Vec<Edge>,
 }
@@ -226,13 +229,13 @@ impl Drawer {
         let mark = self.marked.get(&path).copied();
         match &step.kind {
             StepKind::Switch { .. } => {
-                let node = self.node(items, lines(step), Form::Decision, mark);
+                let node = self.node(items, lines(step, self.document), Form::Decision, mark);
                 self.join(from, node);
                 let arms = step.kind.bodies().into_iter();
                 arms.flat_map(|(name, body)| self.arm(items, &name, body, &path, node)).collect()
             }
             StepKind::Catch { body, handler, .. } => {
-                let label = lines(step).join(": ");
+                let label = lines(step, self.document).join(": ");
                 let (tried, mut ends) = self.group(items, label, mark, body, &path, from);
                 let Some((group, first)) = tried else { return ends };
                 let label = format!("{id}: on error");
@@ -253,10 +256,10 @@ impl Drawer {
             kind => {
                 if let Some((_, body)) = kind.bodies().first().filter(|(_, body)| !body.is_empty())
                 {
-                    let label = lines(step).join(": ");
+                    let label = lines(step, self.document).join(": ");
                     return self.group(items, label, mark, body, &path, from).1;
                 }
-                let node = self.node(items, lines(step), form(kind), mark);
+                let node = self.node(items, lines(step, self.document), form(kind), mark);
                 self.join(from, node);
                 match kind {
                     StepKind::Fail { .. } => Vec::new(),
@@ -315,23 +318,32 @@ fn first_node(items: &[Item]) -> Option<usize> {
     })
 }
 
-/// The step's id, and what it does.
-fn lines(step: &Step) -> Vec<String> {
+/// The step's id, and what it does, in the words of what its author wrote.
+fn lines(step: &Step, document: bool) -> Vec<String> {
+    let word = match (&step.kind, document) {
+        (StepKind::AwaitInput { .. }, _) => "await input",
+        (StepKind::SubFlow { .. }, _) => "flow",
+        (StepKind::Map { .. }, true) => "set",
+        (StepKind::Set { .. }, true) => "let",
+        (StepKind::Tool { .. }, true) => "call",
+        (StepKind::Catch { .. }, true) => "try",
+        (StepKind::Sleep { .. }, true) => "wait",
+        (kind, _) => kind.name(),
+    };
     let what = match &step.kind {
-        StepKind::Tool { tool, .. } => format!("tool {}", tool.id),
-        StepKind::AwaitInput { tool } if tool.id.as_str() == step.id.as_str() => {
-            "await input".into()
+        StepKind::AwaitInput { tool } if tool.id.as_str() == step.id.as_str() => word.to_owned(),
+        StepKind::Tool { tool, .. } | StepKind::AwaitInput { tool } => {
+            format!("{word} {}", tool.id)
         }
-        StepKind::AwaitInput { tool } => format!("await input {}", tool.id),
-        StepKind::SubFlow { flow } => format!("flow {}", flow.id),
-        StepKind::Fail { code, .. } => format!("fail {code}"),
-        StepKind::Get { variable } => format!("get {variable}"),
+        StepKind::SubFlow { flow } => format!("{word} {}", flow.id),
+        StepKind::Fail { code, .. } => format!("{word} {code}"),
+        StepKind::Get { variable } => format!("{word} {variable}"),
         StepKind::Set { variables } => {
             let names: Vec<&str> = variables.keys().map(String::as_str).collect();
-            format!("set {}", names.join(", "))
+            format!("{word} {}", names.join(", "))
         }
-        StepKind::Retry { attempts, .. } => format!("retry, {attempts} attempts"),
-        kind => kind.name().to_owned(),
+        StepKind::Retry { attempts, .. } => format!("{word}, {attempts} attempts"),
+        _ => word.to_owned(),
     };
     vec![step.id.to_string(), what]
 }

@@ -40,7 +40,7 @@ fn mermaid_shows_the_whole_tree_and_where_the_run_stands() {
     insta::assert_snapshot!(mermaid(flow.def(), &[at("route/ask", Mark::Waits)]), @r###"
     flowchart TD
       n0(["Review #34;it#34; #60;now#62;"])
-      n1["remember<br/>set a, b"]
+      n1["remember<br/>let a, b"]
       n2{"route<br/>switch"}
       subgraph g3["high | #34;risk#34;"]
         n4{{"ask<br/>await input human<br/>⏸ waits here"}}
@@ -49,13 +49,13 @@ fn mermaid_shows_the_whole_tree_and_where_the_run_stands() {
       subgraph g6["otherwise"]
         n7>"stop<br/>fail unknown"]
       end
-      subgraph g8["careful: catch"]
+      subgraph g8["careful: try"]
         subgraph g9["twice: retry, 2 attempts"]
-          n10("rest<br/>sleep")
+          n10("rest<br/>wait")
         end
       end
       subgraph g11["careful: on error"]
-        n12["sorry<br/>map"]
+        n12["sorry<br/>set"]
       end
       n13["last<br/>get a"]
       n14(["completed"])
@@ -83,7 +83,7 @@ fn dot_shows_the_whole_tree_and_where_the_run_stands() {
       compound=true;
       node [fontname="Helvetica", shape=box];
       n0 [label="Review \"it\" <now>", shape=oval];
-      n1 [label="remember\nset a, b", shape=box];
+      n1 [label="remember\nlet a, b", shape=box];
       n2 [label="route\nswitch", shape=diamond];
       subgraph "cluster_3" {
         label="high | \"risk\"";
@@ -95,16 +95,16 @@ fn dot_shows_the_whole_tree_and_where_the_run_stands() {
         n7 [label="stop\nfail unknown", shape=octagon];
       }
       subgraph "cluster_8" {
-        label="careful: catch";
+        label="careful: try";
         subgraph "cluster_9" {
           label="twice: retry, 2 attempts";
-          n10 [label="rest\nsleep", shape=box, style=rounded];
+          n10 [label="rest\nwait", shape=box, style=rounded];
           graph [style="filled,bold", fillcolor="#ef9a9a", color="#b71c1c"];
         }
       }
       subgraph "cluster_11" {
         label="careful: on error";
-        n12 [label="sorry\nmap", shape=box];
+        n12 [label="sorry\nset", shape=box];
       }
       n13 [label="last\nget a", shape=box];
       n14 [label="completed", shape=oval];
@@ -176,4 +176,11 @@ fn steps_with_different_marks_are_told_apart() {
     let drawn = mermaid(flow.def(), &marked);
     assert!(drawn.contains("  class n1,n3 waits\n"), "{drawn}");
     assert!(drawn.contains("  class n2 failed\n"), "{drawn}");
+}
+
+#[test]
+fn a_flow_in_code_is_drawn_in_the_words_of_code() {
+    let flow = Flow::input::<u32>("double").map("twice", |n| n * 2).sleep("rest", crate::hours(1));
+    let drawn = mermaid(flow.build().unwrap().def(), &[]);
+    assert!(drawn.contains("twice<br/>map") && drawn.contains("rest<br/>sleep"), "{drawn}");
 }
