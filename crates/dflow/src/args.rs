@@ -21,11 +21,11 @@ Exit codes:
    10 suspended
    11 rejected
     1 failed
-    2 usage, or a wrong document
+    2 wrong command line, settings or document
     3 key unknown, expired or already answered
-    4 input does not fit
-    5 store or state trouble
-  130 interrupted, or a question was left";
+    4 input does not fit the schema
+    5 trouble with the store or with what is in it
+  130 interrupted, or a question was not answered";
 
 /// Runs flows that stop for outside input, and resumes them.
 #[derive(Parser)]
@@ -42,18 +42,18 @@ pub(crate) struct Args {
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Where runs are kept: file:FOLDER, sqlite:FILE, or the URL of a server, postgres://…,
-    /// redis://…, mongodb://… or neo4j://…; one with a password is better kept in the environment
-    /// [env: DFLOW_STORE] [default: file:./.suspended-flows]
+    /// redis://…, mongodb://… or neo4j://…; put a URL with a password in the environment instead
+    /// [env: DFLOW_STORE] [settings: [store]] [default: file:./.suspended-flows]
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) store: Option<String>,
-    /// Settings of the store, the hub, http and keys [env: DFLOW_CONFIG] [default: ./dflow.toml, if
-    /// it is there and nobody else may have written it]
+    /// File with settings for the store, the hub, http and keys [env: DFLOW_CONFIG] [default: ./dflow.toml, if
+    /// it is there; refused if somebody else may have written it]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Print results as JSON on standard output and errors as JSON on standard error
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Tell on standard error what is going on; never keys, inputs or outputs
+    /// Log to standard error what happens; never keys, inputs or outputs
     #[arg(long, short, global = true)]
     pub(crate) verbose: bool,
 }
@@ -96,8 +96,8 @@ pub(crate) struct Run {
     pub(crate) flow: PathBuf,
     #[command(flatten)]
     pub(crate) input: Input,
-    /// A plain value to find the run by; stored unsealed. May be given several times
-    #[arg(long, value_name = "NAME=VALUE", value_parser = words::pair)]
+    /// A value by which `dflow list` can find the run; stored unsealed. May be given several times
+    #[arg(long, visible_alias = "meta", value_name = "NAME=VALUE", value_parser = words::pair)]
     pub(crate) metadata: Vec<Pair>,
 }
 
@@ -108,9 +108,9 @@ pub(crate) struct Input {
     pub(crate) input: Option<String>,
 }
 
-/// Answer a wait and go on exactly after it
+/// Answer a wait and continue the run right after it
 ///
-/// Without --input it shows what is asked and asks for the answer, field by field.
+/// Without --input it shows the question and asks for the answer, field by field.
 #[derive(Group)]
 #[command(after_help = "\
 Examples:
@@ -119,16 +119,16 @@ Examples:
   read -rs DFLOW_KEY; export DFLOW_KEY
   dflow resume --input @answer.json --request-id req-17
 
-A key that is typed on the command line stays in the shell's history, and whoever lists processes
-sees it.")]
+A key on the command line stays in the shell's history, and anyone who lists processes can see
+it.")]
 pub(crate) struct Resume {
     #[command(flatten)]
     pub(crate) given: Given,
 }
 
-/// Accept the answer to a wait, and leave going on to a worker
+/// Accept the answer to a wait, and let a worker continue the run
 ///
-/// As `dflow resume`, but it returns as soon as the answer is durable; see `dflow work`.
+/// Like `dflow resume`, but it returns as soon as the answer is durable; see `dflow work`.
 #[derive(Group)]
 #[command(after_help = "\
 Examples:
@@ -149,7 +149,7 @@ pub(crate) struct Given {
     /// Who answers, for the receipt
     #[arg(long, value_name = "NAME")]
     pub(crate) by: Option<String>,
-    /// Makes a repeated request recognisable: the same id again is told that it was accepted
+    /// Identifies the request: the same id and input again is reported as accepted, not refused
     #[arg(long, value_name = "ID")]
     pub(crate) request_id: Option<String>,
 }
@@ -159,54 +159,55 @@ pub(crate) struct Given {
 #[command(after_help = "\
 Examples:
   dflow list --status waiting --tool manager-approval
-  dflow list --meta department=radiology --created-after 7d --limit 20
+  dflow list --metadata department=radiology --created-after 7d --limit 20
   dflow list --expires-before 2h --json | jq -r '.items[].run_id'
 
-Times are RFC 3339 (2026-11-23T08:00:00Z), a date for its midnight UTC (2026-11-23), or relative:
-2h is two hours ago for --created-…, and in two hours for --expires-….")]
+A time is RFC 3339 (2026-11-23T08:00:00Z), a date (2026-11-23) for midnight UTC, or relative:
+2h means two hours ago for --created-… and two hours from now for --expires-….")]
 pub(crate) struct List {
     #[command(flatten)]
     pub(crate) filter: RunFilter,
-    /// How many at the most
+    /// The largest number of runs to list
     #[arg(long, value_name = "N", default_value_t = 50)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) limit: u16,
-    /// Go on after an earlier page: its next_cursor
+    /// Continue after an earlier page: its next_cursor
     #[arg(long, value_name = "CURSOR", value_parser = words::run)]
     pub(crate) cursor: Option<RunId>,
 }
 
 #[derive(Group, Default)]
-#[command(next_help_heading = "Filters (all that are given must hold)")]
+#[command(next_help_heading = "Filters (all given ones must hold)")]
 pub(crate) struct RunFilter {
-    /// Only runs of that status; may be given several times
+    /// Only runs with this status; may be given several times
     #[arg(long, value_name = "STATUS", value_delimiter = ',')]
     #[arg(value_parser = PossibleValuesParser::new(RunStatus::ALL.map(RunStatus::as_str)))]
     pub(crate) status: Vec<String>,
-    /// Only runs of that flow
+    /// Only runs of this flow
     #[arg(long = "flow", value_name = "ID")]
     pub(crate) flow_id: Option<String>,
-    /// Only runs with an open wait of that tool
+    /// Only runs with an open wait of this tool
     #[arg(long, value_name = "ID")]
     pub(crate) tool: Option<String>,
-    /// Only runs with that metadata: true, 1 and 1.5 are typed, "1" in quotes is a text
-    #[arg(long, value_name = "NAME=VALUE", value_parser = words::pair)]
-    pub(crate) meta: Vec<Pair>,
-    /// Only runs created at that time or later
+    /// Only runs with this metadata: true, 1 and 1.5 are a boolean and numbers, "1" in quotes is
+    /// text
+    #[arg(long, visible_alias = "meta", value_name = "NAME=VALUE", value_parser = words::pair)]
+    pub(crate) metadata: Vec<Pair>,
+    /// Only runs created at this time or later
     #[arg(long, value_name = "TIME", value_parser = words::moment)]
     pub(crate) created_after: Option<Moment>,
-    /// Only runs created before that time
+    /// Only runs created before this time
     #[arg(long, value_name = "TIME", value_parser = words::moment)]
     pub(crate) created_before: Option<Moment>,
-    /// Only runs with an open wait that expires at that time or later
+    /// Only runs with an open wait that expires at this time or later
     #[arg(long, value_name = "TIME", value_parser = words::moment)]
     pub(crate) expires_after: Option<Moment>,
-    /// Only runs with an open wait that expires before that time
+    /// Only runs with an open wait that expires before this time
     #[arg(long, value_name = "TIME", value_parser = words::moment)]
     pub(crate) expires_before: Option<Moment>,
 }
 
-/// Show a run: where it stands, what it waits for, what was answered
+/// Show a run: where it stands, what it waits for and what has been answered
 #[derive(Group)]
 #[command(after_help = "\
 Examples:
@@ -216,7 +217,7 @@ pub(crate) struct Show {
     /// The run's id, as `dflow list` shows it
     #[arg(value_parser = words::run)]
     pub(crate) run: RunId,
-    /// How its flow is drawn, with the parked position marked
+    /// How to draw its flow, with the parked position marked
     #[arg(long, value_enum, default_value_t = ShowFormat::Tree)]
     pub(crate) format: ShowFormat,
 }
@@ -228,9 +229,9 @@ pub(crate) enum ShowFormat {
     Dot,
 }
 
-/// Make a new key for an open wait, when the first was lost
+/// Make another key for an open wait whose key was lost
 ///
-/// Earlier keys stay good; one answer is taken all the same.
+/// Earlier keys stay valid; the wait still takes only one answer.
 #[derive(Group)]
 #[command(after_help = "\
 Examples:
@@ -240,11 +241,11 @@ pub(crate) struct Reissue {
     /// The run's id
     #[arg(value_parser = words::run)]
     pub(crate) run: RunId,
-    /// The wait's id; may be left out where the run has one
+    /// The wait's id; optional if the run has only one open wait
     pub(crate) wait: Option<String>,
 }
 
-/// Cancel a run: its waits take no answers any more
+/// Cancel a run: its waits take no more answers
 #[derive(Group)]
 #[command(after_help = "\
 Example:
@@ -261,7 +262,7 @@ pub(crate) struct Cancel {
     pub(crate) reason: Option<String>,
 }
 
-/// Make a failed or expired run go on from the step that failed
+/// Continue a failed or expired run from the step that failed
 #[derive(Group)]
 #[command(after_help = "\
 Example:
@@ -274,9 +275,9 @@ pub(crate) struct OneRun {
 
 /// Remove runs
 ///
-/// All criteria that are given must hold. Never removes a run that somebody drives, or that goes on
-/// with what was accepted for it, and tells how many it left so. Asks first on a terminal, except
-/// with --json; where it does not ask, --all needs --yes.
+/// All given criteria must hold. A run that somebody is driving, or that has an accepted answer
+/// still to work in, is never removed; how many runs were left for that reason is reported. On a
+/// terminal it asks first, except with --json; where it does not ask, --all needs --yes.
 #[derive(Group)]
 #[command(after_help = "\
 Examples:
@@ -284,16 +285,16 @@ Examples:
   dflow cleanup --older-than 30d --status completed,rejected --yes
   dflow cleanup --all --yes")]
 pub(crate) struct Cleanup {
-    /// Only what has expired
+    /// Only what has expired; deadlines that have passed take effect first, which may run steps
     #[arg(long)]
     pub(crate) expired: bool,
-    /// Only what was written last before that time: RFC 3339, a date, or 30d for 30 days ago
+    /// Only runs last written before this time: RFC 3339, a date, or 30d for 30 days ago
     #[arg(long, value_name = "TIME", value_parser = words::moment)]
     pub(crate) older_than: Option<Moment>,
-    /// Every run; must be said where there is no other criterion
+    /// Every run; required if there is no other criterion
     #[arg(long)]
     pub(crate) all: bool,
-    /// Only tell what would be removed
+    /// Only report what would be removed
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Do not ask first
@@ -303,17 +304,18 @@ pub(crate) struct Cleanup {
     pub(crate) filter: RunFilter,
 }
 
-/// Work in the background: fire timers, go on with what was answered, take over crashed runs
+/// Work in the background: fire timers, continue answered runs, take over crashed ones
 ///
-/// Any number of workers may share a store. Ctrl-C ends it after the steps at hand are committed.
-/// With --once it ends with 5 when a run could not be gone on with; it stays as it was.
+/// Any number of workers may share a store. It continues runs of documents; a flow in Rust needs a
+/// program that registers it. Ctrl-C ends it once the steps in progress are committed.
+/// With --once it exits with 5 if a run could not be continued; that run stays as it was.
 #[derive(Group)]
 #[command(after_help = "\
 Examples:
   dflow work
-  dflow work --once                    (does what is due now, and ends; for cron)")]
+  dflow work --once                    (does what is due now and ends; for cron)")]
 pub(crate) struct Work {
-    /// Do what is due now, and end
+    /// Do what is due now and end
     #[arg(long)]
     pub(crate) once: bool,
 }
@@ -327,29 +329,29 @@ Example:
 To rotate: put the new key first and the old one after a comma, then run `dflow rotate-keys`.")]
 pub(crate) struct Keygen {}
 
-/// Seal every run anew with the active key
+/// Reseal every run with the active key
 ///
-/// FLOW_ENCRYPTION_KEY=NEW,OLD: the first key seals, all of them open. Can be stopped at any time
-/// and gone on with by --cursor.
+/// FLOW_ENCRYPTION_KEY=NEW,OLD: the first key seals, all of them open. Can be interrupted at any time
+/// and continued with --cursor.
 #[derive(Group)]
 #[command(after_help = "\
 Examples:
   FLOW_ENCRYPTION_KEY=$NEW,$OLD dflow rotate-keys
-  dflow rotate-keys --cursor 019a…     (goes on where an earlier call stopped)")]
+  dflow rotate-keys --cursor 019a…     (continues where an earlier call stopped)")]
 pub(crate) struct RotateKeys {
-    /// Go on after that run
+    /// Continue after this run
     #[arg(long, value_name = "CURSOR", value_parser = words::run)]
     pub(crate) cursor: Option<RunId>,
-    /// How many runs are read at once
+    /// How many runs to read at once
     #[arg(long, value_name = "N", default_value_t = 100)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) page: u16,
 }
 
-/// Tell, before a deploy, which parked runs a flow could not go on with
+/// Report, before a deploy, which parked runs could not continue with a flow
 ///
-/// Ends with 1 when a run would be stranded, with 2 when the document itself is wrong, with 5 when
-/// a run can't be opened.
+/// Exits with 1 if a run would be stranded, with 2 if the document itself is wrong, with 5 if a run
+/// can't be opened.
 #[derive(Group)]
 #[command(after_help = "\
 Example:
@@ -361,8 +363,8 @@ pub(crate) struct FlowFile {
 
 /// Move parked runs to a newer document
 ///
-/// Compares first, shows what differs, and moves only runs that can go on with it. Ends with 1
-/// when a run was refused, with 5 when one is not there or can't be opened; it stays as it was.
+/// Compares first, shows the differences, and moves only runs that can continue with it; the others
+/// stay as they were. Exits with 1 if a run was refused, with 5 if one is missing or can't be opened.
 #[derive(Group)]
 #[command(override_usage = "\
 dflow upgrade [OPTIONS] <FLOW> <RUNS>...
@@ -380,7 +382,7 @@ pub(crate) struct Upgrade {
     /// Every parked run of the flow
     #[arg(long)]
     pub(crate) all: bool,
-    /// Only tell what would be moved
+    /// Only report what would be moved
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
@@ -394,7 +396,7 @@ Examples:
 pub(crate) struct Diagram {
     /// The flow: a YAML or JSON document, or - to read it from standard input
     pub(crate) flow: PathBuf,
-    /// In which language
+    /// The language of the diagram
     #[arg(long, value_enum, default_value_t = DiagramFormat::Mermaid)]
     pub(crate) format: DiagramFormat,
 }
@@ -405,25 +407,25 @@ pub(crate) enum DiagramFormat {
     Dot,
 }
 
-/// List the tools that documents may call, with what they take and give
+/// List the tools that documents may call, with their inputs and outputs
 #[derive(Group)]
 #[command(after_help = "\
 Examples:
   dflow tools
   dflow tools http                     (one tool with its schemas)")]
 pub(crate) struct Tools {
-    /// Show that tool with its schemas
+    /// Show this tool with its schemas
     pub(crate) tool: Option<String>,
 }
 
-/// Print a JSON Schema: of documents, or of what --json prints
+/// Print the JSON Schema of documents, or of the --json output
 #[derive(Group)]
 #[command(after_help = "\
 Examples:
   dflow schema document > flow.schema.json     (for editors)
   dflow schema output")]
 pub(crate) struct Schema {
-    /// Of what
+    /// Which schema
     #[arg(value_enum)]
     pub(crate) of: SchemaOf,
 }
@@ -436,7 +438,9 @@ pub(crate) enum SchemaOf {
     Output,
 }
 
-/// Say in plain words how the store is, and whether everything is set up well
+/// Check the store and the settings, and report in plain words
+///
+/// Exits with 5 if something is broken; warnings alone do not change the exit code.
 #[derive(Group)]
 #[command(after_help = "\
 Example:

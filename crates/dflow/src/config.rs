@@ -122,8 +122,8 @@ impl Config {
         };
         if named.is_none() && fs::symlink_metadata(path).is_ok_and(|it| !it.is_file()) {
             // Whom a link leads to is not asked, and a pipe would be waited for.
-            let message = "the settings of this folder are not taken unasked: they are no plain \
-                           file; look at them, then name them with --config or DFLOW_CONFIG";
+            let message = "dflow.toml in this folder is used only if it is named: it is no regular \
+                           file; check it, then name it with --config or DFLOW_CONFIG";
             return Err(wrong(message.into()));
         }
         let text = File::open(path).and_then(|file| {
@@ -134,8 +134,8 @@ impl Config {
             Ok((text, None)) => text,
             Ok((_, Some(others))) => {
                 return Err(wrong(format!(
-                    "the settings of this folder are not taken unasked: {others}; look at them, \
-                     then name them with --config or DFLOW_CONFIG"
+                    "dflow.toml in this folder is used only if it is named: {others}; check it, \
+                     then name it with --config or DFLOW_CONFIG"
                 )));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => {
@@ -334,8 +334,9 @@ mod tests {
     fn the_settings_in_the_readme_of_the_project_are_settings() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
         let readme = fs::read_to_string(path).unwrap();
-        let (_, rest) = readme.split_once("```toml\n").unwrap();
-        let (settings, _) = rest.split_once("```").unwrap();
+        let blocks = readme.split("```toml\n").skip(1);
+        let mut blocks = blocks.filter_map(|it| it.split("```").next());
+        let settings = blocks.find(|it| it.starts_with("[store]")).unwrap();
         let config = Config::parse(settings).unwrap();
         assert_eq!(config.http.allowed_hosts[0].to_string(), "api.example.com");
         let token = &config.http.secrets["api_token"];

@@ -194,8 +194,8 @@ fn check_own_folder() -> Result<()> {
     });
     let Some(others) = others else { return Ok(()) };
     let message = format!(
-        "the store of this folder is not used unasked: {others}; look at it, then name it with \
-         --store {DEFAULT_STORE}"
+        "the store in this folder is used only if it is named: {others}; check it, then name it \
+         with --store {DEFAULT_STORE}"
     );
     Err(Error::new(ErrorKind::InvalidConfig, message).with("path", FileStore::DEFAULT))
 }
@@ -257,13 +257,13 @@ impl RunFilter {
     /// The filter that was typed, as of now.
     pub(crate) fn resolve(&self) -> Result<Filter> {
         use dynamic_flow::engine::RunStatus;
-        words::once(&self.meta, "--meta")?;
+        words::once(&self.metadata, "--metadata")?;
         let now = now();
         Ok(Filter {
             status: self.status.iter().filter_map(|name| RunStatus::from_name(name)).collect(),
             flow_id: self.flow_id.as_ref().map(Into::into),
             tool_id: self.tool.as_ref().map(Into::into),
-            metadata: self.meta.iter().cloned().collect(),
+            metadata: self.metadata.iter().cloned().collect(),
             created_after: self.created_after.map(|moment| moment.ago(now)),
             created_before: self.created_before.map(|moment| moment.ago(now)),
             expires_after: self.expires_after.map(|moment| moment.ahead(now)),

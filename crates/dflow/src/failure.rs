@@ -179,7 +179,7 @@ fn line(text: &mut String, line: &str) {
 fn advice(error: &Error) -> Option<&'static str> {
     match error.kind() {
         ErrorKind::FlowIncompatible => {
-            Some("The run stays parked; go on with the flow it fits, or see `dflow upgrade`.")
+            Some("The run stays parked; resume it with a flow that fits, or see `dflow upgrade`.")
         }
         ErrorKind::RunBusy => Some("Try again in a moment; `dflow show` tells who drives it."),
         ErrorKind::FlowNotRegistered => {
@@ -187,7 +187,7 @@ fn advice(error: &Error) -> Option<&'static str> {
         }
         ErrorKind::StateTooLarge if error.context_value(RUN_STATUS) == Some("failed") => Some(
             "What was accepted is kept, and the run is failed now: raise max_state_size in [hub], \
-             then go on with it by `dflow retry`.",
+             then continue it with `dflow retry`.",
         ),
         _ => None,
     }

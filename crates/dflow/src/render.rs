@@ -1,4 +1,4 @@
-//! Text for people: colours, times, values, receipts.
+//! Text for people: colors, times, values, receipts.
 
 use std::{borrow::Cow, fmt::Write as _};
 
@@ -7,15 +7,15 @@ use serde_json::Value;
 use textwrap::{Options, WordSplitter, core::display_width};
 use unicode_width::UnicodeWidthStr as _;
 
-/// Whether and how text is coloured.
+/// Whether and how text is colored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Style {
-    coloured: bool,
+    colored: bool,
 }
 
 impl Style {
-    pub(crate) fn new(coloured: bool) -> Self {
-        Self { coloured }
+    pub(crate) fn new(colored: bool) -> Self {
+        Self { colored }
     }
 
     pub(crate) fn plain() -> Self {
@@ -23,7 +23,7 @@ impl Style {
     }
 
     fn paint(self, code: &str, text: &str) -> String {
-        if self.coloured { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.colored { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
     pub(crate) fn bold(self, text: &str) -> String {
@@ -63,7 +63,7 @@ impl Style {
 }
 
 /// Text that comes from a flow or a store, made harmless for a terminal: what would move the
-/// cursor, change colours, hide or turn the writing direction is spelt out.
+/// cursor, change colors, hide or turn the writing direction is spelled out.
 pub(crate) fn clean(text: &str) -> String {
     let harmful = |c: char| is_harmful(c) && c != '\n' && c != '\t';
     if !text.contains(harmful) {
@@ -149,7 +149,7 @@ pub(crate) fn within(outline: &str, width: usize) -> String {
     text
 }
 
-/// A message in lines of at most that width: what does not fit goes on below, further in. Colours take
+/// A message in lines of at most that width: what does not fit goes on below, further in. Colors take
 /// no room.
 pub(crate) fn message_within(message: &str, width: usize) -> String {
     let mut text = String::new();
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_are_left_out_where_they_are_not_wanted() {
+    fn colors_are_left_out_where_they_are_not_wanted() {
         assert_eq!(Style::plain().red("x"), "x");
         assert_eq!(Style::new(true).red("x"), "\x1b[1;31mx\x1b[0m");
     }

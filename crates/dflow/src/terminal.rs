@@ -26,9 +26,9 @@ pub(crate) struct Terminal {
     pub(crate) watched: bool,
     /// Whether the terminal obeys no escape sequences.
     pub(crate) plain: bool,
-    /// How results are coloured.
+    /// How results are colored.
     pub(crate) out: Style,
-    /// How everything else is coloured.
+    /// How everything else is colored.
     pub(crate) err: Style,
 }
 
@@ -40,7 +40,7 @@ impl Terminal {
             // Elsewhere nothing says what a terminal is.
             None => cfg!(unix),
         };
-        let coloured = !json && !plain && !set("NO_COLOR");
+        let colored = !json && !plain && !set("NO_COLOR");
         let (out, err) = (io::stdout().is_terminal(), io::stderr().is_terminal());
         Self {
             json,
@@ -48,8 +48,8 @@ impl Terminal {
             interactive: !json && err && io::stdin().is_terminal(),
             watched: !json && !verbose && err,
             plain,
-            out: Style::new(coloured && out),
-            err: Style::new(coloured && err),
+            out: Style::new(colored && out),
+            err: Style::new(colored && err),
         }
     }
 

@@ -10,7 +10,7 @@ use jiff::{Span, SpanRelativeTo, civil::Date, tz::TimeZone};
 
 use crate::failure::usage;
 
-/// A name with a value, as in `--meta department=radiology`.
+/// A name with a value, as in `--metadata department=radiology`.
 pub(crate) type Pair = (String, Scalar);
 
 /// A point in time, or one relative to now.

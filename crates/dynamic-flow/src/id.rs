@@ -302,7 +302,7 @@ impl SuspensionKey {
     pub(crate) fn not_found() -> Error {
         Error::new(
             ErrorKind::SuspensionKeyNotFound,
-            "no open wait has this key; check that it is whole, and that this is the right store",
+            "no open wait has this key; check that the key is complete, and that this is the right store",
         )
     }
 }

@@ -43,7 +43,7 @@ pub(super) struct Words {
     pub(super) below: Vec<String>,
 }
 
-/// How questions are laid out and coloured.
+/// How questions are laid out and colored.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Layout {
     pub(super) style: Style,

@@ -346,7 +346,7 @@ mod tests {
 
     #[test]
     fn an_option_is_called_by_its_name_or_number() {
-        let colours = words(&["red", "green", "dark blue"]);
+        let colors = words(&["red", "green", "dark blue"]);
         for (typed, optional, usual, answer) in [
             ("2\n", false, None, Some(1)),
             ("Dark Blue\n", false, None, Some(2)),
@@ -355,7 +355,7 @@ mod tests {
             (" \n", true, Some(2), None),
             ("\n", true, None, None),
         ] {
-            let asked = typing(typed).choose(question(optional), &colours, usual);
+            let asked = typing(typed).choose(question(optional), &colors, usual);
             assert_eq!(asked, Ok(answer), "{typed:?}");
         }
         // What is told of an option beside it is no part of its name, and a name comes first.
@@ -375,7 +375,7 @@ mod tests {
 
     #[test]
     fn several_options_stand_with_commas_between() {
-        let colours = words(&["red", "green", "blue, or nearly so"]);
+        let colors = words(&["red", "green", "blue, or nearly so"]);
         for (typed, optional, usual, answer) in [
             ("2, red,2\n", false, &[][..], Some(vec![0, 1])),
             ("1,black\nblue, or nearly so\n", false, &[], Some(vec![2])),
@@ -384,7 +384,7 @@ mod tests {
             ("\n", false, &[], Some(vec![])),
             ("\n", true, &[], None),
         ] {
-            let asked = typing(typed).choose_several(question(optional), &colours, usual);
+            let asked = typing(typed).choose_several(question(optional), &colors, usual);
             assert_eq!(asked, Ok(answer), "{typed:?}");
         }
     }

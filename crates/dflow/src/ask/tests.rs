@@ -260,21 +260,21 @@ fn choices_give_their_values() {
         "properties": {
             "decision": { "enum": ["approved", "rejected"] },
             "level": { "oneOf": [{ "const": 1 }, { "const": 2 }] },
-            "colours": { "type": "array", "items": { "enum": ["red", "green"] }, "uniqueItems": true },
+            "colors": { "type": "array", "items": { "enum": ["red", "green"] }, "uniqueItems": true },
             "kind": { "const": "review" },
             "extra": { "enum": ["x"] },
         },
-        "required": ["colours", "decision", "kind", "level"],
+        "required": ["colors", "decision", "kind", "level"],
     });
     let mut script = Script::new([
         ("decision", Pick(1)),
         ("level", Pick(0)),
-        ("colours", Picks(vec![1])),
+        ("colors", Picks(vec![1])),
         ("extra", Skip),
     ]);
     assert_eq!(
         held(schema, &mut script).unwrap(),
-        json!({ "colours": ["green"], "decision": "rejected", "kind": "review", "level": 1 })
+        json!({ "colors": ["green"], "decision": "rejected", "kind": "review", "level": 1 })
     );
 }
 

@@ -85,9 +85,9 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
 }
 
 /// Where there is no key, and no run that was sealed with one.
-const UNSEALED: &str = "Runs are stored unsealed: whoever reads the store reads them. Set \
-     FLOW_ENCRYPTION_KEY for a new store (`dflow keygen` makes a key); unsealed runs go on without \
-     it only.";
+const UNSEALED: &str = "Runs are stored unsealed: whoever can read the store can read them. Set \
+     FLOW_ENCRYPTION_KEY for a new store (`dflow keygen` makes a key); unsealed runs continue only \
+     without it.";
 /// Where there is no key, and runs were sealed with one.
 const NO_KEY: &str = "No key is set, and there are sealed runs: they do not open without \
      FLOW_ENCRYPTION_KEY, and new runs would be stored unsealed.";
@@ -199,7 +199,7 @@ fn describe(report: &Report, style: Style) -> String {
     let unreadable = report.unreadable.len();
     if unreadable > 0 {
         let what = many(unreadable, "run");
-        line(&bad, &format!("{what} can't be read, and nothing goes on with what can't be:"));
+        line(&bad, &format!("{what} can't be read, and can't continue until restored:"));
     }
     for it in report.unreadable.iter().take(NAMED) {
         line(&bad, &format!("{}: {}", it.place, it.reason));
@@ -210,7 +210,8 @@ fn describe(report: &Report, style: Style) -> String {
     for it in &report.warnings {
         line(&warning, it);
     }
-    line(&good, &format!("This build has the backends {}.", report.backends.join(", ")));
+    let schemes = report.backends.join(", ");
+    line(&good, &format!("This build opens store URLs with the schemes {schemes}."));
     text
 }
 

@@ -44,7 +44,7 @@ pub(super) async fn check(context: &Context, args: &args::FlowFile) -> Result<Ex
     };
     context.terminal.result(&shown, |style| {
         let mut text = format!(
-            "{}  {} not ended: {} of this very flow, {} that can go on with it, {}\n",
+            "{}  {} not ended: {} with this very flow, {} that can continue with it, {}\n",
             style.bold(&clean_line(&shown.flow_id)),
             many(report.runs, "run"),
             report.same,

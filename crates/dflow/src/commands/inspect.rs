@@ -251,11 +251,11 @@ fn who_goes_on(context: &Context, view: &RunView, style: Style) -> String {
             let retry = style.cyan(&context.command(&["retry", &run]));
             format!("kept for when it is retried:\n{next}  {retry}")
         }
-        (_, Some(_), _) => "whoever drives it is told, and goes on with it".to_owned(),
-        (.., None) => "the program that has its flow goes on with it".to_owned(),
+        (_, Some(_), _) => "whoever drives it is told, and continues it".to_owned(),
+        (.., None) => "the program that has its flow continues it".to_owned(),
         (.., Some(_)) => {
             let work = style.cyan(&context.command(&["work", "--once"]));
-            format!("a worker goes on with it; or now:\n{next}  {work}")
+            format!("a worker continues it; or now:\n{next}  {work}")
         }
     }
 }

@@ -41,7 +41,7 @@ pub(super) async fn rotate(context: &Context, args: &RotateKeys) -> Result<Exit,
     let mut shown = output::Rotated::default();
     let mut unreadable: Vec<Unreadable> = Vec::new();
     let mut after = args.cursor.map(Cursor);
-    let bar = spinner(&context.terminal, "sealing anew");
+    let bar = spinner(&context.terminal, "resealing");
     let mut signals = EndSignals::catch();
     let result = loop {
         let page = tokio::select! {
@@ -58,7 +58,7 @@ pub(super) async fn rotate(context: &Context, args: &RotateKeys) -> Result<Exit,
         shown.failed += page.failed;
         unreadable.extend(page.unreadable);
         let looked_at = many(shown.runs, "run");
-        bar.set_message(format!("{looked_at} looked at, {} sealed anew", shown.resealed));
+        bar.set_message(format!("{looked_at} looked at, {} resealed", shown.resealed));
         after = page.next;
         if after.is_none() {
             let all_done = shown.failed == 0 && unreadable.is_empty();
@@ -76,17 +76,17 @@ pub(super) async fn rotate(context: &Context, args: &RotateKeys) -> Result<Exit,
         Ok(exit) => exit,
         Err(error) => {
             if let Some(command) = go_on() {
-                context.terminal.note("It stopped before the end; to go on there:");
+                context.terminal.note("It stopped before the end; to continue there:");
                 context.terminal.note_command("next", &command);
             }
             return Err(error.into());
         }
     };
     context.terminal.result(&shown, |style| {
-        let mut text = format!("{}, {} sealed anew\n", many(shown.runs, "run"), shown.resealed);
+        let mut text = format!("{}, {} resealed\n", many(shown.runs, "run"), shown.resealed);
         if shown.busy > 0 {
             text.push_str(&format!(
-                "{} being driven: they are sealed anew at their next commit; run this again\n",
+                "{} being driven: they are resealed at their next commit; run this again\n",
                 shown.busy
             ));
         }
@@ -103,7 +103,7 @@ pub(super) async fn rotate(context: &Context, args: &RotateKeys) -> Result<Exit,
         let mut text = context.terminal.fitted(&text);
         if let Some(command) = go_on() {
             let (name, command) = (style.dim("next"), style.cyan(&command));
-            text.push_str(&format!("stopped; to go on:\n  {name}  {command}\n"));
+            text.push_str(&format!("stopped; to continue:\n  {name}  {command}\n"));
         }
         text
     })?;

@@ -96,7 +96,7 @@ pub(super) async fn cleanup(context: &Context, args: args::Cleanup) -> Result<Ex
             }
             return Ok(if found.errors.is_empty() { Exit::Done } else { Exit::State });
         }
-        let question = format!("Remove {} for ever?", many(found.deleted_count, "run"));
+        let question = format!("Permanently remove {}?", many(found.deleted_count, "run"));
         let asked = ask::in_terminal(&context.terminal, move |prompt| {
             let question = Question { label: &question, help: None, optional: false };
             prompt.confirm(question, Some(false))
@@ -161,7 +161,8 @@ pub(super) async fn cleanup(context: &Context, args: args::Cleanup) -> Result<Ex
 /// Says how many runs a cleanup left though they were named, and why, with the command that lists
 /// them; nothing if it left none.
 fn still_live(context: &Context, left: usize) -> Option<(String, String)> {
-    let what = "what is being driven, or goes on with what was accepted, is never removed";
+    let what = "runs that are being driven, or that have an accepted answer still to work in, are \
+                never removed";
     (left > 0).then(|| {
         let command = context.command(&["list", "--status", "ready,running"]);
         (format!("{} left: {what}", many(left, "run")), command)

@@ -77,7 +77,7 @@ pub(super) async fn run(context: &Context, args: Run) -> Result {
             };
             let left = Interrupted { run: left.run.filter(|_| kept), ..left };
             let message = match kept {
-                true => "interrupted; the run is kept and goes on with the next worker",
+                true => "interrupted; the run is kept, and the next worker continues it",
                 false => "interrupted before anything was kept; run it again",
             };
             Ok(interrupted(context, message, left))
@@ -94,8 +94,8 @@ pub(super) async fn resume(context: &Context, args: Given) -> Result {
         Driven::Ended(result) => finish(context, &hub, result).await,
         Driven::Interrupted(left) => {
             let left = Interrupted { run: Some(run), ..left };
-            let message = "interrupted; if the answer was accepted it is kept, and the run goes on \
-                           with the next worker";
+            let message = "interrupted; if the answer was accepted it is kept, and the next worker \
+                           continues the run";
             Ok(interrupted(context, message, left))
         }
     }
@@ -125,10 +125,10 @@ pub(super) async fn answer(context: &Context, args: Given) -> Result {
     if !accepted.repeated {
         let of_rust = hub.get(accepted.run_id).await.is_ok_and(|run| run.document.is_none());
         if of_rust {
-            let who = "Its flow is Rust code: the program that has it goes on with it.";
+            let who = "Its flow is Rust code: the program that has it continues the run.";
             context.terminal.note(who);
         } else {
-            context.terminal.note("A worker goes on with it; or now:");
+            context.terminal.note("A worker continues it; or now:");
             context.terminal.note_command("next", &context.command(&["work", "--once"]));
         }
     }
@@ -142,7 +142,7 @@ pub(super) async fn retry(context: &Context, run: RunId) -> Result {
         Driven::Ended(result) => finish(context, &hub, result).await,
         Driven::Interrupted(left) => {
             let left = Interrupted { run: Some(run), ..left };
-            let message = "interrupted; the run is kept and goes on with the next worker";
+            let message = "interrupted; the run is kept, and the next worker continues it";
             Ok(interrupted(context, message, left))
         }
     }
@@ -161,7 +161,9 @@ async fn prepare(
         Some(_) if from_stdin => read_key(context).await?,
         Some(key) => key,
         None => variable("DFLOW_KEY")?.filter(|key| !key.trim().is_empty()).ok_or_else(|| {
-            usage("no key is given: as an argument, as - on standard input, or in DFLOW_KEY")
+            usage(
+                "no key is given; pass it as an argument, with - on standard input, or in DFLOW_KEY",
+            )
         })?,
     };
     let key: SuspensionKey = key.parse().map_err(Failure::from)?;
@@ -257,8 +259,8 @@ fn stores(driven: &Driven<Outcome>) -> bool {
 }
 
 /// Said once for each store: with its first run.
-const FIRST_UNSEALED: &str = "runs are stored unsealed: whoever reads the store reads them; to seal \
-     new stores, set FLOW_ENCRYPTION_KEY (`dflow keygen` makes a key)";
+const FIRST_UNSEALED: &str = "runs are stored unsealed: whoever can read the store can read them; to \
+     seal new stores, set FLOW_ENCRYPTION_KEY (`dflow keygen` makes a key)";
 /// Said when the key was left out where it was used before.
 const UNSEALED_AMONG_SEALED: &str = "this run is stored unsealed, though the one before it in this \
      store is sealed: FLOW_ENCRYPTION_KEY is not set";
@@ -395,8 +397,8 @@ fn suspended(context: &Context, parked: &Suspension, style: Style) -> String {
     if let (true, Some(at)) = (parked.waits.is_empty(), parked.resumes_at) {
         let next = style.cyan(&context.command(&["work"]));
         let goes_on = match now < at {
-            true => format!("It sleeps and goes on {} ({at}).", relative(now, at)),
-            false => "It has slept until now, and a worker goes on with it.".to_owned(),
+            true => format!("It sleeps and continues {} ({at}).", relative(now, at)),
+            false => "It has slept until now, and a worker continues it.".to_owned(),
         };
         text.push_str(&format!("\n{}", context.terminal.fitted(&format!("  {goes_on}"))));
         if !context.forgets() {

@@ -199,7 +199,7 @@ pub(crate) struct Report {
     pub(crate) tried: usize,
     /// Those of them that do not open.
     pub(crate) unopened: Vec<Newest>,
-    /// The backends that this build has.
+    /// The schemes of the store URLs that this build opens.
     pub(crate) backends: Vec<String>,
     /// What an operator should mend or know.
     pub(crate) warnings: Vec<String>,

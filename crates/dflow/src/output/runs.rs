@@ -154,7 +154,7 @@ impl From<&dynamic_flow::Receipt> for Receipt {
     }
 }
 
-/// How an enum without fields is spelt in JSON.
+/// How an enum without fields is spelled in JSON.
 pub(crate) fn name_of(value: &impl Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(Value::String(name)) => name,

@@ -43,7 +43,7 @@ fn every_filter_narrows_the_list() {
             (&["--tool", "manager-approval"], &[&waiting]),
             (&["--tool", "nobody"], &[]),
             // What the wait says of itself goes with it.
-            (&["--meta", "department=radiology"], &[&waiting]),
+            (&["--metadata", "department=radiology"], &[&waiting]),
             (&["--meta", "department=surgery"], &[]),
             (&["--created-after", "1h"], &[&asleep, &done, &waiting]),
             (&["--created-before", "1h"], &[]),
@@ -68,7 +68,7 @@ fn what_is_no_filter_is_a_usage_error() {
         &["list", "--created-after", "soon"],
         &["list", "--meta", "department"],
         // No run has both.
-        &["list", "--meta", "a=1", "--meta", "a=2"],
+        &["list", "--meta", "a=1", "--metadata", "a=2"],
         &["cleanup", "--meta", "a=1", "--meta", "a=\"1\"", "--dry-run"],
         &["list", "--limit", "0"],
         &["list", "--cursor", "nonsense"],

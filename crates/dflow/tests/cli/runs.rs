@@ -52,7 +52,7 @@ fn people_get_the_key_and_the_next_command() {
     let called = place.call(&["run", flow.to_str().unwrap(), "--input", &order]);
     assert_eq!(called.code, 10, "{called:?}");
     assert!(called.out.contains("suspended"), "{called:?}");
-    assert!(!called.out.contains('\x1b'), "no colours where there is no terminal");
+    assert!(!called.out.contains('\x1b'), "no colors where there is no terminal");
     let next = called.out.lines().find(|line| line.contains(" resume df_")).unwrap();
     let words: Vec<&str> = next.split_whitespace().collect();
     let at = words.iter().position(|word| *word == "resume").unwrap();
@@ -98,7 +98,7 @@ fn a_sleep_that_has_ended_goes_on_now_and_not_in_the_past() {
     // Now and then it is over before the run could be parked.
     let parked = (0..50).map(|_| place.call(&["run", flow])).find(|told| told.code == 10);
     let told = parked.expect("one of them is parked");
-    assert!(told.out.contains("goes on") && !told.out.contains(" ago"), "{told:?}");
+    assert!(told.out.contains("continues it") && !told.out.contains(" ago"), "{told:?}");
     assert!(told.out.contains(" work"), "{told:?}");
 }
 
@@ -133,7 +133,7 @@ fn an_input_that_is_no_json_is_refused_without_being_quoted() {
     assert!(!error.to_string().contains("hunter2"), "{error}");
     let empty = place.error(4, &["run", flow, "--input", " "]);
     assert!(text(&empty["message"]).contains("empty"), "{empty}");
-    let two = place.error(2, &["run", flow, "--metadata", "a=1", "--metadata", "a=2"]);
+    let two = place.error(2, &["run", flow, "--metadata", "a=1", "--meta", "a=2"]);
     assert!(text(&two["message"]).contains("--metadata gives a two values"), "{two}");
     let missing = place.error(2, &["run", flow, "--input", "@missing.json"]);
     assert_eq!(missing["kind"], "InvalidArgument");

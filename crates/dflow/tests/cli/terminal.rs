@@ -296,7 +296,7 @@ fn leaving_a_terminal_that_obeys_nothing_sends_nothing() {
         assert!(screen.contains("Nothing was sent"), "{leave:?}: {screen}");
     }
     let tty = place.at_terminal(&["cleanup", "--all"], 80);
-    tty.sees("? Remove 1 run for ever? (y/n)\n  Enter alone takes no\n> ").press("\r");
+    tty.sees("? Permanently remove 1 run? (y/n)\n  Enter alone takes no\n> ").press("\r");
     assert_eq!(tty.end().0, 130);
     assert_eq!(place.status(&run), "waiting");
 }
@@ -320,7 +320,7 @@ fn removing_for_ever_asks_first() {
     let (run, _) = place.park();
     let asks = |keys: &str| {
         let tty = place.at_terminal(&["cleanup", "--all"], 80);
-        tty.sees("? Remove 1 run for ever? (y/n)  no").press(keys);
+        tty.sees("? Permanently remove 1 run? (y/n)  no").press(keys);
         tty.end()
     };
     for keys in ["\r", ESC, "yn\r"] {

@@ -50,7 +50,7 @@ fn every_subcommand_has_help_with_examples() {
 #[test]
 fn usage_errors_end_with_2_and_are_json_where_it_is_asked_for() {
     let place = Place::file();
-    for args in [&["walk"][..], &[], &["run"], &["list", "--colour"], &["run", "x.yaml", "--input"]]
+    for args in [&["walk"][..], &[], &["run"], &["list", "--color"], &["run", "x.yaml", "--input"]]
     {
         let called = place.call(args);
         assert_eq!((called.code, called.out.as_str()), (2, ""), "{args:?}");
@@ -214,7 +214,7 @@ fn settings_that_everybody_may_write_are_taken_only_when_they_are_named() {
     fs::rename(&path, &elsewhere).unwrap();
     std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
     let error = place.error(2, &["list"]);
-    assert!(text(&error["message"]).contains("no plain file"), "{error}");
+    assert!(text(&error["message"]).contains("no regular file"), "{error}");
     place.json(0, &["list", "--config", "dflow.toml"]);
     fs::remove_file(&path).unwrap();
     assert!(process::Command::new("mkfifo").arg(&path).status().unwrap().success());

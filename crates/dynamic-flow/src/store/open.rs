@@ -151,7 +151,7 @@ fn unknown(scheme: &str) -> Error {
     let here = compiled_in().join(":, ");
     let letters = scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
     if letters && scheme.len() <= 32 {
-        refuse(format!("no store is called {scheme}:; there are {here}:"))
+        refuse(format!("there is no store {scheme}:; this build has {here}:"))
     } else {
         refuse(format!("a store URL starts with its kind; there are {here}:"))
     }
