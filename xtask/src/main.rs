@@ -59,7 +59,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         args: Vec<String>,
     },
-    /// Starts, shows and ends real servers: PostgreSQL, Redis, a Redis cluster, MongoDB, Neo4j.
+    /// Starts, shows and ends servers: PostgreSQL, Redis, a Redis cluster, Neo4j, and for MongoDB
+    /// what speaks its protocol.
     Services {
         #[command(subcommand)]
         verb: Verb,

@@ -8,7 +8,7 @@ use crate::{Error, ErrorKind};
 
 /// A point in time: whole milliseconds since the Unix epoch, UTC.
 ///
-/// Serialised as the integer; displayed and parsed in RFC 3339.
+/// Serialized as the integer; displayed and parsed in RFC 3339.
 ///
 /// ```
 /// use dynamic_flow::Timestamp;

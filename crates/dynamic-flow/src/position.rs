@@ -9,7 +9,7 @@ use crate::id::StepId;
 /// Where in a flow something is: the steps from the root down, each with the iteration of it.
 ///
 /// Displayed as `review[2]/ask`: the step `ask` in the second iteration of the step `review`
-/// (an iteration of 1 is not shown). Serialised as that text.
+/// (an iteration of 1 is not shown). Serialized as that text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Position(pub Vec<PathPart>);
 

@@ -54,8 +54,8 @@ impl fmt::Display for Violation {
 /// A JSON Schema (draft 2020-12 unless it says another), compiled once.
 ///
 /// Formats are asserted, regular expressions run in linear time, and `$ref` reaches only into the
-/// schema itself: nothing is ever fetched. Serialised as the plain schema; one that was
-/// deserialised is compiled when it is first needed.
+/// schema itself: nothing is ever fetched. Serialized as the plain schema; one that was
+/// deserialized is compiled when it is first needed.
 #[derive(Clone)]
 pub struct Schema(Arc<Inner>);
 

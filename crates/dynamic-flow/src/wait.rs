@@ -26,7 +26,7 @@ pub enum Deadline {
     HubDefault,
     /// So long from the moment it opens; whole milliseconds.
     After(Duration),
-    /// For ever; somebody wrote that out.
+    /// Forever; somebody wrote that out.
     Never,
 }
 
@@ -81,7 +81,7 @@ pub struct Wait {
     pub expires_at: Option<Timestamp>,
     /// Digests of the keys that may answer it.
     pub keys: Vec<KeyDigest>,
-    /// Digest of the question: its id, prompt, shown value and schema.
+    /// Digest of the question: its run, id, tool, prompt, shown value and schema.
     pub question: ContentDigest,
     /// Whether a notifier was told of it.
     #[serde(default)]
@@ -259,7 +259,7 @@ fn collect_inexact(value: &Value, pointer: &mut String, found: &mut Vec<(String,
     }
 }
 
-/// What is given to a wait: the input, by whom, and an id that makes a retried request recognisable.
+/// What is given to a wait: the input, by whom, and an id that makes a retried request recognizable.
 ///
 /// ```
 /// use dynamic_flow::Answer;
@@ -306,7 +306,7 @@ impl Answer {
         self
     }
 
-    /// Makes a retry of the same request recognisable.
+    /// Makes a retry of the same request recognizable.
     #[must_use]
     pub fn request_id(mut self, id: impl Into<String>) -> Self {
         self.request_id = Some(id.into());
@@ -400,7 +400,7 @@ pub(crate) mod present {
         value: &Option<Value>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        // Not as an option: of a `Some` that is null, the checking serialiser would say that it is lost.
+        // Not as an option: of a `Some` that is null, the checking serializer would say that it is lost.
         match value {
             Some(value) => value.serialize(serializer),
             None => serializer.serialize_none(),

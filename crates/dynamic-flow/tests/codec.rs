@@ -308,7 +308,7 @@ const GOLDEN_PLAIN: &str = "ZGZzAQAAAQAAAAAAAAAAAAAAAAAAAAECAAAAAAAAAAAAAAAAH4sI
 const GOLDEN_GZIP: &str = "ZGZzAQAAAQFiqQQxkwXltAAAAAAAAAECWIEMpmiax7y4wO/GcAYrtP3K+9M/1tge0dfTWX5CnzvzbxbrlyQpKOL5iU+KUyhfaOmfG3k33n96iQkk2jQpJhQa";
 const GOLDEN_ZSTD: &str = "ZGZzAQAAAgFiqQQxkwXltAAAAAAAAAECER9vWPWiUJk+Qrti7qzFjinFiwGhLXxq3rxeRhSA3/X11Blcdo/mLB0ca+E2bxQ5ctLO6Q9VSCmBGQ";
 
-/// Not a cipher; enough to see that the context arrives and is honoured.
+/// Not a cipher; enough to see that the context arrives and is honored.
 struct Toy;
 
 impl StateEncryptor for Toy {

@@ -421,7 +421,7 @@ fn the_essence_leaves_out_annotations_and_only_those() {
 }
 
 #[test]
-fn it_is_the_plain_schema_when_serialised() {
+fn it_is_the_plain_schema_when_serialized() {
     let source = json!({ "type": "integer" });
     let text = serde_json::to_string(&schema(source.clone())).unwrap();
     assert_eq!(text, source.to_string());

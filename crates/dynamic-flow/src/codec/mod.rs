@@ -1,4 +1,4 @@
-//! From state to sealed bytes and back: serialise → compress → encrypt.
+//! From state to sealed bytes and back: serialize → compress → encrypt.
 
 mod builder;
 mod compress;

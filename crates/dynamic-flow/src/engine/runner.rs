@@ -36,7 +36,7 @@ pub enum Durability {
     /// At waits, before and after tools with effects, and at the end.
     #[default]
     Suspensions,
-    /// Before each tool that depends on an earlier one starts, too.
+    /// Also before each call of a tool.
     EveryStep,
 }
 

@@ -245,8 +245,10 @@ pub enum Ended {
 /// A failure of a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
-    /// What to catch it by: `tool`, `panic`, `input_invalid`, `output_invalid`, `expression`,
-    /// `timeout`, `wait_timed_out`, `no_such_arm`, `poisoned`, `uncommittable`, or a tool's own.
+    /// What to catch it by: `tool`, `panic`, `unbound` (its tool is not here), `input_invalid`,
+    /// `output_invalid`, `expression`, `prompt`, `metadata`, `timeout`, `wait_timed_out`,
+    /// `no_such_arm`, `flow_incompatible`, or a tool's own. Nothing catches `poisoned` and
+    /// `uncommittable`, which end a run from outside.
     pub code: String,
     /// What happened.
     pub message: String,

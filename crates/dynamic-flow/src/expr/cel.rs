@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{Error, ErrorKind, Result, ToolError};
 
-/// A CEL expression, compiled once, whose cost is bounded. Serialised as its source.
+/// A CEL expression, compiled once, whose cost is bounded. Serialized as its source.
 ///
 /// It sees `value` (the current value), `vars` (the variables), `input` (the input of the run) and
 /// `run.id`. The language is [CEL](https://cel.dev) with `has`, `all`, `exists`, `exists_one`,

@@ -26,7 +26,7 @@ use crate::{Error, ErrorKind, Result, ToolError};
 /// Longest output, in bytes.
 const MAX_OUTPUT: usize = 64 << 10;
 
-/// A text with expressions in it, compiled once, whose work and output are bounded. Serialised as
+/// A text with expressions in it, compiled once, whose work and output are bounded. Serialized as
 /// its source.
 ///
 /// | in the source | means |

@@ -31,26 +31,27 @@ use crate::{
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct HubOptions {
-    /// How long waits stay open that do not say it themselves.
+    /// How long a wait stays open that does not say so itself.
     #[serde(with = "as_text")]
     pub default_timeout: Duration,
     /// How often a worker removes ended runs whose retention is over.
     #[serde(with = "as_text")]
     pub cleanup_interval: Duration,
-    /// How often a store's passing fault is met with another try.
+    /// How often an operation is tried again after a passing fault of the store.
     pub max_retries: u32,
     /// The pause before the first of those tries; it doubles, with jitter.
     #[serde(with = "as_text")]
     pub retry_delay: Duration,
-    /// How long an ended run is kept, with its receipts; for ever if none.
+    /// How long an ended run is kept, with its receipts; forever if none.
     #[serde(with = "as_text::or_none")]
     pub retention: Option<Duration>,
-    /// How long a run is left to a holder of whom nothing is heard.
+    /// How long a holder keeps a run without renewing its lease; 10 ms or more.
     #[serde(with = "as_text")]
     pub lease: Duration,
     /// After how many takeovers without progress a run is failed as poisoned; 1 or more.
     pub max_takeovers: u32,
-    /// How long a sleep or a pause between attempts may be to be waited for in the process.
+    /// The longest sleep, or pause between attempts, that is waited out in the process instead of
+    /// parking the run.
     #[serde(with = "as_text")]
     pub linger: Duration,
     /// When runs are committed beyond their waits.
@@ -180,7 +181,7 @@ impl HubBuilder {
         self
     }
 
-    /// Stores state unsealed: who reads the store reads everything. It has to be asked for.
+    /// Stores state unsealed: whoever reads the store reads everything. It has to be asked for.
     pub fn plaintext(mut self) -> Self {
         self.codec = self.codec.plaintext();
         self
@@ -198,7 +199,8 @@ impl HubBuilder {
         self
     }
 
-    /// Serialises, compresses and seals with a codec of one's own making.
+    /// Serializes, compresses and seals with a codec of your own. It replaces whatever `keyring`,
+    /// `plaintext`, `compression` and `max_state_size` said before.
     pub fn codec(mut self, codec: CodecBuilder) -> Self {
         self.codec = codec;
         self
@@ -210,7 +212,7 @@ impl HubBuilder {
         self
     }
 
-    /// How long waits stay open that do not say it themselves; 24 hours unless said.
+    /// How long a wait stays open that does not say so itself; 24 hours unless said.
     pub fn default_timeout(mut self, timeout: Duration) -> Self {
         self.options.default_timeout = timeout;
         self
@@ -222,7 +224,7 @@ impl HubBuilder {
         self
     }
 
-    /// How often a store's passing fault is met with another try; 3 times unless said.
+    /// How often an operation is tried again after a passing fault of the store; 3 times unless said.
     pub fn max_retries(mut self, retries: u32) -> Self {
         self.options.max_retries = retries;
         self
@@ -234,13 +236,14 @@ impl HubBuilder {
         self
     }
 
-    /// How long ended runs are kept; 7 days unless said, `None` for ever.
+    /// How long ended runs are kept; 7 days unless said, `None` for forever.
     pub fn retention(mut self, retention: impl Into<Option<Duration>>) -> Self {
         self.options.retention = retention.into();
         self
     }
 
-    /// How long a run is left to a holder of whom nothing is heard; 30 seconds unless said.
+    /// How long a holder keeps a run without renewing its lease; 30 seconds unless said, 10 ms at
+    /// least.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.options.lease = lease;
         self
@@ -264,7 +267,7 @@ impl HubBuilder {
         self
     }
 
-    /// Is told of each new wait.
+    /// Sets who is told of each new wait.
     pub fn notifier(mut self, notifier: impl Notifier) -> Self {
         self.notifier = Some(Arc::new(notifier));
         self

@@ -168,7 +168,7 @@ impl<A, S> AwaitInput<A, S> {
         self
     }
 
-    /// Says that it stays open for ever.
+    /// Says that it stays open forever.
     pub fn no_timeout(mut self) -> Self {
         self.def.deadline = Deadline::Never;
         self

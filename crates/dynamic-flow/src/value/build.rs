@@ -1,4 +1,4 @@
-//! The checking serialiser: builds JSON, and stops where JSON would say something else.
+//! The checking serializer: builds JSON, and stops where JSON would say something else.
 
 use std::fmt;
 

@@ -15,7 +15,7 @@ pub(super) fn did_you_mean<'w>(word: &str, known: impl Iterator<Item = &'w str>)
     if words.is_empty() { String::new() } else { format!("; known are {}", words.join(", ")) }
 }
 
-/// How many letters must be put in, taken out, replaced or swapped with their neighbours.
+/// How many letters must be put in, taken out, replaced or swapped with their neighbors.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) =
         (a.chars().take(64).collect(), b.chars().take(64).collect());

@@ -1,4 +1,4 @@
-//! The Neo4j store: a run is a node, and what it is of, waits for and has are its neighbours.
+//! The Neo4j store: a run is a node, and what it is of, waits for and has are its neighbors.
 //!
 //! ```text
 //!                      (:Flow {id})

@@ -177,7 +177,7 @@ pub async fn wait_criteria_hold_for_one_wait(subject: Subject) {
     }
 }
 
-/// `1`, `1.0`, `"1"` and `true` are four values, and neighbours of large numbers are two.
+/// `1`, `1.0`, `"1"` and `true` are four values, and neighbors of large numbers are two.
 pub async fn metadata_is_compared_by_type_and_value(subject: Subject) {
     let store = subject.provisioned().await;
     let values: Vec<Scalar> = vec![

@@ -181,7 +181,7 @@ impl FromStr for HostRule {
             Some(name) => (true, name),
             None => (false, name),
         };
-        // Parsed as in a URL, so that both are spelt alike.
+        // Parsed as in a URL, so that both are spelled alike.
         let url = Url::parse(&format!("http://{name}/")).map_err(|_| invalid())?;
         match url.host_str() {
             Some(host) if url.path() == "/" && url.port().is_none() && !host.contains('*') => {

@@ -18,12 +18,12 @@ const WAITING_LONGEST: &str =
 const SHARED_APPROVERS: &str =
     include_str!("../../../src/store/neo4j/queries/shared_approvers.cypher");
 
-/// What leads from a run to its neighbours, each as a line.
-const NEIGHBOURS: &str = "MATCH (:SuspendedFlow {id: $id})-[r]->(x) \
+/// What leads from a run to its neighbors, each as a line.
+const NEIGHBORS: &str = "MATCH (:SuspendedFlow {id: $id})-[r]->(x) \
      RETURN type(r) + ' ' + coalesce(x.id, x.name + '=' + toString(x.value)) AS line ORDER BY line";
 
-async fn neighbours(ground: &Ground, n: u64) -> Vec<String> {
-    let query = Query::new(ground.named(NEIGHBOURS)).param("id", id(n).to_string());
+async fn neighbors(ground: &Ground, n: u64) -> Vec<String> {
+    let query = Query::new(ground.named(NEIGHBORS)).param("id", id(n).to_string());
     let rows = ground.ask_with(query).await;
     let namespace = ground.config().namespace;
     rows.iter().map(|row| row.get::<String>("line").unwrap().replace(&namespace, "")).collect()
@@ -89,14 +89,14 @@ async fn the_documented_questions_are_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_neighbours_follow_the_record() {
+async fn the_neighbors_follow_the_record() {
     let Some(ground) = Ground::new() else { return };
     let store = ground.store();
     store.provision().await.unwrap();
     store.insert(waiting(1, "purchase", "manager", "jane")).await.unwrap();
     store.insert(waiting(2, "purchase", "manager", "jane")).await.unwrap();
     let first = ["HAS approver=jane", "OF purchase", "WAITS_FOR manager"];
-    assert_eq!(neighbours(&ground, 1).await, first);
+    assert_eq!(neighbors(&ground, 1).await, first);
 
     let change = Change {
         waits: Some(vec![wait("ask", "manager", 1), wait("audit", "auditor", 2)]),
@@ -118,15 +118,15 @@ async fn the_neighbours_follow_the_record() {
         "WAITS_FOR auditor",
         "WAITS_FOR manager",
     ];
-    assert_eq!(neighbours(&ground, 1).await, changed);
-    assert_eq!(neighbours(&ground, 2).await, first, "the other run keeps what is its");
+    assert_eq!(neighbors(&ground, 1).await, changed);
+    assert_eq!(neighbors(&ground, 2).await, first, "the other run keeps what is its");
     assert_eq!(all(&ground, "Metadata").await, ["1", "1.0", "jane", "joe", "true"]);
     store.update(id(1), Expect::Any, change).await.unwrap();
-    assert_eq!(neighbours(&ground, 1).await, changed, "the same again makes no second one");
+    assert_eq!(neighbors(&ground, 1).await, changed, "the same again makes no second one");
 
     let over = Change { waits: Some(vec![]), ..Change::at(at(10)) };
     store.update(id(1), Expect::Any, over).await.unwrap();
-    assert_eq!(neighbours(&ground, 1).await, changed[..5]);
+    assert_eq!(neighbors(&ground, 1).await, changed[..5]);
     store.delete(id(1), Expect::Any).await.unwrap();
     assert_eq!(all(&ground, "Metadata").await, ["jane"], "values go with their last run");
     store.delete(id(2), Expect::Any).await.unwrap();
@@ -163,7 +163,7 @@ async fn a_refused_write_leaves_nothing_behind() {
     assert_eq!(row.get::<i64>("revision").unwrap(), 1);
     assert_eq!(row.get::<Vec<String>>("keys").unwrap(), before);
     let first = ["HAS approver=jane", "OF purchase", "WAITS_FOR manager"];
-    assert_eq!(neighbours(&ground, 1).await, first);
+    assert_eq!(neighbors(&ground, 1).await, first);
     assert_eq!(all(&ground, "Tool").await, ["manager"]);
 
     // A write that is done leaves no trace of the lock either.

@@ -105,7 +105,7 @@ fn claim() -> Claim {
     }
 }
 
-/// What was given is leased: it must not be lost because of a neighbour.
+/// What was given is leased: it must not be lost because of a neighbor.
 #[tokio::test]
 async fn a_run_that_does_not_read_back_keeps_nobody_from_the_others() {
     let Some(schema) = Schema::fresh() else { return };
