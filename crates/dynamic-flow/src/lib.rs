@@ -1,4 +1,4 @@
-//! Flows that stop for outside input and go on exactly after it.
+//! Flows that stop for outside input and continue exactly where they stopped.
 //!
 //! A flow runs until it needs something from outside: an approval, a verdict, an answer. Then it
 //! stops completely: its state goes into a store, and the caller gets a *suspension key*. Hours or
@@ -28,8 +28,8 @@
 //!     .prompt_with(|probes: &u32| format!("Buy {probes} probes?"))
 //!     .timeout(hours(4));
 //! let flow = Flow::input::<u32>("purchase-approval")
-//!     .keep(|probes| probes.await_input(question)) // (u32, Approval): both go on
-//!     .filter("approved", |(_, approval)| approval.approved) // a "no" is a result, too
+//!     .keep(|probes| probes.await_input(question)) // (u32, Approval): both continue
+//!     .filter("approved", |(_, approval)| approval.approved) // a "no" is a result too
 //!     .tool(Purchase)
 //!     .build()?;
 //!
@@ -50,11 +50,11 @@
 //! # }
 //! ```
 //!
-//! In the order in which a value walks: [`flow`] (built by [`Flow::input`], read by
+//! In the order in which a value passes through: [`flow`] (built by [`Flow::input`], read by
 //! [`Flow::from_document`], with computations of [`expr`]), [`mod@tool`] and [`wait`] (the units of
 //! work and the open questions), [`engine`] (moves a run), [`codec`] (seals its state), [`store`]
-//! (keeps it), and [`hub`], which is where everything starts. [`schema`] checks what comes in,
-//! [`value`] what JSON would change.
+//! (keeps it), and [`hub`], which is where everything starts. [`schema`] checks what comes in;
+//! [`value`] refuses what JSON would silently change.
 //!
 //! | feature | what it adds |
 //! | --- | --- |
@@ -71,14 +71,17 @@
 //! | store | URL | durable | good for |
 //! | --- | --- | --- | --- |
 //! | [`store::MemoryStore`] | `memory:` | no | tests |
-#![cfg_attr(feature = "file", doc = "| [`store::FileStore`] | `file:PATH` | yes | one machine |")]
+#![cfg_attr(
+    feature = "file",
+    doc = "| [`store::FileStore`] | `file:PATH` | on a local disk | one machine |"
+)]
 #![cfg_attr(
     feature = "sqlite",
-    doc = "| [`store::SqliteStore`] | `sqlite:PATH` | yes | one machine, many runs |"
+    doc = "| [`store::SqliteStore`] | `sqlite:PATH` | on a local disk | one machine, many runs |"
 )]
 #![cfg_attr(
     feature = "postgres",
-    doc = "| [`store::PostgresStore`] | `postgres://…` | yes | many machines |"
+    doc = "| [`store::PostgresStore`] | `postgres://…` | as the server is set up | many machines |"
 )]
 #![cfg_attr(
     feature = "redis",
@@ -86,15 +89,16 @@
 )]
 #![cfg_attr(
     feature = "mongodb",
-    doc = "| [`store::MongodbStore`] | `mongodb://HOST/DATABASE` | yes | many machines |"
+    doc = "| [`store::MongodbStore`] | `mongodb://HOST/DATABASE` | as the server is set up | many machines |"
 )]
 #![cfg_attr(
     feature = "neo4j",
-    doc = "| [`store::Neo4jStore`] | `neo4j://USER:PASSWORD@HOST/DATABASE` | yes | many machines; questions that a graph answers |"
+    doc = "| [`store::Neo4jStore`] | `neo4j://USER:PASSWORD@HOST/DATABASE` | yes | many machines; queries about how runs are related |"
 )]
 //!
-//! Any number of hubs, in any number of processes, may share a store. For one of your own,
-//! implement [`store::Store`].
+//! Whether a store is durable as it is set up, [`store::Store::health`] says. Any number of hubs, in
+//! any number of processes, may share a store. For a store of your own, implement
+//! [`store::Store`].
 
 // So that what `#[tool]` makes compiles inside this crate too.
 #[cfg(test)]

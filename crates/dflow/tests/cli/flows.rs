@@ -156,13 +156,21 @@ fn a_flow_is_drawn() {
 }
 
 #[test]
-fn the_readme_shows_every_verb_in_a_flow_that_is_right() {
+fn the_readmes_show_flows_that_are_right_and_every_verb() {
     let place = Place::file();
-    let readme = std::fs::read_to_string(examples().join("../crates/dflow/README.md")).unwrap();
-    let (_, rest) = readme.split_once("```yaml\n").unwrap();
-    let (document, _) = rest.split_once("```").unwrap();
-    let checked = place.json(0, &["check", place.write("flow.yaml", document)]);
-    assert_eq!(checked["flow_id"], "expenses");
+    let documents = |readme: &str| -> Vec<String> {
+        let readme = std::fs::read_to_string(examples().join("..").join(readme)).unwrap();
+        let blocks = readme.split("```yaml\n").skip(1);
+        blocks.filter_map(|it| it.split("```").next()).map(str::to_owned).collect()
+    };
+    let (short, long) = (documents("README.md"), documents("crates/dflow/README.md"));
+    let ids: Vec<String> = short
+        .iter()
+        .chain(&long)
+        .map(|it| text(&place.json(0, &["check", place.write("flow.yaml", it)])["flow_id"]))
+        .collect();
+    assert_eq!(ids, ["purchase-approval", "expenses", "more-forms"]);
+    let document = &long[0];
     let schema = place.call(&["schema", "document"]).out;
     let schema: Value = serde_json::from_str(&schema).unwrap();
     let verbs = schema["$defs"]["step"]["oneOf"].as_array().unwrap();
