@@ -72,7 +72,7 @@ pub trait Host: Send {
 
     /// Ends when something from outside concerns the run: its inbox has grown, or it should stop.
     /// Once for each.
-    async fn signalled(&mut self);
+    async fn signaled(&mut self);
 
     /// Whether the run should be committed and let go at the next opportunity.
     fn stopping(&self) -> bool;
@@ -377,7 +377,7 @@ impl<'f> Runner<'_, 'f> {
                 Err(lost) => self.lost_call(&lost),
             },
             () = timer => Event::Tick,
-            () = self.host.signalled() => {
+            () = self.host.signaled() => {
                 self.turn.commit = true;
                 Event::Tick
             }
@@ -425,7 +425,7 @@ mod tests {
             }
         }
 
-        async fn signalled(&mut self) {
+        async fn signaled(&mut self) {
             std::future::pending::<()>().await;
         }
 

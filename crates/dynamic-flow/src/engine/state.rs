@@ -14,7 +14,7 @@ use crate::{
     wait::{Closed, ContentDigest, Metadata, Receipt, Wait, present},
 };
 
-/// The serialisable continuation of a run: all that is needed to go on, and nothing else.
+/// The serializable continuation of a run: all that is needed to go on, and nothing else.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// The version of this form; [`Snapshot::FORMAT`] when written by this build.
@@ -58,7 +58,7 @@ impl Snapshot {
     /// 2: a value that a branch has from the one around it is written once, the place of the current
     /// step is kept, and steps are stamped without the schemas of their tools.
     pub const FORMAT: u32 = 2;
-    /// How many receipts a snapshot keeps; a key is recognised as answered as long as its receipt is kept.
+    /// How many receipts a snapshot keeps; a key is recognized as answered as long as its receipt is kept.
     pub const MAX_RECEIPTS: usize = 64;
 
     /// A run at the very start of its flow.

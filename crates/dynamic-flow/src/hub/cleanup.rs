@@ -43,7 +43,7 @@ impl Cleanup {
         Self::default()
     }
 
-    /// Only what has expired.
+    /// Only what has expired. The deadlines that have passed take effect first, which may run steps.
     #[must_use]
     pub fn expired_only(mut self) -> Self {
         self.expired_only = true;

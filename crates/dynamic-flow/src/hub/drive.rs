@@ -455,8 +455,8 @@ impl Host for Driver {
         self.write(snapshot, intent).await
     }
 
-    async fn signalled(&mut self) {
-        self.active.signalled().await;
+    async fn signaled(&mut self) {
+        self.active.signaled().await;
     }
 
     fn stopping(&self) -> bool {

@@ -34,7 +34,7 @@ impl Active {
     }
 
     /// Ends when the driver was told something.
-    pub(crate) async fn signalled(&self) {
+    pub(crate) async fn signaled(&self) {
         self.signal.notified().await;
     }
 

@@ -323,9 +323,13 @@ impl PersistenceHub {
     /// The same `request_id` with the same input again is told that it was accepted.
     ///
     /// # Errors
-    /// `SuspensionKeyNotFound`; `AlreadyResumed` with the receipt; `SuspensionExpired`;
-    /// `FlowIncompatible`; `InputValidationError` with all violations; `LimitExceeded`, of `by` and
-    /// `request_id` beyond 1 KiB; in each case the run is as it was.
+    /// `SuspensionKeyNotFound`; `AlreadyResumed` with the receipt; `SuspensionExpired` after the
+    /// deadline, whose effect only `resume`, `drive` and workers bring about; `InvalidState` for a run
+    /// that has failed, until it is retried; `FlowIncompatible`; `InputValidationError` with all
+    /// violations; `LimitExceeded` for an input that is too large or nests too deep, and for a `by` or
+    /// `request_id` beyond 1 KiB; `EncryptionError` and `CorruptState`, for the holder of a right key,
+    /// where the state does not open; what the store fails with. But for the last, the run is as it
+    /// was.
     pub async fn answer(&self, key: &SuspensionKey, answer: impl Into<Answer>) -> Result<Accepted> {
         let (hub, key, answer) = (self.inner.clone(), key.clone(), answer.into());
         self.inner
@@ -369,13 +373,16 @@ impl PersistenceHub {
 
     /// Ends a run: its waits take no answers any more. Cancelling a cancelled run is no error.
     ///
-    /// Gives the run's status: `Cancelled`, or what it is doing where somebody drives it. A holder in
-    /// this process stops at once: a tool that it calls ends where it awaits something, an effect
-    /// too, whose outcome nobody knows then. One elsewhere stops at its next commit.
+    /// Gives the run's status: `Cancelled`; or what it came to where something that was accepted before
+    /// the cancellation ended it or moved it on first; or what it is doing where somebody else drives
+    /// it. A holder in this process stops at once: a tool that it calls ends where it awaits
+    /// something, an effect too, whose outcome nobody knows then. One elsewhere stops at its next
+    /// commit.
     ///
     /// # Errors
-    /// `RunNotFound`; `InvalidState` when it has ended already; `LimitExceeded` when `by` or `reason`
-    /// is longer than 1 KiB.
+    /// `RunNotFound`; `InvalidState` when it has ended otherwise; `LimitExceeded` when `by` or `reason`
+    /// is longer than 1 KiB; `EncryptionError` and `CorruptState` where its state does not open; what
+    /// the store fails with.
     pub async fn cancel(
         &self,
         run: RunId,
@@ -455,10 +462,18 @@ impl<I: Serialize, O: DeserializeOwned> Handle<I, O> {
     /// Once it returns a key, the run survives whatever happens to this process. A caller that goes
     /// away in the meantime changes nothing.
     ///
+    /// A wait without a deadline of its own is open for
+    /// [`HubOptions::default_timeout`](HubOptions). Deadlines and long sleeps need a worker somewhere:
+    /// [`PersistenceHub::work`].
+    ///
     /// # Errors
-    /// `InputValidationError` when the input does not fit; `InvalidArgument` for metadata that no
-    /// store could hold beside those of a wait; `RunFailed` and `RunExpired`, with run
-    /// id and step, when a step fails; what the store fails with.
+    /// `SerializationError` for an input that JSON would change; `LimitExceeded` for one that is too
+    /// large or nests too deep; `InputValidationError` when it does not fit the flow's schema;
+    /// `InvalidArgument` for metadata that no store could hold beside those of a wait; `RunFailed`,
+    /// `RunExpired` and `RunCancelled`, with run id and step, for how the run ended; `StateTooLarge`
+    /// for a state that can't be committed; `RunBusy` where somebody else took the run over
+    /// meanwhile; `ShuttingDown`, where a run that was begun is committed and left to the next worker;
+    /// what the store fails with.
     pub async fn run(&self, input: I) -> Result<Outcome<O>> {
         self.run_with(input, RunOptions::new()).await
     }

@@ -262,12 +262,14 @@ impl PersistenceHub {
         Ok(())
     }
 
-    /// Moves a parked run to a newer document, if that can go on with it.
+    /// Moves a run that nobody drives to a newer document, if that can go on with it: one that is
+    /// parked, one that is ready for a worker, and one that has failed or expired, with which `retry`
+    /// then goes on by the newer document.
     ///
     /// # Errors
-    /// `FlowIncompatible` with reasons, the run staying as it was, also where the upgrade would drop
-    /// an answer that was accepted or ask otherwise than was answered; `RunBusy` while somebody
-    /// drives it; `InvalidState` when it has ended.
+    /// `FlowIncompatible` with reasons, the run staying as it was, also where it is of another flow, or
+    /// where the upgrade would drop an answer that was accepted or ask otherwise than was answered;
+    /// `RunBusy` while somebody drives it; `InvalidState` when it has ended otherwise.
     pub async fn upgrade<I, O>(&self, run: RunId, flow: &Flow<I, O>) -> Result<()> {
         let hub = self.inner();
         let known = std::sync::Arc::new(Known::new(&flow.erase()));

@@ -1,4 +1,4 @@
-//! The lower half alone: suspends any serialisable state, for callers with an engine of their own.
+//! The lower half alone: suspends any serializable state, for callers with an engine of their own.
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -29,13 +29,14 @@ use crate::{
 pub(super) const STATE_FLOW: &str = "@state";
 
 impl PersistenceHub {
-    /// Stores any serialisable state until somebody presents the key with an input that fits.
+    /// Stores any serializable state until somebody presents the key with an input that fits.
     ///
     /// Durable when it returns.
     ///
     /// # Errors
-    /// `SerializationError` for what JSON would change, `StateTooLarge`, `InvalidArgument` for a
-    /// default that does not fit the schema, and what the store fails with.
+    /// `SerializationError` for what JSON would change; `LimitExceeded` for a shown value or a default
+    /// that nests too deep; `InvalidArgument` for a default that does not fit the schema, and for
+    /// metadata that no store can hold; `StateTooLarge`; what the store fails with.
     pub async fn suspend<S: Serialize + Sync>(
         &self,
         state: &S,
@@ -122,9 +123,13 @@ impl PersistenceHub {
     /// the same key and input are given the claim again.
     ///
     /// # Errors
-    /// `SuspensionKeyNotFound`, `InputValidationError`, `AlreadyResumed`, `SuspensionExpired`, and
-    /// `RunBusy` while another caller holds the claim; `SerializationError` when the state does not
-    /// read back as `S`, nothing being consumed.
+    /// `SuspensionKeyNotFound`; `AlreadyResumed` with the receipt, also for the same `request_id` once
+    /// the claim was completed; `SuspensionExpired`; `RunCancelled` for a state that was cancelled
+    /// after its input was accepted; `RunBusy` while another caller holds the claim; `InvalidState` for
+    /// a key of a run of a flow; `InputValidationError`; `LimitExceeded` as for
+    /// [`PersistenceHub::answer`]; `SerializationError` when the state does not read back as `S`,
+    /// nothing being consumed; `EncryptionError` and `CorruptState` where it does not open, or was
+    /// answered for another question; what the store fails with.
     pub async fn resume_state<S: DeserializeOwned>(
         &self,
         key: &SuspensionKey,

@@ -8,13 +8,14 @@
 mod dice;
 mod flows;
 mod process;
+mod states;
 mod witness;
 mod world;
 
 use self::world::{Pace, World};
 
 /// How many simulations of each kind there are, if nothing else is said.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 40;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().expect("a number"))

@@ -9,7 +9,7 @@ use dynamic_flow::{
     Clock as _, Error, ErrorKind, Receipt, Result, RunId, SuspensionKey, Timestamp, ToolContext,
     WaitId,
     engine::RunStatus,
-    hub::{Accepted, Outcome, RunView, Suspension},
+    hub::{Accepted, Outcome, RunView, StateClaim, Suspension},
     testkit::ManualClock,
     tool::ToolSpec,
     wait::{Closed, ContentDigest},
@@ -43,6 +43,8 @@ struct Run {
     waits: BTreeMap<WaitId, Wait>,
     /// How it ended, and when that was heard.
     end: Option<(String, usize)>,
+    /// What the state is, if it is one of the lower half, by the wait that it was suspended with.
+    states: BTreeMap<WaitId, i64>,
 }
 
 /// What is known of a wait.
@@ -126,6 +128,49 @@ impl Witness {
         let mut seen = self.seen();
         seen.log.push(self.line(&format!("  a key for {wait}")));
         seen.wait(run, wait).keys.push(key.clone());
+    }
+
+    /// A state was suspended with that wait, and is durable.
+    pub(crate) fn state_suspended(
+        &self,
+        run: RunId,
+        wait: &WaitId,
+        key: &SuspensionKey,
+        state: i64,
+    ) {
+        self.seen().run(run).states.insert(wait.clone(), state);
+        self.given(run, wait, key);
+    }
+
+    /// A state was given to somebody, with an input.
+    pub(crate) fn state_given(&self, begun: Begun, claim: &StateClaim<i64>) {
+        let (run, receipt) = (claim.run_id, &claim.receipt);
+        self.note(&format!("  {} of {run} is given with {}", claim.state, claim.input));
+        self.receipt(run, receipt);
+        let mut seen = self.seen();
+        if receipt.input != Some(ContentDigest::of(&claim.input).expect("a digest")) {
+            self.broken(&mut seen, &format!("{run} is given with another input than was accepted"));
+        }
+        let known = seen.run(run);
+        let (state, end) = (known.states.get(&receipt.wait_id).copied(), known.end.clone());
+        if state.is_some_and(|state| state != claim.state) {
+            self.broken(&mut seen, &format!("{run} was suspended as {state:?}"));
+        }
+        if let Some((end, heard)) = end
+            && heard < begun.0
+        {
+            self.broken(&mut seen, &format!("{run} was {end} and is given once more"));
+        }
+    }
+
+    /// Somebody is done with a state.
+    pub(crate) fn state_completed(&self, run: RunId) {
+        let again = self.seen().run(run).end.clone();
+        match again {
+            Some((end, _)) => self.fail(&format!("{run} was {end} and is completed once more")),
+            // As `drive` tells of it.
+            None => self.ended(run, "completed with null".into()),
+        }
     }
 
     pub(crate) fn keys(&self) -> Vec<Known> {
@@ -264,6 +309,9 @@ impl Witness {
                 }
             }
             ErrorKind::StorageError if error.is_retryable() => {}
+            // `resume` is not for states.
+            ErrorKind::FlowNotRegistered
+                if error.context_value("flow") == Some(crate::states::FLOW) => {}
             ErrorKind::AlreadyResumed
             | ErrorKind::SuspensionExpired
             | ErrorKind::FlowIncompatible

@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use crate::{
     dice::Dice,
     process::{Ground, LEASE, Life, Process},
+    states,
     witness::{Known, Witness},
 };
 
@@ -104,14 +105,20 @@ impl World {
             20..=54 => {
                 let Some(known) = self.key() else { return };
                 let answer = self.answer();
-                match dice.one_in(3) {
-                    true => self.begin(&life, accept(process, witness, known, answer)),
-                    false => self.begin(&life, resume(process, witness, known, answer)),
+                match dice.below(4) {
+                    0 => self.begin(&life, states::resume(process, known, answer)),
+                    1 => self.begin(&life, accept(process, witness, known, answer)),
+                    _ => self.begin(&life, resume(process, witness, known, answer)),
                 }
             }
             55..=72 => self.begin(&life, work(process, witness)),
             73..=76 => self.rush().await,
             77..=81 => self.advance().await,
+            86..=90 => {
+                let seed = dice.below(1000);
+                self.begin(&life, states::suspend(process, seed));
+            }
+            91..=93 => self.begin(&life, states::claim(process)),
             82..=84 => self.kill(process).await,
             85 => {
                 witness.note(&format!("{} shuts down", process.life.name));
@@ -304,7 +311,15 @@ impl World {
                     Err(error) => panic!("{error}"),
                 };
                 witness.view(begun, &view);
+                if view.flow_id.as_str() == states::FLOW && !view.status.is_final() {
+                    states::finish(&last, &view).await;
+                    continue;
+                }
                 let outcome = match (view.status, view.waits.first()) {
+                    (RunStatus::Expired, _) if view.flow_id.as_str() == states::FLOW => {
+                        witness.last_view(&view);
+                        break;
+                    }
                     (RunStatus::Failed | RunStatus::Expired, _) => last.hub.retry(run).await,
                     (RunStatus::Waiting, Some(wait)) => {
                         let key = last.hub.reissue(run, &wait.id).await.expect("a key");
