@@ -1,10 +1,15 @@
 //! Settings of a hub, and building one.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, RwLock, atomic::AtomicUsize},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, broadcast, watch};
 
-use super::{Inner, PersistenceHub, events::Notifier};
+use super::{Inner, PersistenceHub, events::Notifier, lease::Keeper, skips::Skips, vault::Vault};
 use crate::{
     Error, ErrorKind, Result,
     clock::{Clock, SystemClock, days, hours, seconds},
@@ -309,16 +314,26 @@ impl HubBuilder {
             None => default_owner(self.clock.as_ref())?,
         };
         self.store.provision().await?;
-        Ok(PersistenceHub::from_inner(Inner::new(
-            self.store,
+        let inner = Inner {
             codec,
-            options,
-            self.clock,
-            self.keys,
-            self.notifier,
-            self.tools,
+            clock: self.clock,
+            keys: self.keys,
+            notifier: self.notifier,
+            tools: self.tools,
             owner,
-        )))
+            vault: Vault::new(self.store.clone(), &options),
+            keeper: Keeper::new(self.store, options.lease),
+            skips: Skips::default(),
+            options,
+            flows: RwLock::default(),
+            documents: Mutex::default(),
+            active: Mutex::default(),
+            idle: Notify::new(),
+            in_hand: AtomicUsize::new(0),
+            events: broadcast::channel(Inner::EVENTS).0,
+            stopping: watch::channel(false).0,
+        };
+        Ok(PersistenceHub { inner: Arc::new(inner) })
     }
 }
 

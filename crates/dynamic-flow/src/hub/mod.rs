@@ -102,38 +102,6 @@ impl Inner {
     /// How many events a slow watcher may be behind before it misses some.
     const EVENTS: usize = 1024;
 
-    #[expect(clippy::too_many_arguments, reason = "called by the builder alone")]
-    fn new(
-        store: Arc<dyn Store>,
-        codec: Codec,
-        options: HubOptions,
-        clock: Arc<dyn Clock>,
-        keys: Arc<dyn KeyGenerator>,
-        notifier: Option<Arc<dyn Notifier>>,
-        tools: ToolRegistry,
-        owner: String,
-    ) -> Self {
-        Self {
-            codec,
-            clock,
-            keys,
-            notifier,
-            tools,
-            owner,
-            vault: Vault::new(store.clone(), &options),
-            keeper: Keeper::new(store, options.lease),
-            skips: Skips::default(),
-            options,
-            flows: RwLock::default(),
-            documents: Mutex::default(),
-            active: Mutex::default(),
-            idle: Notify::new(),
-            in_hand: AtomicUsize::new(0),
-            events: broadcast::channel(Self::EVENTS).0,
-            stopping: watch::channel(false).0,
-        }
-    }
-
     fn tell(&self, event: HubEvent) {
         // Nobody need be watching.
         self.events.send(event).ok();
@@ -246,10 +214,6 @@ impl PersistenceHub {
     /// Either a keyring or `plaintext` must be said.
     pub fn builder(store: Arc<dyn Store>) -> HubBuilder {
         HubBuilder::new(store)
-    }
-
-    fn from_inner(inner: Inner) -> Self {
-        Self { inner: Arc::new(inner) }
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {

@@ -333,13 +333,13 @@ impl Inner {
     pub(super) async fn cancel_state(&self, mut opened: Opened) -> Result<()> {
         let now = self.clock.now();
         let cancelled = opened.inbox.iter().find_map(|item| match &item.what {
-            Accept::Cancel { by, reason } => Some((by.clone(), reason.clone())),
+            Accept::Cancel { by, reason } => Some((by.clone(), reason.clone(), item.at)),
             _ => None,
         });
-        let (by, reason) = cancelled.unwrap_or_default();
+        let (by, reason, at) = cancelled.unwrap_or((None, None, now));
         let answered = accepted(&opened).map(|(_, receipt)| receipt);
         let waits = std::mem::take(&mut opened.snapshot.waits).into_iter();
-        let cancel = |wait| opened.with_added_keys(wait).receipt(Closed::Cancelled, now);
+        let cancel = |wait| opened.with_added_keys(wait).receipt(Closed::Cancelled, at);
         let closed: Vec<Receipt> =
             waits.map(|wait| answered.clone().unwrap_or_else(|| cancel(wait))).collect();
         closed.iter().for_each(|receipt| opened.snapshot.keep(receipt.clone()));

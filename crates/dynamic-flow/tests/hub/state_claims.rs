@@ -171,11 +171,13 @@ async fn every_key_of_a_state_that_was_cancelled_is_told_of_it() {
     // Its holder is not heard of again, and a worker ends it.
     crate::support::held(&world, parked.run_id, minutes(1)).await;
     hub.cancel(parked.run_id, None, None).await.unwrap();
+    let told = hub.answer(&added, yes()).await.unwrap_err();
     world.clock.advance(minutes(1));
     assert!(hub.claim_states::<Value>(1).await.unwrap().is_empty());
     for key in [&parked.key, &added] {
         let error = hub.resume_state::<Value>(key, yes()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AlreadyResumed, "{error}");
+        assert_eq!(error.receipt(), told.receipt(), "it was closed when it was cancelled");
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 
 use async_trait::async_trait;
 use dynamic_flow::{
-    Clock, Error, ErrorKind, FlowId, Result, Revision, RunId, Timestamp, ToolError,
+    Clock, Error, ErrorKind, Flow, FlowId, Result, Revision, RunId, Timestamp, ToolError,
     codec::Keyring,
     engine::runner::Durability,
     hub::{Handle, HubOptions, Notifier, PersistenceHub, SuspendedWait},
@@ -81,6 +81,7 @@ impl Life {
 pub(crate) struct Process {
     pub(crate) life: Life,
     pub(crate) hub: PersistenceHub,
+    pub(crate) flows: Arc<Vec<Flow>>,
     pub(crate) handles: Arc<Vec<Handle>>,
 }
 
@@ -135,7 +136,7 @@ impl Process {
         };
         let flows = flows::all(&life, version);
         let handles = flows.iter().map(|flow| hub.register(flow).expect("a new flow")).collect();
-        Self { life, hub, handles: Arc::new(handles) }
+        Self { life, hub, flows: Arc::new(flows), handles: Arc::new(handles) }
     }
 
     pub(crate) fn kill(&self) {

@@ -138,7 +138,17 @@ impl World {
         let runs = witness.runs();
         let Some(run) = dice.pick(&runs).copied() else { return };
         let (life, name) = (process.life.clone(), process.life.name.clone());
-        match dice.below(12) {
+        match dice.below(14) {
+            12 | 13 => {
+                let flow = dice.pick(&process.flows).expect("a flow").clone();
+                self.begin(&life, async move {
+                    witness.note(&format!("{name} moves {run} to its {}", flow.def().id));
+                    match process.hub.upgrade(run, &flow).await {
+                        Ok(()) => witness.note(&format!("  {run} is moved")),
+                        Err(error) => witness.error(&error),
+                    }
+                });
+            }
             0 | 1 => self.begin(&life, async move {
                 let begun = witness.begin(&format!("{name} drives {run}"));
                 witness.outcome(begun, &process.hub.drive(run).await);
