@@ -348,10 +348,12 @@ pub(crate) struct RotateKeys {
     pub(crate) page: u16,
 }
 
-/// Report, before a deploy, which parked runs could not continue with a flow
+/// Report, before a deploy, which runs could not continue with a flow
 ///
-/// Exits with 1 if a run would be stranded, with 2 if the document itself is wrong, with 5 if a run
-/// can't be opened.
+/// Looks at runs that have failed or expired as well, which `dflow retry` may continue, and reports
+/// them separately; `dflow cleanup` removes those that nobody will retry. Exits with 1 if a run would
+/// be stranded, be it parked, failed or expired, with 2 if the document itself is wrong, with 5 if a
+/// run can't be opened.
 #[derive(Group)]
 #[command(after_help = "\
 Example:
@@ -361,10 +363,11 @@ pub(crate) struct FlowFile {
     pub(crate) flow: PathBuf,
 }
 
-/// Move parked runs to a newer document
+/// Move parked, failed and expired runs to a newer document
 ///
-/// Compares first, shows the differences, and moves only runs that can continue with it; the others
-/// stay as they were. Exits with 1 if a run was refused, with 5 if one is missing or can't be opened.
+/// Compares first, shows the differences, and moves only runs that can continue with it. What is
+/// asked already stays as it was asked; what has failed or expired continues once it is retried. Exits
+/// with 1 if a run was refused, with 5 if one is missing or can't be opened; it stays as it was.
 #[derive(Group)]
 #[command(override_usage = "\
 dflow upgrade [OPTIONS] <FLOW> <RUNS>...
@@ -372,14 +375,15 @@ dflow upgrade [OPTIONS] <FLOW> <RUNS>...
 #[command(after_help = "\
 Examples:
   dflow upgrade flow.yaml --all --dry-run
-  dflow upgrade flow.yaml 019a… 019b…")]
+  dflow upgrade flow.yaml 019a… 019b…
+  dflow upgrade flow.yaml 019a… && dflow retry 019a…    (after a mistake in the document)")]
 pub(crate) struct Upgrade {
     /// The newer flow: a YAML or JSON document, or - to read it from standard input
     pub(crate) flow: PathBuf,
     /// The runs to move
     #[arg(required_unless_present = "all", conflicts_with = "all", value_parser = words::run)]
     pub(crate) runs: Vec<RunId>,
-    /// Every parked run of the flow
+    /// Every parked, failed and expired run of the flow
     #[arg(long)]
     pub(crate) all: bool,
     /// Only report what would be moved

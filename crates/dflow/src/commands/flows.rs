@@ -28,7 +28,8 @@ pub(super) async fn check(context: &Context, args: &args::FlowFile) -> Result<Ex
     let flow = context.flow(&args.flow)?;
     let hub = context.hub().await?;
     let mut report = hub.check(&flow).await?;
-    let unopened = take_unopened(&hub, &mut report.stranded).await;
+    let mut unopened = take_unopened(&hub, &mut report.stranded).await;
+    let ended = check_retryable(&hub, &flow, &mut unopened).await?;
     let refused = |runs: &[Stranded]| -> Vec<Refused> {
         let refused =
             |run: &Stranded| Refused { run_id: run.run_id.into(), reasons: run.reasons.clone() };
@@ -40,21 +41,35 @@ pub(super) async fn check(context: &Context, args: &args::FlowFile) -> Result<Ex
         same: report.same,
         compatible: report.compatible,
         stranded: refused(&report.stranded),
+        failed: ended.runs,
+        failed_stranded: refused(&ended.stranded),
         unopened: refused(&unopened),
     };
     context.terminal.result(&shown, |style| {
+        let stranded = |runs: &[Stranded]| match runs.len() {
+            0 => style.green("none stranded"),
+            n => style.red(&format!("{n} stranded")),
+        };
         let mut text = format!(
             "{}  {} not ended: {} with this very flow, {} that can continue with it, {}\n",
             style.bold(&clean_line(&shown.flow_id)),
             many(report.runs, "run"),
             report.same,
             report.compatible,
-            match report.stranded.len() {
-                0 => style.green("none stranded"),
-                n => style.red(&format!("{n} stranded")),
-            },
+            stranded(&report.stranded),
         );
         for run in &report.stranded {
+            text.push_str(&refusal(run.run_id, &run.reasons, style));
+        }
+        if ended.runs > 0 {
+            text.push_str(&format!(
+                "{} failed or expired: {} that can be retried with it, {}\n",
+                many(ended.runs, "run"),
+                ended.runs - ended.stranded.len(),
+                stranded(&ended.stranded),
+            ));
+        }
+        for run in &ended.stranded {
             text.push_str(&refusal(run.run_id, &run.reasons, style));
         }
         if !unopened.is_empty() {
@@ -68,11 +83,58 @@ pub(super) async fn check(context: &Context, args: &args::FlowFile) -> Result<Ex
         }
         context.terminal.fitted(&text)
     })?;
-    Ok(match (unopened.is_empty(), report.stranded.is_empty()) {
+    let none_stranded = report.stranded.is_empty() && ended.stranded.is_empty();
+    Ok(match (unopened.is_empty(), none_stranded) {
         (false, _) => Exit::State,
         (true, false) => Exit::Failed,
         (true, true) => Exit::Done,
     })
+}
+
+/// How the failed and expired runs of a flow get on with a newer one.
+#[derive(Default)]
+struct Retryable {
+    /// How many there are that open.
+    runs: usize,
+    /// Those that could not be retried with it.
+    stranded: Vec<Stranded>,
+}
+
+/// Looks at the runs that have failed or expired, which somebody may still retry.
+async fn check_retryable(
+    hub: &PersistenceHub,
+    flow: &Flow,
+    unopened: &mut Vec<Stranded>,
+) -> Result<Retryable, Error> {
+    let mut found = Retryable::default();
+    let (runs, unreadable) = runs_of(hub, flow, is_retryable).await?;
+    for run_id in runs {
+        let refused = match hub.check_run(run_id, flow).await {
+            Ok(()) => None,
+            // It was removed since it was listed.
+            Err(error) if error.kind() == ErrorKind::RunNotFound => continue,
+            Err(error) if is_unopened(&error) => {
+                unopened.push(Stranded { run_id, reasons: vec![error.to_string()] });
+                continue;
+            }
+            Err(error) => Some(own_affair(error)?),
+        };
+        found.runs += 1;
+        found.stranded.extend(refused.map(|reasons| Stranded { run_id, reasons }));
+    }
+    for record in unreadable {
+        // Of which status it is may not be known, and then it was found before.
+        if unopened.iter().all(|run| run.run_id != record.id) {
+            let reasons = vec![record.to_string()];
+            unopened.push(Stranded { run_id: record.id, reasons });
+        }
+    }
+    Ok(found)
+}
+
+/// Whether `retry` could go on with a run.
+fn is_retryable(status: RunStatus) -> bool {
+    matches!(status, RunStatus::Failed | RunStatus::Expired)
 }
 
 /// Takes out the runs that can't be opened: that is no matter of the document.
@@ -108,7 +170,7 @@ pub(super) async fn upgrade(context: &Context, args: args::Upgrade) -> Result<Ex
     let flow = context.flow(&args.flow)?;
     let hub = context.hub().await?;
     let (runs, unreadable) = match args.all {
-        true => parked_runs(&hub, &flow).await?,
+        true => runs_of(&hub, &flow, |it| !it.is_final() || is_retryable(it)).await?,
         false => (args.runs, Vec::new()),
     };
     let mut shown = output::Upgraded {
@@ -118,13 +180,16 @@ pub(super) async fn upgrade(context: &Context, args: args::Upgrade) -> Result<Ex
         upgraded: Vec::new(),
         unchanged: Vec::new(),
         refused: Vec::new(),
+        unopened: Vec::new(),
     };
-    let stranded = hub.check(&flow).await?.stranded;
     let mut exit = Exit::Done;
     let mut differences = BTreeSet::new();
     let mut refusals: Vec<(RunId, Vec<String>)> = Vec::new();
+    let (mut any_asks, mut to_retry) = (false, Vec::new());
     for record in unreadable {
         exit = Exit::State;
+        let reasons = vec![record.to_string()];
+        shown.unopened.push(Refused { run_id: record.id.into(), reasons });
         refusals.push((record.id, vec![record.to_string()]));
     }
     for run in runs {
@@ -132,10 +197,14 @@ pub(super) async fn upgrade(context: &Context, args: args::Upgrade) -> Result<Ex
             Ok(view) => view,
             Err(error) => {
                 // Of what is not there or does not open nobody knows whether the flow fits it.
-                if error.kind() == ErrorKind::RunNotFound || is_unopened(&error) {
+                let is_unknown = error.kind() == ErrorKind::RunNotFound || is_unopened(&error);
+                let reasons = own_affair(error)?;
+                if is_unknown {
                     exit = Exit::State;
+                    let reasons = reasons.clone();
+                    shown.unopened.push(Refused { run_id: run.into(), reasons });
                 }
-                refusals.push((run, own_affair(error)?));
+                refusals.push((run, reasons));
                 continue;
             }
         };
@@ -152,18 +221,22 @@ pub(super) async fn upgrade(context: &Context, args: args::Upgrade) -> Result<Ex
         {
             differences.extend(compare_defs(old.def(), flow.def()));
         }
-        let known = stranded.iter().find(|stranded| stranded.run_id == run);
-        let refused = match known {
-            Some(stranded) => Some(stranded.reasons.clone()),
-            None if view.status != RunStatus::Waiting => {
-                Some(vec![format!("It is {}, not parked.", view.status)])
+        let refused = match view.status {
+            status if status != RunStatus::Waiting && !is_retryable(status) => {
+                Some(vec![format!("It is {status}, not parked.")])
             }
-            None if args.dry_run => None,
-            None => hub.upgrade(run, &flow).await.err().map(own_affair).transpose()?,
+            _ if args.dry_run => {
+                hub.check_run(run, &flow).await.err().map(own_affair).transpose()?
+            }
+            _ => hub.upgrade(run, &flow).await.err().map(own_affair).transpose()?,
         };
         match refused {
             Some(reasons) => refusals.push((run, reasons)),
-            None => shown.upgraded.push(run.into()),
+            None => {
+                shown.upgraded.push(run.into());
+                any_asks |= !view.waits.is_empty();
+                to_retry.extend(is_retryable(view.status).then_some(run));
+            }
         }
     }
     shown.differences = differences.into_iter().collect();
@@ -188,8 +261,23 @@ pub(super) async fn upgrade(context: &Context, args: args::Upgrade) -> Result<Ex
         }
         context.terminal.fitted(&text)
     })?;
+    if any_asks {
+        context.terminal.note(STILL_ASKED);
+    }
+    if !to_retry.is_empty() && !args.dry_run {
+        let run = match to_retry.as_slice() {
+            [run] => run.to_string(),
+            _ => "RUN".to_owned(),
+        };
+        context.terminal.note("What has failed or expired goes on once it is retried:");
+        context.terminal.note_command("next", &context.command(&["retry", &run]));
+    }
     Ok(if exit == Exit::Done && !refusals.is_empty() { Exit::Failed } else { exit })
 }
+
+/// What an upgrade does not change.
+const STILL_ASKED: &str =
+    "What is asked already stays as it was asked, with its prompt, its deadline and its default.";
 
 /// Why a run was not moved, where that is its own affair and keeps no other from being moved.
 fn own_affair(error: Error) -> Result<Vec<String>, Error> {
@@ -202,14 +290,15 @@ fn own_affair(error: Error) -> Result<Vec<String>, Error> {
     }
 }
 
-/// The runs of a flow that have not ended, and those of which that can't be told.
-async fn parked_runs(
+/// The runs of a flow that are of some statuses, and those of which that can't be told.
+async fn runs_of(
     hub: &PersistenceHub,
     flow: &Flow,
+    status: impl Fn(RunStatus) -> bool,
 ) -> Result<(Vec<RunId>, Vec<Unreadable>), Error> {
     let filter = Filter {
         flow_id: Some(flow.def().id.clone()),
-        status: RunStatus::ALL.into_iter().filter(|status| !status.is_final()).collect(),
+        status: RunStatus::ALL.into_iter().filter(|it| status(*it)).collect(),
         ..Filter::default()
     };
     let (mut runs, mut unreadable) = (Vec::new(), Vec::new());

@@ -414,6 +414,20 @@ fn suspended(context: &Context, parked: &Suspension, style: Style) -> String {
     text
 }
 
+/// Whether a failure with that code is the document's own, so that retrying alone fails again.
+fn is_of_the_document(code: &str) -> bool {
+    const CODES: [&str; 7] = [
+        "expression",
+        "no_such_arm",
+        "input_invalid",
+        "output_invalid",
+        "prompt",
+        "metadata",
+        "http_input",
+    ];
+    CODES.contains(&code)
+}
+
 /// Prints that a run failed; any other error is the command's own.
 fn failed(context: &Context, error: Error) -> Result {
     let (true, Some(run)) = (is_of_the_run(&error), error.run_id()) else {
@@ -440,8 +454,19 @@ fn failed(context: &Context, error: Error) -> Result {
         let why = format!("  {at}{}", clean_line(error.message()));
         text.push_str(&context.terminal.fitted(&why));
         if error.kind() != ErrorKind::RunCancelled && !context.forgets() {
-            let next = context.command(&["retry", &run.to_string()]);
-            text.push_str(&format!("\n  {}  {}\n", style.dim("again"), style.cyan(&next)));
+            let run = run.to_string();
+            text.push('\n');
+            let mut row = |name: &str, command: &str| {
+                text.push_str(&format!("  {}  {}\n", style.dim(name), style.cyan(command)));
+            };
+            let again = context.command(&["retry", &run]);
+            match error.context_value("code").is_some_and(is_of_the_document) {
+                true => {
+                    row("correct it", &context.command(&["upgrade", "FLOW", &run]));
+                    row("then again", &again);
+                }
+                false => row("again", &again),
+            }
         }
         text
     })?;

@@ -106,6 +106,11 @@ pub(crate) struct Checked {
     pub(crate) compatible: usize,
     /// Those that can't.
     pub(crate) stranded: Vec<Refused>,
+    /// How many runs of the flow have failed or expired, so that `retry` may go on with them; they
+    /// are not among `runs`.
+    pub(crate) failed: usize,
+    /// Those of them that could not be retried with it.
+    pub(crate) failed_stranded: Vec<Refused>,
     /// Those that could not be opened, so that nobody knows; left out where there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) unopened: Vec<Refused>,
@@ -131,6 +136,10 @@ pub(crate) struct Upgraded {
     pub(crate) unchanged: Vec<Run>,
     /// What can't be moved, and why.
     pub(crate) refused: Vec<Refused>,
+    /// Those of the refused that are not there or could not be opened, so that nobody knows whether
+    /// the flow fits them; left out where there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unopened: Vec<Refused>,
 }
 
 /// What `diagram` prints.

@@ -65,6 +65,7 @@ fn an_upgrade_compares_first_and_moves_what_can_be_moved() {
 
         let refused = place.json(1, &["upgrade", "other.yaml", "--all"]);
         assert_eq!(refused["refused"][0]["run_id"], json!(run));
+        assert!(refused.get("unopened").is_none(), "it opens: {refused}");
         let dry = place.json(0, &["upgrade", "longer.yaml", &run, "--dry-run"]);
         assert_eq!(dry["upgraded"], json!([run]));
         assert!(dry["differences"].to_string().contains("shout"), "{dry}");
@@ -78,6 +79,81 @@ fn an_upgrade_compares_first_and_moves_what_can_be_moved() {
         let resumed = place.json(0, &["resume", &key, "--input", r#"{"text": "Ada"}"#]);
         assert_eq!(resumed["output"], "HELLO ADA");
     });
+}
+
+/// Fails behind its question, whatever is answered.
+const WRONG: &str = "
+flow: greet
+steps:
+  - id: ask
+    await_input: { preset: text, prompt: Name? }
+  - id: greet
+    set: '${ value.nope }'
+";
+
+#[test]
+fn a_mistake_in_a_document_costs_no_answer() {
+    on_each_store(|place| {
+        let parked = place.run(10, WRONG);
+        let (run, key) = (text(&parked["run_id"]), text(&parked["waits"][0]["key"]));
+        let told = place.call(&["resume", &key, "--input", r#"{"text": "Ada"}"#]);
+        assert_eq!(told.code, 1, "{told:?}");
+        // To retry alone would fail as before.
+        let at = |words: &str| told.out.find(words).unwrap_or_else(|| panic!("{told:?}"));
+        assert!(at(&format!(" upgrade FLOW {run}")) < at(&format!(" retry {run}")), "{told:?}");
+
+        place.write("right.yaml", LONGER);
+        let checked = place.json(0, &["check", "right.yaml"]);
+        assert_eq!((&checked["runs"], &checked["failed"]), (&json!(0), &json!(1)));
+        place.write("other.yaml", &OTHER.replace("id: greet", "id: hail"));
+        let stranded = place.json(1, &["check", "other.yaml"]);
+        assert_eq!(stranded["stranded"], json!([]));
+        assert_eq!(stranded["failed_stranded"][0]["run_id"], json!(run));
+        let told = place.call(&["check", "other.yaml"]);
+        assert!(told.out.contains("1 run failed or expired: 0 that"), "{told:?}");
+        assert!(told.out.contains(&run), "{told:?}");
+        let refused = place.json(1, &["upgrade", "other.yaml", "--all"]);
+        assert_eq!(refused["refused"][0]["run_id"], json!(run));
+
+        let dry = place.json(0, &["upgrade", "right.yaml", "--all", "--dry-run"]);
+        assert_eq!(dry["upgraded"], json!([run]));
+        let told = place.call(&["upgrade", "right.yaml", &run]);
+        assert!(told.out.contains("1 run upgraded"), "{told:?}");
+        assert!(told.err.contains(&format!(" retry {run}")), "{told:?}");
+        assert_eq!(place.status(&run), "failed", "until it is retried");
+        assert_eq!(place.json(0, &["retry", &run])["output"], "HELLO ADA");
+        let ended = place.json(1, &["upgrade", "other.yaml", &run]);
+        assert!(ended["refused"].to_string().contains("It is completed"), "{ended}");
+    });
+}
+
+#[test]
+fn a_run_that_has_expired_is_moved_too() {
+    let place = Place::file();
+    let asks = |name| {
+        format!(
+            "flow: f\nsteps:\n  - id: ask\n    await_input: {{ preset: text, prompt: '{name}?', timeout: 1ms }}\n"
+        )
+    };
+    let run = text(&place.run(10, &asks("Name"))["run_id"]);
+    place.json(0, &["work", "--once"]);
+    assert_eq!(place.status(&run), "expired");
+    place.write("new.yaml", &asks("First name"));
+    assert_eq!(place.json(0, &["check", "new.yaml"])["failed"], 1);
+    assert_eq!(place.json(0, &["upgrade", "new.yaml", "--all"])["upgraded"], json!([run]));
+    let again = place.json(10, &["retry", &run]);
+    assert_eq!(again["waits"][0]["prompt"], "First name?");
+}
+
+#[test]
+fn an_upgrade_says_that_an_open_question_stays_as_it_was_asked() {
+    let place = Place::file();
+    let run = text(&place.run(10, OLD)["run_id"]);
+    let reworded = place.write("new.yaml", &OLD.replace("Name?", "First name?"));
+    let told = place.call(&["upgrade", reworded, &run]);
+    assert!(told.out.contains("1 run upgraded"), "{told:?}");
+    assert!(told.err.contains("stays as it was asked"), "{told:?}");
+    assert_eq!(place.json(0, &["show", &run])["waits"][0]["prompt"], "Name?");
 }
 
 #[test]
@@ -124,6 +200,7 @@ fn a_run_that_does_not_open_keeps_no_other_from_being_upgraded() {
         let named = place.json(5, &["upgrade", longer, &last, gone, "--dry-run"]);
         assert_eq!(named["upgraded"], json!([last]));
         assert!(named["refused"].to_string().contains("RunNotFound"), "{named}");
+        assert_eq!(named["unopened"][0]["run_id"], gone);
         // That it does not open is no matter of the document.
         let checked = place.json(5, &["check", longer]);
         assert_eq!((&checked["compatible"], &checked["stranded"]), (&json!(2), &json!([])));
@@ -136,6 +213,7 @@ fn a_run_that_does_not_open_keeps_no_other_from_being_upgraded() {
         let all = place.json(5, &["upgrade", longer, "--all"]);
         assert_eq!(all["upgraded"], json!([last, first]));
         assert_eq!(all["refused"][0]["run_id"], json!(sealed));
+        assert_eq!(all["unopened"], all["refused"]);
         assert!(all["refused"].to_string().contains("EncryptionError"), "{all}");
     }
 }

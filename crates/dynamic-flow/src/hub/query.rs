@@ -262,6 +262,17 @@ impl PersistenceHub {
         Ok(())
     }
 
+    /// Tells whether a flow could go on with a run, also with one that has failed or expired, if
+    /// [`PersistenceHub::upgrade`] moved it there; changes nothing.
+    ///
+    /// # Errors
+    /// `FlowIncompatible` with reasons where it could not; `RunNotFound`; what keeps the run from
+    /// being opened.
+    pub async fn check_run<I, O>(&self, run: RunId, flow: &Flow<I, O>) -> Result<()> {
+        let opened = self.inner().open_verified(run).await?;
+        self.inner().fit(&opened, Arc::new(Known::new(&flow.erase()))).map(drop)
+    }
+
     /// Moves a run that nobody drives to a newer document, if that can go on with it: one that is
     /// parked, one that is ready for a worker, and one that has failed or expired, with which `retry`
     /// then goes on by the newer document.
