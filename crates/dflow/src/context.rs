@@ -30,6 +30,18 @@ pub(crate) const GRACE: Duration = Duration::from_secs(10);
 /// The environment variable that names the file with the settings.
 const CONFIG_VARIABLE: &str = "DFLOW_CONFIG";
 
+/// What becomes of a store in a file or folder that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// It is made.
+    Make,
+    /// It is refused: a mistyped name must not look like a store without runs.
+    Refuse,
+    /// As [`Missing::Refuse`], but where nobody said which store it is, it is taken for one without
+    /// runs, and that is told.
+    Tell,
+}
+
 /// Everything that commands share.
 pub(crate) struct Context {
     pub(crate) terminal: Terminal,
@@ -128,13 +140,38 @@ impl Context {
     }
 
     /// Opens the store, and makes a hub over it.
-    pub(crate) async fn hub(&self) -> Result<PersistenceHub> {
+    ///
+    /// # Errors
+    /// `StorageError` where there is none and none is made; what keeps it from being opened.
+    pub(crate) async fn hub(&self, missing: Missing) -> Result<PersistenceHub> {
         if self.unasked_store {
             check_own_folder()?;
         }
         let keyring = self.keyring()?;
+        if keyring.is_none() && self.config.keys.required {
+            return Err(keyless());
+        }
         self.warn_of_key_file();
-        let store = store::open(&self.store_url)?;
+        let mut store = store::open(&self.store_url)?;
+        match (missing, missing_at(&self.store_url)) {
+            (Missing::Make, _) | (_, None) => {}
+            (Missing::Tell, Some(path)) if self.unasked_store => {
+                let path = path.display();
+                let message = format!(
+                    "there is no store in this folder yet ({path}): `dflow run` makes one, and \
+                     --store names another"
+                );
+                self.terminal.notice("NoStore", &message);
+                store = store::open("memory:")?;
+            }
+            (_, Some(path)) => {
+                let message = "there is no store there yet: check its name, or make it with \
+                               `dflow run` or `dflow work`";
+                return Err(
+                    Error::new(ErrorKind::StorageError, message).with("path", path.display())
+                );
+            }
+        }
         let mut builder =
             PersistenceHub::builder(store).options(self.config.hub.options()).tools(self.tools()?);
         if let Some(bytes) = self.config.hub.max_state_size {
@@ -145,7 +182,6 @@ impl Context {
         }
         builder = match keyring {
             Some(keyring) => builder.keyring(keyring),
-            None if self.config.keys.required => return Err(keyless()),
             None => builder.plaintext(),
         };
         builder.build().await
@@ -182,6 +218,26 @@ impl Context {
             .map(|word| quoted(&word));
         self.set_again.iter().cloned().chain(words).collect::<Vec<_>>().join(" ")
     }
+}
+
+/// Where the file or folder of a store should be and is not. A folder in which nothing is, such as
+/// one on which nothing is mounted, is no store.
+fn missing_at(url: &str) -> Option<&Path> {
+    let (scheme, path) = url.split_once(':')?;
+    let path = Path::new(path.strip_prefix("//").unwrap_or(path));
+    let is_missing = |error: io::Error| error.kind() == io::ErrorKind::NotFound;
+    let none = match scheme {
+        "sqlite" => fs::metadata(path).is_err_and(is_missing),
+        "file" => match fs::read_dir(path) {
+            Ok(entries) => !entries.flatten().any(|entry| {
+                let name = entry.file_name();
+                !name.as_encoded_bytes().starts_with(b".") && name != "lost+found"
+            }),
+            Err(error) => is_missing(error),
+        },
+        _ => false,
+    };
+    none.then_some(path)
 }
 
 /// Refuses the store of this folder where somebody else may have made it or put something into it:
@@ -283,6 +339,33 @@ mod tests {
         }
         for url in ["postgres://u:p@h", "redis://:p@h/0", "mongodb://h/?tlsKeyFilePassword=p"] {
             assert!(may_hold_a_secret(url), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_store_is_there_or_it_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().display();
+        for url in [
+            format!("sqlite:{place}/x.db"),
+            format!("sqlite://{place}/a/x.db"),
+            format!("file:{place}"),
+            format!("file:{place}/x"),
+        ] {
+            assert!(missing_at(&url).is_some(), "{url}");
+        }
+        fs::write(folder.path().join(".hidden"), "").unwrap();
+        assert!(missing_at(&format!("file:{place}")).is_some());
+        fs::write(folder.path().join("x.db"), "").unwrap();
+        for url in [
+            "memory:".to_owned(),
+            "redis://localhost".to_owned(),
+            format!("file:{place}"),
+            format!("file:{place}/x.db"),
+            format!("sqlite:{place}/x.db"),
+            format!("sqlite:{place}/x.db/y"),
+        ] {
+            assert_eq!(missing_at(&url), None, "{url}");
         }
     }
 

@@ -9,7 +9,7 @@ use dynamic_flow::{
 };
 
 use crate::{
-    context::Context,
+    context::{Context, Missing},
     failure::{Exit, Failure},
     output::{Newest, Report},
     render::{Style, clean_line, many},
@@ -29,7 +29,7 @@ const TRIED: usize = 20;
 
 pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
     let keyring = context.keyring()?;
-    let hub = context.hub().await?;
+    let hub = context.hub(Missing::Refuse).await?;
     let health = hub.health().await?;
     let Counted { runs, ids, unreadable, all_counted, problem } = count(&hub, COUNTED).await;
     let mut tried = Vec::new();

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::{
     args::{self, DiagramFormat, SchemaOf},
-    context::Context,
+    context::{Context, Missing},
     failure::{Exit, Failure, usage},
     output::{self, Refused},
     render::{Style, clean, clean_line, many},
@@ -26,7 +26,7 @@ const PAGE: usize = 200;
 
 pub(super) async fn check(context: &Context, args: &args::FlowFile) -> Result<Exit, Failure> {
     let flow = context.flow(&args.flow)?;
-    let hub = context.hub().await?;
+    let hub = context.hub(Missing::Tell).await?;
     let mut report = hub.check(&flow).await?;
     let mut unopened = take_unopened(&hub, &mut report.stranded).await;
     let ended = check_retryable(&hub, &flow, &mut unopened).await?;
@@ -168,7 +168,7 @@ fn refusal(run: RunId, reasons: &[String], style: Style) -> String {
 
 pub(super) async fn upgrade(context: &Context, args: args::Upgrade) -> Result<Exit, Failure> {
     let flow = context.flow(&args.flow)?;
-    let hub = context.hub().await?;
+    let hub = context.hub(Missing::Refuse).await?;
     let (runs, unreadable) = match args.all {
         true => runs_of(&hub, &flow, |it| !it.is_final() || is_retryable(it)).await?,
         false => (args.runs, Vec::new()),

@@ -10,7 +10,7 @@ use dynamic_flow::{
 
 use crate::{
     args::{List, Show, ShowFormat},
-    context::{Context, now},
+    context::{Context, Missing, now},
     failure::{Exit, Failure},
     output::{self, ListItem},
     render::{Style, clean_line, many, message_within, outline, prompt, receipt, relative, within},
@@ -19,8 +19,8 @@ use crate::{
 };
 
 pub(super) async fn list(context: &Context, args: List) -> Result<Exit, Failure> {
-    let hub = context.hub().await?;
     let filter = args.filter.resolve()?;
+    let hub = context.hub(Missing::Tell).await?;
     let page = hub.query(&filter, args.cursor.map(Cursor), args.limit.into()).await?;
     let next_cursor = page.next.map(|cursor| cursor.0.to_string());
     let shown = output::List {
@@ -140,7 +140,7 @@ fn fit(table: &mut Table) {
 }
 
 pub(super) async fn show(context: &Context, args: Show) -> Result<Exit, Failure> {
-    let hub = context.hub().await?;
+    let hub = context.hub(Missing::Refuse).await?;
     let view = hub.get(args.run).await?;
     let flow = match &view.document {
         // A document that this version can't read any more is shown without its diagram.

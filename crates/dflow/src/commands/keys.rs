@@ -9,7 +9,7 @@ use dynamic_flow::{
 use super::inspect;
 use crate::{
     args::RotateKeys,
-    context::Context,
+    context::{Context, Missing},
     failure::{Exit, Failure},
     output,
     progress::{EndSignals, spinner},
@@ -37,7 +37,7 @@ pub(super) async fn rotate(context: &Context, args: &RotateKeys) -> Result<Exit,
         )
         .into());
     }
-    let hub = context.hub().await?;
+    let hub = context.hub(Missing::Refuse).await?;
     let mut shown = output::Rotated::default();
     let mut unreadable: Vec<Unreadable> = Vec::new();
     let mut after = args.cursor.map(Cursor);

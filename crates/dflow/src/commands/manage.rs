@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::{
     args,
     ask::{self, Question},
-    context::{Context, GRACE, now},
+    context::{Context, GRACE, Missing, now},
     failure::{Exit, Failure, usage},
     output,
     progress::{self, EndSignals},
@@ -20,7 +20,7 @@ use crate::{
 };
 
 pub(super) async fn reissue(context: &Context, args: args::Reissue) -> Result<Exit, Failure> {
-    let hub = context.hub().await?;
+    let hub = context.hub(Missing::Refuse).await?;
     let wait: WaitId = match args.wait {
         Some(wait) => wait.as_str().into(),
         None => {
@@ -57,7 +57,7 @@ pub(super) async fn reissue(context: &Context, args: args::Reissue) -> Result<Ex
 }
 
 pub(super) async fn cancel(context: &Context, args: args::Cancel) -> Result<Exit, Failure> {
-    let hub = context.hub().await?;
+    let hub = context.hub(Missing::Refuse).await?;
     let status = hub.cancel(args.run, args.by, args.reason).await?;
     let shown = output::Cancelled { run_id: args.run.into(), status: status.to_string() };
     context.terminal.result(&shown, |style| {
@@ -77,8 +77,8 @@ pub(super) async fn cleanup(context: &Context, args: args::Cleanup) -> Result<Ex
                        asked here: add --yes, or --dry-run to see them first";
         return Err(usage(message).into());
     }
-    let hub = context.hub().await?;
     let mut which = Cleanup::new().filter(args.filter.resolve()?);
+    let hub = context.hub(Missing::Refuse).await?;
     which.expired_only = args.expired;
     which.older_than = args.older_than.map(|moment| moment.ago(now()));
     which.all = args.all;
@@ -172,7 +172,7 @@ fn still_live(context: &Context, left: usize) -> Option<(String, String)> {
 pub(super) async fn work(context: &Context, args: &args::Work) -> Result<Exit, Failure> {
     // A worker drives whatever comes: what lacks a secret must not fail run after run.
     tools::need_all_secrets(&context.config.http)?;
-    let hub = context.hub().await?;
+    let hub = context.hub(Missing::Make).await?;
     context.tell_powers();
     let seen = Arc::new(Mutex::new(output::Worked::default()));
     let reporter = progress::report(context.terminal, hub.events(), {

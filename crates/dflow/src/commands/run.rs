@@ -16,7 +16,7 @@ use super::{read_json, read_line};
 use crate::{
     args::{Given, Run},
     ask,
-    context::{Context, now, variable},
+    context::{Context, Missing, now, variable},
     failure::{Exit, Failure, RUN_STATUS, problem, usage},
     output::{self, RunError, RunResult},
     progress::{self, Driven, Interrupted},
@@ -56,7 +56,7 @@ pub(super) async fn run(context: &Context, args: Run) -> Result {
             return Err(error.with("flow", &flow.def().id).into());
         }
     };
-    let hub = context.hub().await?;
+    let hub = context.hub(Missing::Make).await?;
     context.tell_powers();
     let notice = if context.keyring()?.is_none() { plaintext_notice(&hub).await? } else { None };
     let mut options = RunOptions::new();
@@ -136,7 +136,7 @@ pub(super) async fn answer(context: &Context, args: Given) -> Result {
 }
 
 pub(super) async fn retry(context: &Context, run: RunId) -> Result {
-    let hub = context.hub().await?;
+    let hub = context.hub(Missing::Refuse).await?;
     context.tell_powers();
     match progress::drive(&context.terminal, &hub, hub.retry(run)).await {
         Driven::Ended(result) => finish(context, &hub, result).await,
@@ -168,7 +168,7 @@ async fn prepare(
     };
     let key: SuspensionKey = key.parse().map_err(Failure::from)?;
     let input = args.input.input.as_deref().map(read_json).transpose()?;
-    let hub = context.hub().await?;
+    let hub = context.hub(Missing::Refuse).await?;
     let input = match input {
         Some(input) => input,
         None if context.terminal.interactive

@@ -90,7 +90,9 @@ pub(crate) struct Notice {
 pub(crate) struct NoticeText {
     /// `Plaintext`: the store holds readable state, because there is no key; `KeyFile`: others may
     /// read the file with the keys; `UnsetSecret`: a flow may have been refused a secret
-    /// that has no value.
+    /// that has no value; `NoStore`: nobody said which store it is, and there is none in this folder
+    /// yet; `OtherKey`: the run before is sealed with a key that is not at hand; `Powers`: what flows
+    /// may do by settings that nobody named.
     pub(crate) kind: &'static str,
     pub(crate) message: String,
 }

@@ -242,6 +242,7 @@ fn the_readmes_show_flows_that_are_right_and_every_verb() {
         blocks.filter_map(|it| it.split("```").next()).map(str::to_owned).collect()
     };
     let (short, long) = (documents("README.md"), documents("crates/dflow/README.md"));
+    place.make();
     let ids: Vec<String> = short
         .iter()
         .chain(&long)

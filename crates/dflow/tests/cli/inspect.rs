@@ -84,6 +84,7 @@ fn what_is_no_filter_is_a_usage_error() {
 #[test]
 fn an_empty_list_is_empty() {
     let place = Place::file();
+    place.make();
     assert_eq!(place.json(0, &["list"]), json!({ "items": [], "next_cursor": null }));
     let told = place.call(&["list"]);
     assert_eq!((told.out.as_str(), told.err.as_str()), ("", "No runs.\n"));
@@ -186,6 +187,7 @@ fn an_ended_run_is_shown_with_receipts_and_output() {
 #[test]
 fn a_run_that_is_not_there_is_told() {
     on_each_store(|place| {
+        place.make();
         let error = place.error(5, &["show", "01900000-0000-7000-8000-000000000000"]);
         assert_eq!(error["kind"], "RunNotFound");
     });

@@ -37,7 +37,7 @@ fn a_store_can_be_made_to_need_a_key() {
     assert_eq!(place.error(2, &["list"])["kind"], "InvalidConfig");
     place.write("key", &key());
     place.write("dflow.toml", "[keys]\nrequired = true\nfile = \"key\"\n");
-    place.json(0, &["list"]);
+    place.make();
     assert_eq!(place.json(0, &["doctor"])["encrypted"], true);
     place.set("FLOW_ENCRYPTION_KEY", "short");
     assert_eq!(place.error(2, &["list"])["kind"], "InvalidConfig");
@@ -143,6 +143,8 @@ fn a_file_with_keys_that_others_may_read_is_told() {
     let place = Place::file();
     place.write("dflow.toml", "[keys]\nfile = \"key\"\n");
     let path = place.folder.path().join(place.write("key", &key()));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    place.make();
     let told = |mode| {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         place.call(&["list"]).err.contains("other users of this machine may read the keys in key")

@@ -10,6 +10,7 @@ mod manage;
 mod narrow;
 mod runs;
 mod servers;
+mod stores;
 mod support;
 #[cfg(unix)]
 mod terminal;

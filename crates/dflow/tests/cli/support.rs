@@ -121,6 +121,11 @@ impl Place {
         error_of(&self.call(&[args, &["--json"]].concat()), code)
     }
 
+    /// Makes the store, without a run in it.
+    pub(crate) fn make(&self) {
+        self.json(0, &["work", "--once"]);
+    }
+
     /// Parks a run of the purchase approval; gives it and its key.
     pub(crate) fn park(&self) -> (String, String) {
         self.park_with(&[])

@@ -96,6 +96,7 @@ fn the_settings_may_name_the_variable_that_holds_the_url() {
     let error = place.error(2, &["list"]);
     assert!(text(&error["message"]).contains("FLOWS_URL"), "{error}");
     place.set("FLOWS_URL", "sqlite:settings.db");
+    place.make();
     assert!(text(&place.json(0, &["doctor"])["location"]).ends_with("settings.db"));
 }
 
@@ -103,8 +104,9 @@ fn the_settings_may_name_the_variable_that_holds_the_url() {
 fn the_store_comes_from_the_line_the_environment_or_the_settings() {
     let mut place = Place::file();
     place.write("dflow.toml", "[store]\nurl = \"sqlite:settings.db\"\n");
+    // None of them is there.
     let location = |place: &Place, args: &[&str]| {
-        text(&place.json(0, &[&["doctor"], args].concat())["location"])
+        text(&place.error(5, &[&["doctor"], args].concat())["context"]["path"])
     };
     assert!(location(&place, &["--store", "file:typed"]).ends_with("typed"));
     assert!(location(&place, &[]).ends_with("flows"));
@@ -186,6 +188,7 @@ fn the_settings_may_be_named_in_the_environment() {
     place.unset("DFLOW_STORE");
     place.write("other.toml", "[store]\nurl = \"sqlite:other.db\"\n");
     place.set("DFLOW_CONFIG", "other.toml");
+    place.make();
     assert!(text(&place.json(0, &["doctor"])["location"]).ends_with("other.db"));
     place.set("DFLOW_CONFIG", "missing.toml");
     assert_eq!(place.error(2, &["list"])["context"]["path"], "missing.toml");
@@ -198,6 +201,8 @@ fn settings_that_everybody_may_write_are_taken_only_when_they_are_named() {
     let place = Place::file();
     let path = place.folder.path().join(place.write("dflow.toml", "[hub]\nlease = \"1m\"\n"));
     let set = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    set(0o600);
+    place.make();
     set(0o666);
     let error = place.error(2, &["list"]);
     assert_eq!(
@@ -233,7 +238,7 @@ fn a_default_store_that_others_may_write_to_is_used_only_when_it_is_named() {
     let error = place.error(2, &["list"]);
     assert!(text(&error["message"]).contains("everybody may write to it"), "{error}");
     assert_eq!(fs::read_dir(&path).unwrap().count(), 0, "nothing was put into it");
-    place.json(0, &["list", "--store", "file:./.suspended-flows"]);
+    place.json(0, &["work", "--once", "--store", "file:./.suspended-flows"]);
 }
 
 #[cfg(unix)]
@@ -305,6 +310,7 @@ fn json_holds_nothing_that_a_terminal_obeys() {
 fn a_result_that_can_not_be_written_is_an_error_as_json() {
     let place = Place::file();
     let flow = place.write("flow.yaml", "flow: f\nsteps:\n  - id: s\n    wait: 2h\n");
+    place.make();
     for args in [&["list", "--json"][..], &["run", flow, "--json"]] {
         let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
         let mut command = process::Command::new(assert_cmd::cargo::cargo_bin!("dflow"));
