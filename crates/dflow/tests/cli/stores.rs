@@ -84,3 +84,17 @@ fn a_folder_without_a_store_is_said_to_have_none() {
     place.json(10, &["run", flow]);
     assert_eq!(place.call(&["check", flow]).err, "");
 }
+
+#[test]
+fn parameters_become_no_part_of_a_name() {
+    for store in ["sqlite:x.db?operation_timeout=5s", "file:./x?operation_timeout=5s"] {
+        let place = Place::new(store);
+        let flow = place.write("flow.yaml", FLOW);
+        for args in [&["run", flow][..], &["list"]] {
+            let error = place.error(2, args);
+            assert_eq!(error["kind"], "InvalidConfig");
+            assert!(text(&error["message"]).contains("takes no parameters"), "{error}");
+        }
+        assert_eq!(std::fs::read_dir(place.folder.path()).unwrap().count(), 1);
+    }
+}

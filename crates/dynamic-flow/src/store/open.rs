@@ -70,8 +70,9 @@ pub fn compiled_in() -> &'static [&'static str] {
 /// Touches nothing yet; [`Store::provision`] does.
 ///
 /// # Errors
-/// `InvalidConfig` for a URL without a known scheme, without a path where one is needed, or of a
-/// store that is not compiled in; it names the feature to switch on.
+/// `InvalidConfig` for a URL without a known scheme, without a path where one is needed, with
+/// parameters where none are taken (`file:` and `sqlite:`), or of a store that is not compiled in;
+/// it names the feature to switch on.
 ///
 /// ```
 /// use dynamic_flow::store;
@@ -136,6 +137,13 @@ fn path_of<'a>(scheme: &str, rest: &'a str) -> Result<&'a std::path::Path> {
     if path.is_empty() || path.contains('\0') {
         return Err(refuse(format!("a path must follow the colon: {scheme}:PATH")));
     }
+    // They would become part of the name, and never take effect.
+    if path.contains('?') {
+        return Err(refuse(format!(
+            "{scheme}: takes no parameters: leave out the `?` and what follows it; a store whose \
+             path has one is named in Rust code"
+        )));
+    }
     Ok(std::path::Path::new(path))
 }
 
@@ -198,6 +206,12 @@ mod tests {
                 let error = open(&format!("{scheme}:{rest}")).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{scheme}:{rest}");
             }
+            for rest in ["x.db?operation_timeout=5s", "./x?", "///x?a=hunter2"] {
+                let error = open(&format!("{scheme}:{rest}")).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{scheme}:{rest}");
+                assert!(error.message().contains("takes no parameters"), "{error}");
+                assert!(!error.to_string().contains("hunter2"), "{error}");
+            }
         }
     }
 
@@ -206,7 +220,7 @@ mod tests {
     fn a_path_is_taken_as_it_is() {
         let path = |rest| path_of("file", rest).unwrap().to_str().unwrap().to_owned();
         assert_eq!(path("a/b"), "a/b");
-        assert_eq!(path("./a b:c?d=e"), "./a b:c?d=e");
+        assert_eq!(path("./a b:c&d=e"), "./a b:c&d=e");
         assert_eq!(path("/a"), "/a");
         assert_eq!(path("///a"), "/a");
     }
