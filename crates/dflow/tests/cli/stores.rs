@@ -98,3 +98,29 @@ fn parameters_become_no_part_of_a_name() {
         assert_eq!(std::fs::read_dir(place.folder.path()).unwrap().count(), 1);
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn the_doctor_finds_a_disk_that_takes_no_record() {
+    for store in ["file:flows", "sqlite:flows.db"] {
+        let place = Place::new(store);
+        let flow = place.write("flow.yaml", FLOW);
+        place.json(10, &["run", flow]);
+        let program = assert_cmd::cargo::cargo_bin!("dflow").display();
+        let doctor = |blocks: &str| {
+            let told = place.shell(&format!(
+                "unset FLOW_ENCRYPTION_KEY; trap '' XFSZ; ulimit -f {blocks}; {program} doctor --json"
+            ));
+            assert_eq!(told.code, 0, "{told:?}");
+            told.out
+        };
+        let problem = "64 KiB could not be written there";
+        assert!(!doctor("unlimited").contains(problem));
+        // What no file may be larger than, in units of 512 bytes.
+        let told = doctor("96");
+        assert!(told.contains(problem), "{told}");
+        let files = std::fs::read_dir(place.folder.path()).unwrap();
+        let names: Vec<_> = files.map(|it| it.unwrap().file_name()).collect();
+        assert!(!names.iter().any(|it| it.to_string_lossy().contains("probe")), "{names:?}");
+    }
+}

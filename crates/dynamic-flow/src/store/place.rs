@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
 };
 
@@ -56,6 +57,25 @@ fn judge(kind: &str) -> (bool, Option<String>) {
     } else {
         (true, None)
     }
+}
+
+/// Says so where the disk has no room for another record: what is about as large is written into a
+/// file of that name, which is there for nothing else, and removed.
+pub(super) fn cramped(probe: &Path) -> Option<String> {
+    const BYTES: usize = 64 << 10;
+    let mut options = fs::OpenOptions::new();
+    // Never through a link that somebody planted.
+    options.write(true).create_new(true);
+    let filled = options.open(probe).and_then(|mut file| {
+        file.write_all(&[b'.'; BYTES])?;
+        file.sync_all()
+    });
+    let removed = fs::remove_file(probe);
+    let error = filled.and(removed).err()?;
+    Some(format!(
+        "{} KiB could not be written there ({error}): make room, before runs and answers fail.",
+        BYTES >> 10
+    ))
 }
 
 /// Whether a file that changes names with another, or takes its place, is found where that was by

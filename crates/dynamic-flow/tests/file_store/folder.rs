@@ -93,7 +93,8 @@ async fn health_tells_of_permissions_and_that_it_works() {
     assert_eq!(health.backend, "file");
     assert_eq!(health.location, place.path.display().to_string());
     assert!(!health.latency.is_zero());
-    assert!(!health.warnings.iter().any(|warning| warning.contains("open to others")));
+    let warns = |what: &str| health.warnings.iter().any(|warning| warning.contains(what));
+    assert!(!warns("open to others") && !warns("could not be written"), "{health:?}");
     assert_eq!(files(&place.path.join("tmp")).len(), 0);
 
     fs::set_permissions(place.path.join("runs"), fs::Permissions::from_mode(0o755)).unwrap();
@@ -371,6 +372,7 @@ async fn a_full_disk_is_an_error_and_nothing_is_half_written() {
     let health = store.health().await.unwrap();
     assert!(!health.durable);
     assert!(health.warnings[0].contains("tmpfs"), "{health:?}");
+    assert!(health.warnings[1].contains("64 KiB could not be written there"), "{health:?}");
     store.delete(record.id, Expect::Any).await.unwrap();
 }
 

@@ -11,7 +11,10 @@ use super::{
 use crate::{
     Result,
     id::RunId,
-    store::{Health, place::disk_under},
+    store::{
+        Health,
+        place::{cramped, disk_under},
+    },
 };
 
 impl Folder {
@@ -19,11 +22,12 @@ impl Folder {
         self.check_present()?;
         let root = self.layout.root();
         let started = Instant::now();
-        self.probe()?;
+        let cramped = self.probe()?;
         let latency = started.elapsed();
 
         let (durable, warning) = disk_under(root);
-        let warnings = warning.into_iter().chain(self.permissions_warning()).collect();
+        let warnings =
+            warning.into_iter().chain(self.permissions_warning()).chain(cramped).collect();
         Ok(Health {
             backend: "file".into(),
             location: root.display().to_string(),
@@ -33,8 +37,9 @@ impl Folder {
         })
     }
 
-    /// What writes do: lock, write, sync, rename or change names, sync the folder.
-    fn probe(&self) -> Result<()> {
+    /// What writes do: lock, write, sync, rename or change names, sync the folder. Gives a warning
+    /// where there is no room for what is as large as a record may well be.
+    fn probe(&self) -> Result<Option<String>> {
         let mut bytes = [0; 16];
         bytes[8..].copy_from_slice(&random()?.to_ne_bytes());
         // Named as a run that does not exist, so that it is tidied up as runs are.
@@ -50,7 +55,8 @@ impl Folder {
         let folder = disk::parent(&path);
         let synced = disk::sync_dir(folder).at("sync a folder", folder);
         fs::remove_file(&path).at("remove a file", &path)?;
-        synced
+        synced?;
+        Ok(cramped(&self.layout.temp(id, ".room")))
     }
 
     #[cfg(unix)]

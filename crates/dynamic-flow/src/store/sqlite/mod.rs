@@ -13,7 +13,10 @@ mod tests;
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Instant,
 };
 
@@ -31,7 +34,8 @@ use crate::{
     clock::Timestamp,
     id::{Epoch, Revision, RunId},
     store::{
-        Change, Claim, Cursor, Expect, Filter, Health, Page, Record, Store, place::disk_under,
+        Change, Claim, Cursor, Expect, Filter, Health, Page, Record, Store,
+        place::{cramped, disk_under},
     },
 };
 
@@ -214,6 +218,9 @@ impl Store for SqliteStore {
         }
         warnings.extend(warning);
         warnings.extend(exposed(&self.shared.path));
+        let probe = beside(&self.shared.path);
+        let cramped = tokio::task::spawn_blocking(move || cramped(&probe));
+        warnings.extend(cramped.await.ok().flatten());
         Ok(Health {
             backend: "sqlite".into(),
             location: self.shared.path.display().to_string(),
@@ -229,6 +236,16 @@ impl SqliteStore {
         Error::new(ErrorKind::StorageError, "the writer gave the result of another call")
             .operation(operation)
     }
+}
+
+/// A name beside the file that nothing has yet. SQLite takes what is free in its files first, and so
+/// can't tell before it is too late whether the disk has room.
+fn beside(path: &Path) -> PathBuf {
+    static PROBES: AtomicUsize = AtomicUsize::new(0);
+    let probe = PROBES.fetch_add(1, Ordering::Relaxed);
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!("-probe-{}-{probe}", std::process::id()));
+    beside.into()
 }
 
 /// Says whether others than its owner may read the file.

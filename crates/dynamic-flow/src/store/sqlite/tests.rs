@@ -1,6 +1,7 @@
 //! What the conformance suite can't see: plans, files, groups, foreign files.
 
 mod damaged;
+mod disks;
 
 use std::{fs, time::Duration};
 

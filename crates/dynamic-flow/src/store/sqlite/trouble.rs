@@ -1,6 +1,6 @@
 //! What can go wrong with a database file, in this store's own words, and in everybody's.
 
-use std::{io, path::Path, sync::Arc};
+use std::{fs, io, path::Path, sync::Arc};
 
 use rusqlite::ErrorCode;
 
@@ -98,7 +98,8 @@ impl Trouble {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 "the database was locked by others for too long; try again, or look who holds it"
             }
-            Some(ErrorCode::DiskFull) => "the disk is full; make room and try again",
+            Some(ErrorCode::DiskFull) => FULL,
+            Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly) if is_on_read_only(path) => READ_ONLY,
             Some(ErrorCode::ReadOnly) => {
                 "the database is read-only; let this user write to the file and its folder"
             }
@@ -124,15 +125,24 @@ impl Trouble {
     }
 }
 
+const FULL: &str =
+    "the disk is full; make room and try again: without some, SQLite can't even remove runs";
+const READ_ONLY: &str = "the file system is read-only, where this store can't even read: make it \
+                         writable, or name another place";
+
+/// Whether the file is there, on a file system on which nothing can be written.
+fn is_on_read_only(path: &Path) -> bool {
+    let opened = fs::OpenOptions::new().append(true).open(path);
+    opened.is_err_and(|error| error.kind() == io::ErrorKind::ReadOnlyFilesystem)
+}
+
 fn advice_of_io(cause: &io::Error) -> &'static str {
     match cause.kind() {
         io::ErrorKind::PermissionDenied => {
             "the file can't be made; let this user write to its folder"
         }
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "the disk is full; make room and try again"
-        }
-        io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only; name another place",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FULL,
+        io::ErrorKind::ReadOnlyFilesystem => READ_ONLY,
         io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
             "a file is where a folder should be; name another place"
         }
