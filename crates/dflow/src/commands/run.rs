@@ -1,13 +1,19 @@
 //! `run`, `resume`, `answer` and `retry`: what drives runs or answers them.
 
 use std::{
+    future::Future,
     io::{self, IsTerminal as _},
     path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use dynamic_flow::{
     Answer, Error, ErrorKind, RunId, Schema, SuspensionKey,
-    hub::{Outcome, PersistenceHub, RunOptions, SuspendedWait, Suspension},
+    codec::Keyring,
+    hub::{HubEvent, Outcome, PersistenceHub, RunOptions, SuspendedWait, Suspension},
     store::Filter,
 };
 use serde_json::Value;
@@ -19,7 +25,7 @@ use crate::{
     context::{Context, Missing, now, variable},
     failure::{Exit, Failure, RUN_STATUS, problem, usage},
     output::{self, RunError, RunResult},
-    progress::{self, Driven, Interrupted},
+    progress::{self, Driven, Follower, Interrupted},
     render::{self, Style, clean, clean_line, outline, receipt, relative},
     terminal::{columns, say, to_json},
     words,
@@ -58,15 +64,15 @@ pub(super) async fn run(context: &Context, args: Run) -> Result {
     };
     let hub = context.hub(Missing::Make).await?;
     context.tell_powers();
-    let notice = if context.keyring()?.is_none() { plaintext_notice(&hub).await? } else { None };
+    let notice = seal_notice(&hub, context.keyring()?.as_ref()).await?;
     let mut options = RunOptions::new();
     for (name, value) in args.metadata {
         options = options.metadata(name, value);
     }
     let handle = hub.register(&flow)?;
-    let driven = progress::drive(&context.terminal, &hub, handle.run_with(input, options)).await;
-    if let Some(notice) = notice.filter(|_| stores(&driven)) {
-        context.terminal.notice("Plaintext", notice);
+    let driven = drive(context, &hub, handle.run_with(input, options)).await;
+    if let Some((kind, notice)) = notice.filter(|_| stores(&driven)) {
+        context.terminal.notice(kind, &notice);
     }
     match driven {
         Driven::Ended(result) => finish(context, &hub, result).await,
@@ -90,7 +96,7 @@ pub(super) async fn resume(context: &Context, args: Given) -> Result {
     let run = key.run_id();
     context.tell_powers();
     let work = hub.resume(&key, answer);
-    match progress::drive(&context.terminal, &hub, work).await {
+    match drive(context, &hub, work).await {
         Driven::Ended(result) => finish(context, &hub, result).await,
         Driven::Interrupted(left) => {
             let left = Interrupted { run: Some(run), ..left };
@@ -138,7 +144,7 @@ pub(super) async fn answer(context: &Context, args: Given) -> Result {
 pub(super) async fn retry(context: &Context, run: RunId) -> Result {
     let hub = context.hub(Missing::Refuse).await?;
     context.tell_powers();
-    match progress::drive(&context.terminal, &hub, hub.retry(run)).await {
+    match drive(context, &hub, hub.retry(run)).await {
         Driven::Ended(result) => finish(context, &hub, result).await,
         Driven::Interrupted(left) => {
             let left = Interrupted { run: Some(run), ..left };
@@ -146,6 +152,31 @@ pub(super) async fn retry(context: &Context, run: RunId) -> Result {
             Ok(interrupted(context, message, left))
         }
     }
+}
+
+/// Drives a run. Where the `http` tool refused something on the way, also if a `catch` made up for it,
+/// says which secrets have no value.
+async fn drive<T>(
+    context: &Context,
+    hub: &PersistenceHub,
+    work: impl Future<Output = dynamic_flow::Result<T>>,
+) -> Driven<T> {
+    let refused = Arc::new(AtomicBool::new(false));
+    let seen = refused.clone();
+    let follower = Follower::new(hub.events(), move |event| {
+        if matches!(&event, HubEvent::StepFailed { code, .. } if code == "http_refused") {
+            seen.store(true, Ordering::Relaxed);
+        }
+    });
+    let driven = progress::drive(&context.terminal, hub, work).await;
+    follower.end().await;
+    if refused.load(Ordering::Relaxed) {
+        for (name, variable) in context.config.http.unset_secrets() {
+            let message = format!("the secret {name} has no value: {variable} is not set");
+            context.terminal.notice("UnsetSecret", &message);
+        }
+    }
+    driven
 }
 
 /// Brings together what answers a wait: asks for what was not given.
@@ -236,18 +267,27 @@ fn show_question(wait: &SuspendedWait, style: Style) {
     say("");
 }
 
-/// What is to be said before a run is stored unsealed, if it was not said in this store yet.
-async fn plaintext_notice(hub: &PersistenceHub) -> Result<Option<&'static str>> {
+/// What is to be said of how a run is sealed, where the one before it in this store was sealed
+/// otherwise, or where it is the first and is not sealed; with the kind of the notice.
+async fn seal_notice(
+    hub: &PersistenceHub,
+    keyring: Option<&Keyring>,
+) -> Result<Option<(&'static str, String)>> {
     let page = hub.query(&Filter::default(), None, 1).await?;
     if page.items.is_empty() {
-        return Ok(Some(FIRST_UNSEALED));
+        return Ok(keyring.is_none().then(|| ("Plaintext", FIRST_UNSEALED.to_owned())));
     }
-    let is_sealed = match page.readable().next() {
-        Some(newest) => hub.sealed_info(newest.id).await.is_ok_and(|info| info.key_id.is_some()),
-        None => false,
-    };
     // If it went in between, or is damaged, whoever opens it hears of that.
-    Ok(is_sealed.then_some(UNSEALED_AMONG_SEALED))
+    let Some(newest) = page.readable().next() else { return Ok(None) };
+    let Ok(sealed) = hub.sealed_info(newest.id).await else { return Ok(None) };
+    Ok(match (keyring, sealed.key_id) {
+        (None, Some(_)) => Some(("Plaintext", UNSEALED_AMONG_SEALED.to_owned())),
+        (Some(keyring), Some(key)) if !keyring.key_ids().contains(&key) => {
+            let both = "FLOW_ENCRYPTION_KEY=NEW,OLD opens both";
+            Some(("OtherKey", format!("{OTHER_KEY} {key}; {both}")))
+        }
+        _ => None,
+    })
 }
 
 /// Whether a run left something in the store.
@@ -264,6 +304,9 @@ const FIRST_UNSEALED: &str = "runs are stored unsealed: whoever can read the sto
 /// Said when the key was left out where it was used before.
 const UNSEALED_AMONG_SEALED: &str = "this run is stored unsealed, though the one before it in this \
      store is sealed: FLOW_ENCRYPTION_KEY is not set";
+/// Said when the key is another than before.
+const OTHER_KEY: &str = "this run is sealed with another key than the one before it in this store, \
+     which does not open with the keys at hand: its key is";
 
 fn interrupted(context: &Context, message: &'static str, left: Interrupted) -> Exit {
     if context.terminal.json {
@@ -470,11 +513,5 @@ fn failed(context: &Context, error: Error) -> Result {
         }
         text
     })?;
-    if error.context_value("code") == Some("http_refused") {
-        for (name, variable) in context.config.http.unset_secrets() {
-            let message = format!("the secret {name} has no value: {variable} is not set");
-            context.terminal.notice("UnsetSecret", &message);
-        }
-    }
     Ok(Exit::Failed)
 }

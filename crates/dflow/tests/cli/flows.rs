@@ -328,6 +328,16 @@ fn a_secret_without_a_value_stops_only_what_uses_it() {
     let called = place.call(&["run", flow, "--json"]);
     assert_eq!(result(&called, 1, "run")["error"]["code"], "http_refused");
     assert!(called.err.contains("API_TOKEN is not set"), "{called:?}");
+    // Also where the flow makes up for it.
+    let caught = place.write(
+        "caught.yaml",
+        "flow: f\nsteps:\n  - id: t\n    try:\n      - id: call\n        call: http\n        with: { url: \
+         'https://api.example.com/', headers: { Authorization: { secret: token } } }\n    \
+         catch: { do: [{ id: s, set: fallback }] }\n",
+    );
+    let called = place.call(&["run", caught, "--json"]);
+    assert_eq!(result(&called, 0, "run")["output"], "fallback");
+    assert!(called.err.contains("API_TOKEN is not set"), "{called:?}");
     // A worker runs whatever comes.
     let error = place.error(2, &["work", "--once"]);
     assert_eq!(error["context"]["variable"], "API_TOKEN");

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Place, YES, on_each_store, text};
+use crate::support::{Place, YES, on_each_store, result, text};
 
 fn key() -> String {
     text(&Place::file().json(0, &["keygen"])["key"])
@@ -68,8 +68,12 @@ fn what_is_sealed_opens_with_its_key_alone() {
         );
 
         place.set("FLOW_ENCRYPTION_KEY", key());
-        // Newer runs open, this one does not.
-        let (newer, _) = place.park();
+        // Newer runs open, this one does not; and that is told as they come in.
+        let flow = place.write("flow.yaml", "flow: f\nsteps:\n  - id: s\n    wait: 2h\n");
+        let called = place.call(&["run", flow, "--json"]);
+        let newer = text(&result(&called, 10, "run")["run_id"]);
+        assert!(called.err.contains("OtherKey") && called.err.contains("NEW,OLD"), "{called:?}");
+        assert_eq!(place.call(&["run", flow, "--store", "memory:"]).err, "", "no run before it");
         let report = place.json(5, &["doctor"]);
         assert_eq!(report["newest"], json!({ "run_id": newer, "opens": true }));
         assert_eq!((&report["tried"], &report["healthy"]), (&json!(2), &json!(false)));
@@ -112,6 +116,9 @@ fn rotated_runs_open_with_the_new_key_alone() {
         place.park();
 
         place.set("FLOW_ENCRYPTION_KEY", format!("{new},{old}"));
+        let flow = place.write("flow.yaml", "flow: f\nsteps:\n  - id: s\n    set: 1\n");
+        assert_eq!(place.call(&["run", flow]).err, "", "all open");
+        place.json(0, &["cleanup", "--status", "completed"]);
         let rotated = place.json(0, &["rotate-keys", "--page", "2"]);
         assert_eq!(
             rotated,
