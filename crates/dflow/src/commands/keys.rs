@@ -68,9 +68,11 @@ pub(super) async fn rotate(context: &Context, args: &RotateKeys) -> Result<Exit,
     bar.finish_and_clear();
     shown.unreadable = unreadable.iter().map(Into::into).collect();
     shown.next_cursor = after.map(|cursor| cursor.0.to_string());
-    let go_on = || {
-        let cursor = shown.next_cursor.as_deref()?;
-        Some(context.command(&["rotate-keys", "--cursor", cursor]))
+    shown.interrupted = matches!(result, Ok(Exit::Interrupted));
+    let go_on = || match shown.next_cursor.as_deref() {
+        Some(cursor) => Some(context.command(&["rotate-keys", "--cursor", cursor])),
+        // It stopped before the end of the first page.
+        None => shown.interrupted.then(|| context.command(&["rotate-keys"])),
     };
     let exit = match result {
         Ok(exit) => exit,

@@ -90,8 +90,12 @@ pub(crate) struct Rotated {
     /// Those whose records do not read back; left out where there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) unreadable: Vec<Unreadable>,
-    /// For `--cursor`; null when all were looked at.
+    /// For `--cursor`; null when all were looked at, or none where `interrupted` says so.
     pub(crate) next_cursor: Option<String>,
+    /// That it was interrupted before all were looked at; to be gone on with after `next_cursor`, or
+    /// from the start where that is null. Left out where it was not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) interrupted: bool,
 }
 
 /// What `check` prints.

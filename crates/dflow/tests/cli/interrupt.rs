@@ -129,6 +129,45 @@ fn a_run_that_is_stopped_at_once_is_taken_over_when_its_lease_has_lapsed() {
 }
 
 #[test]
+fn a_rotation_that_is_interrupted_does_not_say_that_it_is_done() {
+    let mut place = Place::file();
+    let key = |place: &Place| text(&place.json(0, &["keygen"])["key"]);
+    let (old, new) = (key(&place), key(&place));
+    place.set("FLOW_ENCRYPTION_KEY", &old);
+    let (run, _) = place.park();
+    place.set("FLOW_ENCRYPTION_KEY", format!("{new},{old}"));
+    // Whoever writes the run's record stops in the middle of it.
+    let shard = u8::from_str_radix(&run[run.len() - 2..], 16).unwrap() % 64;
+    let lock = place.folder.path().join(format!("flows/locks/{shard:02x}"));
+    let lock = std::fs::File::options().write(true).open(lock).unwrap();
+    lock.lock().unwrap();
+    let told = |json: &[&str]| {
+        // Before it has begun, it would end at once and say nothing.
+        let mut pause = std::time::Duration::from_millis(100);
+        loop {
+            let (child, _stderr) = spawn(&place, &[&["rotate-keys", "--page", "1"], json].concat());
+            std::thread::sleep(pause);
+            interrupt(&child);
+            let output = child.wait_with_output().unwrap();
+            let out = String::from_utf8(output.stdout).unwrap();
+            if output.status.code() == Some(130) && !out.is_empty() {
+                return out;
+            }
+            pause *= 2;
+            assert!(pause.as_secs() < 8, "it never says anything");
+        }
+    };
+    let out = told(&["--json"]);
+    let rotated: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&rotated["runs"], &rotated["interrupted"]), (&0.into(), &true.into()), "{out}");
+    let out = told(&[]);
+    assert!(out.contains("stopped; to go on:") && out.contains(" rotate-keys"), "{out}");
+    drop(lock);
+    let rotated = place.json(0, &["rotate-keys"]);
+    assert_eq!((&rotated["resealed"], rotated.get("interrupted")), (&1.into(), None));
+}
+
+#[test]
 fn a_worker_that_is_interrupted_ends_well() {
     let place = Place::file();
     let (child, mut stderr) = spawn(&place, &["work"]);
