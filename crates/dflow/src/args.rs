@@ -81,6 +81,14 @@ pub(crate) enum Command {
     Completions(Completions),
 }
 
+impl Command {
+    /// Whether what it does depends on the settings.
+    pub(crate) fn needs_settings(&self) -> bool {
+        use Command::{Completions, Diagram, Keygen, Schema};
+        !matches!(self, Keygen(_) | Diagram(_) | Schema(_) | Completions(_))
+    }
+}
+
 /// Run a flow until it is parked or has ended
 ///
 /// When it stops for input, its suspension key is printed once: whoever has it can answer, from

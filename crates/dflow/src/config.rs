@@ -47,16 +47,21 @@ pub(crate) struct StoreSection {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct HubSection {
+    #[serde(deserialize_with = "some_time")]
     default_timeout: Option<Time>,
     cleanup_interval: Option<Time>,
     retry_delay: Option<Time>,
     retention: Option<Retention>,
+    #[serde(deserialize_with = "lease")]
     lease: Option<Time>,
     linger: Option<Time>,
+    #[serde(deserialize_with = "some_time")]
     poll_interval: Option<Time>,
     max_retries: Option<u32>,
+    #[serde(deserialize_with = "some_number")]
     max_takeovers: Option<u32>,
     max_input_size: Option<usize>,
+    #[serde(deserialize_with = "some_number")]
     concurrency: Option<usize>,
     durability: Option<Durability>,
     /// The largest state, in bytes of JSON.
@@ -82,6 +87,36 @@ impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         words::duration(&text).map(Self).map_err(de::Error::custom)
+    }
+}
+
+/// Reads what the hub would refuse, without its place, if it were nothing.
+fn some_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Time>, D::Error> {
+    match Time::deserialize(deserializer)? {
+        Time(Duration::ZERO) => Err(de::Error::custom("it must be more than nothing")),
+        time => Ok(Some(time)),
+    }
+}
+
+/// As [`some_time`], for a count.
+fn some_number<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default + PartialEq,
+{
+    let number = T::deserialize(deserializer)?;
+    match number == T::default() {
+        true => Err(de::Error::custom("it must be 1 or more")),
+        false => Ok(Some(number)),
+    }
+}
+
+/// As [`some_time`], for the shortest lease that a hub takes.
+fn lease<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Time>, D::Error> {
+    let lease = Time::deserialize(deserializer)?;
+    match lease.0 < Duration::from_millis(10) {
+        true => Err(de::Error::custom("a lease must be 10 ms or more")),
+        false => Ok(Some(lease)),
     }
 }
 
@@ -351,7 +386,14 @@ mod tests {
             ("[hub]\nlaese = \"1m\"", "2:1"),
             ("[hub]\n\nlease 1", "3:7"),
             ("[hub]\nretention = \"-1d\"", "2:13"),
-            ("[http]\nsecrets.a = { env = \"A\", hosts = [\"a/b\"] }", "2:34"),
+            ("[hub]\nlease = \"0s\"", "2:9"),
+            ("[hub]\nlease = \"9ms\"", "2:9"),
+            ("[hub]\ndefault_timeout = \"0s\"", "2:19"),
+            ("[hub]\npoll_interval = \"0s\"", "2:17"),
+            ("[hub]\nconcurrency = 0", "2:15"),
+            ("[hub]\nmax_takeovers = 0", "2:17"),
+            ("[http]\nallowed_hosts = [\"a/b\"]", "2:18"),
+            ("[http]\nsecrets.a = { env = \"A\", hosts = [\"a/b\"] }", "2:35"),
             ("[http]\nsecrets.a = { env = \"A\", hosts = [] }", "2:34"),
             ("[http]\nsecrets.a = { env = \"A\", host = [\"a\"] }", "2:26"),
             ("[http]\nsecrets.a = { hosts = [\"a\"] }", "2:13"),

@@ -60,11 +60,14 @@ pub(crate) struct Context {
 
 impl Context {
     /// Brings together what was said on the command line, in the environment and in the settings,
-    /// in this order.
-    pub(crate) fn resolve(global: Global) -> Result<Self> {
+    /// in this order. What needs no settings does not read them, and works where they are wrong.
+    pub(crate) fn resolve(global: Global, needs_settings: bool) -> Result<Self> {
         let from_env = || env::var_os(CONFIG_VARIABLE).filter(|path| !path.is_empty());
         let named = global.config.or_else(|| from_env().map(PathBuf::from));
-        let config = Config::read(named.as_deref())?;
+        let config = match needs_settings {
+            true => Config::read(named.as_deref())?,
+            false => Config::default(),
+        };
         let said = match global.store {
             Some(url) => Some(url),
             None => variable(STORE_VARIABLE)?.filter(|it| !it.is_empty()),

@@ -54,7 +54,7 @@ fn run(args: Args) -> Exit {
         }
     };
     let result = runtime.block_on(async {
-        let context = Context::resolve(args.global)?;
+        let context = Context::resolve(args.global, args.command.needs_settings())?;
         commands::perform(&context, args.command).await
     });
     // A tool that blocks its thread must not keep a program from ending that was asked to.

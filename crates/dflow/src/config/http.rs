@@ -150,6 +150,20 @@ mod tests {
     }
 
     #[test]
+    fn wrong_hosts_are_told_with_what_is_wrong() {
+        for (text, problem) in [
+            ("allowed_hosts = [{ host = \"x\", privat = true }]", "unknown field `privat`"),
+            ("allowed_hosts = [{ private = true }]", "missing field `host`"),
+            ("allowed_hosts = [7]", "a host, or a table with `host` and `private`"),
+            ("allowed_hosts = [\"a/b\"]", "must read api.example.com"),
+        ] {
+            let error = Config::parse(&format!("[http]\n{text}")).unwrap_err();
+            assert!(error.message().contains(problem), "{error}");
+            assert!(!error.message().contains("InvalidConfig"), "{error}");
+        }
+    }
+
+    #[test]
     fn powers_of_settings_that_nobody_named_are_told() {
         let told =
             |text: &str, named: Option<&Path>| Config::parse(text).unwrap().unasked_powers(named);

@@ -123,6 +123,9 @@ fn wrong_settings_are_told_with_their_place() {
     let error = place.error(2, &["list"]);
     assert_eq!(error["kind"], "InvalidConfig");
     assert_eq!(error["context"], json!({ "path": "dflow.toml", "at": "2:9" }));
+    place.write("dflow.toml", "[hub]\nlease = \"1m\"\nconcurrency = 0\n");
+    let error = place.error(2, &["work", "--once"]);
+    assert_eq!(error["context"], json!({ "path": "dflow.toml", "at": "3:15" }));
     assert_eq!(place.error(2, &["list", "--config", "no.toml"])["kind"], "InvalidConfig");
 }
 

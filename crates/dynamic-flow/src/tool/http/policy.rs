@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr};
 
 use reqwest::Url;
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error as _, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 
 use super::{address::is_public, secret::Secret};
 use crate::{Error, ErrorKind, Result};
@@ -106,8 +109,8 @@ pub(super) fn shown_host(url: &Url) -> String {
 /// a port as in `localhost:8080` where it is not the usual one; or as an object,
 /// `{ "host": "localhost:8080", "private": true }`, where the host may have an address of this
 /// machine or its networks.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Written", into = "Written")]
+#[derive(Clone, PartialEq, Eq, Serialize)]
+#[serde(into = "Written")]
 pub struct HostRule {
     /// In lower case; only the part behind `*.` for all hosts below it, and empty for all.
     host: String,
@@ -116,15 +119,19 @@ pub struct HostRule {
     private: bool,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(untagged, deny_unknown_fields)]
+#[derive(Serialize)]
+#[serde(untagged)]
 enum Written {
     Text(String),
-    Object {
-        host: String,
-        #[serde(default)]
-        private: bool,
-    },
+    Object(Object),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Object {
+    host: String,
+    #[serde(default)]
+    private: bool,
 }
 
 impl HostRule {
@@ -215,22 +222,40 @@ impl fmt::Debug for HostRule {
     }
 }
 
-impl TryFrom<Written> for HostRule {
-    type Error = Error;
+impl<'de> Deserialize<'de> for HostRule {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Forms)
+    }
+}
 
-    fn try_from(written: Written) -> Result<Self> {
-        let (host, private) = match written {
-            Written::Text(host) => (host, false),
-            Written::Object { host, private } => (host, private),
-        };
-        Ok(Self { private, ..host.parse()? })
+/// Reads both forms. An untagged enum would say of neither what is wrong with it.
+struct Forms;
+
+impl<'de> Visitor<'de> for Forms {
+    type Value = HostRule;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a host, or a table with `host` and `private`")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, host: &str) -> Result<HostRule, E> {
+        host.parse().map_err(|error: Error| E::custom(error.message()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<HostRule, A::Error> {
+        let Object { host, private } = Object::deserialize(MapAccessDeserializer::new(fields))?;
+        let rule = host.parse().map_err(|error: Error| A::Error::custom(error.message()))?;
+        Ok(HostRule { private, ..rule })
     }
 }
 
 impl From<HostRule> for Written {
     fn from(rule: HostRule) -> Self {
         let host = rule.to_string();
-        if rule.private { Self::Object { host, private: true } } else { Self::Text(host) }
+        match rule.private {
+            true => Self::Object(Object { host, private: true }),
+            false => Self::Text(host),
+        }
     }
 }
 
