@@ -18,6 +18,11 @@ pub(crate) enum Wrong {
         line: usize,
         column: usize,
     },
+    /// It nests deeper than any value may.
+    Deep {
+        line: usize,
+        column: usize,
+    },
     /// A whole number that JSON's readers would round.
     Rounded {
         line: usize,
@@ -38,6 +43,10 @@ pub(crate) fn read(text: &str) -> Result<Value, Wrong> {
         let (line, column) = (error.line(), error.column());
         match twice.take() {
             Some(key) => Wrong::Twice { key, line, column },
+            // The reader's own limit is beyond that of values.
+            None if error.to_string().starts_with("recursion limit") => {
+                Wrong::Deep { line, column }
+            }
             None => Wrong::NoJson { line, column },
         }
     })?;
@@ -159,7 +168,8 @@ mod tests {
         assert_eq!(read(text), Ok(serde_json::from_str(text).unwrap()));
         assert_eq!(read("{\n  nonsense"), Err(Wrong::NoJson { line: 2, column: 3 }));
         assert!(matches!(read("1 2"), Err(Wrong::NoJson { .. })));
-        assert!(matches!(read(&"[".repeat(10_000)), Err(Wrong::NoJson { .. })));
+        assert!(matches!(read(&"[".repeat(100)), Err(Wrong::NoJson { .. })));
+        assert!(matches!(read(&"[".repeat(10_000)), Err(Wrong::Deep { .. })));
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod plain;
 mod prompt;
 mod screen;
 
-use dynamic_flow::{Schema, Violation};
+use dynamic_flow::{Schema, Violation, value::MAX_VALUE_DEPTH};
 use serde_json::{Map, Value};
 
 use self::{
@@ -372,6 +372,7 @@ fn read(kind: &Kind, line: &str) -> Result<Value, String> {
                 format!("must be JSON: it is not from column {column} on")
             }
             Wrong::Twice { key, .. } => format!("has the key {key:?} twice"),
+            Wrong::Deep { .. } => format!("must not nest deeper than {MAX_VALUE_DEPTH} levels"),
             Wrong::Rounded { .. } => json::ROUNDED.into(),
         }),
     }

@@ -12,7 +12,7 @@ use std::{
     io::{self, BufRead as _},
 };
 
-use dynamic_flow::{Error, ErrorKind, Result};
+use dynamic_flow::{Error, ErrorKind, Result, value::MAX_VALUE_DEPTH};
 use serde_json::Value;
 
 use crate::{
@@ -72,6 +72,11 @@ fn read_json(given: &str) -> Result<Value> {
             Wrong::Twice { key, line, column } => {
                 let message = "the input has a key twice; say which of the two counts";
                 (invalid(message).with("key", key), line, column)
+            }
+            Wrong::Deep { line, column } => {
+                let message = format!("the input nests deeper than {MAX_VALUE_DEPTH} levels");
+                let error = Error::new(ErrorKind::LimitExceeded, message);
+                (error.with("levels", MAX_VALUE_DEPTH), line, column)
             }
             Wrong::Rounded { line, column } => (invalid(json::ROUNDED), line, column),
         };

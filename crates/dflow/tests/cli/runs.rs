@@ -171,6 +171,14 @@ fn an_input_that_is_too_large_is_invalid() {
     place.write("dflow.toml", "");
     let deep = format!("{}1{}", "[".repeat(70), "]".repeat(70));
     assert_eq!(place.error(4, &["run", flow, "--input", &deep])["kind"], "LimitExceeded");
+    // Also where the reader itself reads no further.
+    let deeper = format!("{}1{}", "[".repeat(200), "]".repeat(200));
+    let error = place.error(4, &["run", flow, "--input", &deeper]);
+    assert_eq!(
+        (&error["kind"], &error["context"]["levels"]),
+        (&json!("LimitExceeded"), &json!("64"))
+    );
+    assert!(text(&error["message"]).contains("deeper than 64 levels"), "{error}");
     let large = place.error(4, &["run", flow, "--input", "[1, 18446744073709551616]"]);
     assert_eq!(large["context"]["at"], "1:5");
     assert!(text(&large["message"]).contains("kept exactly"), "{large}");
