@@ -109,6 +109,21 @@ fn scalar(text: &str) -> Scalar {
     }
 }
 
+/// The number that is equal and of the other type, by which no run is found that has this one:
+/// 6301.0 for 6301.
+pub(crate) fn twin(value: &Scalar) -> Option<Scalar> {
+    match value {
+        // Others have no decimal one that is exactly equal.
+        Scalar::Int(number) if number.unsigned_abs() <= 1 << 53 => {
+            Some(Scalar::Float(*number as f64))
+        }
+        Scalar::Float(number) if number.fract() == 0.0 && number.abs() <= (1_u64 << 53) as f64 => {
+            Some(Scalar::Int(*number as i64))
+        }
+        _ => None,
+    }
+}
+
 /// Reads a text, unless it has no end.
 pub(crate) fn read_text(from: impl io::Read) -> io::Result<String> {
     const MOST: u64 = 64 << 20;
@@ -174,6 +189,21 @@ mod tests {
     fn metadata_is_shown_as_it_is_typed() {
         for text in ["true", "\"true\"", "1", "1.0", "\"1\"", "6301.5", "radiology", ""] {
             assert_eq!(spell(&scalar(text)), text);
+        }
+    }
+
+    #[test]
+    fn a_number_has_a_twin_of_the_other_type() {
+        assert_eq!(twin(&Scalar::Int(6301)), Some(Scalar::Float(6301.0)));
+        assert_eq!(twin(&Scalar::Float(-7.0)), Some(Scalar::Int(-7)));
+        for lonely in [
+            Scalar::Float(1.5),
+            Scalar::Float(1e300),
+            Scalar::Int(i64::MIN),
+            Scalar::Text("1".into()),
+            Scalar::Bool(true),
+        ] {
+            assert_eq!(twin(&lonely), None, "{lonely}");
         }
     }
 

@@ -3,9 +3,10 @@
 use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, Width, presets::NOTHING};
 use dynamic_flow::{
     Flow, Receipt, Timestamp,
+    engine::RunStatus,
     flow::{Mark, dot, mermaid},
     hub::RunView,
-    store::{Cursor, Summary, Unreadable},
+    store::{Cursor, Filter, Summary, Unreadable},
 };
 
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
 };
 
 pub(super) async fn list(context: &Context, args: List) -> Result<Exit, Failure> {
-    let filter = args.filter.resolve()?;
+    let filter = open_only(args.filter.resolve()?);
     let hub = context.hub(Missing::Tell).await?;
     let page = hub.query(&filter, args.cursor.map(Cursor), args.limit.into()).await?;
     let next_cursor = page.next.map(|cursor| cursor.0.to_string());
@@ -38,6 +39,15 @@ pub(super) async fn list(context: &Context, args: List) -> Result<Exit, Failure>
     })?;
     if page.items.is_empty() {
         context.terminal.note("No runs.");
+        for (name, value) in &filter.metadata {
+            if let Some(twin) = words::twin(value) {
+                let (this, other) = (words::spell(value), words::spell(&twin));
+                context.terminal.note(&clean_line(&format!(
+                    "{name}={this} finds no {other}, which is a value of its own: --meta \
+                     {name}={other} does"
+                )));
+            }
+        }
     }
     if !shown.unreadable.is_empty() {
         context.terminal.note(&format!(
@@ -49,6 +59,18 @@ pub(super) async fn list(context: &Context, args: List) -> Result<Exit, Failure>
         context.terminal.note(&format!("There are more: --cursor {cursor}"));
     }
     Ok(Exit::Done)
+}
+
+/// Whoever looks for what is asked means open waits: a run that was set aside keeps its own, but
+/// they take no answers until it is retried.
+fn open_only(mut filter: Filter) -> Filter {
+    let of_waits = filter.tool_id.is_some()
+        || filter.expires_after.is_some()
+        || filter.expires_before.is_some();
+    if of_waits && filter.status.is_empty() {
+        filter.status = RunStatus::ALL.into_iter().filter(|status| !status.is_final()).collect();
+    }
+    filter
 }
 
 /// A run of which nothing can be shown but where it is.
@@ -67,9 +89,10 @@ fn table(runs: &[&Summary]) -> String {
         column.set_padding((0, GAP));
     }
     for run in runs {
+        let waits = output::open_waits(run);
+        let expires: Option<Timestamp> = waits.iter().filter_map(|wait| wait.expires_at).min();
         let waits: Vec<String> =
-            run.waits.iter().map(|wait| clean_line(wait.tool_id.as_str())).collect();
-        let expires: Option<Timestamp> = run.waits.iter().filter_map(|wait| wait.expires_at).min();
+            waits.iter().map(|wait| clean_line(wait.tool_id.as_str())).collect();
         let metadata: Vec<String> = run
             .metadata
             .iter()
@@ -80,7 +103,11 @@ fn table(runs: &[&Summary]) -> String {
             clean_line(run.flow_id.as_str()),
             run.status.to_string(),
             waits.join(", "),
-            expires.map(|at| relative(now, at)).unwrap_or_default(),
+            match expires {
+                Some(at) => relative(now, at),
+                None if waits.is_empty() => String::new(),
+                None => "never".to_owned(),
+            },
             relative(now, run.id.created_at()),
             metadata.join(" "),
         ]);
@@ -209,6 +236,7 @@ fn describe(context: &Context, view: &RunView, flow: Option<&Flow>, style: Style
         let body = receipts(&view.accepted, width) + &who_goes_on(context, view, style);
         section(&mut text, "accepted, and not worked in yet", &body, style);
     }
+    let run = view.run_id.to_string();
     for wait in &view.waits {
         let title = format!("open wait {}", clean_line(wait.id.as_str()));
         let mut body = format!("{}\n", prompt(&wait.prompt, width));
@@ -221,6 +249,12 @@ fn describe(context: &Context, view: &RunView, flow: Option<&Flow>, style: Style
         };
         body.push_str(&message_within(&expires, width));
         section(&mut text, &title, &body, style);
+        let mut command = vec!["reissue", &run];
+        if view.waits.len() > 1 {
+            command.push(wait.id.as_str());
+        }
+        let (name, command) = (style.dim("new key"), style.cyan(&context.command(&command)));
+        text.push_str(&format!("{:INDENT$}{name}  {command}\n", ""));
     }
     if !view.receipts.is_empty() {
         let earlier = match view.earlier_receipts {

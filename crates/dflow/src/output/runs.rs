@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dynamic_flow::{
     engine::Ended as LibraryEnded,
     hub::{Outcome, RunView, SuspendedWait},
-    store::{Summary, Unreadable as LibraryUnreadable},
+    store::{Summary, Unreadable as LibraryUnreadable, WaitIndex},
     wait::Metadata,
 };
 use schemars::JsonSchema;
@@ -233,9 +233,15 @@ pub(crate) struct ListWait {
     has_default: bool,
 }
 
+/// The waits of a run that can be answered: none where it has ended, though one that was set aside
+/// keeps them for when it is retried.
+pub(crate) fn open_waits(run: &Summary) -> &[WaitIndex] {
+    if run.status.is_final() { &[] } else { &run.waits }
+}
+
 impl From<&Summary> for ListItem {
     fn from(run: &Summary) -> Self {
-        let waits = run.waits.iter().map(|wait| ListWait {
+        let waits = open_waits(run).iter().map(|wait| ListWait {
             id: wait.id.to_string(),
             tool_id: wait.tool_id.to_string(),
             created_at: wait.created_at.into(),

@@ -91,6 +91,57 @@ fn an_empty_list_is_empty() {
 }
 
 #[test]
+fn a_number_that_is_spelled_otherwise_is_no_riddle() {
+    let place = Place::file();
+    place.park_with(&["--metadata", "amount=6301.0"]);
+    let told = place.call(&["list", "--meta", "amount=6301", "--meta", "team=7 of 9"]);
+    assert!(told.err.contains("No runs."), "{told:?}");
+    assert!(told.err.contains("--meta amount=6301.0 does"), "{told:?}");
+    assert!(!told.err.contains("team"), "{told:?}");
+    assert_eq!(ids(&place.json(0, &["list", "--meta", "amount=6301.0"])).len(), 1);
+    let told = place.call(&["list", "--meta", "amount=6302.0"]);
+    assert!(told.err.contains("--meta amount=6302 does"), "{told:?}");
+}
+
+#[test]
+fn a_run_that_has_failed_asks_nothing() {
+    on_each_store(|place| {
+        place.write("dflow.toml", "[hub]\nmax_state_size = 6000\n");
+        let parked = place.run(
+            10,
+            "flow: f\nsteps:\n  - id: ask\n    await_input: { preset: text, prompt: Name?, \
+             timeout: 1h }\n",
+        );
+        let (run, key) = (text(&parked["run_id"]), text(&parked["waits"][0]["key"]));
+        assert_eq!(ids(&place.json(0, &["list", "--tool", "ask"])), [run.as_str()]);
+        let input = json!({ "text": "x".repeat(5400) }).to_string();
+        place.error(5, &["resume", &key, "--input", &input]);
+        let all = place.json(0, &["list"]);
+        assert_eq!(all["items"][0]["status"], "failed");
+        assert_eq!(all["items"][0]["waits"], json!([]), "{all}");
+        let told = place.call(&["list"]);
+        assert!(told.out.contains(&run) && !told.out.contains(" ask "), "{told:?}");
+        assert!(!told.out.contains("in 59 min") && !told.out.contains("in 60 min"), "{told:?}");
+        for filter in
+            [&["--tool", "ask"][..], &["--expires-before", "2h"], &["--expires-after", "1m"]]
+        {
+            assert_eq!(ids(&place.json(0, &[&["list"], filter].concat())), [""; 0], "{filter:?}");
+        }
+    });
+}
+
+#[test]
+fn an_open_wait_is_shown_with_what_makes_a_key_for_it() {
+    let place = Place::file();
+    let (run, key) = place.park();
+    let told = place.call(&["show", &run]);
+    let line = told.out.lines().find(|line| line.contains(" reissue ")).unwrap();
+    assert!(line.contains("new key") && line.contains(&run), "{told:?}");
+    place.json(0, &["resume", &key, "--input", YES]);
+    assert!(!place.call(&["show", &run]).out.contains("reissue"));
+}
+
+#[test]
 fn whoever_has_seen_enough_of_a_list_does_no_harm() {
     let place = Place::file();
     place.park();
