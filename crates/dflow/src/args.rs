@@ -155,10 +155,10 @@ pub(crate) struct Given {
     #[command(flatten)]
     pub(crate) input: Input,
     /// Who answers, for the receipt
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = words::said)]
     pub(crate) by: Option<String>,
     /// Identifies the request: the same id and input again is reported as accepted, not refused
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = words::said)]
     pub(crate) request_id: Option<String>,
 }
 
@@ -263,10 +263,10 @@ pub(crate) struct Cancel {
     #[arg(value_parser = words::run)]
     pub(crate) run: RunId,
     /// Who cancels it
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = words::said)]
     pub(crate) by: Option<String>,
     /// Why
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = words::said)]
     pub(crate) reason: Option<String>,
 }
 
@@ -316,7 +316,9 @@ pub(crate) struct Cleanup {
 ///
 /// Any number of workers may share a store. It continues runs of documents; a flow in Rust needs a
 /// program that registers it. Ctrl-C ends it once the steps in progress are committed.
-/// With --once it exits with 5 if a run could not be continued; that run stays as it was.
+/// With --once it exits with 5 if a run could not be continued; that run stays as it was, and is tried
+/// again a second later at the earliest, then ever later, up to a minute: a call before that exits
+/// with 0, as nothing is due.
 #[derive(Group)]
 #[command(after_help = "\
 Examples:

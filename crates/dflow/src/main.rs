@@ -62,13 +62,7 @@ fn run(args: Args) -> Exit {
     match result {
         Ok(exit) => exit,
         Err(Failure::Told(exit)) => exit,
-        Err(Failure::Output(error)) => {
-            match terminal.json {
-                true => say(&terminal::to_json(&Failed::unwritten(&error))),
-                false => say(&format!("error: the result could not be written: {error}")),
-            }
-            Exit::State
-        }
+        Err(Failure::Output(error)) => tell_unwritten(&error, terminal.json),
         Err(Failure::Error(error, document)) => {
             if terminal.json {
                 say(&terminal::to_json(&failure::problem(&error)));
@@ -80,13 +74,25 @@ fn run(args: Args) -> Exit {
     }
 }
 
+/// Says that a result could not be written.
+fn tell_unwritten(error: &io::Error, json: bool) -> Exit {
+    match json {
+        true => say(&terminal::to_json(&Failed::unwritten(error))),
+        false => say(&format!("error: the result could not be written: {error}")),
+    }
+    Exit::State
+}
+
 /// What clap says, be it help that was asked for or a refusal.
 fn refuse(error: &clap::Error, json: bool) -> Exit {
     match error.kind() {
-        ClapKind::DisplayHelp | ClapKind::DisplayVersion => {
-            error.print().ok();
-            Exit::Done
-        }
+        ClapKind::DisplayHelp | ClapKind::DisplayVersion => match error.print() {
+            // Whoever reads has seen enough.
+            Err(unwritten) if unwritten.kind() != io::ErrorKind::BrokenPipe => {
+                tell_unwritten(&unwritten, json)
+            }
+            _ => Exit::Done,
+        },
         _ if json => {
             let text = redacted(&error.to_string());
             // What follows is for people.

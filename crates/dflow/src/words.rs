@@ -68,6 +68,14 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(duration).map_err(|_| format!("{text:?} is negative; a duration is not"))
 }
 
+/// Reads a text that says something: an empty one comes of a variable that is not set.
+pub(crate) fn said(text: &str) -> Result<String, String> {
+    match text.trim().is_empty() {
+        true => Err("it is empty: leave the option out, or say something".into()),
+        false => Ok(text.to_owned()),
+    }
+}
+
 /// Reads `NAME=VALUE`: `true`, `1` and `1.5` are typed, everything else is a text; so is what
 /// stands in double quotes.
 pub(crate) fn pair(text: &str) -> Result<Pair, String> {

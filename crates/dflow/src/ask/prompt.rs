@@ -99,12 +99,21 @@ impl Words {
     }
 }
 
+/// What Enter does where a question may be skipped: what is filled in already it sends.
+fn how_to_skip(optional: bool, is_filled: bool) -> &'static str {
+    match (optional, is_filled) {
+        (false, _) => "",
+        (true, false) => "Enter alone skips it",
+        (true, true) => "Enter sends what stands here; emptied, it is skipped",
+    }
+}
+
 /// Stands first among the options of a question that may be skipped.
 const SKIP: &str = "(skip)";
 
 impl Prompt for InTerminal {
     fn confirm(&mut self, question: Question<'_>, usual: Option<bool>) -> Asked<bool> {
-        let how = if question.optional { "Enter alone skips it" } else { "" };
+        let how = how_to_skip(question.optional, usual.is_some());
         let words = Words::of(&question, &format!("{} (y/n)", question.label), how);
         let mut ask = YesOrNo { answer: usual, optional: question.optional, nothing: false };
         self.ask(&words, &mut ask)?;
@@ -146,7 +155,7 @@ impl Prompt for InTerminal {
     }
 
     fn line(&mut self, question: Question<'_>, usual: &str) -> Asked<String> {
-        let how = if question.optional { "Enter alone skips it" } else { "" };
+        let how = how_to_skip(question.optional, !usual.is_empty());
         let words = Words::of(&question, question.label, how);
         let mut typed = Typed { line: Line::new(usual), hidden: false };
         self.ask(&words, &mut typed)?;

@@ -253,6 +253,28 @@ fn dumb() -> Place {
 }
 
 #[test]
+fn what_is_filled_in_is_not_said_to_be_skipped_by_enter() {
+    let place = Place::file();
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "team": { "type": "string", "default": "blue" },
+            "note": { "type": "string", "default": "none" },
+            "sure": { "type": "boolean", "default": true },
+        },
+    });
+    let (run, key) = asking(&place, "?", &schema);
+    let tty = place.at_terminal(&["resume", &key], 80);
+    let filled = "Enter sends what stands here; emptied, it is skipped";
+    tty.sees("? team  blue").sees(filled).press("\r").sees("› team  blue");
+    tty.sees("? note  none").sees(filled).press(&BACKSPACE.repeat(4)).press("\r");
+    tty.sees("? sure (y/n)  yes").sees(filled).press("\r");
+    let (code, screen) = tty.end();
+    assert_eq!(code, 0, "{screen}");
+    assert_eq!(output(&place, &run), json!({ "team": "blue", "sure": true }));
+}
+
+#[test]
 fn a_terminal_that_obeys_nothing_is_asked_line_by_line() {
     let place = dumb();
     let schema = json!({

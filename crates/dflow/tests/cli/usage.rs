@@ -130,6 +130,42 @@ fn wrong_settings_are_told_with_their_place() {
 }
 
 #[test]
+fn what_needs_no_settings_works_where_they_are_wrong() {
+    let place = Place::file();
+    place.write("dflow.toml", "[hub]\nlease = \"soon\"\n");
+    let flow = place.write("flow.yaml", "flow: f\nsteps:\n  - id: s\n    set: 1\n");
+    for args in [
+        &["keygen"][..],
+        &["schema", "output"],
+        &["schema", "document"],
+        &["diagram", flow],
+        &["completions", "bash"],
+    ] {
+        let called = place.call(args);
+        assert_eq!(called.code, 0, "{called:?}");
+    }
+    assert_eq!(place.error(2, &["run", flow])["kind"], "InvalidConfig");
+}
+
+#[test]
+fn what_is_said_of_an_answer_says_something() {
+    let place = Place::file();
+    let (run, key) = place.park();
+    for args in [
+        &["resume", &key, "--input", YES, "--by", ""][..],
+        &["answer", &key, "--input", YES, "--by", " "],
+        &["answer", &key, "--input", YES, "--request-id", ""],
+        &["cancel", &run, "--by", ""],
+        &["cancel", &run, "--reason", ""],
+    ] {
+        let error = place.error(2, args);
+        assert_eq!(error["kind"], "InvalidArgument");
+        assert!(text(&error["message"]).contains("it is empty"), "{error}");
+    }
+    assert_eq!(place.status(&run), "waiting");
+}
+
+#[test]
 fn a_store_that_nobody_knows_is_a_usage_error_without_its_password() {
     let place = Place::file();
     for url in ["mysql://root:hunter2@host/db", "hunter2", "file:"] {
@@ -314,7 +350,7 @@ fn a_result_that_can_not_be_written_is_an_error_as_json() {
     let place = Place::file();
     let flow = place.write("flow.yaml", "flow: f\nsteps:\n  - id: s\n    wait: 2h\n");
     place.make();
-    for args in [&["list", "--json"][..], &["run", flow, "--json"]] {
+    for args in [&["list", "--json"][..], &["run", flow, "--json"], &["list", "--help", "--json"]] {
         let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
         let mut command = process::Command::new(assert_cmd::cargo::cargo_bin!("dflow"));
         command.args(args).current_dir(place.folder.path()).envs(&place.environment);
