@@ -77,7 +77,8 @@ impl<'f> Turn<'f> {
                     Value::String(message) => message,
                     other => other.to_string(),
                 };
-                self.fail(step, place, ToolError::new(message).code(code.clone()).permanent())
+                // Not for good: it hangs on what came before, which a `retry` around it does again.
+                self.fail(step, place, ToolError::new(message).code(code.clone()))
             }
             (StepKind::Switch { arms, otherwise, .. }, _) => {
                 let name = match Arc::unwrap_or_clone(value) {

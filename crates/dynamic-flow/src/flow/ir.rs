@@ -81,7 +81,7 @@ pub enum StepKind {
         /// The new value.
         value: Value,
     },
-    /// Fails with that error. A `catch` around it may handle it; a `retry` does not try again.
+    /// Fails with that error. A `catch` around it may handle it, and a `retry` tries again.
     Fail {
         /// What to catch it by.
         code: String,
@@ -146,7 +146,9 @@ pub enum StepKind {
         /// The other flow.
         flow: Arc<FlowDef>,
     },
-    /// Runs a body, again if it fails.
+    /// Runs a body, again if it fails with an error that may pass: of a tool that does not call it
+    /// permanent, of a question that nobody answered in time, of a `timeout`, or of a `fail`.
+    /// Computations that fail, and values that do not fit, are permanent.
     Retry {
         /// What is run.
         body: Body,

@@ -101,6 +101,10 @@ impl<I, O> FlowBuilder<I, O> {
     }
 
     /// Runs steps, again if they fail: `attempts` times at the most, the first time included.
+    ///
+    /// Errors that are [permanent](crate::ToolError::permanent) end it at once: those of tools that say
+    /// so, of computations, and of values that do not fit. A `fail`, a question that nobody answered
+    /// in time and a `timeout` inside are tried again.
     pub fn retry<U>(
         self,
         step: impl Into<StepId>,

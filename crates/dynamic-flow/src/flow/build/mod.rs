@@ -208,7 +208,8 @@ impl<I, O> FlowBuilder<I, O> {
         self.push(step, kind)
     }
 
-    /// Fails with an error to catch by its code; no value goes on, so it may be of any type.
+    /// Fails with an error to catch by its code; no value goes on, so it may be of any type. A
+    /// `retry` around it tries again.
     pub fn fail<U>(
         self,
         step: impl Into<StepId>,

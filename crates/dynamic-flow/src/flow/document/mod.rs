@@ -35,11 +35,11 @@
 //! | `tap: [steps]` | runs steps and drops what comes of them |
 //! | `flow: {…}` | runs another flow, written out, in place |
 //! | `succeed: VALUE` | makes a constant the new value |
-//! | `fail: { code, message }` | fails for good: a `try` around it may catch that, a `retry` does not try again |
+//! | `fail: { code, message }` | fails: a `try` around it may catch that, and a `retry` around it tries again |
 //! | `input: SCHEMA` | checks the value |
 //! | `wait: DURATION` | does nothing for a time |
 //! | `try: [steps]`, `catch: { errors, do }` | runs steps; if they fail, others work on the error |
-//! | `retry: { attempts, backoff, do }` | runs steps, again if they fail with an error that may pass |
+//! | `retry: { attempts, backoff, do }` | runs steps, again if they fail with an error that may pass: a tool's, `wait_timed_out`, `timeout`, or a `fail`; not an expression's |
 //! | `timeout: { after, do }` | runs steps that must end within a time |
 //!
 //! A text that is `${ … }` as a whole is a CEL expression; one with `{{ … }}` or `{% … %}` is a

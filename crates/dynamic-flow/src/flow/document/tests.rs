@@ -10,6 +10,8 @@ use crate::{
     tool::ToolSpec,
 };
 
+mod retries;
+
 fn tools() -> ToolRegistry {
     let mut tools = ToolRegistry::new();
     let input = Schema::new(json!({
