@@ -132,7 +132,30 @@ fn formats_are_asserted() {
     ] {
         let source = json!({ "format": format });
         assert!(schema(source.clone()).validate(&json!(good)).is_ok(), "{format}");
-        one(source, &json!(bad), "", &format!("must have the format {format}"));
+        let told = violations(source.clone(), &json!(bad));
+        let [(pointer, message)] = told.as_slice() else { panic!("{told:?}") };
+        let start = format!("must have the format {format}, such as ");
+        let example = message.strip_prefix(&start).expect(message);
+        assert_eq!(pointer, "");
+        assert!(schema(source).validate(&json!(example)).is_ok(), "{format}: {example}");
+    }
+    for format in ["time", "duration", "hostname", "ipv6", "json-pointer"] {
+        let source = json!({ "format": format });
+        let told = violations(source.clone(), &json!("no\t<"));
+        let (_, example) = told[0].1.split_once(", such as ").expect(format);
+        assert!(schema(source).validate(&json!(example)).is_ok(), "{format}: {example}");
+    }
+}
+
+#[test]
+fn whole_numbers_are_told_without_a_point() {
+    for (source, value, message) in [
+        (json!({ "maximum": 5.0 }), json!(6), "must be at most 5"),
+        (json!({ "minimum": 1.0 }), json!(0), "must be at least 1"),
+        (json!({ "exclusiveMinimum": 1.5 }), json!(0), "must be greater than 1.5"),
+        (json!({ "multipleOf": 2.0 }), json!(3), "must be a multiple of 2"),
+    ] {
+        one(source, &value, "", message);
     }
 }
 

@@ -42,6 +42,11 @@ impl Part {
         whole.insert("allOf".into(), json!([self.schema]));
         Schema::new(whole.into()).ok()
     }
+
+    /// A value that its author gives as an example.
+    pub(crate) fn example(&self) -> Option<&Value> {
+        self.schema.get("examples")?.get(0)
+    }
 }
 
 #[derive(Debug, Clone)]

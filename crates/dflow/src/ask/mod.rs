@@ -271,7 +271,13 @@ impl Asker<'_> {
             let complaint = match read(&shape.kind, &line) {
                 Ok(value) => match check.as_ref().map(|check| check.validate(&value)) {
                     Some(Err(violations)) => {
-                        violations.iter().map(told).collect::<Vec<_>>().join("; ")
+                        let told = violations.iter().map(told).collect::<Vec<_>>().join("; ");
+                        match shape.check.as_ref().and_then(Part::example) {
+                            Some(example) if !told.contains(SUCH_AS) => {
+                                format!("{told}{SUCH_AS}{}", spell(&shape.kind, example))
+                            }
+                            _ => told,
+                        }
                     }
                     _ => return Ok(Some(value)),
                 },
@@ -331,6 +337,9 @@ impl Asker<'_> {
 fn labels(choices: &[Choice]) -> Vec<String> {
     choices.iter().map(|choice| choice.label.clone()).collect()
 }
+
+/// What stands before an example.
+const SUCH_AS: &str = ", such as ";
 
 /// How to answer what has no simpler form.
 const AS_JSON: &str = "Give it as JSON, such as 12, \"text\" or [1, 2].";

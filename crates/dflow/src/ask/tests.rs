@@ -112,6 +112,28 @@ fn approval() -> Value {
 }
 
 #[test]
+fn a_complaint_shows_what_would_be_right() {
+    let schema = Schema::new(json!({
+        "type": "object",
+        "properties": {
+            "zip": { "type": "string", "pattern": "^[0-9]{5}$", "examples": ["12345"] },
+            "born": { "type": "string", "format": "date", "examples": ["1980-01-01"] },
+        },
+        "required": ["zip", "born"],
+    }));
+    let lines = [("zip", "1"), ("zip", "54321"), ("born", "28 Feb"), ("born", "1990-02-28")];
+    let mut script = Script::new(lines.map(|(label, line)| (label, Line(line))));
+    interview(&mut script, &schema.unwrap()).unwrap();
+    assert_eq!(
+        script.complaints,
+        [
+            "must match the pattern ^[0-9]{5}$, such as 12345",
+            "must have the format date, such as 1990-02-28",
+        ]
+    );
+}
+
+#[test]
 fn an_approval_is_asked_for_field_by_field() {
     let mut script = Script::new([
         ("approved", Yes(true)),

@@ -118,13 +118,18 @@ fn of(error: &ValidationError<'_>) -> String {
         }
         Kind::Constant { expected_value } => format!("must be {}", cut(expected_value)),
         Kind::Enum { options } => format!("must be one of {}", cut(options)),
-        Kind::Format { format } => format!("must have the format {format}"),
+        Kind::Format { format } => match example(format) {
+            Some(example) => format!("must have the format {format}, such as {example}"),
+            None => format!("must have the format {format}"),
+        },
         Kind::Pattern { pattern } => format!("must match the pattern {}", cut(pattern)),
-        Kind::Maximum { limit } => format!("must be at most {limit}"),
-        Kind::Minimum { limit } => format!("must be at least {limit}"),
-        Kind::ExclusiveMaximum { limit } => format!("must be less than {limit}"),
-        Kind::ExclusiveMinimum { limit } => format!("must be greater than {limit}"),
-        Kind::MultipleOf { multiple_of } => format!("must be a multiple of {multiple_of}"),
+        Kind::Maximum { limit } => format!("must be at most {}", number(limit)),
+        Kind::Minimum { limit } => format!("must be at least {}", number(limit)),
+        Kind::ExclusiveMaximum { limit } => format!("must be less than {}", number(limit)),
+        Kind::ExclusiveMinimum { limit } => format!("must be greater than {}", number(limit)),
+        Kind::MultipleOf { multiple_of } => {
+            format!("must be a multiple of {}", number(multiple_of))
+        }
         Kind::MaxLength { limit } => format!("must have at most {}", many(*limit, "character")),
         Kind::MinLength { limit } => format!("must have at least {}", many(*limit, "character")),
         Kind::MaxItems { limit } => format!("must have at most {}", many(*limit, "item")),
@@ -155,6 +160,32 @@ fn of(error: &ValidationError<'_>) -> String {
             format!("does not fit `{}` of its schema", error.kind().keyword())
         }
     }
+}
+
+/// A number as people write it: 5 where a schema has 5.0.
+fn number(limit: &impl ToString) -> String {
+    let text = limit.to_string();
+    text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)
+}
+
+/// What a text of a format looks like, for people who do not know its name.
+fn example(format: &str) -> Option<&'static str> {
+    Some(match format {
+        "date" => "1990-02-28",
+        "date-time" => "1990-02-28T13:45:00Z",
+        "time" => "13:45:00Z",
+        "duration" => "P1DT12H",
+        "email" | "idn-email" => "jane@example.com",
+        "hostname" | "idn-hostname" => "www.example.com",
+        "ipv4" => "192.0.2.1",
+        "ipv6" => "2001:db8::1",
+        "uri" | "iri" => "https://example.com/page",
+        "uri-reference" | "iri-reference" => "/page",
+        "uuid" => "123e4567-e89b-12d3-a456-426614174000",
+        "json-pointer" => "/items/0",
+        "regex" => "^[a-z]+$",
+        _ => return None,
+    })
 }
 
 fn many(count: u64, thing: &str) -> String {
