@@ -18,7 +18,7 @@ use dynamic_flow::{
 use crate::{
     args::{Global, RunFilter},
     config::{Config, others_write},
-    failure::{Failure, usage},
+    failure::Failure,
     render::clean_line,
     terminal::Terminal,
     tools, words,
@@ -204,7 +204,12 @@ impl Context {
             false => fs::File::open(path).and_then(words::read_text),
         };
         let text = text.map_err(|error| {
-            usage(format!("the flow can't be read: {error}")).with("path", from.display())
+            let kind = match error.kind() {
+                io::ErrorKind::InvalidData => ErrorKind::InvalidFlow,
+                _ => ErrorKind::InvalidArgument,
+            };
+            let message = format!("the flow can't be read: {error}");
+            Error::new(kind, message).with("path", from.display())
         })?;
         let flow = Flow::from_document(&text, &self.tools()?);
         flow.map_err(|error| Failure::Error(error, Some(from.to_owned())))

@@ -133,13 +133,27 @@ pub(crate) fn twin(value: &Scalar) -> Option<Scalar> {
 }
 
 /// Reads a text, unless it has no end.
+///
+/// # Errors
+/// `InvalidData`, with the place, for what is not written in UTF-8.
 pub(crate) fn read_text(from: impl io::Read) -> io::Result<String> {
     const MOST: u64 = 64 << 20;
-    let mut text = String::new();
-    if from.take(MOST + 1).read_to_string(&mut text)? as u64 > MOST {
+    let mut bytes = Vec::new();
+    if from.take(MOST + 1).read_to_end(&mut bytes)? as u64 > MOST {
         return Err(io::Error::other(format!("it is larger than {} MiB", MOST >> 20)));
     }
-    Ok(text)
+    String::from_utf8(bytes).map_err(|error| {
+        let bytes = error.as_bytes();
+        let what = match bytes {
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "it is UTF-16, not UTF-8".to_owned(),
+            _ => {
+                let before = &bytes[..error.utf8_error().valid_up_to()];
+                let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+                format!("line {line} is not UTF-8")
+            }
+        };
+        io::Error::new(io::ErrorKind::InvalidData, format!("{what}; save it as UTF-8"))
+    })
 }
 
 /// What documents call a kind of step.

@@ -368,3 +368,21 @@ fn a_secret_goes_to_its_hosts_only() {
     bound("\"API_TOKEN\"");
     assert!(doctor().contains("The secret token of [http] may be sent to every allowed host"));
 }
+
+#[test]
+fn a_document_in_another_encoding_is_told_what_to_do() {
+    let place = Place::file();
+    let write =
+        |bytes: &[u8]| std::fs::write(place.folder.path().join("flow.yaml"), bytes).unwrap();
+    let latin = [b"flow: f\n# ", &[0xe9][..], b"\nsteps: []\n"].concat();
+    write(&latin);
+    let error = place.error(2, &["check", "flow.yaml"]);
+    assert_eq!(error["kind"], "InvalidFlow");
+    let told = "the flow can't be read: line 2 is not UTF-8; save it as UTF-8";
+    assert_eq!(error["message"], told);
+    let wide: Vec<u8> = "\u{feff}flow: f\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    write(&wide);
+    let error = place.error(2, &["check", "flow.yaml"]);
+    let told = "the flow can't be read: it is UTF-16, not UTF-8; save it as UTF-8";
+    assert_eq!(error["message"], told);
+}
