@@ -121,6 +121,7 @@ pub mod testkit;
 pub mod tool;
 pub mod value;
 pub mod wait;
+mod words;
 
 pub use dynamic_flow_macros::tool;
 

@@ -12,10 +12,11 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Scope,
+    EXPRESSION, Scope,
     eval::Run,
     meter::{BUDGET, Fail, Meter},
     program::{self, Node, Program},
+    wrong::Wrong,
 };
 use crate::{Error, ErrorKind, Result, ToolError};
 
@@ -72,12 +73,16 @@ impl Cel {
     /// `InvalidFlow` when the source is no expression, uses a name or function that there is not,
     /// or is over a limit.
     pub fn compile(source: &str) -> Result<Self> {
-        match program::compile(source, &[]) {
-            Ok(program) => Ok(Self(Arc::new(Compiled { source: source.to_owned(), program }))),
-            Err(problem) => {
-                Err(Error::new(ErrorKind::InvalidFlow, format!("the expression: {problem}")))
-            }
-        }
+        Self::read(source).map_err(|wrong| {
+            let message = format!("the expression: {}", wrong.told(source));
+            Error::new(ErrorKind::InvalidFlow, message)
+        })
+    }
+
+    /// As [`Cel::compile`]; the error says where it is.
+    pub(crate) fn read(source: &str) -> std::result::Result<Self, Wrong> {
+        let program = program::compile(source, &[])?;
+        Ok(Self(Arc::new(Compiled { source: source.to_owned(), program })))
     }
 
     /// The source.
@@ -121,7 +126,7 @@ impl Cel {
                 Fail::Error(message) | Fail::Missing(message) => message,
                 Fail::Exhausted => format!("the expression costs more than {BUDGET} units of work"),
             })
-            .map_err(|message| ToolError::new(message).code("expression").permanent())
+            .map_err(|message| ToolError::new(message).code(EXPRESSION).permanent())
     }
 }
 

@@ -1,5 +1,7 @@
 //! The functions that expressions may call.
 
+use std::collections::BTreeSet;
+
 use jiff::SignedDuration;
 
 use super::{
@@ -9,6 +11,7 @@ use super::{
     times,
     value::{List, Val},
 };
+use crate::words::did_you_mean;
 
 /// A function, which gets the target of a method call as its first argument.
 type Body = for<'a> fn(&Given<'_, 'a>) -> Eval<'a>;
@@ -147,7 +150,8 @@ impl Call {
 /// Finds a function by its name and by how it is called; says what is wrong where there is none.
 pub(super) fn find(name: &str, method: bool, arguments: usize) -> Result<Call, String> {
     let Some(entry) = FUNCTIONS.iter().find(|entry| entry.name == name) else {
-        return Err(format!("there is no function {name}"));
+        let known = FUNCTIONS.iter().map(|entry| entry.name);
+        return Err(format!("there is no function {name}{}", meant(name, known)));
     };
     match (entry.style, method) {
         (Style::Function, true) => return Err(format!("{name} is called as {name}(…)")),
@@ -165,13 +169,38 @@ pub(super) fn find(name: &str, method: bool, arguments: usize) -> Result<Call, S
 /// Finds what a template calls as a filter: a function of its own for templates, or any other.
 pub(super) fn find_filter(name: &str, arguments: usize) -> Result<Call, String> {
     let Some(entry) = FILTERS.iter().chain(&FUNCTIONS).find(|entry| entry.name == name) else {
-        return Err(format!("there is no filter {name}"));
+        let known = FILTERS.iter().chain(&FUNCTIONS).map(|entry| entry.name);
+        let known: BTreeSet<&str> = known.chain(["default"]).collect();
+        return Err(format!("there is no filter {name}{}", meant(name, known.iter().copied())));
     };
     let (least, most) = entry.arguments;
     if arguments + 1 < least || arguments + 1 > most {
         return Err(format!("{name} does not take {arguments} arguments"));
     }
     Ok(Call { name: entry.name, body: entry.body })
+}
+
+/// What other languages call some functions.
+const ELSEWHERE: [(&str, &str); 8] = [
+    ("ceiling", "math.ceil"),
+    ("count", "size"),
+    ("len", "size"),
+    ("length", "size"),
+    ("lower", "lowerAscii"),
+    ("max", "math.greatest"),
+    ("min", "math.least"),
+    ("upper", "upperAscii"),
+];
+
+/// Which function may be meant, or else which there are.
+fn meant<'w>(name: &str, known: impl Iterator<Item = &'w str> + Clone) -> String {
+    let bare = name.strip_prefix("math.").unwrap_or(name);
+    let elsewhere = ELSEWHERE.iter().find(|(word, _)| *word == bare).map(|(_, word)| *word);
+    let in_math = || known.clone().find(|word| word.strip_prefix("math.") == Some(name));
+    match elsewhere.or_else(in_math) {
+        Some(word) => format!("; did you mean `{word}`?"),
+        None => did_you_mean(name, known),
+    }
 }
 
 /// What a function is called with.

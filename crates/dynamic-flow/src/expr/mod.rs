@@ -12,6 +12,7 @@ mod program;
 mod template;
 mod times;
 mod value;
+mod wrong;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -26,6 +27,7 @@ pub use self::{cel::Cel, template::Template};
 pub(crate) use self::{
     meter::Meter,
     outcomes::{Outcome, Source},
+    wrong::{Where, Wrong},
 };
 
 /// How a value is computed from the current value and the variables.
@@ -63,6 +65,21 @@ impl Compute {
         meter: &Meter,
         scope: Scope<'_>,
     ) -> Result<Value, ToolError> {
+        self.part(meter, scope).map_err(|failed| failed.told(&[]))
+    }
+
+    /// As [`Compute::evaluate_within`]; the message of an expression that fails names the parts of
+    /// what it is in, from the outside: `` `metadata`.total: division by zero ``.
+    pub(crate) fn evaluate_named(
+        &self,
+        names: &[&str],
+        meter: &Meter,
+        scope: Scope<'_>,
+    ) -> Result<Value, ToolError> {
+        self.part(meter, scope).map_err(|failed| failed.told(names))
+    }
+
+    fn part(&self, meter: &Meter, scope: Scope<'_>) -> Result<Value, Failed> {
         Ok(match self {
             Self::Code(code) => code.call(scope)?,
             Self::Value(value) => value.clone(),
@@ -71,18 +88,65 @@ impl Compute {
             Self::Object(fields) => Value::Object(
                 fields
                     .iter()
-                    .map(|(name, field)| Ok((name.clone(), field.evaluate_within(meter, scope)?)))
-                    .collect::<Result<_, ToolError>>()?,
+                    .map(|(name, field)| {
+                        let value = field.part(meter, scope);
+                        Ok((name.clone(), value.map_err(|failed| failed.inside(name.clone()))?))
+                    })
+                    .collect::<Result<_, Failed>>()?,
             ),
             Self::List(items) => Value::Array(
                 items
                     .iter()
-                    .map(|item| item.evaluate_within(meter, scope))
-                    .collect::<Result<_, ToolError>>()?,
+                    .enumerate()
+                    .map(|(index, item)| {
+                        let value = item.part(meter, scope);
+                        value.map_err(|failed| failed.inside(format!("[{index}]")))
+                    })
+                    .collect::<Result<_, Failed>>()?,
             ),
         })
     }
 }
+
+/// Why a part of a computation failed, and which: its names from the inside out.
+struct Failed(Box<(ToolError, Vec<String>)>);
+
+impl From<ToolError> for Failed {
+    fn from(error: ToolError) -> Self {
+        Self(Box::new((error, Vec::new())))
+    }
+}
+
+impl Failed {
+    fn inside(mut self, name: String) -> Self {
+        self.0.1.push(name);
+        self
+    }
+
+    fn told(self, names: &[&str]) -> ToolError {
+        let (mut error, inner) = *self.0;
+        // What a closure fails with is told in its own words.
+        if error.code != EXPRESSION {
+            return error;
+        }
+        let all = names.iter().copied().chain(inner.iter().rev().map(String::as_str));
+        let mut place = String::new();
+        for name in all {
+            match name {
+                _ if place.is_empty() => place = format!("`{name}`"),
+                index if index.starts_with('[') => place.push_str(index),
+                name => place.push_str(&format!(".{name}")),
+            }
+        }
+        if !place.is_empty() {
+            error.message = format!("{place}: {}", error.message);
+        }
+        error
+    }
+}
+
+/// The code of the error of an expression or a template that fails.
+const EXPRESSION: &str = "expression";
 
 /// What a computation sees.
 #[derive(Debug, Clone, Copy)]
@@ -172,5 +236,25 @@ mod tests {
         }
         let fields = (0..4).map(|n| (n.to_string(), copy())).collect();
         assert!(Compute::Object(fields).evaluate(scope).is_err());
+    }
+
+    #[test]
+    fn an_expression_that_fails_is_named() {
+        let value = json!({ "n": 1 });
+        let (vars, run_id) = (BTreeMap::new(), RunId::from_bytes([0; 16]));
+        let scope = Scope { value: &value, vars: &vars, input: &value, run_id };
+        let fails = || Compute::Cel(Cel::compile("value.n / 0").unwrap());
+        let list = Compute::List(vec![Compute::Value(json!(1)), fails()]);
+        let deep = Compute::Object(IndexMap::from([("list".to_owned(), list)]));
+        let set = Compute::Object(IndexMap::from([("deep".to_owned(), deep)]));
+        let message = |compute: &Compute| compute.evaluate(scope).unwrap_err().message;
+        assert_eq!(message(&set), "`deep`.list[1]: division by zero");
+        assert_eq!(message(&fails()), "division by zero");
+        let named = set.evaluate_named(&["show"], &Meter::default(), scope).unwrap_err();
+        assert_eq!(named.message, "`show`.deep.list[1]: division by zero");
+        assert_eq!((named.code.as_str(), named.retryable), ("expression", false));
+        let own = Compute::Code(Code::new(|_| Err(ToolError::new("mine").code("own"))));
+        let own = Compute::Object(IndexMap::from([("a".to_owned(), own)]));
+        assert_eq!(message(&own), "mine");
     }
 }

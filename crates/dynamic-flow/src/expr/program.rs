@@ -13,6 +13,7 @@ use cel::{
 use super::{
     functions::{Call, find, find_filter},
     pattern::Pattern,
+    wrong::Wrong,
 };
 
 /// Longest source, in bytes.
@@ -151,7 +152,7 @@ pub(super) enum Fold {
 
 /// Parses and checks a source, which may use the variables of the loops around it; the error says
 /// what is wrong with it.
-pub(super) fn compile(source: &str, locals: &[String]) -> Result<Program, String> {
+pub(super) fn compile(source: &str, locals: &[String]) -> Result<Program, Wrong> {
     let tree = parse(source)?;
     let mut compiler = Compiler::new(locals);
     let root = compiler.node(&tree, 0)?;
@@ -160,22 +161,23 @@ pub(super) fn compile(source: &str, locals: &[String]) -> Result<Program, String
 
 /// Like [`compile`], for a source that may go through filters: `value.name | upper | default('?')`.
 /// A filter is a function of what stands before it.
-pub(super) fn compile_filtered(source: &str, locals: &[String]) -> Result<Program, String> {
+pub(super) fn compile_filtered(source: &str, locals: &[String]) -> Result<Program, Wrong> {
     let mut parts = split_filters(source).into_iter();
     let mut compiler = Compiler::new(locals);
-    let first = parse(parts.next().unwrap_or_default())?;
-    let mut root = compiler.node(&first, 0)?;
-    for (number, part) in parts.enumerate() {
+    let (_, first) = parts.next().unwrap_or_default();
+    let mut root = compiler.node(&parse(first)?, 0)?;
+    for (number, (start, part)) in parts.enumerate() {
         if number >= MAX_FILTERS {
-            return Err(format!("has more than {MAX_FILTERS} filters"));
+            return Err(format!("has more than {MAX_FILTERS} filters").into());
         }
-        root = compiler.filter(root, &parse(part)?)?;
+        let filter = parse(part).map_err(|wrong| wrong.within(start))?;
+        root = compiler.filter(root, &filter)?;
     }
     Ok(compiler.program(root))
 }
 
-/// Splits at each `|` that is neither part of `||` nor in a text.
-fn split_filters(source: &str) -> Vec<&str> {
+/// Splits at each `|` that is neither part of `||` nor in a text; gives where each part begins.
+fn split_filters(source: &str) -> Vec<(usize, &str)> {
     let bytes = source.as_bytes();
     let (mut parts, mut start, mut at) = (Vec::new(), 0, 0);
     while at < bytes.len() {
@@ -183,14 +185,14 @@ fn split_filters(source: &str) -> Vec<&str> {
             quote @ (b'\'' | b'"') => at = end_of_text(bytes, at + 1, quote),
             b'|' if bytes.get(at + 1) == Some(&b'|') => at += 1,
             b'|' => {
-                parts.push(&source[start..at]);
+                parts.push((start, &source[start..at]));
                 start = at + 1;
             }
             _ => {}
         }
         at += 1;
     }
-    parts.push(&source[start..]);
+    parts.push((start, &source[start..]));
     parts
 }
 
@@ -203,16 +205,17 @@ pub(super) fn end_of_text(bytes: &[u8], from: usize, quote: u8) -> usize {
     at
 }
 
-fn parse(source: &str) -> Result<IdedExpr, String> {
+fn parse(source: &str) -> Result<IdedExpr, Wrong> {
     if source.len() > MAX_SOURCE {
-        return Err(format!("is {} bytes long, at most {MAX_SOURCE} are allowed", source.len()));
+        let length = source.len();
+        return Err(format!("is {length} bytes long, at most {MAX_SOURCE} are allowed").into());
     }
     let count = |wanted| source.bytes().filter(|byte| *byte == wanted).count();
     if count(b'(') > MAX_PARENTHESES {
-        return Err(format!("has more than {MAX_PARENTHESES} parentheses"));
+        return Err(format!("has more than {MAX_PARENTHESES} parentheses").into());
     }
     if count(b'?') > MAX_QUESTION_MARKS {
-        return Err(format!("has more than {MAX_QUESTION_MARKS} question marks"));
+        return Err(format!("has more than {MAX_QUESTION_MARKS} question marks").into());
     }
     let read = || PrattParser::new().max_recursion_depth(MAX_DEPTH as u16).parse(source);
     // The parser is not ours: a panic in it is a refusal, not the end of a flow.
@@ -221,13 +224,20 @@ fn parse(source: &str) -> Result<IdedExpr, String> {
         Ok(Err(errors)) => Err(match errors.errors.first() {
             Some(error) if error.pos.0 > 0 => {
                 let message = error.msg.trim_start_matches("Syntax error: ");
-                format!("line {}, column {}: {message}", error.pos.0, error.pos.1)
+                Wrong::at(offset(source, error.pos), message)
             }
-            Some(error) => error.msg.clone(),
-            None => "can't be read".to_owned(),
+            Some(error) => error.msg.clone().into(),
+            None => "can't be read".to_owned().into(),
         }),
-        Err(_) => Err("can't be read".to_owned()),
+        Err(_) => Err("can't be read".to_owned().into()),
     }
+}
+
+/// Where a line and column are, as the parser counts them: from 1, columns in bytes.
+fn offset(source: &str, (line, column): (isize, isize)) -> usize {
+    let from_zero = |count: isize| usize::try_from(count - 1).unwrap_or(0);
+    let before: usize = source.split_inclusive('\n').take(from_zero(line)).map(str::len).sum();
+    (before + from_zero(column)).min(source.len())
 }
 
 struct Compiler {

@@ -15,11 +15,12 @@ use serde::{Deserialize, Serialize};
 
 use self::parse::{Item, Parsed, Part};
 use super::{
-    Scope,
+    EXPRESSION, Scope,
     eval::Run,
     meter::{BUDGET, Fail, Meter, bytes},
     program::Node,
     value::List,
+    wrong::Wrong,
 };
 use crate::{Error, ErrorKind, Result, ToolError};
 
@@ -82,15 +83,17 @@ impl Template {
     /// `InvalidFlow` when the source is no template, uses a name or filter that there is not, or
     /// is over a limit.
     pub fn compile(source: &str) -> Result<Self> {
-        match parse::parse(source) {
-            Ok(Parsed { parts, variables, pattern_bytes }) => {
-                let source = source.to_owned();
-                Ok(Self(Arc::new(Compiled { source, parts, variables, pattern_bytes })))
-            }
-            Err(problem) => {
-                Err(Error::new(ErrorKind::InvalidFlow, format!("the template: {problem}")))
-            }
-        }
+        Self::read(source).map_err(|wrong| {
+            let message = format!("the template: {}", wrong.told(source));
+            Error::new(ErrorKind::InvalidFlow, message)
+        })
+    }
+
+    /// As [`Template::compile`]; the error says where it is.
+    pub(crate) fn read(source: &str) -> std::result::Result<Self, Wrong> {
+        let Parsed { parts, variables, pattern_bytes } = parse::parse(source)?;
+        let source = source.to_owned();
+        Ok(Self(Arc::new(Compiled { source, parts, variables, pattern_bytes })))
     }
 
     /// The source.
@@ -133,7 +136,7 @@ impl Template {
                     }
                 };
                 let message = format!("line {line}: {message}");
-                Err(ToolError::new(message).code("expression").permanent())
+                Err(ToolError::new(message).code(EXPRESSION).permanent())
             }
         }
     }

@@ -206,7 +206,18 @@ fn names_are_known_when_it_is_compiled() {
     refused("[1].map(x, y)", "no name y");
     refused("[1].map(x, x)[0] + x", "no name x");
     refused("run.key", "run has no field key");
-    refused("now()", "no function now");
+    refused("now()", "no function now; known are `size`, `type`,");
+    for (wrong, right) in [
+        ("max(1, 2)", "math.greatest"),
+        ("math.min(1, 2)", "math.least"),
+        ("round(value.rate)", "math.round"),
+        ("len(value.items)", "size"),
+        ("value.id.Contains('A')", "contains"),
+        ("value.id.upper()", "upperAscii"),
+        ("value.id.startWith('A')", "startsWith"),
+    ] {
+        refused(wrong, &format!("; did you mean `{right}`?"));
+    }
     refused("value.size(1)", "size does not take 1 arguments");
     refused("contains('a', 'b')", "called as ….contains(…)");
     refused("'a'.int()", "called as int(…)");

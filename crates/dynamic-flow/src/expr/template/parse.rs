@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::expr::program::{MAX_PATTERNS, Node, compile_filtered, end_of_text};
+use crate::expr::{
+    program::{MAX_PATTERNS, Node, compile_filtered, end_of_text},
+    wrong::Wrong,
+};
 
 /// Longest source, in bytes.
 const MAX_SOURCE: usize = 16 << 10;
@@ -34,12 +37,14 @@ pub(super) struct Parsed {
 }
 
 /// Reads a source; the error says what is wrong where.
-pub(super) fn parse(source: &str) -> Result<Parsed, String> {
+pub(super) fn parse(source: &str) -> Result<Parsed, Wrong> {
     if source.len() > MAX_SOURCE {
-        return Err(format!("is {} bytes long, at most {MAX_SOURCE} are allowed", source.len()));
+        let length = source.len();
+        return Err(format!("is {length} bytes long, at most {MAX_SOURCE} are allowed").into());
     }
     let tokens = tokens(source)?;
     let mut parser = Parser {
+        source,
         tokens: tokens.into_iter(),
         locals: vec![],
         levels: 0,
@@ -53,7 +58,7 @@ pub(super) fn parse(source: &str) -> Result<Parsed, String> {
             let Parser { variables, pattern_bytes, .. } = parser;
             Ok(Parsed { parts, variables, pattern_bytes })
         }
-        Some(Tag { line, word, .. }) => Err(format!("line {line}: {word} has nothing to end")),
+        Some(Tag { spot, word, .. }) => Err(spot.wrong(format!("{word} has nothing to end"))),
     }
 }
 
@@ -64,14 +69,28 @@ enum Kind {
     Tag,
 }
 
+/// Where a bracket stands: its line, and where what is in it begins.
+#[derive(Debug, Clone, Copy)]
+struct Spot {
+    line: usize,
+    start: usize,
+}
+
+impl Spot {
+    fn wrong(self, message: impl Into<String>) -> Wrong {
+        Wrong::behind(self.start, message)
+    }
+}
+
 struct Token<'s> {
     kind: Kind,
     text: &'s str,
-    line: usize,
+    spot: Spot,
 }
 
 /// Splits a source into texts, expressions and tags; leaves out comments.
-fn tokens(source: &str) -> Result<Vec<Token<'_>>, String> {
+fn tokens(source: &str) -> Result<Vec<Token<'_>>, Wrong> {
+    let start_of = |part: &str| part.as_ptr() as usize - source.as_ptr() as usize;
     let mut tokens = Vec::new();
     let mut brackets = 0;
     let (mut rest, mut line, mut trim) = (source, 1, false);
@@ -85,7 +104,8 @@ fn tokens(source: &str) -> Result<Vec<Token<'_>>, String> {
         let kept = if trim { text.trim_start() } else { text };
         let kept = if trim_next { kept.trim_end() } else { kept };
         if !kept.is_empty() {
-            tokens.push(Token { kind: Kind::Text, text: kept, line });
+            let spot = Spot { line, start: start_of(kept) };
+            tokens.push(Token { kind: Kind::Text, text: kept, spot });
         }
         line += count_lines(text);
         if bracket.is_empty() {
@@ -93,7 +113,7 @@ fn tokens(source: &str) -> Result<Vec<Token<'_>>, String> {
         }
         brackets += 1;
         if brackets > MAX_BRACKETS {
-            return Err(format!("has more than {MAX_BRACKETS} brackets"));
+            return Err(format!("has more than {MAX_BRACKETS} brackets").into());
         }
         let (kind, close) = match bracket.as_bytes()[1] {
             b'{' => (Some(Kind::Expression), "}}"),
@@ -106,13 +126,15 @@ fn tokens(source: &str) -> Result<Vec<Token<'_>>, String> {
             None => body.find(close),
         };
         let Some(end) = end else {
-            return Err(format!("line {line}: {} is not closed by {close}", &bracket[..2]));
+            let message = format!("{} is not closed by {close}", &bracket[..2]);
+            return Err(Wrong::behind(start_of(bracket), message));
         };
         let inner = &body[..end];
         if let Some(kind) = kind {
             let text = inner.strip_prefix('-').unwrap_or(inner);
             let text = text.strip_suffix('-').unwrap_or(text).trim();
-            tokens.push(Token { kind, text, line });
+            let spot = Spot { line, start: start_of(text) };
+            tokens.push(Token { kind, text, spot });
         }
         trim = inner.len() > 1 && inner.ends_with('-');
         line += count_lines(inner);
@@ -143,12 +165,13 @@ fn end_of_bracket(body: &str, close: &str) -> Option<usize> {
 
 /// A tag that ends a part: `else`, `elif`, `endif` or `endfor`.
 struct Tag<'s> {
-    line: usize,
+    spot: Spot,
     word: &'s str,
     rest: &'s str,
 }
 
 struct Parser<'s> {
+    source: &'s str,
     tokens: std::vec::IntoIter<Token<'s>>,
     locals: Vec<String>,
     levels: usize,
@@ -159,41 +182,41 @@ struct Parser<'s> {
 
 impl<'s> Parser<'s> {
     /// Reads up to the tag that ends these parts.
-    fn parts(&mut self) -> Result<(Vec<Part>, Option<Tag<'s>>), String> {
+    fn parts(&mut self) -> Result<(Vec<Part>, Option<Tag<'s>>), Wrong> {
         let mut parts = Vec::new();
-        while let Some(Token { kind, text, line }) = self.tokens.next() {
+        while let Some(Token { kind, text, spot }) = self.tokens.next() {
             let item = match kind {
                 Kind::Text => Item::Text(text.to_owned()),
-                Kind::Expression => Item::Show(self.expression(text, line)?),
+                Kind::Expression => Item::Show(self.expression(text, spot)?),
                 Kind::Tag => {
-                    let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+                    let (word, rest) =
+                        text.split_once(char::is_whitespace).unwrap_or(text.split_at(text.len()));
                     match word {
-                        "if" => self.nested(line, |parser| parser.condition(rest, line))?,
-                        "for" => self.nested(line, |parser| parser.walk(rest, line))?,
+                        "if" => self.nested(spot, |parser| parser.condition(rest, spot))?,
+                        "for" => self.nested(spot, |parser| parser.walk(rest, spot))?,
                         "else" | "elif" | "endif" | "endfor" => {
-                            return Ok((parts, Some(Tag { line, word, rest })));
+                            return Ok((parts, Some(Tag { spot, word, rest })));
                         }
                         _ => {
-                            return Err(format!(
-                                "line {line}: there is no tag {word}, only if, elif, else, endif, \
-                                 for and endfor"
-                            ));
+                            return Err(spot.wrong(format!(
+                                "there is no tag {word}, only if, elif, else, endif, for and endfor"
+                            )));
                         }
                     }
                 }
             };
-            parts.push(Part { line, item });
+            parts.push(Part { line: spot.line, item });
         }
         Ok((parts, None))
     }
 
     fn nested(
         &mut self,
-        line: usize,
-        read: impl FnOnce(&mut Self) -> Result<Item, String>,
-    ) -> Result<Item, String> {
+        spot: Spot,
+        read: impl FnOnce(&mut Self) -> Result<Item, Wrong>,
+    ) -> Result<Item, Wrong> {
         if self.levels >= MAX_LEVELS {
-            return Err(format!("line {line}: is nested more than {MAX_LEVELS} levels deep"));
+            return Err(spot.wrong(format!("is nested more than {MAX_LEVELS} levels deep")));
         }
         self.levels += 1;
         let item = read(self)?;
@@ -201,56 +224,57 @@ impl<'s> Parser<'s> {
         Ok(item)
     }
 
-    fn expression(&mut self, source: &str, line: usize) -> Result<Node, String> {
-        let program = compile_filtered(source, &self.locals)
-            .map_err(|problem| format!("line {line}: {problem}"))?;
+    fn expression(&mut self, source: &'s str, spot: Spot) -> Result<Node, Wrong> {
+        let start = source.as_ptr() as usize - self.source.as_ptr() as usize;
+        let program =
+            compile_filtered(source, &self.locals).map_err(|wrong| wrong.within(start))?;
         self.patterns += program.patterns;
         self.pattern_bytes += program.pattern_bytes;
         if self.patterns > MAX_PATTERNS {
-            return Err(format!("line {line}: has more than {MAX_PATTERNS} matches"));
+            return Err(spot.wrong(format!("has more than {MAX_PATTERNS} matches")));
         }
         self.variables.extend(program.variables);
         Ok(program.root)
     }
 
-    fn condition(&mut self, source: &str, line: usize) -> Result<Item, String> {
-        let condition = self.expression(source, line)?;
+    fn condition(&mut self, source: &'s str, spot: Spot) -> Result<Item, Wrong> {
+        let condition = self.expression(source, spot)?;
         let (then, end) = self.parts()?;
         let otherwise = match end {
             Some(Tag { word: "endif", .. }) => Vec::new(),
-            Some(Tag { word: "else", .. }) => self.last("endif", line)?,
+            Some(Tag { word: "else", .. }) => self.last("endif", spot)?,
             // An `elif` is an `if` in the `else`, and shares its end.
-            Some(Tag { word: "elif", rest, line }) => {
-                let item = self.nested(line, |parser| parser.condition(rest, line))?;
-                vec![Part { line, item }]
+            Some(Tag { word: "elif", rest, spot }) => {
+                let item = self.nested(spot, |parser| parser.condition(rest, spot))?;
+                vec![Part { line: spot.line, item }]
             }
-            _ => return Err(format!("line {line}: if is not ended by endif")),
+            _ => return Err(spot.wrong("if is not ended by endif")),
         };
         Ok(Item::If { condition, then, otherwise })
     }
 
-    fn walk(&mut self, source: &str, line: usize) -> Result<Item, String> {
+    fn walk(&mut self, source: &'s str, spot: Spot) -> Result<Item, Wrong> {
         let (name, over) = match source.split_once(" in ") {
             Some((name, over)) if is_name(name.trim()) => (name.trim(), over),
-            _ => return Err(format!("line {line}: for must read: for NAME in LIST")),
+            _ => return Err(spot.wrong("for must read: for NAME in LIST")),
         };
-        let over = self.expression(over, line)?;
+        let over = self.expression(over, spot)?;
         self.locals.push(name.to_owned());
         let (body, end) = self.parts()?;
         self.locals.pop();
         let otherwise = match end {
             Some(Tag { word: "endfor", .. }) => Vec::new(),
-            Some(Tag { word: "else", .. }) => self.last("endfor", line)?,
-            _ => return Err(format!("line {line}: for is not ended by endfor")),
+            Some(Tag { word: "else", .. }) => self.last("endfor", spot)?,
+            _ => return Err(spot.wrong("for is not ended by endfor")),
         };
         Ok(Item::For { over, body, otherwise })
     }
 
     /// Reads the part behind `else`, which only that tag may end.
-    fn last(&mut self, word: &str, line: usize) -> Result<Vec<Part>, String> {
+    fn last(&mut self, word: &str, spot: Spot) -> Result<Vec<Part>, Wrong> {
         match self.parts()? {
             (parts, Some(end)) if end.word == word => Ok(parts),
-            _ => Err(format!("line {line}: else is not ended by {word}")),
+            _ => Err(spot.wrong(format!("else is not ended by {word}"))),
         }
     }
 }

@@ -68,7 +68,13 @@ fn filters_are_functions_of_what_stands_before_them() {
     fails("{{ 1 / 0 | default(1) }}", "line 1: division by zero");
     fails("{{ value.id | fixed(2) }}", "line 1: fixed does not work for string, int");
     fails("{{ 1 | fixed(10) }}", "line 1: fixed: the number of digits is not from 0 to 9");
-    refused("{{ value.id | shout }}", "line 1: there is no filter shout");
+    refused(
+        "{{ value.id | shout }}",
+        "line 1: there is no filter shout; known are `bool`, `bytes`,",
+    );
+    refused("{{ value.id | uper }}", "line 1: there is no filter uper; did you mean `upper`?");
+    refused("{{ value.id | defualt('?') }}", "there is no filter defualt; did you mean `default`?");
+    refused("{{ max(1, 2) }}", "there is no function max; did you mean `math.greatest`?");
     refused("{{ value.id | upper(1) }}", "upper does not take 1 arguments");
     refused("{{ value.id | 'x' }}", "must be the name of a filter");
     refused(&format!("{{{{ 'a' {} }}}}", "| upper".repeat(11)), "more than 10 filters");
@@ -118,8 +124,8 @@ fn malformed_sources_are_refused_with_their_line() {
     refused("a {% endif %}", "line 1: endif has nothing to end");
     refused("{% set a = 1 %}", "there is no tag set");
     refused("{% include 'x' %}", "there is no tag include");
-    refused("{{ }}", "line 1: ");
-    refused("{{ 1 + }}", "line 1: ");
+    refused("{{ }}", "line 1, column ");
+    refused("{{ 1 + }}", "line 1, column 7: ");
 }
 
 #[test]

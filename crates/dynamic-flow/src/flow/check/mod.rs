@@ -1,6 +1,9 @@
 //! What can be known to be wrong with a flow before it runs.
 
+mod reads;
+mod scope;
 mod shape;
+mod spot;
 #[cfg(test)]
 mod tests;
 
@@ -8,13 +11,19 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::{Value, json};
 
-use self::shape::Shape;
+pub(in crate::flow) use self::reads::{inside, reads};
+pub(crate) use self::spot::{Address, Part, Problem};
+use self::{
+    reads::{Read, read_by, reads_at},
+    scope::Scope,
+    shape::{Misfit, Shape},
+    spot::Spot,
+};
 use crate::{
     Finding,
     expr::{Compute, Meter, Outcome, Source},
     flow::{Body, BodyName, FlowDef, Step, StepKind, ToolRef},
     id::{MAX_ID_BYTES, id_problem},
-    schema::Schema,
 };
 
 /// The most steps of a flow, those of the flows inside it included.
@@ -22,22 +31,9 @@ pub const MAX_STEPS: usize = 10_000;
 /// How deep steps may nest.
 pub const MAX_NESTING: usize = 16;
 
-/// Where a step stands, by number: a path of bodies and places in them.
-pub(crate) type Address = Vec<(BodyName, usize)>;
-
-/// Computations that a step makes through its tool, where the flow itself does not show them.
-pub(crate) type Hidden = HashMap<Address, Vec<Compute>>;
-
-/// Something wrong, and the step that it is wrong with.
-#[derive(Debug)]
-pub(crate) struct Problem {
-    pub(crate) address: Address,
-    pub(crate) path: String,
-    pub(crate) message: String,
-    /// A run of it goes on all the same: something in it is for nothing, or is the failure of a step
-    /// that comes to it.
-    pub(crate) bearable: bool,
-}
+/// Computations that a step makes through its tool, where the flow itself does not show them; each
+/// with the part of the step that it stands in.
+pub(crate) type Hidden = HashMap<Address, Vec<(String, Compute)>>;
 
 /// Everything that can be known to be wrong with a flow: ids, empty bodies, missing arms, arms that
 /// are never chosen, values that can't fit, steps that never run, filters that do nothing, variables
@@ -51,7 +47,13 @@ pub fn check(def: &FlowDef) -> Vec<Finding> {
         line: None,
         column: None,
     };
-    problems(def, &Hidden::new()).into_iter().map(finding).collect()
+    // Where the parts of a step have no names, what is wrong with two of them is said once.
+    let mut told = HashSet::new();
+    problems(def, &Hidden::new())
+        .into_iter()
+        .map(finding)
+        .filter(|finding| told.insert((finding.path.clone(), finding.message.clone())))
+        .collect()
 }
 
 /// As [`check`], with addresses, and with what the tools of some steps compute.
@@ -61,6 +63,7 @@ pub(crate) fn problems(def: &FlowDef, hidden: &Hidden) -> Vec<Problem> {
         hidden,
         steps: 0,
         scope: Scope::default(),
+        outside: BTreeSet::new(),
         input: Shape::any(),
         meter: Meter::default(),
     };
@@ -73,65 +76,27 @@ struct Checker<'h> {
     hidden: &'h Hidden,
     steps: usize,
     scope: Scope,
+    /// The variables that are set around the flow, which has its own.
+    outside: BTreeSet<String>,
     /// What the flow around is started with.
     input: Shape,
     /// What working out constants may cost, for all steps together.
     meter: Meter,
 }
 
-/// Where the walk is.
-#[derive(Clone, Default)]
-struct Spot {
-    path: String,
-    address: Address,
-}
-
-impl Spot {
-    fn step(&self, step: &Step, name: &BodyName, index: usize) -> Self {
-        let mut address = self.address.clone();
-        address.push((name.clone(), index));
-        let id = step.id.as_str();
-        let path = if self.path.is_empty() { id.to_owned() } else { format!("{}/{id}", self.path) };
-        Self { path, address }
-    }
-}
-
-/// The variables in scope and what is known of them; a body is left by undoing what it set.
-#[derive(Default)]
-struct Scope {
-    vars: HashMap<String, Vec<Shape>>,
-    log: Vec<String>,
-}
-
-impl Scope {
-    fn set(&mut self, name: &str, shape: Shape) {
-        self.vars.entry(name.to_owned()).or_default().push(shape);
-        self.log.push(name.to_owned());
-    }
-
-    fn get(&self, name: &str) -> Option<&Shape> {
-        self.vars.get(name)?.last()
-    }
-
-    fn leave(&mut self, mark: usize) {
-        for name in self.log.drain(mark..) {
-            if let Some(shapes) = self.vars.get_mut(&name) {
-                shapes.pop();
-            }
-        }
-    }
-}
-
 impl Checker<'_> {
     fn tell(&mut self, spot: &Spot, message: impl Into<String>) {
-        let (address, path) = (spot.address.clone(), spot.path.clone());
-        self.problems.push(Problem { address, path, message: message.into(), bearable: false });
+        self.push(spot, message.into(), false);
     }
 
     /// Tells of what keeps no run from going on.
     fn tell_bearable(&mut self, spot: &Spot, message: impl Into<String>) {
-        let (address, path) = (spot.address.clone(), spot.path.clone());
-        self.problems.push(Problem { address, path, message: message.into(), bearable: true });
+        self.push(spot, message.into(), true);
+    }
+
+    fn push(&mut self, spot: &Spot, message: String, bearable: bool) {
+        let Spot { path, address, part } = spot.clone();
+        self.problems.push(Problem { address, path, part, message, bearable });
     }
 
     fn id(&mut self, spot: &Spot, what: &str, id: &str) {
@@ -142,20 +107,24 @@ impl Checker<'_> {
 
     /// What comes out of a flow; none if nothing ever does.
     fn flow(&mut self, def: &FlowDef, spot: &Spot) -> Option<Shape> {
-        self.id(spot, "the flow's id", def.id.as_str());
+        let at = spot.flow();
+        self.id(&spot.value(&format!("{at}/flow")), "the flow's id", def.id.as_str());
+        let outside = self.outside.clone();
+        self.outside.extend(self.scope.names().cloned());
         let scope = std::mem::take(&mut self.scope);
         let input = std::mem::replace(&mut self.input, Shape::of_schema(&def.input));
         if def.body.is_empty() {
-            self.tell(spot, "a flow needs at least one step");
+            self.tell(&spot.value(&format!("{at}/steps")), "a flow needs at least one step");
         }
         self.siblings(&[&def.body], spot, &[BodyName::Main]);
         let result = self.body(&def.body, &BodyName::Main, spot, Shape::of_schema(&def.input));
         self.scope = scope;
+        self.outside = outside;
         self.input = input;
         let result = result?;
-        if let Some(why) = result.misfit(&def.output) {
+        if let Some(Misfit { why, .. }) = result.misfit(&def.output) {
             self.tell_bearable(
-                spot,
+                &spot.value(&format!("{at}/output")),
                 format!("what comes out can't fit the flow's output schema: {why}"),
             );
         }
@@ -225,7 +194,8 @@ impl Checker<'_> {
             let empty =
                 |(name, body): &(BodyName, &Body)| *name == BodyName::Main && body.is_empty();
             if needs_steps && bodies.iter().any(empty) {
-                self.tell(spot, format!("`{}` needs at least one step", step.kind.name()));
+                let message = format!("`{}` needs at least one step", step.kind.name());
+                self.tell(&spot.value(main_body(&step.kind)), message);
             }
         }
         self.computations(&step.kind, spot);
@@ -234,40 +204,53 @@ impl Checker<'_> {
 
     /// Variables that are read must be set.
     fn computations(&mut self, kind: &StepKind, spot: &Spot) {
-        let mut names = reads(kind);
+        let mut found = reads_at(kind);
         let hidden = self.hidden;
-        for compute in hidden.get(&spot.address).into_iter().flatten() {
-            read_by(compute, &mut names);
+        for (part, compute) in hidden.get(&spot.address).into_iter().flatten() {
+            read_by(compute, part, &mut found);
         }
-        for name in names {
-            if self.scope.get(&name).is_none() {
-                let message = "no step before it, here or around, sets the variable";
-                self.tell(spot, format!("{message} `{name}`"));
+        for Read { part, name } in found {
+            if self.scope.get(&name).is_some() {
+                continue;
             }
+            let message = match self.outside.contains(&name) {
+                true => format!(
+                    "the variable `{name}` is set outside of this flow, which has variables of its \
+                     own; pass it in the value that the flow works on"
+                ),
+                false => format!("no step before it, here or around, sets the variable `{name}`"),
+            };
+            self.tell(&Spot { part: Part::Computed(part), ..spot.clone() }, message);
         }
     }
 
     fn kind(&mut self, kind: &StepKind, spot: &Spot, value: Shape) -> Option<Shape> {
         match kind {
             StepKind::Input { schema } => {
-                self.fit(spot, &value, schema, "the value can't fit the schema");
+                let misfit = value.misfit(schema);
+                self.fit(&spot.value("/input"), misfit, "the value can't fit the schema");
                 Some(value.narrowed(schema))
             }
             StepKind::Succeed { value } => Some(Shape::constant(value.clone())),
             StepKind::Fail { code, message } => {
                 if code.is_empty() {
-                    self.tell(spot, "the code of a failure must not be empty");
+                    let message = "the code of a failure must not be empty";
+                    self.tell(&spot.value("/fail/code"), message);
                 }
                 if !self.shape(message, &value).may_be("string") {
-                    self.tell_bearable(spot, "the message of a failure must be text");
+                    let message = "the message of a failure must be text";
+                    self.tell_bearable(&spot.value("/fail/message"), message);
                 }
                 None
             }
             StepKind::Tool { tool, with } => {
                 let input = with.as_ref().map_or(value.clone(), |with| self.shape(with, &value));
-                self.tool(tool, spot, &input)
+                let at = with.as_ref().map_or("/call", |_| "/with");
+                self.tool(tool, &spot.value(at), &input)
             }
-            StepKind::AwaitInput { tool } => self.tool(tool, spot, &value),
+            StepKind::AwaitInput { tool } => {
+                self.tool(tool, &spot.value("/await_input/tool"), &value)
+            }
             StepKind::Map { compute } => Some(self.shape(compute, &value)),
             StepKind::Tap { body } => {
                 self.body(body, &BodyName::Main, spot, value.clone()).map(|_| value)
@@ -293,7 +276,7 @@ impl Checker<'_> {
                     .map(|(name, compute)| (name, self.shape(compute, &value)))
                     .collect();
                 for (name, shape) in computed {
-                    self.id(spot, "the name of a variable", name);
+                    self.id(&spot.name("/let", name), "the name of a variable", name);
                     self.scope.set(name, shape);
                 }
                 Some(value)
@@ -302,18 +285,22 @@ impl Checker<'_> {
                 Some(self.scope.get(variable).cloned().unwrap_or_else(Shape::any))
             }
             StepKind::SubFlow { flow } => {
-                self.fit(spot, &value, &flow.input, "the value can't fit the flow's input schema");
+                let misfit = value.misfit(&flow.input);
+                let what = "the value can't fit the flow's input schema";
+                self.fit(&spot.value("/flow/input"), misfit, what);
                 self.flow(flow, spot)
             }
             StepKind::Retry { body, attempts, backoff } => {
                 if *attempts == 0 {
-                    self.tell(spot, "a retry makes at least 1 attempt");
+                    self.tell(&spot.value("/retry/attempts"), "a retry makes at least 1 attempt");
                 }
                 if !backoff.factor.is_finite() || backoff.factor < 1.0 {
-                    self.tell(spot, "the factor of a backoff is a number from 1 on");
+                    let message = "the factor of a backoff is a number from 1 on";
+                    self.tell(&spot.value("/retry/backoff/factor"), message);
                 }
                 if backoff.max < backoff.first {
-                    self.tell(spot, "the longest pause of a backoff is shorter than the first");
+                    let message = "the longest pause of a backoff is shorter than the first";
+                    self.tell(&spot.value("/retry/backoff/max"), message);
                 }
                 self.body(body, &BodyName::Main, spot, value)
             }
@@ -325,21 +312,22 @@ impl Checker<'_> {
             }
             StepKind::Timeout { body, after } => {
                 if after.as_millis() == 0 {
-                    self.tell(spot, "a timeout must be longer than nothing");
+                    let message = "a timeout must be longer than nothing";
+                    self.tell(&spot.value("/timeout/after"), message);
                 }
                 self.body(body, &BodyName::Main, spot, value)
             }
             StepKind::Sleep { duration } => {
                 if duration.as_millis() == 0 {
-                    self.tell(spot, "a wait must be longer than nothing");
+                    self.tell(&spot.value("/wait"), "a wait must be longer than nothing");
                 }
                 Some(value)
             }
         }
     }
 
-    fn fit(&mut self, spot: &Spot, value: &Shape, schema: &Schema, what: &str) {
-        if let Some(why) = value.misfit(schema) {
+    fn fit(&mut self, spot: &Spot, misfit: Option<Misfit>, what: &str) {
+        if let Some(Misfit { why, .. }) = misfit {
             self.tell_bearable(spot, format!("{what}: {why}"));
         }
     }
@@ -350,11 +338,23 @@ impl Checker<'_> {
             self.tell(spot, format!("the tool `{}` is named only, it can't be called", tool.id));
         }
         let what = format!("what tool `{}` is called with can't fit its input schema", tool.id);
-        self.fit(spot, input, &tool.input, &what);
+        let misfit = input.misfit(&tool.input);
+        let spot = match (&misfit, &spot.part) {
+            (Some(misfit), Part::Value(at)) if at == "/with" => {
+                let at = format!("{at}{}", misfit.at);
+                match &misfit.name {
+                    Some(name) => spot.name(&at, name),
+                    None => spot.value(&at),
+                }
+            }
+            _ => spot.clone(),
+        };
+        self.fit(&spot, misfit, &what);
         Some(Shape::of_schema(&tool.output))
     }
 
     fn filter(&mut self, predicate: &Compute, spot: &Spot, value: Shape) -> Option<Shape> {
+        let at = spot.value("/filter");
         let outcomes = predicate.outcomes(&self.meter);
         let all = |wanted: bool| outcomes.iter().all(|it| *it == Outcome::Known(wanted.into()));
         if all(false) {
@@ -363,13 +363,13 @@ impl Checker<'_> {
         if all(true) {
             let message = "a filter that always gives true does nothing; let it look at something, \
                            such as \"${ value.approved }\", or take it out";
-            self.tell_bearable(spot, message);
+            self.tell_bearable(&at, message);
         }
         let wrong = |it: &Outcome<'_>| matches!(it, Outcome::Known(value) if !value.is_boolean());
         let shape = self.shape(predicate, &value);
         if !shape.may_be("boolean") || outcomes.iter().any(wrong) {
             self.tell_bearable(
-                spot,
+                &at,
                 "a filter must give true or false, such as \"${ value.approved }\"",
             );
         }
@@ -385,16 +385,17 @@ impl Checker<'_> {
         value: &Shape,
     ) {
         if arms.is_empty() {
-            self.tell(spot, "a switch needs at least one case");
+            self.tell(&spot.value("/switch/cases"), "a switch needs at least one case");
             return;
         }
         for name in arms.keys().filter(|name| name.is_empty() || name.len() > MAX_ID_BYTES) {
             let bytes = name.len();
             let message = format!("the name of a case has 1 to {MAX_ID_BYTES} bytes, not {bytes}");
-            self.tell(spot, message);
+            self.tell(&spot.name("/switch/cases", name), message);
         }
+        let on = spot.value("/switch/on");
         if matches!(route, Compute::Object(_) | Compute::List(_)) {
-            self.tell_bearable(spot, "a switch must be on text, the name of a case");
+            self.tell_bearable(&on, "a switch must be on text, the name of a case");
         }
         let outcomes = route.outcomes(&self.meter);
         let mut told = HashSet::new();
@@ -404,7 +405,8 @@ impl Checker<'_> {
                     continue;
                 }
                 Outcome::Known(Value::String(name)) if name.is_empty() => {
-                    "none of the cases may be chosen; add a `default`".to_owned()
+                    "it may be that no case is chosen, as where no condition holds; add a `default`"
+                        .to_owned()
                 }
                 Outcome::Known(Value::String(name)) => {
                     format!("`{name}` may be chosen, but there is no such case, and no `default`")
@@ -413,16 +415,17 @@ impl Checker<'_> {
                 Outcome::Field(..) | Outcome::Unknown => continue,
             };
             if told.insert(message.clone()) {
-                self.tell_bearable(spot, message);
+                self.tell_bearable(&on, message);
             }
         }
         let Some(names) = self.names(&outcomes, value) else { return };
         for name in arms.keys().filter(|name| !names.contains(*name)) {
-            self.tell_bearable(spot, format!("the case `{name}` is never chosen"));
+            let message = format!("the case `{name}` is never chosen");
+            self.tell_bearable(&spot.name("/switch/cases", name), message);
         }
         if otherwise && names.iter().all(|name| arms.contains_key(name)) {
             let message = "the `default` is never chosen: whatever there may be has a case";
-            self.tell_bearable(spot, message);
+            self.tell_bearable(&spot.name("/switch", "default"), message);
         }
     }
 
@@ -475,31 +478,13 @@ impl Checker<'_> {
     }
 }
 
-/// The variables that a step reads by itself, without the bodies inside it.
-pub(super) fn reads(kind: &StepKind) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
+/// Where a document writes the first or only body of a step.
+fn main_body(kind: &StepKind) -> &'static str {
     match kind {
-        StepKind::Fail { message: compute, .. }
-        | StepKind::Tool { with: Some(compute), .. }
-        | StepKind::Map { compute }
-        | StepKind::Filter { predicate: compute }
-        | StepKind::Switch { route: compute, .. } => read_by(compute, &mut names),
-        StepKind::Set { variables } => {
-            variables.values().for_each(|compute| read_by(compute, &mut names));
-        }
-        StepKind::Get { variable } => names.extend([variable.clone()]),
-        _ => {}
-    }
-    names
-}
-
-/// The variables that a computation reads.
-fn read_by(compute: &Compute, names: &mut BTreeSet<String>) {
-    match compute {
-        Compute::Cel(cel) => names.extend(cel.variables()),
-        Compute::Template(template) => names.extend(template.variables()),
-        Compute::Object(fields) => fields.values().for_each(|field| read_by(field, names)),
-        Compute::List(items) => items.iter().for_each(|item| read_by(item, names)),
-        Compute::Code(_) | Compute::Value(_) => {}
+        StepKind::Retry { .. } => "/retry/do",
+        StepKind::Timeout { .. } => "/timeout/do",
+        StepKind::Catch { .. } => "/try",
+        StepKind::Keep { .. } => "/keep",
+        _ => "/tap",
     }
 }

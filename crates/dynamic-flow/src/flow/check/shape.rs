@@ -4,7 +4,8 @@ use std::{collections::BTreeSet, rc::Rc};
 
 use serde_json::{Map, Value, json};
 
-use crate::schema::Schema;
+use super::inside;
+use crate::schema::{Schema, Violation};
 
 /// How deep two schemas are compared.
 const MAX_DEPTH: usize = 16;
@@ -18,6 +19,39 @@ const MAX_PARTS: usize = 512;
 pub(super) enum Shape {
     Fits(Rc<Value>),
     Is(Rc<Value>),
+}
+
+/// Why a value does not fit.
+#[derive(Debug, PartialEq)]
+pub(super) struct Misfit {
+    /// Which part of the value: a JSON pointer.
+    pub(super) at: String,
+    /// The field of that part which is not taken.
+    pub(super) name: Option<String>,
+    pub(super) why: String,
+}
+
+impl Misfit {
+    fn new(pointer: &str, why: impl std::fmt::Display) -> Self {
+        let place = if pointer.is_empty() { "(whole value)" } else { pointer };
+        Self { at: pointer.to_owned(), name: None, why: format!("{place}: {why}") }
+    }
+
+    /// Of a known value: all violations, and where the first of them is.
+    fn of_value(value: &Value, wanted: &Value, pointer: &str, violations: &[Violation]) -> Self {
+        let all: Vec<String> = violations
+            .iter()
+            .map(|violation| {
+                let inner = format!("{pointer}{}", violation.pointer);
+                let place = if inner.is_empty() { "(whole value)" } else { &inner };
+                format!("{place}: {}", violation.message)
+            })
+            .collect();
+        let first = violations.first().map_or("", |violation| &violation.pointer);
+        let mut names = value.as_object().into_iter().flat_map(Map::keys);
+        let name = names.find(|name| first.is_empty() && lacks(wanted, name));
+        Self { at: format!("{pointer}{first}"), name: name.cloned(), why: all.join("; ") }
+    }
 }
 
 impl Shape {
@@ -111,12 +145,11 @@ impl Shape {
     }
 
     /// Why the value certainly does not fit a schema; none if it may.
-    pub(super) fn misfit(&self, schema: &Schema) -> Option<String> {
+    pub(super) fn misfit(&self, schema: &Schema) -> Option<Misfit> {
         match self {
             Self::Is(value) => {
                 let violations = schema.validate(value).err()?;
-                let all: Vec<String> = violations.iter().map(ToString::to_string).collect();
-                Some(all.join("; "))
+                Some(Misfit::of_value(value, schema.as_value(), "", &violations))
             }
             Self::Fits(given) => conflict(given, schema.as_value(), "", 0),
         }
@@ -192,27 +225,18 @@ fn listed<'s>(schema: &'s Value, root: &'s Value, room: &mut usize) -> Option<BT
 }
 
 /// Why no value fits both schemas. Only what is certain counts; whatever is not understood may fit.
-fn conflict(given: &Value, wanted: &Value, pointer: &str, depth: usize) -> Option<String> {
-    let place = if pointer.is_empty() { "(whole value)" } else { pointer };
+fn conflict(given: &Value, wanted: &Value, pointer: &str, depth: usize) -> Option<Misfit> {
     if depth > MAX_DEPTH {
         return None;
     }
     if *wanted == Value::Bool(false) {
-        return Some(format!("{place}: no value is taken"));
+        return Some(Misfit::new(pointer, "no value is taken"));
     }
     if let (Some(constant), None) = (given.get("const"), given.get("$ref")) {
         // A part that refers to the whole can't stand alone: nothing is certain then.
         let part = Schema::new(wanted.clone()).ok()?;
         let violations = part.validate(constant).err()?;
-        let all: Vec<String> = violations
-            .iter()
-            .map(|violation| {
-                let inner = format!("{pointer}{}", violation.pointer);
-                let place = if inner.is_empty() { "(whole value)" } else { &inner };
-                format!("{place}: {}", violation.message)
-            })
-            .collect();
-        return Some(all.join("; "));
+        return Some(Misfit::of_value(constant, wanted, pointer, &violations));
     }
     let (given_types, wanted_types) = (types(given)?, types(wanted)?);
     let overlap = |name: &&str| {
@@ -223,35 +247,30 @@ fn conflict(given: &Value, wanted: &Value, pointer: &str, depth: usize) -> Optio
     if !given_types.iter().any(overlap) {
         let list = |types: &BTreeSet<&str>| types.iter().copied().collect::<Vec<_>>().join(" or ");
         let (given, wanted) = (list(&given_types), list(&wanted_types));
-        return Some(format!("{place}: it is {given} where {wanted} is wanted"));
+        return Some(Misfit::new(pointer, format!("it is {given} where {wanted} is wanted")));
     }
     // An object it must certainly be, before anything can be said of its fields.
     if given_types.len() != 1 || !given_types.contains("object") {
         return None;
     }
-    fields(given, wanted, pointer, place, depth)
+    fields(given, wanted, pointer, depth)
 }
 
-fn fields(
-    given: &Value,
-    wanted: &Value,
-    pointer: &str,
-    place: &str,
-    depth: usize,
-) -> Option<String> {
+fn fields(given: &Value, wanted: &Value, pointer: &str, depth: usize) -> Option<Misfit> {
     for name in required(wanted) {
         if lacks(given, name) {
-            return Some(format!("{place}: the required `{name}` is never there"));
+            return Some(Misfit::new(pointer, format!("the required `{name}` is never there")));
         }
     }
     for name in required(given) {
         if lacks(wanted, name) {
-            return Some(format!("{place}: `{name}` is not taken"));
+            let misfit = Misfit::new(pointer, format!("`{name}` is not taken"));
+            return Some(Misfit { name: Some(name.to_owned()), ..misfit });
         }
         let parts = given["properties"].get(name).zip(wanted["properties"].get(name));
-        let pointer = || format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"));
-        if let Some(why) = parts.and_then(|(g, w)| conflict(g, w, &pointer(), depth + 1)) {
-            return Some(why);
+        let pointer = || inside(pointer, name);
+        if let Some(misfit) = parts.and_then(|(g, w)| conflict(g, w, &pointer(), depth + 1)) {
+            return Some(misfit);
         }
     }
     None
@@ -273,7 +292,7 @@ mod tests {
     use super::*;
 
     fn misfit(given: Value, wanted: Value) -> Option<String> {
-        Shape::described(given).misfit(&Schema::new(wanted).unwrap())
+        Shape::described(given).misfit(&Schema::new(wanted).unwrap()).map(|misfit| misfit.why)
     }
 
     #[test]
@@ -333,12 +352,12 @@ mod tests {
         let schema =
             Schema::new(json!({"type": "object", "properties": {"n": {"maximum": 3}}})).unwrap();
         assert_eq!(Shape::constant(json!({"n": 2})).misfit(&schema), None);
-        assert!(Shape::constant(json!({"n": 4})).misfit(&schema).unwrap().starts_with("/n: "));
+        assert!(Shape::constant(json!({"n": 4})).misfit(&schema).unwrap().why.starts_with("/n: "));
         let computed = Shape::object(
             [("n".to_owned(), Shape::constant(json!(4))), ("m".to_owned(), Shape::any())]
                 .into_iter(),
         );
-        assert!(computed.misfit(&schema).unwrap().starts_with("/n: "));
+        assert!(computed.misfit(&schema).unwrap().why.starts_with("/n: "));
         let referring =
             Schema::new(json!({"type": "object", "properties": {"n": {"$ref": "#/$defs/n"}}, "$defs": {"n": {"type": "string"}}}))
                 .unwrap();

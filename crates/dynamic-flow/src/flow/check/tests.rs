@@ -115,7 +115,10 @@ fn routes_and_arms_fit_together() {
     assert_eq!(routed(cel("value.x ? 'a' : value.y ? 'b' : 'c'"), Some(vec![])), [""; 0]);
     assert_eq!(
         routed(cel("value.x ? 'a' : ''"), None),
-        ["s: none of the cases may be chosen; add a `default`", "s: the case `b` is never chosen"]
+        [
+            "s: it may be that no case is chosen, as where no condition holds; add a `default`",
+            "s: the case `b` is never chosen"
+        ]
     );
     assert_eq!(routed(Compute::Value(json!("a")), None), ["s: the case `b` is never chosen"]);
     let unused = "s: the `default` is never chosen: whatever there may be has a case";
@@ -278,7 +281,15 @@ fn variables_are_lexical() {
     assert_eq!(found(vec![set("s", "v"), keep(vec![get("g", "v")])]), [""; 0]);
     assert_eq!(one(vec![keep(vec![set("s", "v")]), get("g", "v")]), missing("g"));
     let inner = |body: Body| step("i", StepKind::SubFlow { flow: Arc::new(flow(body)) });
-    assert_eq!(one(vec![set("s", "v"), inner(vec![get("g", "v")])]), missing("i/g"));
+    let outside = "i/g: the variable `v` is set outside of this flow, which has variables of its own; \
+                   pass it in the value that the flow works on";
+    assert_eq!(one(vec![set("s", "v"), inner(vec![get("g", "v")])]), outside);
+    assert_eq!(
+        one(vec![set("s", "v"), inner(vec![inner(vec![get("g", "v")])])]),
+        outside.replace("i/g", "i/i/g")
+    );
+    assert_eq!(one(vec![inner(vec![get("g", "v")]), set("s", "v")]), missing("i/g"));
+    assert_eq!(one(vec![keep(vec![set("s", "v")]), inner(vec![get("g", "v")])]), missing("i/g"));
     assert_eq!(found(vec![set("s", "v"), inner(vec![map("m")]), get("g", "v")]), [""; 0]);
     let catch = StepKind::Catch {
         body: vec![set("s", "v"), fail("t")],
@@ -289,6 +300,9 @@ fn variables_are_lexical() {
     let used =
         Compute::Object(IndexMap::from([("a".to_owned(), Compute::List(vec![cel("vars.v + 1")]))]));
     assert_eq!(one(vec![step("m", StepKind::Map { compute: used })]), missing("m"));
+    let twice = [cel("vars.v"), cel("vars.w + vars.v")];
+    let twice = vec![step("m", StepKind::Map { compute: Compute::List(twice.into()) })];
+    assert_eq!(found(twice), [missing("m"), missing("m").replace("`v`", "`w`")]);
     let template = Compute::Template(Template::compile("{{ vars.v }}").unwrap());
     let fails = StepKind::Fail { code: "c".into(), message: template };
     assert_eq!(one(vec![step("f", fails)]), missing("f"));

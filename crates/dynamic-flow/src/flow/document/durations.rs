@@ -26,8 +26,15 @@ pub fn parse_duration(text: &str) -> Result<Duration> {
         let shown: String = text.chars().take(40).collect();
         Error::new(ErrorKind::InvalidArgument, format!("{shown:?} {message}"))
     };
+    let too_long = "is more than a hundred years";
     let span: jiff::Span = text.trim().parse().map_err(|_| {
-        refuse("is not a duration; write it like 500ms, 30s, 5m, 4h, 7d, 1h30m or PT4H")
+        // With smaller numbers it would be one.
+        match with_small_numbers(text).trim().parse::<jiff::Span>() {
+            Ok(_) => refuse(too_long),
+            Err(_) => {
+                refuse("is not a duration; write it like 500ms, 30s, 5m, 4h, 7d, 1h30m or PT4H")
+            }
+        }
     })?;
     if span.get_years() != 0 || span.get_months() != 0 {
         return Err(refuse("has months or years, which have no fixed length; write days"));
@@ -53,9 +60,24 @@ pub fn parse_duration(text: &str) -> Result<Duration> {
     }
     let duration = Duration::from_millis(u64::try_from(nanos / 1_000_000).unwrap_or(u64::MAX));
     if duration > MAX {
-        return Err(refuse("is more than a hundred years"));
+        return Err(refuse(too_long));
     }
     Ok(duration)
+}
+
+/// A text with `1` in the place of each number.
+fn with_small_numbers(text: &str) -> String {
+    let mut small = String::new();
+    let mut in_number = false;
+    for c in text.chars() {
+        match (in_number, c.is_ascii_digit()) {
+            (true, true) => {}
+            (_, true) => small.push('1'),
+            (_, false) => small.push(c),
+        }
+        in_number = c.is_ascii_digit();
+    }
+    small
 }
 
 #[cfg(test)]
@@ -98,6 +120,9 @@ mod tests {
             ("P1Y", "no fixed length"),
             ("10us", "part of a millisecond"),
             ("40000d", "a hundred years"),
+            ("99999999d", "a hundred years"),
+            ("99999999999999999999s", "a hundred years"),
+            ("1d99999999999h", "a hundred years"),
         ] {
             let message = parse_duration(text).unwrap_err().to_string();
             assert!(message.contains(why), "{text}: {message}");

@@ -48,21 +48,20 @@
 //! anchors, aliases and tags.
 
 mod durations;
+mod places;
 mod presets;
 mod questions;
 mod reader;
 mod schema;
+mod slips;
+mod sources;
 mod steps;
 mod syntax;
-mod words;
 
 use std::sync::Arc;
 
 pub use self::{durations::parse_duration, schema::document_schema};
-use self::{
-    reader::Reader,
-    syntax::{Place, parse},
-};
+use self::{places::locate, reader::Reader, syntax::parse};
 use crate::{
     Error, ErrorKind, Finding, Result,
     flow::{
@@ -101,7 +100,7 @@ impl Flow {
     /// );
     /// ```
     pub fn from_document(text: &str, tools: &ToolRegistry) -> Result<Self> {
-        Self::read_document(text, tools, |_| true)
+        Self::read_document(text, tools, true)
     }
 
     /// Reads the document that a run carries.
@@ -112,28 +111,30 @@ impl Flow {
     /// # Errors
     /// `InvalidFlow` with all findings that this version can't go on with.
     pub fn from_document_of_run(text: &str, tools: &ToolRegistry) -> Result<Self> {
-        Self::read_document(text, tools, |problem| !problem.bearable)
+        Self::read_document(text, tools, false)
     }
 
-    fn read_document(
-        text: &str,
-        tools: &ToolRegistry,
-        counts: impl Fn(&Problem) -> bool,
-    ) -> Result<Self> {
-        let mut reader = Reader::new(tools);
+    /// Reads a document; a new one must bear nothing.
+    fn read_document(text: &str, tools: &ToolRegistry, is_new: bool) -> Result<Self> {
+        let mut reader = Reader::new(text, tools);
         let (root, faults) = parse(text);
         for (place, message) in faults {
             reader.find("", place, message);
         }
-        let def = root.and_then(|root| {
-            let mut def = reader.flow(&root, "", &[])?;
+        let def = root.as_ref().and_then(|root| {
+            let mut def = reader.flow(root, "", &[])?;
             def.document = Some(text.into());
             Some(def)
         });
-        if let Some(def) = &def {
+        if let (Some(root), Some(def)) = (&root, &def) {
+            let counts = |problem: &Problem| is_new || !problem.bearable;
             for problem in problems(def, &reader.hidden).into_iter().filter(counts) {
-                let place = reader.places.get(&problem.address).copied().unwrap_or(Place::START);
-                reader.find(&problem.path, place, problem.message);
+                let (place, part) = locate(root, &problem.address, &problem.part);
+                let message = match part {
+                    Some(part) => format!("{part}: {}", problem.message),
+                    None => problem.message,
+                };
+                reader.find(&problem.path, place, message);
             }
         }
         let mut findings = reader.findings;

@@ -3,11 +3,16 @@
 use serde_json::{Map, Value};
 
 use super::{
+    questions::AWAIT_INPUT,
     reader::Reader,
     syntax::{Data, Key, Node},
-    words::did_you_mean,
 };
-use crate::{Error, schema::Schema, tool::Preset};
+use crate::{
+    Error,
+    schema::Schema,
+    tool::Preset,
+    words::{did_you_mean, nearest},
+};
 
 impl Reader<'_> {
     /// What an answer to a preset must look like, under the options beside it.
@@ -57,7 +62,13 @@ impl Reader<'_> {
         let (key, node) = option;
         let (wanted, known) = expected(&message);
         if message.starts_with("unknown field") {
-            self.unknown_field(path, &format!("the preset `{preset}`"), key, &known);
+            // It may be meant for the question as well as for its preset.
+            let all = known.iter().copied().chain(AWAIT_INPUT.iter().copied());
+            let what = match nearest(&key.name, all.clone()) {
+                Some(near) if AWAIT_INPUT.contains(&near) => "`await_input`".to_owned(),
+                _ => format!("the preset `{preset}`"),
+            };
+            self.unknown_field(path, &what, key, &all.collect::<Vec<_>>());
         } else if !message.starts_with("missing field") {
             let wanted = match wanted {
                 "a boolean" => "true or false",
@@ -78,11 +89,27 @@ impl Reader<'_> {
                 let alone = of_values(preset, [(key.name.clone(), empty)]);
                 alone.map_or_else(|message| message.starts_with("missing field"), |_| true)
             });
-            let told = match within {
-                true => format!("`{}`: {wanted} is expected in it", key.name),
-                false => format!("`{}`: {wanted} is expected, not {}", key.name, node.sort()),
+            // Where texts are expected in a list, the first of another sort is known.
+            let wrong = match &node.data {
+                Data::List(items) if within && wanted == "text" => {
+                    items.iter().find(|item| !matches!(item.data, Data::Text(_)))
+                }
+                _ if within => None,
+                _ => Some(node),
             };
-            self.find(path, node.place, told);
+            let Some(wrong) = wrong else {
+                let told = format!("`{}`: {wanted} is expected in it", key.name);
+                self.find(path, node.place, told);
+                return;
+            };
+            let within = if within { " in it" } else { "" };
+            let quotes = match wrong.data {
+                Data::Bool(_) | Data::Number(_) if wanted == "text" => "; put it in quotes",
+                _ => "",
+            };
+            let (name, sort) = (&key.name, wrong.sort());
+            let told = format!("`{name}`: {wanted} is expected{within}, not {sort}{quotes}");
+            self.find(path, wrong.place, told);
         }
     }
 }

@@ -1,7 +1,5 @@
 //! From nodes to the questions that wait for an answer.
 
-use std::collections::BTreeMap;
-
 use super::{
     presets::messages,
     reader::{Fields, Reader},
@@ -10,7 +8,7 @@ use super::{
 };
 use crate::{
     expr::Compute,
-    flow::{StepKind, ToolRef},
+    flow::{StepKind, ToolRef, check::inside},
     id::id_problem,
     schema::Schema,
     tool::AwaitInputDef,
@@ -44,13 +42,18 @@ impl Reader<'_> {
         let mut hidden = Vec::new();
         let mut computed = |reader: &mut Self, name: &str| {
             let compute = reader.compute(fields.get(name)?, path, &format!("`{name}`"));
-            hidden.push(compute.clone());
+            hidden.push((inside("/await_input", name), compute.clone()));
             Some(compute)
         };
         let prompt = computed(self, "prompt");
         let show = computed(self, "show");
         let metadata = fields.get("metadata").and_then(|n| self.variables(n, path, "`metadata`"));
-        hidden.extend(metadata.iter().flat_map(BTreeMap::values).cloned());
+        hidden.extend(
+            metadata
+                .iter()
+                .flatten()
+                .map(|(name, compute)| (inside("/await_input/metadata", name), compute.clone())),
+        );
         self.hidden.insert(spot.address.to_vec(), hidden);
         let mut is_right = true;
         if let (Some(Compute::Value(prompt)), Some(node)) = (&prompt, fields.get("prompt"))

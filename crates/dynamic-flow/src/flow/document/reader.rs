@@ -1,20 +1,21 @@
 //! From nodes to the parts of a flow, gathering everything that is wrong on the way.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::{
     parse_duration,
+    sources::Source,
     syntax::{Data, Key, Node, Place},
-    words::did_you_mean,
 };
 use crate::{
-    Finding, Result,
+    Finding,
     expr::{Cel, Code, Compute, Template},
-    flow::check::{Address, Hidden},
+    flow::check::Hidden,
     schema::Schema,
     tool::ToolRegistry,
+    words::did_you_mean,
 };
 
 /// How much memory the regular expressions of a document may take together, compiled.
@@ -22,10 +23,10 @@ const MAX_PATTERNS_BYTES: usize = 64 << 20;
 
 /// What is known while a document is read.
 pub(super) struct Reader<'r> {
+    /// The text that is read.
+    pub(super) document: &'r str,
     pub(super) tools: &'r ToolRegistry,
     pub(super) findings: Vec<Finding>,
-    /// Where each step is written.
-    pub(super) places: HashMap<Address, Place>,
     /// Computations that went into tools, where a check of the flow can't see them.
     pub(super) hidden: Hidden,
     /// How much memory the regular expressions take that were read.
@@ -63,18 +64,12 @@ impl<'n> Fields<'n> {
 }
 
 impl<'r> Reader<'r> {
-    pub(super) fn new(tools: &'r ToolRegistry) -> Self {
-        Self {
-            tools,
-            findings: Vec::new(),
-            places: HashMap::new(),
-            hidden: Hidden::new(),
-            pattern_bytes: 0,
-        }
+    pub(super) fn new(document: &'r str, tools: &'r ToolRegistry) -> Self {
+        Self { document, tools, findings: Vec::new(), hidden: Hidden::new(), pattern_bytes: 0 }
     }
 
     /// Adds what the regular expressions at a place take; tells where they become too many.
-    fn weigh(&mut self, bytes: usize, path: &str, place: Place) {
+    pub(super) fn weigh(&mut self, bytes: usize, path: &str, place: Place) {
         let was_full = self.is_full();
         self.pattern_bytes += bytes;
         if self.is_full() && !was_full {
@@ -93,12 +88,7 @@ impl<'r> Reader<'r> {
     }
 
     pub(super) fn find(&mut self, path: &str, place: Place, message: impl Into<String>) {
-        self.findings.push(Finding {
-            path: path.to_owned(),
-            message: message.into(),
-            line: Some(place.line),
-            column: Some(place.column),
-        });
+        self.findings.push(finding(path, place, message));
     }
 
     /// An object of any fields. `what` says what it is the value of, for messages.
@@ -254,7 +244,7 @@ impl<'r> Reader<'r> {
     /// without saying the same again.
     pub(super) fn compute(&mut self, node: &Node, path: &str, what: &str) -> Compute {
         match &node.data {
-            Data::Text(text) => self.computed_text(text, node.place, path, what),
+            Data::Text(text) => self.computed_text(text, node, path, what),
             Data::List(items) => {
                 let items: Vec<Compute> =
                     items.iter().map(|item| self.compute(item, path, what)).collect();
@@ -269,50 +259,43 @@ impl<'r> Reader<'r> {
                         (key.name.clone(), self.compute(node, path, &what))
                     })
                     .collect();
-                let constants: Option<serde_json::Map<String, Value>> = fields
-                    .iter()
-                    .map(|(name, field)| Some((name.clone(), constant_of(field)?)))
-                    .collect();
-                constants.map_or_else(
-                    || Compute::Object(fields.into_iter().collect()),
-                    |values| Compute::Value(Value::Object(values)),
-                )
+                object_of(fields)
             }
             Data::Broken => Compute::Code(Code::default()),
             _ => Compute::Value(node.to_value()),
         }
     }
 
-    fn computed_text(&mut self, text: &str, place: Place, path: &str, what: &str) -> Compute {
-        let compiled = match Sort::of(text) {
+    fn computed_text(&mut self, text: &str, node: &Node, path: &str, what: &str) -> Compute {
+        let (source, compiled) = match Sort::of(text) {
             Sort::Constant => return Compute::Value(text.into()),
             _ if self.is_full() => return Compute::Code(Code::default()),
-            Sort::Expression(source) => Cel::compile(source).map(Compute::Cel),
-            Sort::Template => Template::compile(text).map(Compute::Template),
+            Sort::Expression(source) => {
+                let compiled = Cel::read(source).map(Compute::Cel);
+                (Source { text, source, what: "the expression" }, compiled)
+            }
+            Sort::Template => {
+                let compiled = Template::read(text).map(Compute::Template);
+                (Source { text, source: text, what: "the template" }, compiled)
+            }
             Sort::Mixed => {
                 let message = format!(
                     "{what}: an expression `${{ … }}` must be the whole text; \
                      inside a text, write `{{{{ … }}}}`"
                 );
-                self.find(path, place, message);
+                self.find(path, node.place, message);
                 return Compute::Code(Code::default());
             }
         };
-        self.compiled(compiled, place, path, what)
-    }
-
-    /// What was compiled, or what stands for it if it was not.
-    pub(super) fn compiled(
-        &mut self,
-        compiled: Result<Compute>,
-        place: Place,
-        path: &str,
-        what: &str,
-    ) -> Compute {
-        let compute = compiled.unwrap_or_else(|error| {
-            self.find(path, place, format!("{what}: {}", error.message()));
+        let compute = compiled.unwrap_or_else(|wrong| {
+            self.find_wrong(node, source, &wrong, path, what);
             Compute::Code(Code::default())
         });
+        self.weighed(compute, node.place, path)
+    }
+
+    /// Counts what the regular expressions of a computation take.
+    pub(super) fn weighed(&mut self, compute: Compute, place: Place, path: &str) -> Compute {
         match &compute {
             Compute::Cel(cel) => self.weigh(cel.pattern_bytes(), path, place),
             Compute::Template(template) => self.weigh(template.pattern_bytes(), path, place),
@@ -338,14 +321,34 @@ impl<'r> Reader<'r> {
         if self.is_full() {
             return None;
         }
-        match Cel::compile(source) {
+        match Cel::read(source) {
             Ok(_) => Some(source),
-            Err(error) => {
-                self.find(path, node.place, format!("{what}: {}", error.message()));
+            Err(wrong) => {
+                let source = Source { text, source, what: "the expression" };
+                self.find_wrong(node, source, &wrong, path, what);
                 None
             }
         }
     }
+}
+
+fn finding(path: &str, place: Place, message: impl Into<String>) -> Finding {
+    Finding {
+        path: path.to_owned(),
+        message: message.into(),
+        line: Some(place.line),
+        column: Some(place.column),
+    }
+}
+
+/// An object of those fields; a constant if all of them are.
+pub(super) fn object_of(fields: Vec<(String, Compute)>) -> Compute {
+    let constants: Option<serde_json::Map<String, Value>> =
+        fields.iter().map(|(name, field)| Some((name.clone(), constant_of(field)?))).collect();
+    constants.map_or_else(
+        || Compute::Object(fields.into_iter().collect()),
+        |values| Compute::Value(Value::Object(values)),
+    )
 }
 
 fn constant_of(compute: &Compute) -> Option<Value> {

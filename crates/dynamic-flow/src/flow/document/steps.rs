@@ -7,13 +7,13 @@ use serde_json::Value;
 use super::{
     reader::{Fields, Reader},
     syntax::{Data, Node},
-    words::did_you_mean,
 };
 use crate::{
     expr::{Cel, Code, Compute},
-    flow::{Backoff, Body, BodyName, FlowDef, Step, StepKind, ToolRef, check::Address},
+    flow::{Backoff, Body, BodyName, FlowDef, Step, StepKind, ToolRef},
     id::{StepId, ToolId},
     schema::Schema,
+    words::did_you_mean,
 };
 
 /// The fields of a flow.
@@ -56,9 +56,6 @@ impl Reader<'_> {
         address: &[(BodyName, usize)],
     ) -> Option<FlowDef> {
         let fields = self.fields(node, path, "a flow", FLOW)?;
-        if address.is_empty() {
-            self.places.insert(Address::new(), fields.place);
-        }
         let id = self.required(fields, path, "a flow", "flow");
         let id = id.and_then(|node| self.text(node, path, "`flow`, the flow's id,"));
         let name = self.optional_text(fields, path, "name");
@@ -75,7 +72,15 @@ impl Reader<'_> {
     }
 
     fn body(&mut self, node: &Node, spot: Spot<'_>, name: &BodyName, what: &str) -> Option<Body> {
-        let items = self.list(node, spot.path, &format!("{what}, steps,"))?;
+        let items = match &node.data {
+            Data::List(items) => items,
+            Data::Broken => return None,
+            _ => {
+                let message = format!("{what} must be a list of steps, not {}", node.sort());
+                self.find(spot.path, node.place, message);
+                return None;
+            }
+        };
         Some(
             items
                 .iter()
@@ -93,15 +98,11 @@ impl Reader<'_> {
         let index = address.last().map_or(0, |(_, index)| *index);
         let unnamed = format!("step-{}", index + 1);
         let join = |id: &str| if parent.is_empty() { id.into() } else { format!("{parent}/{id}") };
-        self.places.insert(address.to_vec(), node.place);
         let Some(fields) = self.object(node, &join(&unnamed), "a step") else {
             return unknown_step(&unnamed);
         };
         let path = join(&unnamed);
         let id = self.required(fields, &path, "a step", "id");
-        if let Some(id) = id {
-            self.places.insert(address.to_vec(), id.place);
-        }
         let id = id.and_then(|id| self.text(id, &path, "`id`")).unwrap_or(&unnamed);
         let path = join(id);
         let description = self.optional_text(fields, &path, "description");
@@ -199,6 +200,7 @@ impl Reader<'_> {
         let Some(tool) = self.tools.get(&id).cloned() else {
             let guess = did_you_mean(id.as_str(), self.tools.specs().map(|spec| spec.id.as_str()));
             self.find(path, node.place, format!("there is no tool `{id}`{guess}"));
+            let with = with.map(|with| ("/with".to_owned(), with));
             self.hidden.insert(spot.address.to_vec(), with.into_iter().collect());
             return None;
         };
@@ -256,8 +258,12 @@ impl Reader<'_> {
         let source = parts.iter().rev().fold("''".to_owned(), |rest, (when, then, _)| {
             format!("({when}\n) ? {} : ({rest})", Value::from(*then))
         });
-        let compiled = Cel::compile(&source).map(Compute::Cel);
-        self.compiled(compiled, place, path, "`on`, all rules together")
+        let compute = Cel::compile(&source).map(Compute::Cel).unwrap_or_else(|error| {
+            let message = format!("`on`, all rules together: {}", error.message());
+            self.find(path, place, message);
+            unknown_value()
+        });
+        self.weighed(compute, place, path)
     }
 
     fn fail(&mut self, node: &Node, path: &str) -> Option<StepKind> {
@@ -362,7 +368,7 @@ impl Reader<'_> {
 }
 
 /// Stands for what could not be read: nothing is known of it, so nothing more is said of it.
-fn unknown_value() -> Compute {
+pub(super) fn unknown_value() -> Compute {
     Compute::Code(Code::default())
 }
 

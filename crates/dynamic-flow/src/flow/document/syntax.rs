@@ -1,14 +1,19 @@
 //! Text to a tree of nodes that know their places.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::Range};
 
 use serde_json::{Number, Value};
 use serde_saphyr::granit_parser::{Event, Marker, Options, Parser, ScalarStyle, Span};
+
+use super::slips::advised;
 
 /// The longest document, in bytes.
 pub(super) const MAX_BYTES: usize = 1024 * 1024;
 /// How deep lists and objects may nest in a document.
 pub(super) const MAX_DEPTH: usize = 128;
+
+/// For how many faults advice is looked for: it reads their whole line.
+const MAX_ADVISED: usize = 20;
 
 /// A place in the text: line and column, both from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +36,8 @@ impl From<&Marker> for Place {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Node {
     pub(super) place: Place,
+    /// Where a text is written, its quotes included: bytes of the document.
+    pub(super) raw: Range<usize>,
     pub(super) data: Data,
 }
 
@@ -55,6 +62,10 @@ pub(super) struct Key {
 }
 
 impl Node {
+    fn new(place: Place, data: Data) -> Self {
+        Self { place, raw: 0..0, data }
+    }
+
     /// The node as plain JSON; what is broken becomes `null`.
     pub(super) fn to_value(&self) -> Value {
         match &self.data {
@@ -85,6 +96,24 @@ impl Node {
             node = inner;
         }
         node
+    }
+
+    /// The field of that name; none where there is none, or no object.
+    pub(super) fn field(&self, name: &str) -> Option<&Self> {
+        self.fields().iter().find(|(key, _)| key.name == name).map(|(_, node)| node)
+    }
+
+    /// The fields of an object; none of anything else.
+    pub(super) fn fields(&self) -> &[(Key, Self)] {
+        match &self.data {
+            Data::Object(fields) => fields,
+            _ => &[],
+        }
+    }
+
+    /// Where the name of that field is written.
+    pub(super) fn key(&self, name: &str) -> Option<Place> {
+        self.fields().iter().find(|(key, _)| key.name == name).map(|(key, _)| key.place)
     }
 
     /// What it is, in words, for messages.
@@ -127,7 +156,7 @@ pub(super) fn parse(text: &str) -> (Option<Node>, Vec<Fault>) {
             format!("a document has at most {MAX_BYTES} bytes, this one has {}", text.len());
         return (None, vec![(Place::START, message)]);
     }
-    let mut builder = Builder::default();
+    let mut builder = Builder { text, open: Vec::new(), root: None, faults: Vec::new() };
     let mut options = Options::default();
     options.set_emit_comments(false);
     options.emit_unresolved_aliases = true;
@@ -137,7 +166,12 @@ pub(super) fn parse(text: &str) -> (Option<Node>, Vec<Fault>) {
         let taken = match event {
             Ok((event, span)) => builder.take(event, span),
             Err(error) => {
-                builder.faults.push((error.marker().into(), error.kind().to_string()));
+                let place = error.marker().into();
+                let told = advised(text, place, &error.kind().to_string());
+                // Of a text without quotes it was told already.
+                if !builder.faults.iter().any(|(fault, _)| fault.line == place.line) {
+                    builder.faults.push((place, told));
+                }
                 return (None, builder.faults);
             }
         };
@@ -152,8 +186,8 @@ pub(super) fn parse(text: &str) -> (Option<Node>, Vec<Fault>) {
     (builder.root, builder.faults)
 }
 
-#[derive(Default)]
-struct Builder {
+struct Builder<'t> {
+    text: &'t str,
     open: Vec<Open>,
     root: Option<Node>,
     faults: Vec<Fault>,
@@ -173,7 +207,7 @@ enum Slot {
     Ignored,
 }
 
-impl Builder {
+impl Builder<'_> {
     /// Takes an event; an error ends the reading.
     fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Fault> {
         let place = Place::from(&span.start);
@@ -182,7 +216,7 @@ impl Builder {
                 let plain = style == ScalarStyle::Plain;
                 let is_key = matches!(self.open.last(), Some(Open::Object { key: Slot::Key, .. }));
                 let data = if anchor != 0 || tag.is_some() {
-                    self.refuse_extras(place);
+                    self.refuse_extras(&span);
                     Data::Broken
                 } else if plain && !is_key {
                     scalar(&text).unwrap_or_else(|message| {
@@ -192,21 +226,21 @@ impl Builder {
                 } else {
                     Data::Text(text.into_owned())
                 };
-                self.put(Node { place, data });
+                self.put(Node { place, raw: span.byte_range().unwrap_or_default(), data });
             }
             Event::Alias(_) | Event::UnresolvedAlias(_) => {
-                self.refuse_extras(place);
-                self.put(Node { place, data: Data::Broken });
+                self.refuse_extras(&span);
+                self.put(Node::new(place, Data::Broken));
             }
             Event::SequenceStart(_, anchor, tag) => {
                 if anchor != 0 || tag.is_some() {
-                    self.refuse_extras(place);
+                    self.refuse_extras(&span);
                 }
                 self.push(Open::List { place, items: Vec::new() })?;
             }
             Event::MappingStart(_, anchor, tag) => {
                 if anchor != 0 || tag.is_some() {
-                    self.refuse_extras(place);
+                    self.refuse_extras(&span);
                 }
                 self.push(Open::Object {
                     place,
@@ -217,9 +251,9 @@ impl Builder {
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 let node = match self.open.pop() {
-                    Some(Open::List { place, items }) => Node { place, data: Data::List(items) },
+                    Some(Open::List { place, items }) => Node::new(place, Data::List(items)),
                     Some(Open::Object { place, fields, .. }) => {
-                        Node { place, data: Data::Object(fields) }
+                        Node::new(place, Data::Object(fields))
                     }
                     None => return Ok(()),
                 };
@@ -233,10 +267,39 @@ impl Builder {
         Ok(())
     }
 
-    fn refuse_extras(&mut self, place: Place) {
+    fn refuse_extras(&mut self, span: &Span) {
+        let place = self.start_of_extras(span);
         let message = "anchors (&x), aliases (*x) and tags (!x) are not used in documents; \
                        write the value out, or quote the text";
         self.faults.push((place, message.into()));
+    }
+
+    /// Where the anchor or tag begins that stands before a value, or the value itself.
+    fn start_of_extras(&self, span: &Span) -> Place {
+        let place = Place::from(&span.start);
+        let offset = span.start.byte_offset().unwrap_or_default();
+        let Some(mut before) = self.text.get(..offset) else { return place };
+        let mut start = offset;
+        loop {
+            before = before.trim_end();
+            let ends_word = |c: char| c.is_whitespace() || "[{,".contains(c);
+            let word = before.rfind(ends_word).map_or(0, |at| at + 1);
+            if !before[word..].starts_with(['&', '!']) {
+                break;
+            }
+            start = word;
+            before = &before[..word];
+        }
+        let between = &self.text[start..offset];
+        let lines = between.matches('\n').count();
+        let column = match lines {
+            0 => place.column.saturating_sub(between.chars().count()),
+            _ => {
+                let line = self.text[..start].rfind('\n').map_or(0, |at| at + 1);
+                self.text[line..start].chars().count() + 1
+            }
+        };
+        Place { line: place.line - lines, column }
     }
 
     fn push(&mut self, open: Open) -> Result<(), Fault> {
@@ -258,12 +321,17 @@ impl Builder {
             {
                 Slot::Ignored => {}
                 Slot::Value(name) => fields.push((name, node)),
-                Slot::Key => *key = Self::key(&mut self.faults, seen, node),
+                Slot::Key => *key = Self::key(self.text, &mut self.faults, seen, node),
             },
         }
     }
 
-    fn key(faults: &mut Vec<Fault>, seen: &mut HashMap<String, Place>, node: Node) -> Slot {
+    fn key(
+        text: &str,
+        faults: &mut Vec<Fault>,
+        seen: &mut HashMap<String, Place>,
+        node: Node,
+    ) -> Slot {
         let place = node.place;
         match node.data {
             Data::Text(name) => match seen.get(&name) {
@@ -280,7 +348,12 @@ impl Builder {
             },
             Data::Broken => Slot::Ignored,
             _ => {
-                faults.push((place, "the name of a field must be text".into()));
+                let told = "the name of a field must be text";
+                let told = match faults.len() < MAX_ADVISED {
+                    true => advised(text, place, told),
+                    false => told.to_owned(),
+                };
+                faults.push((place, told));
                 Slot::Ignored
             }
         }

@@ -10,7 +10,9 @@ use crate::{
     tool::ToolSpec,
 };
 
+mod places;
 mod retries;
+mod slips;
 
 fn tools() -> ToolRegistry {
     let mut tools = ToolRegistry::new();
@@ -194,12 +196,12 @@ steps:
     let found = findings(text);
     let starts = [
         "2:1: a flow has no field `nmae`; did you mean `name`?",
-        "5:10: a: `set`: ",
+        "5:20: a: `set`: ",
         "7:11: b: there is no tool `htpp`; did you mean `http`?",
         "9:11: c: `wait`: \"5\" is not a duration",
         "10:9: a: another step beside it has the id `a` too",
-        "10:9: a: no step before it, here or around, sets the variable `nothing`",
-        "14:13: d/e: a filter must give true or false",
+        "11:10: a: `get`: no step before it, here or around, sets the variable `nothing`",
+        "15:17: d/e: a filter must give true or false",
     ];
     assert_eq!(found.len(), starts.len(), "{found:#?}");
     for (found, start) in found.iter().zip(starts) {
@@ -235,10 +237,10 @@ steps:
     assert_eq!(
         findings(text),
         [
-            "4:9: kind: the case `c` is never chosen",
-            "4:9: kind: the `default` is never chosen: whatever there may be has a case",
-            "6:9: rules: the `default` is never chosen: whatever there may be has a case",
-            "13:9: yes: a filter that always gives true does nothing; let it look at something, \
+            "5:61: kind: the case `c` is never chosen",
+            "5:70: kind: the `default` is never chosen: whatever there may be has a case",
+            "12:7: rules: the `default` is never chosen: whatever there may be has a case",
+            "14:13: yes: a filter that always gives true does nothing; let it look at something, \
              such as \"${ value.approved }\", or take it out",
             "17:9: behind: can never run: `no` before it never goes on",
         ]
@@ -254,7 +256,7 @@ fn a_text_that_is_no_yaml_is_told_with_its_place() {
     assert!(found[0].starts_with("4:"), "{found:?}");
     assert_eq!(findings("")[0], "1:1: the document is empty");
     assert_eq!(findings("just text")[0], "1:1: a flow must be an object, not text");
-    assert_eq!(findings("flow: f\nsteps: []\n"), ["1:1: a flow needs at least one step"]);
+    assert_eq!(findings("flow: f\nsteps: []\n"), ["2:8: a flow needs at least one step"]);
 }
 
 #[test]
@@ -312,12 +314,12 @@ fn wrong_steps_are_told() {
         ("retry: { attempts: -1, do: [{ id: t, set: 1 }] }", "4:24: s: `attempts` must be a whole"),
         (
             "retry: { attempts: 0, do: [{ id: t, set: 1 }] }",
-            "3:9: s: a retry makes at least 1 attempt",
+            "4:24: s: a retry makes at least 1 attempt",
         ),
-        ("timeout: { after: 0s, do: [{ id: t, set: 1 }] }", "3:9: s: a timeout must be longer"),
-        ("tap: []", "3:9: s: `tap` needs at least one step"),
+        ("timeout: { after: 0s, do: [{ id: t, set: 1 }] }", "4:23: s: a timeout must be longer"),
+        ("tap: []", "4:10: s: `tap` needs at least one step"),
         ("switch: { cases: { a: [] } }", "4:13: s: `switch` needs `on`"),
-        ("switch: { on: x, cases: {} }", "3:9: s: a switch needs at least one case"),
+        ("switch: { on: x, cases: {} }", "4:29: s: a switch needs at least one case"),
         (
             "switch: { on: [{ when: 'x', then: a }], cases: { a: [] } }",
             "4:28: s: `when` must be an expression",
@@ -345,11 +347,11 @@ fn wrong_steps_are_told() {
         ),
         (
             "await_input: { preset: choice, options: [a, 1] }",
-            "4:45: s: `options`: text is expected in it",
+            "4:49: s: `options`: text is expected in it, not a number; put it in quotes",
         ),
         (
             "await_input: { preset: choice, options: [{ value: a }] }",
-            "4:45: s: `options`: text is expected in it",
+            "4:46: s: `options`: text is expected in it, not an object",
         ),
         (
             "await_input: { preset: choice, options: { a: 1 } }",
@@ -370,18 +372,21 @@ fn wrong_steps_are_told() {
             "await_input: { schema: true, prompt: 5 }",
             "4:42: s: `prompt` must be text, not a number",
         ),
-        ("await_input: { schema: true, prompt: '{{ vars.x }}' }", "3:9: s: no step before it"),
+        (
+            "await_input: { schema: true, prompt: '{{ vars.x }}' }",
+            "4:42: s: `prompt`: no step before it",
+        ),
         (
             "call: http\nwith: { method: GET }",
-            "3:9: s: what tool `http` is called with can't fit its input schema: (whole value): ",
+            "5:11: s: what tool `http` is called with can't fit its input schema: (whole value): ",
         ),
         (
             "call: http\nwith: { url: x, verb: '${ value }' }",
-            "3:9: s: what tool `http` is called with can't fit its input schema: (whole value): `verb` is not taken",
+            "5:21: s: what tool `http` is called with can't fit its input schema: (whole value): `verb` is not taken",
         ),
         (
             "call: http\nwith: { url: '${ value }', method: PUT }",
-            "3:9: s: what tool `http` is called with can't fit its input schema: /method: ",
+            "5:40: s: what tool `http` is called with can't fit its input schema: /method: ",
         ),
     ] {
         let found = step_findings(text);
@@ -394,7 +399,7 @@ fn ids_that_are_missing_or_wrong_are_told() {
     let found =
         findings("flow: a b\nsteps:\n  - set: 1\n  - { id: 7, set: 1 }\n  - { id: a/b, set: 1 }\n");
     for start in [
-        "1:1: the flow's id: an id has letters",
+        "1:7: the flow's id: an id has letters",
         "3:5: step-1: a step needs `id`",
         "4:11: step-2: `id` must be text, not a number; put it in quotes",
         "5:11: a/b: the step's id: an id has letters",
@@ -440,40 +445,6 @@ fn a_preset_keeps_the_place_of_a_broken_option() {
     let found = step_findings("await_input:\n  preset: approval\n  require_comments: perhaps\n");
     assert_eq!(found.len(), 1, "{found:#?}");
     assert!(found[0].contains("true or false is expected, not text"), "{found:#?}");
-}
-
-#[test]
-fn the_examples_are_read_and_fit_the_schema_of_documents() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/");
-    let file = |name: &str| std::fs::read_to_string(format!("{folder}{name}")).unwrap();
-    let documents = Schema::new(document_schema()).unwrap();
-    for (document, input) in
-        [("purchase-approval.yaml", "order.json"), ("document-review.yaml", "document.json")]
-    {
-        let text = file(document);
-        let flow = Flow::from_document(&text, &ToolRegistry::new());
-        let flow = flow.unwrap_or_else(|error| panic!("{document}: {:#?}", error.findings()));
-        let input: Value = serde_json::from_str(&file(input)).unwrap();
-        assert_eq!(flow.def().input.validate(&input), Ok(()), "{document}");
-        let (node, _) = parse(&text);
-        assert_eq!(documents.validate(&node.unwrap().to_value()), Ok(()), "{document}");
-    }
-}
-
-#[test]
-fn the_schema_of_documents_refuses_what_the_reader_refuses() {
-    let documents = Schema::new(document_schema()).unwrap();
-    let fits = |step: Value| documents.validate(&json!({ "flow": "f", "steps": [step] })).is_ok();
-    assert!(fits(json!({ "id": "s", "set": 1 })));
-    assert!(fits(json!({ "id": "s", "call": "http", "with": 1 })));
-    assert!(!fits(json!({ "id": "s" })));
-    assert!(!fits(json!({ "set": 1 })));
-    assert!(!fits(json!({ "id": "s", "set": 1, "get": "x" })));
-    assert!(!fits(json!({ "id": "s", "set": 1, "with": 1 })));
-    assert!(!fits(json!({ "id": "s", "try": [{ "id": "t", "set": 1 }] })));
-    assert!(!fits(json!({ "id": "s", "tap": [] })));
-    assert!(!fits(json!({ "id": "s", "fliter": true })));
-    assert!(!fits(json!({ "id": "s", "await_input": {} })));
 }
 
 #[test]
@@ -525,4 +496,38 @@ fn all_fields_of_a_step_are_read_even_if_one_of_them_is_wrong() {
         assert_eq!(told.iter().filter(|told| told.contains(what)).count(), 1, "{what}: {told:#?}");
     }
     assert_eq!(told.len(), 8, "{told:#?}");
+}
+
+#[test]
+fn the_examples_are_read_and_fit_the_schema_of_documents() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/");
+    let file = |name: &str| std::fs::read_to_string(format!("{folder}{name}")).unwrap();
+    let documents = Schema::new(document_schema()).unwrap();
+    for (document, input) in
+        [("purchase-approval.yaml", "order.json"), ("document-review.yaml", "document.json")]
+    {
+        let text = file(document);
+        let flow = Flow::from_document(&text, &ToolRegistry::new());
+        let flow = flow.unwrap_or_else(|error| panic!("{document}: {:#?}", error.findings()));
+        let input: Value = serde_json::from_str(&file(input)).unwrap();
+        assert_eq!(flow.def().input.validate(&input), Ok(()), "{document}");
+        let (node, _) = parse(&text);
+        assert_eq!(documents.validate(&node.unwrap().to_value()), Ok(()), "{document}");
+    }
+}
+
+#[test]
+fn the_schema_of_documents_refuses_what_the_reader_refuses() {
+    let documents = Schema::new(document_schema()).unwrap();
+    let fits = |step: Value| documents.validate(&json!({ "flow": "f", "steps": [step] })).is_ok();
+    assert!(fits(json!({ "id": "s", "set": 1 })));
+    assert!(fits(json!({ "id": "s", "call": "http", "with": 1 })));
+    assert!(!fits(json!({ "id": "s" })));
+    assert!(!fits(json!({ "set": 1 })));
+    assert!(!fits(json!({ "id": "s", "set": 1, "get": "x" })));
+    assert!(!fits(json!({ "id": "s", "set": 1, "with": 1 })));
+    assert!(!fits(json!({ "id": "s", "try": [{ "id": "t", "set": 1 }] })));
+    assert!(!fits(json!({ "id": "s", "tap": [] })));
+    assert!(!fits(json!({ "id": "s", "fliter": true })));
+    assert!(!fits(json!({ "id": "s", "await_input": {} })));
 }

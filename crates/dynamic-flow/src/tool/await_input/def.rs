@@ -115,7 +115,7 @@ struct AwaitInputTool {
 impl AwaitInputTool {
     fn ask(&self, scope: Scope<'_>) -> Result<WaitRequest, ToolError> {
         let (def, meter) = (&self.def, Meter::default());
-        let prompt = match def.prompt.evaluate_within(&meter, scope)? {
+        let prompt = match def.prompt.evaluate_named(&["prompt"], &meter, scope)? {
             Value::Null => format!("Input needed: {}", def.name),
             Value::String(prompt) => prompt,
             other => {
@@ -123,11 +123,12 @@ impl AwaitInputTool {
                 return Err(ToolError::new(problem).code("prompt").permanent());
             }
         };
-        let shown =
-            def.show.as_ref().map(|show| show.evaluate_within(&meter, scope)).transpose()?;
+        let show = def.show.as_ref();
+        let shown = show.map(|show| show.evaluate_named(&["show"], &meter, scope)).transpose()?;
         let mut metadata = Metadata::new();
         for (name, compute) in &def.metadata {
-            let value = scalar(compute.evaluate_within(&meter, scope)?)
+            let value = compute.evaluate_named(&["metadata", name], &meter, scope)?;
+            let value = scalar(value)
                 .map_err(|problem| not_metadata(format_args!("metadata {name:?} {problem}")))?;
             metadata.insert(name.clone(), value);
         }

@@ -1,18 +1,22 @@
 //! Guesses at what somebody meant.
 
 /// `; did you mean …?` if one of the known words is near, or else the list of them.
-pub(super) fn did_you_mean<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> String {
+pub(crate) fn did_you_mean<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> String {
     let known: Vec<&str> = known.collect();
-    let near = known
-        .iter()
-        .map(|candidate| (distance(word, candidate), *candidate))
-        .min()
-        .filter(|(distance, candidate)| *distance <= candidate.chars().count().div_ceil(3));
-    if let Some((_, candidate)) = near {
+    if let Some(candidate) = nearest(word, known.iter().copied()) {
         return format!("; did you mean `{candidate}`?");
     }
     let words: Vec<String> = known.iter().map(|candidate| format!("`{candidate}`")).collect();
     if words.is_empty() { String::new() } else { format!("; known are {}", words.join(", ")) }
+}
+
+/// The known word that somebody may have meant.
+pub(crate) fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+    known
+        .map(|candidate| (distance(word, candidate), candidate))
+        .min()
+        .filter(|(distance, candidate)| *distance <= candidate.chars().count().div_ceil(3))
+        .map(|(_, candidate)| candidate)
 }
 
 /// How many letters must be put in, taken out, replaced or swapped with their neighbors.

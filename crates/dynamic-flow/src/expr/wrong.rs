@@ -1,0 +1,64 @@
+//! What is wrong with a source, and where.
+
+/// Why a source can't be read.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Wrong {
+    pub(crate) place: Where,
+    pub(crate) message: String,
+}
+
+/// Where it is wrong, in bytes from its start.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Where {
+    /// As a whole, or somewhere.
+    Somewhere,
+    /// In what begins there.
+    Behind(usize),
+    /// There.
+    At(usize),
+}
+
+impl Wrong {
+    pub(super) fn at(offset: usize, message: impl Into<String>) -> Self {
+        Self { place: Where::At(offset), message: message.into() }
+    }
+
+    pub(super) fn behind(offset: usize, message: impl Into<String>) -> Self {
+        Self { place: Where::Behind(offset), message: message.into() }
+    }
+
+    /// As what is wrong with a source that has this one from `start` on.
+    pub(super) fn within(self, start: usize) -> Self {
+        let place = match self.place {
+            Where::At(offset) => Where::At(start + offset),
+            Where::Behind(offset) => Where::Behind(start + offset),
+            Where::Somewhere => Where::Behind(start),
+        };
+        Self { place, ..self }
+    }
+
+    /// The message, with its line, and with its column where that is known.
+    pub(crate) fn told(&self, source: &str) -> String {
+        let line_and_column = |offset: usize| {
+            let before = source.get(..offset).unwrap_or(source);
+            let line = before.matches('\n').count() + 1;
+            let start = before.rfind('\n').map_or(0, |at| at + 1);
+            (line, before[start..].chars().count() + 1)
+        };
+        let message = &self.message;
+        match self.place {
+            Where::Somewhere => message.clone(),
+            Where::Behind(offset) => format!("line {}: {message}", line_and_column(offset).0),
+            Where::At(offset) => {
+                let (line, column) = line_and_column(offset);
+                format!("line {line}, column {column}: {message}")
+            }
+        }
+    }
+}
+
+impl From<String> for Wrong {
+    fn from(message: String) -> Self {
+        Self { place: Where::Somewhere, message }
+    }
+}
