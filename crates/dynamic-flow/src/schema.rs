@@ -1,7 +1,7 @@
 //! JSON Schema: what a value must look like, and everything in which it does not.
 
 mod check;
-mod keywords;
+pub(crate) mod keywords;
 mod message;
 mod patterns;
 mod work;

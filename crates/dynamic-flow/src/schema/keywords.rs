@@ -125,3 +125,153 @@ pub(super) fn without_annotations(schema: &Value) -> Value {
     })
     .collect()
 }
+
+/// What a schema may have that says nothing to a check: the keywords that hold no schemas, of all
+/// drafts, and what other tools put beside them.
+const OTHERS: [&str; 49] = [
+    "$anchor",
+    "$comment",
+    "$dynamicAnchor",
+    "$dynamicRef",
+    "$id",
+    "$recursiveAnchor",
+    "$recursiveRef",
+    "$ref",
+    "$schema",
+    "$vocabulary",
+    "const",
+    "contentEncoding",
+    "contentMediaType",
+    "default",
+    "dependentRequired",
+    "deprecated",
+    "description",
+    "discriminator",
+    "enum",
+    "enumDescriptions",
+    "enumNames",
+    "errorMessage",
+    "example",
+    "examples",
+    "exclusiveMaximum",
+    "exclusiveMinimum",
+    "externalDocs",
+    "format",
+    "id",
+    "markdownDescription",
+    "maxContains",
+    "maxItems",
+    "maxLength",
+    "maxProperties",
+    "maximum",
+    "minContains",
+    "minItems",
+    "minLength",
+    "minProperties",
+    "minimum",
+    "multipleOf",
+    "pattern",
+    "readOnly",
+    "required",
+    "title",
+    "type",
+    "uniqueItems",
+    "writeOnly",
+    "xml",
+];
+
+/// The keywords that hold schemas.
+const HOLDERS: [&str; 22] = [
+    "$defs",
+    "additionalItems",
+    "additionalProperties",
+    "allOf",
+    "anyOf",
+    "contains",
+    "contentSchema",
+    "definitions",
+    "dependencies",
+    "dependentSchemas",
+    "else",
+    "if",
+    "items",
+    "not",
+    "oneOf",
+    "patternProperties",
+    "prefixItems",
+    "properties",
+    "propertyNames",
+    "then",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+];
+
+/// All keywords that a schema may have.
+pub(crate) fn known() -> impl Iterator<Item = &'static str> {
+    OTHERS.into_iter().chain(HOLDERS)
+}
+
+/// The keywords in a schema that no draft knows and that are not marked as somebody's own by `x-`;
+/// each with a JSON pointer to the schema that has it.
+pub(crate) fn unknown(schema: &Value) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    gather_unknown(schema, "", &mut found);
+    found
+}
+
+fn gather_unknown(schema: &Value, at: &str, found: &mut Vec<(String, String)>) {
+    let Value::Object(keywords) = schema else { return };
+    for (keyword, value) in keywords {
+        let inside =
+            |name: &str| format!("{at}/{keyword}/{}", name.replace('~', "~0").replace('/', "~1"));
+        match (role(keyword).map(|(holds, _)| holds), value) {
+            (Some(Holds::List | Holds::SchemaOrList), Value::Array(items)) => {
+                for (index, item) in items.iter().enumerate() {
+                    gather_unknown(item, &inside(&index.to_string()), found);
+                }
+            }
+            (Some(Holds::Map), Value::Object(map)) => {
+                map.iter().for_each(|(name, item)| gather_unknown(item, &inside(name), found));
+            }
+            (Some(Holds::Schema | Holds::SchemaOrList), _) => {
+                gather_unknown(value, &format!("{at}/{keyword}"), found);
+            }
+            (Some(_), _) => {}
+            (None, _) if keyword.starts_with("x-") || OTHERS.contains(&keyword.as_str()) => {}
+            (None, _) => found.push((at.to_owned(), keyword.clone())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn keywords_that_hold_schemas_are_known() {
+        assert!(HOLDERS.iter().all(|keyword| role(keyword).is_some()));
+        assert!(OTHERS.iter().all(|keyword| role(keyword).is_none()));
+    }
+
+    #[test]
+    fn unknown_keywords_are_found_with_their_places() {
+        let schema = json!({
+            "tpye": "object",
+            "x-mine": { "tpye": 1 },
+            "const": { "tpye": 1 },
+            "properties": { "a/b": { "requried": [] }, "tpye": true },
+            "anyOf": [true, { "not": { "minimun": 1 } }],
+            "items": { "enumNames": ["A"], "patern": "x" },
+        });
+        let pairs = [
+            ("", "tpye"),
+            ("/properties/a~1b", "requried"),
+            ("/anyOf/1/not", "minimun"),
+            ("/items", "patern"),
+        ];
+        assert_eq!(unknown(&schema), pairs.map(|(at, word)| (at.to_owned(), word.to_owned())));
+        assert_eq!(unknown(&json!(true)), []);
+    }
+}

@@ -138,6 +138,9 @@ impl Flow {
             }
         }
         let mut findings = reader.findings;
+        if is_new {
+            findings.append(&mut reader.bearable);
+        }
         match def {
             Some(def) if findings.is_empty() => Ok(Self::from_def(Arc::new(def))),
             _ => {

@@ -53,7 +53,12 @@ impl Reader<'_> {
             let place = named.map_or(preset.place, |(key, _)| key.place);
             self.find(path, place, format!("the preset `{name}`: {message}"));
         };
-        schema.map_err(wrong).ok()
+        let schema = schema.map_err(wrong).ok()?;
+        let fields = options.iter().find(|(key, _)| key.name == "fields");
+        for (name, node) in fields.into_iter().flat_map(|(_, node)| node.fields()) {
+            self.unknown_keywords(node, path, &format!("`fields`.{}", name.name));
+        }
+        Some(schema)
     }
 
     /// Tells what is wrong with an option by itself; what is missing beside it is told of all.

@@ -67,6 +67,10 @@ impl Reader<'_> {
             None => Some(None),
             Some(node) => self.constant(node, path, "`default`", "").map(Some),
         };
+        if let (Some(Deadline::Never), Some(key)) = (&deadline, fields.key("default")) {
+            let message = "`default` is never taken beside `timeout: never`: take one of them out";
+            self.find_bearable(path, key.place, message);
+        }
         let (schema, deadline, default) = (schema?, deadline?, default?);
         if !is_right {
             return None;

@@ -13,9 +13,9 @@ use crate::{
     Finding,
     expr::{Cel, Code, Compute, Template},
     flow::check::Hidden,
-    schema::Schema,
+    schema::{Schema, keywords},
     tool::ToolRegistry,
-    words::did_you_mean,
+    words::{did_you_mean, nearest},
 };
 
 /// How much memory the regular expressions of a document may take together, compiled.
@@ -27,6 +27,8 @@ pub(super) struct Reader<'r> {
     pub(super) document: &'r str,
     pub(super) tools: &'r ToolRegistry,
     pub(super) findings: Vec<Finding>,
+    /// What keeps no run from going on; see [`Problem::bearable`](crate::flow::check::Problem).
+    pub(super) bearable: Vec<Finding>,
     /// Computations that went into tools, where a check of the flow can't see them.
     pub(super) hidden: Hidden,
     /// How much memory the regular expressions take that were read.
@@ -65,7 +67,14 @@ impl<'n> Fields<'n> {
 
 impl<'r> Reader<'r> {
     pub(super) fn new(document: &'r str, tools: &'r ToolRegistry) -> Self {
-        Self { document, tools, findings: Vec::new(), hidden: Hidden::new(), pattern_bytes: 0 }
+        Self {
+            document,
+            tools,
+            findings: Vec::new(),
+            bearable: Vec::new(),
+            hidden: Hidden::new(),
+            pattern_bytes: 0,
+        }
     }
 
     /// Adds what the regular expressions at a place take; tells where they become too many.
@@ -89,6 +98,11 @@ impl<'r> Reader<'r> {
 
     pub(super) fn find(&mut self, path: &str, place: Place, message: impl Into<String>) {
         self.findings.push(finding(path, place, message));
+    }
+
+    /// Tells of what keeps no run from going on with a document that was accepted.
+    pub(super) fn find_bearable(&mut self, path: &str, place: Place, message: impl Into<String>) {
+        self.bearable.push(finding(path, place, message));
     }
 
     /// An object of any fields. `what` says what it is the value of, for messages.
@@ -209,6 +223,7 @@ impl<'r> Reader<'r> {
         match Schema::new(node.to_value()) {
             Ok(schema) => {
                 self.weigh(schema.pattern_bytes(), path, node.place);
+                self.unknown_keywords(node, path, what);
                 Some(schema)
             }
             Err(error) => {
@@ -216,6 +231,20 @@ impl<'r> Reader<'r> {
                 self.find(path, node.at(at).place, format!("{what}: {}", error.message()));
                 None
             }
+        }
+    }
+
+    /// Tells of keywords that mean nothing: misspelt, they leave a value unchecked.
+    pub(super) fn unknown_keywords(&mut self, node: &Node, path: &str, what: &str) {
+        for (at, keyword) in keywords::unknown(&node.to_value()) {
+            let known = nearest(&keyword, keywords::known());
+            let guess = known.map(|known| format!("; did you mean `{known}`?"));
+            let guess = guess.unwrap_or_else(|| {
+                format!("; call it `x-{keyword}` if it is a note of your own, or leave it out")
+            });
+            let message = format!("{what}: JSON Schema has no keyword `{keyword}`{guess}");
+            let place = node.at(&at).key(&keyword).unwrap_or(node.place);
+            self.find_bearable(path, place, message);
         }
     }
 

@@ -5,8 +5,8 @@ use serde_json::Value;
 /// The JSON Schema of documents: editors complete and check by it, and `dflow schema` prints it.
 ///
 /// Whatever [`Flow::from_document`](crate::Flow::from_document) takes fits it. It can't say all
-/// that a reading checks: unique ids, expressions, variables, tools, how schemas and presets go
-/// together.
+/// that a reading checks: unique ids, expressions, variables, tools, what schemas and presets come
+/// to.
 ///
 /// ```
 /// let schema = dynamic_flow::flow::document_schema();
@@ -45,7 +45,20 @@ mod tests {
         let step = verbs.chain(beside).chain(["id", "description"]).collect();
         assert_eq!(names(&schema["$defs"]["step"]), step);
 
-        let question = AWAIT_INPUT.iter().copied().collect();
-        assert_eq!(names(&schema["$defs"]["await_input"]), question);
+        let question = &schema["$defs"]["await_input"];
+        let ways = question["oneOf"].as_array().unwrap();
+        let mut known: BTreeSet<&str> = AWAIT_INPUT.iter().copied().collect();
+        for way in ways {
+            let names = way["propertyNames"]["enum"].as_array().unwrap();
+            let names: BTreeSet<&str> = names.iter().map(|name| name.as_str().unwrap()).collect();
+            let other = if names.contains("schema") { "preset" } else { "schema" };
+            for own in AWAIT_INPUT.iter().filter(|own| **own != other) {
+                assert!(names.contains(own), "{own}: {way}");
+            }
+            known.extend(names);
+        }
+        assert_eq!(names(question), known);
+        let presets = question["properties"]["preset"]["enum"].as_array().unwrap();
+        assert_eq!(ways.len(), presets.len() + 1);
     }
 }
