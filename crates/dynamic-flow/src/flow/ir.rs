@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
+use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -120,8 +121,8 @@ pub enum StepKind {
     Switch {
         /// Gives the name of an arm.
         route: Compute,
-        /// The bodies by name.
-        arms: BTreeMap<String, Body>,
+        /// The bodies by name, in the order of their author, which means nothing to a run.
+        arms: IndexMap<String, Body>,
         /// The body for every other name; without it, another name is a failure.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         otherwise: Option<Body>,

@@ -144,7 +144,7 @@ impl Builder {
             Plan::Succeed(n) => StepKind::Succeed { value: json!(n) },
             Plan::Switch(a, b, otherwise) => StepKind::Switch {
                 route: compute(|value, _| json!(["a", "b", "c"][small(value, 1) as usize % 3])),
-                arms: BTreeMap::from([("a".into(), self.body(a)), ("b".into(), self.body(b))]),
+                arms: [("a".into(), self.body(a)), ("b".into(), self.body(b))].into(),
                 otherwise: otherwise.as_ref().map(|body| self.body(body)),
             },
             Plan::Keep(body) => StepKind::Keep { body: self.body(body) },

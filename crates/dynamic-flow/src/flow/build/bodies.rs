@@ -1,7 +1,8 @@
 //! Steps with steps inside them.
 
-use std::{collections::BTreeMap, marker::PhantomData, time::Duration};
+use std::{marker::PhantomData, time::Duration};
 
+use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -235,7 +236,7 @@ pub struct CaughtError<T = Value> {
 #[must_use = "give the arms back, so that the switch has them"]
 pub struct Arms<O, U> {
     step: StepId,
-    arms: BTreeMap<String, Body>,
+    arms: IndexMap<String, Body>,
     otherwise: Option<Body>,
     findings: Vec<Finding>,
     types: PhantomData<fn(O) -> U>,
@@ -245,7 +246,7 @@ impl<O, U> Arms<O, U> {
     fn none(step: StepId) -> Self {
         Self {
             step,
-            arms: BTreeMap::new(),
+            arms: IndexMap::new(),
             otherwise: None,
             findings: Vec::new(),
             types: PhantomData,

@@ -7,8 +7,9 @@ mod spot;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
+use indexmap::IndexMap;
 use serde_json::{Value, json};
 
 pub(in crate::flow) use self::reads::{inside, reads};
@@ -379,7 +380,7 @@ impl Checker<'_> {
     fn route(
         &mut self,
         route: &Compute,
-        arms: &BTreeMap<String, Body>,
+        arms: &IndexMap<String, Body>,
         otherwise: bool,
         spot: &Spot,
         value: &Shape,

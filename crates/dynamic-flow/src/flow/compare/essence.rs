@@ -47,7 +47,12 @@ fn body(steps: &Body) -> Value {
 fn bodies(kind: &StepKind) -> Value {
     match kind {
         StepKind::SubFlow { flow: inner } => json!([flow(inner)]),
-        kind => kind.bodies().iter().map(|(name, steps)| json!([name, body(steps)])).collect(),
+        kind => {
+            // The order of cases means nothing.
+            let mut bodies = kind.bodies();
+            bodies.sort_by(|(one, _), (two, _)| one.cmp(two));
+            bodies.iter().map(|(name, steps)| json!([name, body(steps)])).collect()
+        }
     }
 }
 

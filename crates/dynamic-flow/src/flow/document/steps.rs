@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use indexmap::IndexMap;
 use serde_json::Value;
 
 use super::{
@@ -219,7 +220,7 @@ impl Reader<'_> {
         });
         let cases = self.required(fields, path, "`switch`", "cases");
         let cases = cases.and_then(|cases| self.object(cases, path, "`cases`"));
-        let mut arms = BTreeMap::new();
+        let mut arms = IndexMap::new();
         for (key, steps) in cases.iter().flat_map(Fields::iter) {
             let what = format!("case `{}`", key.name);
             let name = BodyName::Arm(key.name.clone());

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     Schema,
     expr::Compute,
-    flow::{StepKind, ToolRef, sample::Fake},
+    flow::{StepKind, ToolRef, mermaid, sample::Fake},
     tool::ToolSpec,
 };
 
@@ -151,6 +151,26 @@ fn a_switch_may_be_on_conditions() {
     assert_eq!(cel.source(), expected);
     assert_eq!(arms.len(), 2);
     assert!(otherwise.is_some());
+}
+
+#[test]
+fn cases_keep_the_order_of_their_author_which_means_nothing_to_a_run() {
+    let flow = |cases: &str| {
+        let step = format!("switch: {{ on: '${{ value }}', cases: {{ {cases} }}, default: [] }}");
+        read(&format!("flow: f\nsteps:\n  - id: s\n    {step}\n")).unwrap()
+    };
+    let (one, two) = (
+        flow("yes: [{ id: a, set: 1 }], no: [{ id: t, set: 1 }]"),
+        flow("no: [{ id: t, set: 1 }], yes: [{ id: a, set: 1 }]"),
+    );
+    let drawn = mermaid(one.def(), &[]);
+    assert!(drawn.find("|\"yes\"|").unwrap() < drawn.find("|\"no\"|").unwrap(), "{drawn}");
+    assert_eq!(one.fingerprint().unwrap(), two.fingerprint().unwrap());
+    // As it was when cases were kept in the order of their names.
+    assert_eq!(
+        one.fingerprint().unwrap().0,
+        "2fac0201ff385801071c0bb748e6610dbb96e3d51cf3b11eee7bc8a4a8f7f9a3"
+    );
 }
 
 #[test]
@@ -415,7 +435,7 @@ fn a_duplicate_is_found_where_it_stands() {
     let text = "flow: f\nsteps:\n  - id: s\n    switch:\n      on: '${ value }'\n      cases:\n        b: [{ id: x, set: 1 }]\n        a: [{ id: x, set: 2 }]\n";
     let found = findings(text);
     assert_eq!(found.len(), 1, "{found:#?}");
-    assert!(found[0].starts_with("7:19: s/x: another step"), "{found:#?}");
+    assert!(found[0].starts_with("8:19: s/x: another step"), "{found:#?}");
 }
 
 #[test]
