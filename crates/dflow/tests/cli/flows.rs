@@ -370,6 +370,17 @@ fn a_secret_goes_to_its_hosts_only() {
 }
 
 #[test]
+fn a_template_is_filled_once() {
+    let place = Place::file();
+    let document = "flow: f\nsteps:\n  - id: letter\n    call: template\n    with: { template: 'Note: \
+                    {{ value.text }}', data: { text: '${ value.text }', salary: 99000 } }\n";
+    let flow = place.write("flow.yaml", document);
+    let input = r#"{"text": "{{ value.salary }} {% off"}"#;
+    let ended = place.json(0, &["run", flow, "--input", input]);
+    assert_eq!(ended["output"], "Note: {{ value.salary }} {% off");
+}
+
+#[test]
 fn a_document_in_another_encoding_is_told_what_to_do() {
     let place = Place::file();
     let write =

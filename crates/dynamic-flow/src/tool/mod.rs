@@ -25,6 +25,7 @@ use crate::{
 
 #[cfg(feature = "http")]
 pub use self::http::{HostRule, HttpPolicy, HttpTool, Secret};
+pub(crate) use self::template::{DATA as TEMPLATE_DATA, SOURCE as TEMPLATE_SOURCE};
 pub use self::{
     await_input::{About, AnyInput, AwaitInput, AwaitInputDef, FitsPipe},
     function::{FnTool, ToolFuture, ToolReturn, tool_fn},
@@ -53,6 +54,10 @@ pub struct ToolSpec {
     pub effect: bool,
     /// Whether it always suspends its run.
     pub awaits_input: bool,
+    /// Whether it fills the template in its input: documents write that out, and hand it on as it is
+    /// written.
+    #[serde(skip)]
+    pub(crate) fills_template: bool,
 }
 
 impl ToolSpec {
@@ -67,6 +72,7 @@ impl ToolSpec {
             output: Schema::any(),
             effect: false,
             awaits_input: false,
+            fills_template: false,
         }
     }
 

@@ -11,23 +11,29 @@ use crate::{
     tool::{Output, Tool, ToolContext, ToolSpec},
 };
 
-/// The tool `template`: fills a template that is only known when the flow runs.
+/// The tool `template`: fills a template with data of its own.
 ///
 /// In the template `value` is what the input has as `data`; `vars`, `input` and `run.id` are the
-/// run's. Where the template is known beforehand, a template in the document itself is checked
-/// before the flow runs, and needs no tool.
+/// run's. A document writes the template out: it is checked when the document is read, reaches the
+/// tool as it is written, and is filled once, so that nothing in the data is taken for a part of it.
+/// Without `data`, a document's template sees the current value, as a template without a tool does.
 #[derive(Debug)]
 pub struct TemplateTool(ToolSpec);
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Input {
-    /// The template, as in `Dear {{ value.name }}`.
+    /// The template, written out, as in `Dear {{ value.name }}`.
     template: String,
-    /// What the template sees as `value`.
+    /// What the template sees as `value`; in a document the current value if absent.
     #[serde(default)]
     data: Value,
 }
+
+/// The field of the input that has the template.
+pub(crate) const SOURCE: &str = "template";
+/// The field of the input that has what the template sees as `value`.
+pub(crate) const DATA: &str = "data";
 
 impl TemplateTool {
     /// The tool.
@@ -35,11 +41,12 @@ impl TemplateTool {
     /// # Errors
     /// None that a caller could cause.
     pub fn new() -> Result<Self> {
-        let spec = ToolSpec::new("template")
+        let mut spec = ToolSpec::new("template")
             .name("Template")
             .description("Fills a template with data and gives the text.")
             .input(Schema::of::<Input>()?)
             .output(Schema::of::<String>()?);
+        spec.fills_template = true;
         Ok(Self(spec))
     }
 }

@@ -30,6 +30,7 @@
 //! | `await_input: {…}` | stops until somebody answers; the answer is the new value |
 //! | `filter: "${…}"` | lets the value go on, or ends the run as rejected |
 //! | `call: TOOL`, `with: VALUE` | calls a tool; without `with`, on the current value |
+//! | `call: template`, `with: { template, data }` | fills a template, which is written out, with data of its own |
 //! | `switch: { on, cases, default }` | goes on with one of several lists of steps; `on` gives the name of a case, or is a list of `{ when, then }` |
 //! | `keep: [steps]` | runs steps and gives `[value, their result]` |
 //! | `tap: [steps]` | runs steps and drops what comes of them |
@@ -57,6 +58,7 @@ mod slips;
 mod sources;
 mod steps;
 mod syntax;
+mod templates;
 
 use std::sync::Arc;
 

@@ -196,9 +196,14 @@ impl Reader<'_> {
 
     fn call(&mut self, node: &Node, fields: Fields<'_>, spot: Spot<'_>) -> Option<StepKind> {
         let path = spot.path;
-        let with = fields.get("with").map(|with| self.compute(with, path, "`with`"));
-        let id = ToolId::from(self.text(node, path, "`call`")?);
-        let Some(tool) = self.tools.get(&id).cloned() else {
+        let id = self.text(node, path, "`call`").map(ToolId::from);
+        let tool = id.as_ref().and_then(|id| self.tools.get(id)).cloned();
+        let with = match &tool {
+            Some(tool) if tool.spec().fills_template => self.with_template(node, fields, spot),
+            _ => fields.get("with").map(|with| self.compute(with, path, "`with`")),
+        };
+        let id = id?;
+        let Some(tool) = tool else {
             let guess = did_you_mean(id.as_str(), self.tools.specs().map(|spec| spec.id.as_str()));
             self.find(path, node.place, format!("there is no tool `{id}`{guess}"));
             let with = with.map(|with| ("/with".to_owned(), with));

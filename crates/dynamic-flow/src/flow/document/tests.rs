@@ -14,6 +14,7 @@ mod places;
 mod retries;
 mod schemas;
 mod slips;
+mod templates;
 
 fn tools() -> ToolRegistry {
     let mut tools = ToolRegistry::new();
