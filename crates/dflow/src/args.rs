@@ -360,10 +360,9 @@ pub(crate) struct RotateKeys {
 
 /// Report, before a deploy, which runs could not continue with a flow
 ///
-/// Looks at runs that have failed or expired as well, which `dflow retry` may continue, and reports
-/// them separately; `dflow cleanup` removes those that nobody will retry. Exits with 1 if a run would
-/// be stranded, be it parked, failed or expired, with 2 if the document itself is wrong, with 5 if a
-/// run can't be opened.
+/// Reports runs that have failed or expired separately: those that `dflow retry` could continue with
+/// the flow, and those that it could not. Exits with 1 if a run that has not ended would be stranded,
+/// with 2 if the document itself is wrong, with 5 if a run can't be opened.
 #[derive(Group)]
 #[command(after_help = "\
 Example:

@@ -83,8 +83,8 @@ pub(super) async fn check(context: &Context, args: &args::FlowFile) -> Result<Ex
         }
         context.terminal.fitted(&text)
     })?;
-    let none_stranded = report.stranded.is_empty() && ended.stranded.is_empty();
-    Ok(match (unopened.is_empty(), none_stranded) {
+    // What has ended is told, and stops no deploy: nobody may want to retry it.
+    Ok(match (unopened.is_empty(), report.stranded.is_empty()) {
         (false, _) => Exit::State,
         (true, false) => Exit::Failed,
         (true, true) => Exit::Done,

@@ -161,7 +161,7 @@ fn a_rotation_that_is_interrupted_does_not_say_that_it_is_done() {
     let rotated: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!((&rotated["runs"], &rotated["interrupted"]), (&0.into(), &true.into()), "{out}");
     let out = told(&[]);
-    assert!(out.contains("stopped; to go on:") && out.contains(" rotate-keys"), "{out}");
+    assert!(out.contains("stopped; to continue:") && out.contains(" rotate-keys"), "{out}");
     drop(lock);
     let rotated = place.json(0, &["rotate-keys"]);
     assert_eq!((&rotated["resealed"], rotated.get("interrupted")), (&1.into(), None));

@@ -1,6 +1,6 @@
 //! Steps with bodies: how a turn goes into them, and what it makes of how they end.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::Value;
 
@@ -56,7 +56,7 @@ impl<'f> Turn<'f> {
                 }
                 env.deadline = Some(env.deadline.map_or(*deadline, |end| end.min(*deadline)));
             }
-            (StepKind::Retry { .. }, Memo::Retry { failed, until }) => {
+            (StepKind::Retry { .. }, Memo::Retry { failed, until, .. }) => {
                 if retried {
                     *failed = 0;
                 }
@@ -80,7 +80,11 @@ impl<'f> Turn<'f> {
         let Some(inner) = branches.first_mut() else {
             return Progress::Done(branch.value.clone());
         };
-        let place_inside = place.join(step, inner.iteration);
+        let round = match &memo {
+            Memo::Retry { given_up, .. } => given_up + 1,
+            _ => inner.iteration,
+        };
+        let place_inside = place.join_in_round(step, inner.iteration, round);
         // A sub-flow is a definition of its own: it sees none of the variables around it.
         let none = BTreeMap::new();
         let entered = match &step.kind {
@@ -148,8 +152,9 @@ impl<'f> Turn<'f> {
         memo: Memo,
         failure: Failure,
     ) -> Progress {
+        let gave_up = std::mem::take(&mut self.gave_up);
         match (&step.kind, memo) {
-            (StepKind::Retry { attempts, backoff, .. }, Memo::Retry { failed, .. })
+            (StepKind::Retry { attempts, backoff, .. }, Memo::Retry { failed, given_up, .. })
                 if failure.retryable && failed + 1 < *attempts =>
             {
                 for inner in &mut branches {
@@ -158,8 +163,11 @@ impl<'f> Turn<'f> {
                     inner.state = StepState::Failed;
                 }
                 let failed = failed + 1;
-                let memo =
-                    Memo::Retry { failed, until: Some(self.now.after(backoff.pause(failed))) };
+                // Without anything from outside a flow may give up again in the very turn that begins
+                // the next attempt, and so on: in a moment it can be cancelled, or stopped.
+                let least = if gave_up { A_MOMENT } else { Duration::ZERO };
+                let until = Some(self.now.after(backoff.pause(failed).max(least)));
+                let memo = Memo::Retry { failed, until, given_up: given_up + u32::from(gave_up) };
                 // Polled again at once: a pause of nothing is over already.
                 self.poll_inside(step, branch, place, env, branches, memo)
             }
@@ -184,12 +192,16 @@ impl<'f> Turn<'f> {
                 self.poll_inside(step, branch, place, env, vec![handler], memo)
             }
             (_, memo) => {
+                self.gave_up = gave_up;
                 branch.state = StepState::Inside { branches, memo };
                 Progress::Failed(failure)
             }
         }
     }
 }
+
+/// How long a flow that gave up is left alone at the least.
+const A_MOMENT: Duration = Duration::from_millis(1);
 
 /// A branch at the first step of a body.
 fn begin(step: &Step, body: BodyName, iteration: u32, value: Arc<Value>) -> Branch {

@@ -78,6 +78,7 @@ impl<'f> Turn<'f> {
                     other => other.to_string(),
                 };
                 // Not for good: it hangs on what came before, which a `retry` around it does again.
+                self.gave_up = true;
                 self.fail(step, place, ToolError::new(message).code(code.clone()))
             }
             (StepKind::Switch { arms, otherwise, .. }, _) => {
@@ -89,7 +90,7 @@ impl<'f> Turn<'f> {
                     (true, _) => BodyName::Arm(name),
                     (false, Some(_)) => BodyName::Otherwise,
                     (false, None) => {
-                        let error = ToolError::new(format!("no arm is named `{name}`"));
+                        let error = ToolError::new(format!("the switch has no case for `{name}`"));
                         return self.fail(step, place, error.code("no_such_arm").permanent());
                     }
                 };

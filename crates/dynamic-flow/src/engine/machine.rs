@@ -175,6 +175,7 @@ impl<'f> Machine<'f> {
             opened_waits: snapshot.opened_waits,
             waits: std::mem::take(&mut snapshot.waits),
             timed_out: None,
+            gave_up: false,
             commands: Vec::new(),
         };
         if let Some(Event::Cancelled { by, reason }) = &turn.event {

@@ -56,8 +56,6 @@ pub enum Committed {
     Done,
     /// Nothing was written: these were accepted in the meantime and must be worked in first.
     Merge(Vec<(Event, Timestamp)>),
-    /// The snapshot is durable, and these were accepted behind it; the run goes on with them.
-    Behind(Vec<(Event, Timestamp)>),
 }
 
 /// Where a run is committed, and who watches it: the hub.
@@ -69,6 +67,16 @@ pub trait Host: Send {
     /// When the run is somebody else's now, or the store failed for good: the run stops here and
     /// what it did since the last commit is discarded.
     async fn commit(&mut self, snapshot: &mut Snapshot, intent: Intent) -> Result<Committed>;
+
+    /// Whether somebody is to be told of a wait once it is durable, before the run is parked; gets
+    /// keys ready for that.
+    ///
+    /// # Errors
+    /// When there is no key to be had.
+    fn has_news(&mut self, snapshot: &mut Snapshot) -> Result<bool>;
+
+    /// Tells whoever is to be told of the waits, and notes in the snapshot that they were.
+    async fn pass_on(&mut self, snapshot: &mut Snapshot);
 
     /// Ends when something from outside concerns the run: its inbox has grown, or it should stop.
     /// Once for each.
@@ -191,17 +199,25 @@ impl<'f> Runner<'_, 'f> {
             });
             self.work_in(events);
             let stopped = self.stopped();
-            if stopped || self.turn.commit {
-                let intent = if stopped { Intent::Park } else { Intent::Progress };
-                match self.host.commit(&mut self.snapshot, intent).await? {
-                    Committed::Done => {}
+            if stopped && self.host.has_news(&mut self.snapshot)? {
+                // Who is told of a wait may answer at once: the wait is durable before, and that it
+                // was told of is written down after.
+                match self.host.commit(&mut self.snapshot, Intent::Progress).await? {
+                    Committed::Done => self.announce(),
                     Committed::Merge(merged) => {
                         events = self.merge(merged, before);
                         continue;
                     }
-                    Committed::Behind(merged) => {
-                        self.announce();
-                        events = merged.into();
+                }
+                self.host.pass_on(&mut self.snapshot).await;
+            }
+            if stopped || self.turn.commit {
+                let intent = if stopped { Intent::Park } else { Intent::Progress };
+                match self.host.commit(&mut self.snapshot, intent).await? {
+                    Committed::Done => {}
+                    // What was announced is durable, and not undone any more.
+                    Committed::Merge(merged) => {
+                        events = self.merge(merged, before);
                         continue;
                     }
                 }
@@ -424,6 +440,12 @@ mod tests {
                 overtaking => Ok(Committed::Merge(overtaking)),
             }
         }
+
+        fn has_news(&mut self, _: &mut Snapshot) -> Result<bool> {
+            Ok(false)
+        }
+
+        async fn pass_on(&mut self, _: &mut Snapshot) {}
 
         async fn signaled(&mut self) {
             std::future::pending::<()>().await;

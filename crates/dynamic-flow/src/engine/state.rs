@@ -11,7 +11,7 @@ use crate::{
     flow::ir::{Body, BodyName},
     id::{FlowId, KeyDigest, RunId, StepId, ToolId, WaitId},
     position::Position,
-    wait::{Closed, ContentDigest, Metadata, Receipt, Wait, present},
+    wait::{Closed, ContentDigest, Metadata, Receipt, Wait, is_zero, present},
 };
 
 /// The serializable continuation of a run: all that is needed to go on, and nothing else.
@@ -354,6 +354,10 @@ pub enum Memo {
         /// When the next attempt starts, during a pause.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<Timestamp>,
+        /// How many attempts a `fail` ended: what comes after one is no repetition of what came
+        /// before it, and its calls have idempotency keys of their own.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        given_up: u32,
     },
     /// Of a `timeout`.
     Timeout {

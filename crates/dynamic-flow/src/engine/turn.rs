@@ -68,10 +68,14 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn join(&self, step: &Step, iteration: u32) -> Self {
-        let stable = if matches!(step.kind, StepKind::Retry { .. }) { 1 } else { iteration };
+        self.join_in_round(step, iteration, iteration)
+    }
+
+    /// As [`Place::join`], where an iteration repeats another one of the same round.
+    pub(super) fn join_in_round(&self, step: &Step, iteration: u32, round: u32) -> Self {
         Self {
             full: self.full.join(step.id.clone(), iteration),
-            stable: self.stable.join(step.id.clone(), stable),
+            stable: self.stable.join(step.id.clone(), round),
         }
     }
 }
@@ -92,6 +96,8 @@ pub(super) struct Turn<'f> {
     /// The wait that nobody answered in time, without a default: where it stood.
     pub(super) timed_out: Option<Position>,
     pub(super) commands: Vec<Command<'f>>,
+    /// A `fail` step has failed, and nothing has handled that yet.
+    pub(super) gave_up: bool,
 }
 
 /// Sets variables, if there is room for them beside the others that are in scope.
@@ -266,7 +272,7 @@ impl<'f> Turn<'f> {
                 self.enter(step, branch, place, env, BodyName::Main, Memo::None)
             }
             StepKind::Retry { .. } => {
-                let memo = Memo::Retry { failed: 0, until: None };
+                let memo = Memo::Retry { failed: 0, until: None, given_up: 0 };
                 self.enter(step, branch, place, env, BodyName::Main, memo)
             }
             StepKind::Timeout { after, .. } => {

@@ -9,6 +9,7 @@ use super::{
     outcome::{Accepted, Outcome},
     pending::{is_cancelled, pending_receipt},
     vault::Opened,
+    worker::is_of_the_run,
 };
 use crate::{
     Error, ErrorKind, Result,
@@ -180,11 +181,15 @@ impl Inner {
         }
         let flow = self.fitting_flow(&opened).map_err(|_| expired())?;
         match self.take(opened).await {
-            Ok(Some(opened)) => {
+            Ok(Some(opened)) => match drive::go_on(self.clone(), flow, opened).await {
                 // A failure of what follows is the run's, not that of whoever came too late.
-                drive::go_on(self.clone(), flow, opened).await.ok();
-                Ok(())
-            }
+                Err(error)
+                    if !is_of_the_run(error.kind()) && error.kind() != ErrorKind::RunBusy =>
+                {
+                    Err(error)
+                }
+                _ => Ok(()),
+            },
             Ok(None) => Err(expired()),
             Err(error) if error.is_conflict() => Ok(()),
             Err(error) => Err(error),
@@ -284,6 +289,7 @@ impl Inner {
         run: RunId,
         wait: &WaitId,
     ) -> Result<SuspensionKey> {
+        let mut perhaps_added: Option<SuspensionKey> = None;
         loop {
             let opened = self.open_verified(run).await?;
             let index = opened.record.waits.iter().position(|known| known.id == *wait);
@@ -309,7 +315,11 @@ impl Inner {
                 .with_run(run)
                 .with("wait", wait));
             }
-            if opened.record.waits[index].keys.len() >= MAX_KEYS_PER_WAIT {
+            let keys = &opened.record.waits[index].keys;
+            if let Some(key) = perhaps_added.take_if(|key| keys.contains(&key.digest())) {
+                return Ok(key);
+            }
+            if keys.len() >= MAX_KEYS_PER_WAIT {
                 return Err(Error::new(ErrorKind::LimitExceeded, "the wait has too many keys")
                     .with_run(run)
                     .with("wait", wait)
@@ -324,7 +334,9 @@ impl Inner {
             let change = Change { waits: Some(waits), inbox_push: vec![sealed], ..Change::at(now) };
             match self.vault.update(run, opened.record.revision, change).await {
                 Ok(_) => return Ok(key),
-                Err(error) if error.is_conflict() => {}
+                Err(error) if error.is_conflict() => {
+                    perhaps_added = Some(key).filter(|_| error.is_perhaps_written());
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -391,9 +403,13 @@ impl Inner {
 
     /// Makes a failed or expired run go on from the step that failed.
     pub(super) async fn retry(self: &Arc<Self>, run: RunId) -> Result<Submitted> {
+        let mut perhaps_retried = false;
         loop {
             let opened = self.open_verified(run).await?;
             let status = opened.record.status;
+            if perhaps_retried && !status.is_final() {
+                return Ok(Submitted::Left);
+            }
             if !matches!(status, RunStatus::Failed | RunStatus::Expired) {
                 return Err(Error::new(
                     ErrorKind::InvalidState,
@@ -405,7 +421,7 @@ impl Inner {
             let item = InboxItem { at: self.clock.now(), what: Accept::Retry };
             match self.submit(opened, item, Some(flow)).await {
                 Ok((_, submitted)) => return Ok(submitted),
-                Err(error) if error.is_conflict() => {}
+                Err(error) if error.is_conflict() => perhaps_retried |= error.is_perhaps_written(),
                 Err(error) => return Err(error),
             }
         }

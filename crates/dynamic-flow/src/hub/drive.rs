@@ -13,6 +13,7 @@ use super::{
     outcome::{Outcome, SuspendedWait, outcome_of},
     plain::{Plain, first_record, worked_in},
     vault::Opened,
+    worker::{Taken, is_of_the_run},
 };
 use crate::{
     Error, ErrorKind, Result, ToolError,
@@ -44,17 +45,35 @@ pub(super) async fn begin(
 /// Drives a run whose lease this hub has taken until it is parked or has ended.
 ///
 /// The future must be polled to its end, so it belongs on a task of its own.
+///
+/// A run that could not be gone on with is let go as it was taken.
 pub(super) async fn go_on(hub: Arc<Inner>, flow: Arc<Known>, opened: Opened) -> Result<Outcome> {
-    let Opened { record, snapshot, inbox } = opened;
-    let taken_up = taken_up(&flow, snapshot, &inbox, hub.clock.now());
-    let TakenUp { snapshot, events, superseded } = match taken_up {
-        Ok(taken_up) => taken_up,
-        Err(error) => {
-            hub.release(&record).await;
-            return Err(error);
+    let taken = Taken::of(&opened.record);
+    go_on_as(hub, flow, opened, taken).await
+}
+
+/// As [`go_on`], with a run that was taken in that way.
+pub(super) async fn go_on_as(
+    hub: Arc<Inner>,
+    flow: Arc<Known>,
+    opened: Opened,
+    taken: Taken,
+) -> Result<Outcome> {
+    let driven = drive(&hub, &flow, opened).await;
+    match &driven {
+        Err(error) if !is_of_the_run(error.kind()) && error.kind() != ErrorKind::RunBusy => {
+            hub.release(&taken).await;
         }
-    };
-    let mut driver = Driver::new(&hub, &flow, record.id);
+        _ => hub.skips.forget(taken.id),
+    }
+    driven
+}
+
+async fn drive(hub: &Arc<Inner>, flow: &Arc<Known>, opened: Opened) -> Result<Outcome> {
+    let Opened { record, snapshot, inbox } = opened;
+    let TakenUp { snapshot, events, superseded } =
+        taken_up(flow, snapshot, &inbox, hub.clock.now())?;
+    let mut driver = Driver::new(hub, flow, record.id);
     driver.at = Some(record.revision);
     driver.epoch = record.epoch;
     driver.applied = record.inbox.len();
@@ -434,25 +453,19 @@ const MAX_NOTICE_KEYS: usize = 7;
 #[async_trait]
 impl Host for Driver {
     async fn commit(&mut self, snapshot: &mut Snapshot, intent: Intent) -> Result<Committed> {
-        let to_tell = self.hub.notifier.is_some()
-            && intent == Intent::Park
-            && snapshot.waits.iter().any(|wait| !wait.notified);
-        if to_tell {
-            // Who is told of a wait may answer at once: the wait is durable before, and that it was
-            // told of is written down after.
-            self.replace_lost_keys(snapshot)?;
-            match self.write(snapshot, Intent::Progress).await? {
-                Committed::Done => {}
-                merge => return Ok(merge),
-            }
-            self.notify(snapshot).await;
-            return Ok(match self.write(snapshot, intent).await? {
-                // The wait is durable; who was told of it has answered already.
-                Committed::Merge(merged) => Committed::Behind(merged),
-                written => written,
-            });
-        }
         self.write(snapshot, intent).await
+    }
+
+    fn has_news(&mut self, snapshot: &mut Snapshot) -> Result<bool> {
+        if self.hub.notifier.is_none() || snapshot.waits.iter().all(|wait| wait.notified) {
+            return Ok(false);
+        }
+        self.replace_lost_keys(snapshot)?;
+        Ok(true)
+    }
+
+    async fn pass_on(&mut self, snapshot: &mut Snapshot) {
+        self.notify(snapshot).await;
     }
 
     async fn signaled(&mut self) {

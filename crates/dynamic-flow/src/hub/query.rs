@@ -269,8 +269,7 @@ impl PersistenceHub {
     /// `FlowIncompatible` with reasons where it could not; `RunNotFound`; what keeps the run from
     /// being opened.
     pub async fn check_run<I, O>(&self, run: RunId, flow: &Flow<I, O>) -> Result<()> {
-        let opened = self.inner().open_verified(run).await?;
-        self.inner().fit(&opened, Arc::new(Known::new(&flow.erase()))).map(drop)
+        self.upgraded(run, &Arc::new(Known::new(&flow.erase()))).await.map(drop)
     }
 
     /// Moves a run that nobody drives to a newer document, if that can go on with it: one that is
@@ -283,35 +282,9 @@ impl PersistenceHub {
     /// `RunBusy` while somebody drives it; `InvalidState` when it has ended otherwise.
     pub async fn upgrade<I, O>(&self, run: RunId, flow: &Flow<I, O>) -> Result<()> {
         let hub = self.inner();
-        let known = std::sync::Arc::new(Known::new(&flow.erase()));
-        let opened = hub.open_verified(run).await?;
-        if opened.record.flow_id != known.def.id {
-            return Err(Error::new(ErrorKind::FlowIncompatible, "the run is of another flow")
-                .with_run(run)
-                .with("flow", &known.def.id));
-        }
-        hub.fit(&opened, known.clone())?;
-        let upgraded = known.upgrades(&opened.snapshot);
-        let busy = || {
-            Error::new(ErrorKind::RunBusy, "the run is being driven; try again when it is parked")
-                .with_run(run)
-        };
+        let known = Arc::new(Known::new(&flow.erase()));
+        let (mut opened, upgraded) = self.upgraded(run, &known).await?;
         let now = hub.clock.now();
-        let record = &opened.record;
-        let upgradable =
-            [RunStatus::Waiting, RunStatus::Ready, RunStatus::Failed, RunStatus::Expired];
-        if record.is_held(now) {
-            return Err(busy());
-        }
-        if !upgradable.contains(&record.status) {
-            let error = match record.status.is_final() {
-                true => Error::new(ErrorKind::InvalidState, "the run has ended").with_run(run),
-                false => busy(),
-            };
-            return Err(error);
-        }
-        let mut opened = Opened { snapshot: known.carry_over(opened.snapshot)?, ..opened };
-        check_asks_what_was_answered(&opened)?;
         let superseded = opened.snapshot.close_orphans(now);
         opened.snapshot.flow = known.stamp(&opened.snapshot)?;
         opened.snapshot.advance();
@@ -334,9 +307,37 @@ impl PersistenceHub {
                 }
                 Ok(())
             }
-            Err(error) if error.is_conflict() => Err(busy()),
+            Err(error) if error.is_conflict() => Err(busy(run)),
             Err(error) => Err(error),
         }
+    }
+
+    /// A run as a flow would go on with it, and whether an upgrade has changed it for that.
+    async fn upgraded(&self, run: RunId, known: &Arc<Known>) -> Result<(Opened, bool)> {
+        let hub = self.inner();
+        let opened = hub.open_verified(run).await?;
+        if opened.record.flow_id != known.def.id {
+            return Err(Error::new(ErrorKind::FlowIncompatible, "the run is of another flow")
+                .with_run(run)
+                .with("flow", &known.def.id));
+        }
+        hub.fit(&opened, known.clone())?;
+        let upgraded = known.upgrades(&opened.snapshot);
+        let record = &opened.record;
+        let upgradable =
+            [RunStatus::Waiting, RunStatus::Ready, RunStatus::Failed, RunStatus::Expired];
+        if record.is_held(hub.clock.now()) {
+            return Err(busy(run));
+        }
+        if !upgradable.contains(&record.status) {
+            return Err(match record.status.is_final() {
+                true => Error::new(ErrorKind::InvalidState, "the run has ended").with_run(run),
+                false => busy(run),
+            });
+        }
+        let opened = Opened { snapshot: known.carry_over(opened.snapshot)?, ..opened };
+        check_asks_what_was_answered(&opened)?;
+        Ok((opened, upgraded))
     }
 
     /// Seals runs anew with the active key, from `after` on, at most `limit` of them.
@@ -405,6 +406,11 @@ impl PersistenceHub {
         }
         Ok(report)
     }
+}
+
+fn busy(run: RunId) -> Error {
+    Error::new(ErrorKind::RunBusy, "the run is being driven; try again when it is parked")
+        .with_run(run)
 }
 
 /// Makes sure that an upgraded state asks what its inbox answers.

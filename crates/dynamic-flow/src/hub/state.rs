@@ -12,6 +12,7 @@ use super::{
     state_claim::StateClaim,
     suspension::{Suspended, SuspensionRequest},
     vault::Opened,
+    worker::Taken,
 };
 use crate::{
     Error, ErrorKind, Result,
@@ -182,7 +183,7 @@ impl PersistenceHub {
         let hub = self.inner();
         let mut claims = Vec::new();
         for record in hub.claim(vec![Queue::states()], limit).await? {
-            let plain = record.clone();
+            let taken = Taken::claimed(&record);
             match self.claim_one(record).await {
                 Ok(Some(claim)) => {
                     hub.skips.forget(claim.run_id);
@@ -190,8 +191,8 @@ impl PersistenceHub {
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::warn!(run = %plain.id, %error, "a suspended state was left alone");
-                    hub.release(&plain).await;
+                    tracing::warn!(run = %taken.id, %error, "a suspended state was left alone");
+                    hub.release(&taken).await;
                 }
             }
         }

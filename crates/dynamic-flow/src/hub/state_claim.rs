@@ -13,7 +13,7 @@ use super::{
     state::{accepted, cancelled},
     suspension::{Suspended, SuspensionRequest},
     vault::{Opened, binding},
-    worker::let_go,
+    worker::Taken,
 };
 use crate::{
     Error, ErrorKind, Result,
@@ -125,7 +125,7 @@ impl<S> StateClaim<S> {
     pub async fn release(self) -> Result<()> {
         let hub = self.hub.inner();
         let now = hub.clock.now();
-        let change = let_go(&self.opened.record, now, now);
+        let change = Taken::of(&self.opened.record).let_go(now, now);
         let mut held = self.opened.record;
         loop {
             match hub.vault.update(held.id, held.revision, change.clone()).await {

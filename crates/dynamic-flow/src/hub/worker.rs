@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{
-    HubEvent, Inner, Outcome, PersistenceHub, drive,
+    HubEvent, Inner, PersistenceHub, drive,
     plain::{Plain, changed},
     query::PAGE,
     vault::{Opened, binding},
@@ -22,7 +22,7 @@ use crate::{
     clock::Timestamp,
     codec::Part,
     engine::{Ended, Failure, RunStatus},
-    id::RunId,
+    id::{Revision, RunId},
     store::{Change, Claim, Expect, Filter, Hint, Lease, Queue, Record, hinted},
     wait::Receipt,
 };
@@ -218,7 +218,7 @@ impl Inner {
             // What another task took in that very millisecond is held.
             for lost in leased.filter(|run| !self.keeper.holds(run.id)) {
                 let Some(record) = store.get(lost.id).await? else { continue };
-                let change = let_go(&record, claim.now, claim.now);
+                let change = Taken::claimed(&record).let_go(claim.now, claim.now);
                 match store.update(record.id, Expect::Revision(lost.revision), change).await {
                     Err(error) if !error.is_conflict() => return Err(error),
                     _ => {}
@@ -255,39 +255,48 @@ impl Inner {
     /// Drives a claimed run; gives whether it could.
     async fn drive_claimed(self: Arc<Self>, record: Record) -> bool {
         let run_id = record.id;
-        let attempts = record.attempts;
-        let plain = record.clone();
-        let driven = match self.open_claimed(record) {
-            // Before anything is made of its flow: to read a document may be what kills workers.
-            Ok(opened) if attempts > self.options.max_takeovers => {
-                let message = format!(
-                    "{} workers took the run over and none got further; see what this step does \
-                     to its process, then retry",
-                    attempts - 1
-                );
-                self.set_aside(opened, Failure::POISONED, message).await.map(|()| false)
-            }
-            Ok(opened) => match self.drive_opened(opened).await {
-                Ok(_) => Ok(true),
-                // How a run ends is its own affair; what the store does is not.
-                Err(error) if is_of_the_run(error.kind()) => Ok(true),
-                Err(error) if error.kind() == ErrorKind::RunBusy => Ok(false),
-                Err(error) => Err(error),
-            },
-            Err(error) => Err(error),
-        };
-        match driven {
-            Ok(driven) => {
-                self.skips.forget(run_id);
-                driven
-            }
+        match self.drive_record(record).await {
+            Ok(driven) => driven,
+            // How a run ends is its own affair; what the store does is not.
+            Err(error) if is_of_the_run(error.kind()) => true,
+            Err(error) if error.kind() == ErrorKind::RunBusy => false,
             Err(error) => {
                 tracing::warn!(run = %run_id, %error, "a due run could not be gone on with");
                 self.tell(HubEvent::RunSkipped { run_id, reason: error.to_string() });
-                self.release(&plain).await;
                 false
             }
         }
+    }
+
+    /// Drives a claimed run, or sets it aside; one that it can't go on with is let go.
+    async fn drive_record(self: &Arc<Self>, record: Record) -> Result<bool> {
+        let (taken, attempts) = (Taken::claimed(&record), record.attempts);
+        let is_worn = attempts > self.options.max_takeovers;
+        // Before anything is made of its flow: to read a document may be what kills workers.
+        let ready = self.open_claimed(record).and_then(|opened| {
+            let flow = if is_worn { None } else { Some(self.fitting_flow(&opened)?) };
+            Ok((opened, flow))
+        });
+        let (opened, flow) = match ready {
+            Ok(ready) => ready,
+            Err(error) => {
+                self.release(&taken).await;
+                return Err(error);
+            }
+        };
+        let Some(flow) = flow else {
+            let message = format!(
+                "{} workers took the run over and none got further; see what this step does to \
+                 its process, then retry",
+                attempts - 1
+            );
+            let aside = self.set_aside(opened, Failure::POISONED, message).await;
+            if aside.is_err() {
+                self.release(&taken).await;
+            }
+            return aside.map(|()| false);
+        };
+        drive::go_on_as(self.clone(), flow, opened, taken).await.map(|_| true)
     }
 
     fn open_claimed(&self, record: Record) -> Result<Opened> {
@@ -296,19 +305,13 @@ impl Inner {
         Ok(opened)
     }
 
-    async fn drive_opened(self: &Arc<Self>, opened: Opened) -> Result<Outcome> {
-        let flow = self.fitting_flow(&opened)?;
-        drive::go_on(self.clone(), flow, opened).await
-    }
-
-    /// Gives a claimed run back as it was, to be offered again: soon, if it was not skipped here before.
-    pub(super) async fn release(&self, record: &Record) {
+    /// Gives a run back as it was taken, to be offered again: soon, if it was not skipped here before.
+    pub(super) async fn release(&self, taken: &Taken) {
         let now = self.clock.now();
-        let change = let_go(record, self.skips.again(record.id, now), now);
+        let change = taken.let_go(self.skips.again(taken.id, now), now);
         // Should this fail, the lease lapses by itself.
-        let released = self.vault.update(record.id, record.revision, change).await;
-        if let Err(error) = released {
-            tracing::debug!(run = %record.id, %error, "a lease is left to lapse");
+        if let Err(error) = self.vault.update(taken.id, taken.revision, change).await {
+            tracing::debug!(run = %taken.id, %error, "a lease is left to lapse");
         }
     }
 
@@ -366,20 +369,40 @@ impl Inner {
     }
 }
 
-/// The write that undoes a claim: it was not the run that failed, so that it does not count.
-pub(super) fn let_go(record: &Record, due_at: Timestamp, now: Timestamp) -> Change {
-    let status = match record.status {
-        status if status.is_final() => status,
-        // One without a wait was let go in the middle of its work, or its time has come.
-        _ if record.inbox.is_empty() && !record.waits.is_empty() => RunStatus::Waiting,
-        _ => RunStatus::Ready,
-    };
-    Change {
-        status: Some(status),
-        lease: Some(None),
-        due_at: Some(Some(due_at)),
-        attempts: Some(record.attempts.saturating_sub(1)),
-        ..Change::at(now)
+/// A run whose lease was taken, as it is let go where nothing comes of that.
+pub(super) struct Taken {
+    pub(super) id: RunId,
+    revision: Revision,
+    status: RunStatus,
+    attempts: Option<u32>,
+}
+
+impl Taken {
+    /// A record that a worker was given: that it was does not count where nothing comes of it.
+    pub(super) fn claimed(record: &Record) -> Self {
+        Self { attempts: Some(record.attempts.saturating_sub(1)), ..Self::of(record) }
+    }
+
+    /// A record whose lease was just taken.
+    pub(super) fn of(record: &Record) -> Self {
+        let status = match record.status {
+            status if status.is_final() => status,
+            // One without a wait was let go in the middle of its work, or its time has come.
+            _ if record.inbox.is_empty() && !record.waits.is_empty() => RunStatus::Waiting,
+            _ => RunStatus::Ready,
+        };
+        Self { id: record.id, revision: record.revision, status, attempts: None }
+    }
+
+    /// The write that lets it go.
+    pub(super) fn let_go(&self, due_at: Timestamp, now: Timestamp) -> Change {
+        Change {
+            status: Some(self.status),
+            lease: Some(None),
+            due_at: Some(Some(due_at)),
+            attempts: self.attempts,
+            ..Change::at(now)
+        }
     }
 }
 

@@ -67,11 +67,10 @@ pub(super) fn cramped(probe: &Path) -> Option<String> {
     // Never through a link that somebody planted.
     options.write(true).create_new(true);
     let filled = options.open(probe).and_then(|mut file| {
-        file.write_all(&[b'.'; BYTES])?;
-        file.sync_all()
+        let filled = file.write_all(&[b'.'; BYTES]).and_then(|()| file.sync_all());
+        filled.and(fs::remove_file(probe))
     });
-    let removed = fs::remove_file(probe);
-    let error = filled.and(removed).err()?;
+    let error = filled.err()?;
     Some(format!(
         "{} KiB could not be written there ({error}): make room, before runs and answers fail.",
         BYTES >> 10

@@ -190,6 +190,7 @@ pub struct ToolContext {
     pub position: Position,
     /// Stays the same whenever this very call is made again, after a crash or by a retry; be it with
     /// another input, where what the retry repeats gave another result or was answered otherwise.
+    /// What a retry does after the flow itself gave up, by a `fail`, are other calls.
     pub idempotency_key: String,
     /// Counts the attempts of the retry around it, from 1.
     pub attempt: u32,

@@ -1,11 +1,18 @@
 //! A wait may stand anywhere a tool may: each body suspends, and completes in a fresh process.
 
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
 use dynamic_flow::{
-    Flow, Schema, ToolError,
+    Flow, Schema, ToolContext, ToolError,
     engine::RunStatus,
     flow::{Backoff, build::FlowBuilder},
-    hours, seconds,
-    tool::{AwaitInput, tool_fn},
+    hours,
+    hub::HubOptions,
+    seconds,
+    tool::{AwaitInput, FnTool, tool_fn},
 };
 use serde_json::{Value, json};
 
@@ -282,4 +289,50 @@ steps:
     // Any hub goes on: the document travels with the run.
     let output = completed(world.hub().await.resume(wait.key().unwrap(), json!(2)).await);
     assert_eq!(output, json!({ "inner": 3, "outer": 5 }));
+}
+
+#[tokio::test]
+async fn what_a_retry_does_after_the_flow_gave_up_are_other_calls() {
+    let keys = Arc::new(Mutex::new(Vec::new()));
+    let seen = keys.clone();
+    let post = FnTool::with_context("post", move |yes: bool, context: &ToolContext| {
+        let mut seen = seen.lock().unwrap();
+        seen.push(context.idempotency_key.clone());
+        // The first call fails, the second gives what was answered.
+        let result = if seen.len() == 1 { Err(ToolError::new("not now")) } else { Ok(yes) };
+        Box::pin(async move { result })
+    });
+    let at_once = Backoff { first: Duration::ZERO, ..Backoff::default() };
+    let flow = Flow::input::<Order>("until-yes")
+        .retry("again", 4, at_once, |order| {
+            order.await_input(AwaitInput::<bool>::new("ask")).tool(post).switch_route(
+                "is-it",
+                |yes| if *yes { "yes" } else { "no" },
+                |arms| {
+                    arms.arm("yes", |yes| yes.map("so", |yes: bool| yes))
+                        .arm("no", |no| no.fail("declined", "declined", "nobody wants it"))
+                },
+            )
+        })
+        .build()
+        .unwrap();
+    let world = World::new();
+    let mut options = HubOptions::default();
+    options.linger = Duration::ZERO;
+    let hub = world.builder().options(options).build().await.unwrap();
+    let mut outcome = hub.register(flow.erase()).unwrap().run(json!(order())).await;
+    for answer in [false, false, true] {
+        let mut parked = suspended(outcome);
+        if parked.waits.is_empty() {
+            // It gave up, and begins anew in a moment.
+            world.clock.advance(Duration::from_millis(1));
+            parked = suspended(hub.drive(parked.run_id).await);
+        }
+        let key = hub.reissue(parked.run_id, &parked.waits[0].id).await.unwrap();
+        outcome = hub.resume(&key, json!(answer)).await;
+    }
+    assert_eq!(completed(outcome), json!(true));
+    let keys = keys.lock().unwrap();
+    assert_eq!(keys[0], keys[1], "the tool failed, and is tried again");
+    assert_ne!(keys[1], keys[2], "it was done, and the flow asked anew");
 }

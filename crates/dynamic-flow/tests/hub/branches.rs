@@ -1,6 +1,8 @@
 //! The persisted form is a tree: a state with several branches, each at a wait of its own. No step
 //! makes one yet; what holds for one must hold once steps do.
 
+use std::time::Duration;
+
 use dynamic_flow::{
     Answer, Clock as _, ErrorKind, Flow, RunId, SuspensionKey, Timestamp, WaitId,
     engine::{Branch, Snapshot, StepState},
@@ -121,6 +123,20 @@ async fn a_key_that_is_added_to_one_wait_is_none_of_the_other() {
     hub.answer(&added, yes()).await.unwrap();
     assert_eq!(hub.question(&keys[1]).await.unwrap_err().kind(), ErrorKind::AlreadyResumed);
     assert_eq!(hub.question(&keys[0]).await.unwrap().id, waits[0]);
+}
+
+#[tokio::test]
+async fn who_is_late_for_a_wait_of_a_run_that_can_not_go_on_hears_why_and_asks_no_more() {
+    let Forked { world, hub, run, keys: [first, second], .. } = forked().await;
+    hub.answer(&first, yes()).await.unwrap();
+    // As only a bug could: what was answered is not what is asked any more.
+    restate(&world, run, |state: &mut Snapshot| {
+        state.waits[0].request.prompt = "Sell the house?".into();
+    })
+    .await;
+    world.clock.advance(hours(1));
+    let late = tokio::time::timeout(Duration::from_secs(10), hub.resume(&second, yes())).await;
+    assert_eq!(late.expect("no loop").unwrap_err().kind(), ErrorKind::CorruptState);
 }
 
 #[tokio::test]

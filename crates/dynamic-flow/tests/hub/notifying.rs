@@ -3,16 +3,18 @@
 use std::sync::{Arc, OnceLock};
 
 use dynamic_flow::{
-    Clock as _, FlowId, Result, RunId, ToolError,
+    Clock as _, ErrorKind, FlowId, Result, RunId, ToolError,
     engine::RunStatus,
     hours,
-    hub::{Notifier, PersistenceHub, SuspendedWait},
+    hub::{HubEvent, Notifier, PersistenceHub, SuspendedWait},
     seconds,
+    testkit::faults::{Moment, Operation},
 };
 use serde_json::json;
 
 use crate::support::{
-    Counter, Counts, Unplugged, World, approval_flow, completed, escalates, order, suspended, yes,
+    Counter, Counts, Unplugged, World, approval_flow, completed, escalates, faulty, order,
+    suspended, yes,
 };
 
 #[derive(Clone, Default)]
@@ -118,4 +120,19 @@ async fn a_key_that_is_for_the_notifier_alone_is_given_to_nobody_else() {
     let suspension = suspended(hub.drive(run).await);
     assert!(suspension.only().unwrap().key.is_none());
     assert_eq!(hub.get(run).await.unwrap().due_at, Some(world.clock.now().after(seconds(4))));
+}
+
+#[tokio::test]
+async fn who_watches_hears_of_a_wait_before_somebody_is_notified_and_whatever_becomes_of_that() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (faults, cut) = faulty(&world);
+    let hub = cut.builder().notifier(Bot::default()).max_retries(0).build().await.unwrap();
+    let mut events = hub.events();
+    // That somebody was notified could not be written down.
+    faults.fail(Operation::Update, 1, Moment::Before);
+    let error = hub.register(approval_flow(&counts)).unwrap().run(order()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StorageError);
+    let told: Vec<_> = std::iter::from_fn(|| events.try_next()).collect();
+    let opened = |event: &HubEvent| matches!(event, HubEvent::WaitOpened { .. });
+    assert_eq!(told.iter().filter(|it| opened(it)).count(), 1, "{told:?}");
 }

@@ -10,7 +10,7 @@ use std::{
 use dynamic_flow::{
     Answer, Deadline, Metadata, RunId, Schema, Timestamp, ToolError, WaitId,
     engine::{
-        CallKind, FlowStamp, RunStatus, Snapshot,
+        Branch, CallKind, FlowStamp, Memo, RunStatus, Snapshot, StepState,
         machine::{Command, Event, Machine, Order},
     },
     expr::{Compute, Scope},
@@ -299,7 +299,8 @@ impl<'f> Simulation<'f> {
             CallKind::Tool { .. } => "execute".to_owned(),
             CallKind::OnResume { .. } => format!("resume {}", self.state.snapshot.opened_waits),
         };
-        let what = format!("{what} {}", order.position.steps());
+        let rounds = rounds(&self.state.snapshot.root);
+        let what = format!("{what} {} {rounds:?}", order.position.steps());
         let key = &order.idempotency_key;
         let known = self.keys.entry(what.clone()).or_insert_with(|| key.clone());
         assert_eq!(known, key, "{what} has another idempotency key when it is tried again");
@@ -354,6 +355,16 @@ impl<'f> Simulation<'f> {
             assert_eq!(snapshot, self.state.snapshot, "{event:?} came too late");
         }
     }
+}
+
+/// How often the flow gave up in each `retry` around what is done: what comes then are other calls.
+fn rounds(branch: &Branch) -> Vec<u32> {
+    let StepState::Inside { branches, memo } = &branch.state else { return Vec::new() };
+    let here = match memo {
+        Memo::Retry { given_up, .. } => Some(*given_up),
+        _ => None,
+    };
+    here.into_iter().chain(branches.iter().flat_map(rounds)).collect()
 }
 
 /// An output as the engine takes it.

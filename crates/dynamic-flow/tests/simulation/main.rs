@@ -28,7 +28,12 @@ fn simulate(pace: Pace) {
     };
     for seed in seeds {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(World::new(seed, pace).live());
+        let world = World::new(seed, pace);
+        let clock = world.clock();
+        runtime.block_on(world.live());
+        // The threads that would renew leases see that their hubs are gone.
+        drop(runtime);
+        clock.advance(process::LEASE);
     }
 }
 

@@ -130,8 +130,9 @@ impl Process {
                 .owner(life.name.to_string())
                 .clock(Ahead { clock: ground.clock.clone(), by: ahead });
             let builder = if tells { builder.notifier(Mail(life.clone())) } else { builder };
-            if let Ok(hub) = builder.build().await {
-                break hub;
+            match builder.build().await {
+                Ok(hub) => break hub,
+                Err(error) => assert!(error.is_retryable(), "{error}"),
             }
         };
         let flows = flows::all(&life, version);

@@ -65,6 +65,10 @@ impl World {
         Self { seed, ground, keys, processes: vec![], started: 0, going_on: vec![], pace }
     }
 
+    pub(crate) fn clock(&self) -> ManualClock {
+        self.ground.clock.clone()
+    }
+
     /// Lets everything happen, and then everything come to an end.
     pub(crate) async fn live(mut self) {
         for _ in 0..ACTS {
@@ -276,7 +280,7 @@ impl World {
     /// Waits until all is done that is not a dead process's; the clock moves a little, for those who
     /// wait for it.
     async fn settle(&mut self) {
-        loop {
+        for _ in 0..10_000 {
             for _ in 0..100 {
                 tokio::task::yield_now().await;
             }
@@ -286,6 +290,7 @@ impl World {
             }
             self.ground.clock.advance(Duration::from_millis(100));
         }
+        self.ground.witness.fail("what was begun does not come to an end");
     }
 
     /// Lets nothing fail any more, and brings every run to its end.
@@ -302,7 +307,8 @@ impl World {
         let mut seen = 0;
         while let Some(run) = witness.all_runs().get(seen).copied() {
             seen += 1;
-            for _ in 0..30 {
+            let mut is_over = false;
+            for _ in 0..60 {
                 witness.check(self.seed);
                 let worked = last.hub.work_once().await.expect("a round of work");
                 if worked.driven + worked.skipped > 0 {
@@ -316,6 +322,7 @@ impl World {
                         if error.kind() == ErrorKind::RunNotFound
                             && !witness.runs().contains(&run) =>
                     {
+                        is_over = true;
                         break;
                     }
                     Err(error) => panic!("{error}"),
@@ -328,6 +335,7 @@ impl World {
                 let outcome = match (view.status, view.waits.first()) {
                     (RunStatus::Expired, _) if view.flow_id.as_str() == states::FLOW => {
                         witness.last_view(&view);
+                        is_over = true;
                         break;
                     }
                     (RunStatus::Failed | RunStatus::Expired, _) => last.hub.retry(run).await,
@@ -351,10 +359,14 @@ impl World {
                     }
                     _ => {
                         witness.last_view(&view);
+                        is_over = true;
                         break;
                     }
                 };
                 witness.outcome(begun, &outcome);
+            }
+            if !is_over {
+                witness.fail(&format!("{run} can't be brought to its end"));
             }
         }
         for known in witness.keys() {

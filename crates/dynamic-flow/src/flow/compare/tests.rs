@@ -286,7 +286,7 @@ fn what_a_retry_or_catch_may_still_run_is_looked_at() {
         let backoff = Backoff::default();
         flow(vec![step("r", StepKind::Retry { body, attempts: 2, backoff })])
     };
-    let memo = Memo::Retry { failed: 0, until: None };
+    let memo = Memo::Retry { failed: 0, until: None, given_up: 0 };
     let root = at("r", StepState::Inside { branches: vec![at("ask", waiting())], memo });
     assert_eq!(reasons(&retry(map("m")), root, &retry(get("m", "v"))).len(), 1);
 
@@ -318,7 +318,7 @@ fn a_retry_in_its_pause_begins_anew_whatever_became_of_its_last_attempt() {
         flow(vec![step("r", StepKind::Retry { body, attempts: 2, backoff })])
     };
     let old = retry(vec![map("m"), call("pay", json!(true))]);
-    let memo = Memo::Retry { failed: 1, until: Some(Timestamp::from_millis(0)) };
+    let memo = Memo::Retry { failed: 1, until: Some(Timestamp::from_millis(0)), given_up: 0 };
     let paused = at("r", StepState::Inside { branches: vec![at("pay", StepState::Failed)], memo });
     let told = |new: Body| reasons(&old, paused.clone(), &retry(new));
     assert_eq!(told(vec![call("pay2", json!({ "required": ["total"] }))]), [""; 0]);

@@ -283,7 +283,8 @@ impl Builder<'_> {
         loop {
             before = before.trim_end();
             let ends_word = |c: char| c.is_whitespace() || "[{,".contains(c);
-            let word = before.rfind(ends_word).map_or(0, |at| at + 1);
+            let end = before.char_indices().rfind(|(_, c)| ends_word(*c));
+            let word = end.map_or(0, |(at, c)| at + c.len_utf8());
             if !before[word..].starts_with(['&', '!']) {
                 break;
             }

@@ -13,10 +13,7 @@ mod tests;
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
@@ -30,8 +27,8 @@ use self::{
     writer::Writer,
 };
 use crate::{
-    Error, ErrorKind, Result,
-    clock::Timestamp,
+    Error, ErrorKind, Result, SystemClock,
+    clock::{Clock as _, Timestamp},
     id::{Epoch, Revision, RunId},
     store::{
         Change, Claim, Cursor, Expect, Filter, Health, Page, Record, Store,
@@ -218,7 +215,7 @@ impl Store for SqliteStore {
         }
         warnings.extend(warning);
         warnings.extend(exposed(&self.shared.path));
-        let probe = beside(&self.shared.path);
+        let probe = beside(&self.shared.path)?;
         let cramped = tokio::task::spawn_blocking(move || cramped(&probe));
         warnings.extend(cramped.await.ok().flatten());
         Ok(Health {
@@ -240,12 +237,11 @@ impl SqliteStore {
 
 /// A name beside the file that nothing has yet. SQLite takes what is free in its files first, and so
 /// can't tell before it is too late whether the disk has room.
-fn beside(path: &Path) -> PathBuf {
-    static PROBES: AtomicUsize = AtomicUsize::new(0);
-    let probe = PROBES.fetch_add(1, Ordering::Relaxed);
+fn beside(path: &Path) -> Result<PathBuf> {
+    let random = RunId::new(SystemClock.now())?;
     let mut beside = path.as_os_str().to_owned();
-    beside.push(format!("-probe-{}-{probe}", std::process::id()));
-    beside.into()
+    beside.push(format!("-probe-{random}"));
+    Ok(beside.into())
 }
 
 /// Says whether others than its owner may read the file.

@@ -143,6 +143,9 @@ fn anchors_and_tags_are_told_where_they_begin() {
         ("set: &x\n  b: 1", "4:10"),
         ("set: [1, &x 2]", "4:14"),
         ("filter: !value.ok", "4:13"),
+        // A no-break space, as pasted text has it, is more than one byte.
+        ("set: { a\u{a0}b: &x 1 }", "4:17"),
+        ("set: # a\u{3000}b\n      &x 1", "5:11"),
     ] {
         let told = step_findings(step);
         assert_eq!(told.len(), 1, "{step}: {told:#?}");

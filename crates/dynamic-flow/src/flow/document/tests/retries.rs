@@ -60,3 +60,24 @@ async fn an_expression_that_fails_is_not_tried_again() {
                     - { id: ask, await_input: { schema: {} } }\n        - { id: half, set: '${ 1 / value }' }\n";
     assert_eq!(answered(document, &[json!(0)]).await, Err("division by zero".into()));
 }
+
+#[tokio::test]
+async fn a_flow_that_gives_up_over_and_over_can_be_stopped() {
+    let document = "flow: f\nsteps:\n  - id: again\n    retry:\n      attempts: 4000000000\n      backoff: 0s\n      \
+                    do: [{ id: no, fail: { code: no, message: no } }]\n";
+    let flow = read(document).unwrap();
+    let store = Arc::new(MemoryStore::new());
+    let hub = PersistenceHub::builder(store).plaintext().tools(tools()).build().await.unwrap();
+    let handle = hub.register(&flow).unwrap();
+    let mut events = hub.events();
+    let running = tokio::spawn(async move { handle.run(json!(null)).await });
+    for _ in 0..10 {
+        events.next().await.unwrap();
+    }
+    assert!(hub.shutdown(crate::seconds(30)).await);
+    match running.await.unwrap() {
+        Ok(Outcome::Suspended(parked)) => assert!(parked.resumes_at.is_some(), "it pauses"),
+        Ok(outcome) => panic!("{outcome:?}"),
+        Err(error) => assert_eq!(error.kind(), crate::ErrorKind::ShuttingDown),
+    }
+}

@@ -49,7 +49,9 @@ async fn a_disk_that_is_read_only_is_called_so() {
     store.insert(record(1)).await.unwrap();
     drop(store);
     // Without what SQLite keeps beside the file while it is open.
+    let left = std::time::Instant::now() + std::time::Duration::from_secs(30);
     while disk.path().join("flows.db-wal").exists() {
+        assert!(std::time::Instant::now() < left, "the store does not end");
         std::thread::yield_now();
     }
     disk.make_read_only().unwrap();
