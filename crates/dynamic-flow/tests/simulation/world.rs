@@ -118,11 +118,6 @@ impl World {
             55..=72 => self.begin(&life, work(process, witness)),
             73..=76 => self.rush().await,
             77..=81 => self.advance().await,
-            86..=90 => {
-                let seed = dice.below(1000);
-                self.begin(&life, states::suspend(process, seed));
-            }
-            91..=93 => self.begin(&life, states::claim(process)),
             82..=84 => self.kill(process).await,
             85 => {
                 witness.note(&format!("{} shuts down", process.life.name));
@@ -131,6 +126,11 @@ impl World {
                     process.hub.shutdown(Duration::ZERO).await;
                 });
             }
+            86..=90 => {
+                let seed = dice.below(1000);
+                self.begin(&life, states::suspend(process, seed));
+            }
+            91..=93 => self.begin(&life, states::claim(process)),
             _ => self.look_after(process),
         }
     }
@@ -143,16 +143,6 @@ impl World {
         let Some(run) = dice.pick(&runs).copied() else { return };
         let (life, name) = (process.life.clone(), process.life.name.clone());
         match dice.below(14) {
-            12 | 13 => {
-                let flow = dice.pick(&process.flows).expect("a flow").clone();
-                self.begin(&life, async move {
-                    witness.note(&format!("{name} moves {run} to its {}", flow.def().id));
-                    match process.hub.upgrade(run, &flow).await {
-                        Ok(()) => witness.note(&format!("  {run} is moved")),
-                        Err(error) => witness.error(&error),
-                    }
-                });
-            }
             0 | 1 => self.begin(&life, async move {
                 let begun = witness.begin(&format!("{name} drives {run}"));
                 witness.outcome(begun, &process.hub.drive(run).await);
@@ -193,6 +183,16 @@ impl World {
                     Err(error) => witness.error(&error),
                 }
             }),
+            9 | 10 => {
+                let flow = dice.pick(&process.flows).expect("a flow").clone();
+                self.begin(&life, async move {
+                    witness.note(&format!("{name} moves {run} to its {}", flow.def().id));
+                    match process.hub.upgrade(run, &flow).await {
+                        Ok(()) => witness.note(&format!("  {run} is moved")),
+                        Err(error) => witness.error(&error),
+                    }
+                });
+            }
             _ => self.begin(&life, async move {
                 let begun = witness.begin(&format!("{name} looks at {run}"));
                 match process.hub.get(run).await {
