@@ -73,7 +73,7 @@ async fn a_failover_is_a_risk_that_is_told_and_can_be_met() {
     failed(store.insert(due(0)).await, "0 of 1 replicas", true);
     let options = Options { replica_of: Some(master.port()), ..Options::default() };
     let Some(mut replica) = server(&options) else { return };
-    in_step(&replica).await;
+    in_step(&master, &replica).await;
     assert!(says(&health(&master).await, "a failover may lose"));
     store.insert(due(1)).await.unwrap();
     assert_eq!(replica.cli(&["DBSIZE"]).unwrap(), master.cli(&["DBSIZE"]).unwrap());
@@ -104,7 +104,7 @@ async fn a_replica_that_keeps_nothing_on_its_disk_is_told_of() {
     let store = open(&waiting);
     let options = Options { replica_of: Some(master.port()), ..Options::default() };
     let Some(replica) = server(&options.with("appendonly", "no")) else { return };
-    in_step(&replica).await;
+    in_step(&master, &replica).await;
     let it = store.health().await.unwrap();
     assert!(it.durable && says(&it, "A replica has appendonly no"), "{it:?}");
     replica.cli(&["CONFIG", "SET", "appendonly", "yes"]).unwrap();
@@ -127,7 +127,7 @@ async fn a_run_is_not_claimed_where_the_lease_would_not_be_confirmed() {
     waiting.pool_size = 1;
     let options = Options { replica_of: Some(master.port()), ..Options::default() };
     let Some(mut replica) = server(&options) else { return };
-    in_step(&replica).await;
+    in_step(&master, &replica).await;
     let store = open(&waiting);
     // A replica that has just come may still be too busy to confirm in time.
     assert_eq!(eventually(|| store.claim(claim(1))).await.len(), 1);
@@ -140,18 +140,20 @@ async fn a_run_is_not_claimed_where_the_lease_would_not_be_confirmed() {
         assert_eq!(alone.get(id(n)).await.unwrap(), Some(due(n)), "nobody has taken it");
     }
     replica.start_again().unwrap();
-    in_step(&replica).await;
+    in_step(&master, &replica).await;
     let given = eventually(|| store.claim(claim(100))).await;
     assert_eq!(given.len(), 39);
     assert!(given.iter().all(|record| record.attempts == 1), "as often as it was given");
 }
 
 /// Waits until a replica has what its master has, and its disk is free for what comes.
-async fn in_step(replica: &Redis) {
+async fn in_step(master: &Redis, replica: &Redis) {
     for _ in 0..400 {
         let info = replica.cli(&["INFO"]).unwrap();
         let is = |what: &str| info.contains(what);
+        // The master counts a replica from its first confirmation on, after the link is up.
         if is("master_link_status:up")
+            && master.cli(&["WAIT", "1", "10"]).unwrap().contains('1')
             && is("aof_rewrite_in_progress:0")
             && is("aof_rewrite_scheduled:0")
         {
