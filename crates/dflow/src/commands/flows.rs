@@ -111,8 +111,15 @@ async fn check_retryable(
     for run_id in runs {
         let refused = match hub.check_run(run_id, flow).await {
             Ok(()) => None,
-            // It was removed since it was listed.
-            Err(error) if error.kind() == ErrorKind::RunNotFound => continue,
+            // It was removed, or retried, since it was listed.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::RunNotFound | ErrorKind::RunBusy | ErrorKind::InvalidState
+                ) =>
+            {
+                continue;
+            }
             Err(error) if is_unopened(&error) => {
                 unopened.push(Stranded { run_id, reasons: vec![error.to_string()] });
                 continue;
@@ -283,7 +290,7 @@ const STILL_ASKED: &str =
 fn own_affair(error: Error) -> Result<Vec<String>, Error> {
     match error.kind() {
         ErrorKind::FlowIncompatible => Ok(error.reasons().to_vec()),
-        ErrorKind::RunBusy => Ok(vec![error.message().to_owned()]),
+        ErrorKind::RunBusy | ErrorKind::InvalidState => Ok(vec![error.message().to_owned()]),
         ErrorKind::RunNotFound => Ok(vec![error.to_string()]),
         _ if is_unopened(&error) => Ok(vec![error.to_string()]),
         _ => Err(error),

@@ -43,7 +43,7 @@ pub(super) async fn list(context: &Context, args: List) -> Result<Exit, Failure>
             if let Some(twin) = words::twin(value) {
                 let (this, other) = (words::spell(value), words::spell(&twin));
                 context.terminal.note(&clean_line(&format!(
-                    "{name}={this} finds no {other}, which is a value of its own: --meta \
+                    "{name}={this} finds no {other}, which is a value of its own: --metadata \
                      {name}={other} does"
                 )));
             }

@@ -96,11 +96,11 @@ fn a_number_that_is_spelled_otherwise_is_no_riddle() {
     place.park_with(&["--metadata", "amount=6301.0"]);
     let told = place.call(&["list", "--meta", "amount=6301", "--meta", "team=7 of 9"]);
     assert!(told.err.contains("No runs."), "{told:?}");
-    assert!(told.err.contains("--meta amount=6301.0 does"), "{told:?}");
+    assert!(told.err.contains("--metadata amount=6301.0 does"), "{told:?}");
     assert!(!told.err.contains("team"), "{told:?}");
     assert_eq!(ids(&place.json(0, &["list", "--meta", "amount=6301.0"])).len(), 1);
     let told = place.call(&["list", "--meta", "amount=6302.0"]);
-    assert!(told.err.contains("--meta amount=6302 does"), "{told:?}");
+    assert!(told.err.contains("--metadata amount=6302 does"), "{told:?}");
 }
 
 #[test]

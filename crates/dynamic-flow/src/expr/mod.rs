@@ -27,7 +27,7 @@ pub use self::{cel::Cel, template::Template};
 pub(crate) use self::{
     meter::Meter,
     outcomes::{Outcome, Source},
-    wrong::{Where, Wrong},
+    wrong::{Where, Wrong, line_and_column},
 };
 
 /// How a value is computed from the current value and the variables.

@@ -39,22 +39,26 @@ impl Wrong {
 
     /// The message, with its line, and with its column where that is known.
     pub(crate) fn told(&self, source: &str) -> String {
-        let line_and_column = |offset: usize| {
-            let before = source.get(..offset).unwrap_or(source);
-            let line = before.matches('\n').count() + 1;
-            let start = before.rfind('\n').map_or(0, |at| at + 1);
-            (line, before[start..].chars().count() + 1)
-        };
         let message = &self.message;
         match self.place {
             Where::Somewhere => message.clone(),
-            Where::Behind(offset) => format!("line {}: {message}", line_and_column(offset).0),
+            Where::Behind(offset) => {
+                format!("line {}: {message}", line_and_column(source, offset).0)
+            }
             Where::At(offset) => {
-                let (line, column) = line_and_column(offset);
+                let (line, column) = line_and_column(source, offset);
                 format!("line {line}, column {column}: {message}")
             }
         }
     }
+}
+
+/// The line and the column of a byte of a text, both from 1.
+pub(crate) fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let start = before.rfind('\n').map_or(0, |at| at + 1);
+    (line, before[start..].chars().count() + 1)
 }
 
 impl From<String> for Wrong {

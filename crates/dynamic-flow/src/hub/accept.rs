@@ -9,7 +9,7 @@ use super::{
     outcome::{Accepted, Outcome},
     pending::{is_cancelled, pending_receipt},
     vault::Opened,
-    worker::is_of_the_run,
+    worker::is_stuck,
 };
 use crate::{
     Error, ErrorKind, Result,
@@ -183,11 +183,7 @@ impl Inner {
         match self.take(opened).await {
             Ok(Some(opened)) => match drive::go_on(self.clone(), flow, opened).await {
                 // A failure of what follows is the run's, not that of whoever came too late.
-                Err(error)
-                    if !is_of_the_run(error.kind()) && error.kind() != ErrorKind::RunBusy =>
-                {
-                    Err(error)
-                }
+                Err(error) if is_stuck(error.kind()) => Err(error),
                 _ => Ok(()),
             },
             Ok(None) => Err(expired()),

@@ -13,7 +13,7 @@ use super::{
     outcome::{Outcome, SuspendedWait, outcome_of},
     plain::{Plain, first_record, worked_in},
     vault::Opened,
-    worker::{Taken, is_of_the_run},
+    worker::{Taken, is_stuck},
 };
 use crate::{
     Error, ErrorKind, Result, ToolError,
@@ -61,9 +61,7 @@ pub(super) async fn go_on_as(
 ) -> Result<Outcome> {
     let driven = drive(&hub, &flow, opened).await;
     match &driven {
-        Err(error) if !is_of_the_run(error.kind()) && error.kind() != ErrorKind::RunBusy => {
-            hub.release(&taken).await;
-        }
+        Err(error) if is_stuck(error.kind()) => hub.release(&taken).await,
         _ => hub.skips.forget(taken.id),
     }
     driven

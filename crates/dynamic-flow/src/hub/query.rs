@@ -266,8 +266,7 @@ impl PersistenceHub {
     /// [`PersistenceHub::upgrade`] moved it there; changes nothing.
     ///
     /// # Errors
-    /// `FlowIncompatible` with reasons where it could not; `RunNotFound`; what keeps the run from
-    /// being opened.
+    /// As [`PersistenceHub::upgrade`] would fail with.
     pub async fn check_run<I, O>(&self, run: RunId, flow: &Flow<I, O>) -> Result<()> {
         self.upgraded(run, &Arc::new(Known::new(&flow.erase()))).await.map(drop)
     }

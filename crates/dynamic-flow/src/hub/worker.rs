@@ -257,14 +257,13 @@ impl Inner {
         let run_id = record.id;
         match self.drive_record(record).await {
             Ok(driven) => driven,
-            // How a run ends is its own affair; what the store does is not.
-            Err(error) if is_of_the_run(error.kind()) => true,
-            Err(error) if error.kind() == ErrorKind::RunBusy => false,
-            Err(error) => {
+            Err(error) if is_stuck(error.kind()) => {
                 tracing::warn!(run = %run_id, %error, "a due run could not be gone on with");
                 self.tell(HubEvent::RunSkipped { run_id, reason: error.to_string() });
                 false
             }
+            // How a run ends is its own affair.
+            Err(error) => is_of_the_run(error.kind()),
         }
     }
 
@@ -404,6 +403,12 @@ impl Taken {
             ..Change::at(now)
         }
     }
+}
+
+/// Whether an error says that a run could not be gone on with: neither how it ended, nor that it is
+/// somebody else's.
+pub(super) fn is_stuck(kind: ErrorKind) -> bool {
+    !is_of_the_run(kind) && kind != ErrorKind::RunBusy
 }
 
 /// Whether an error says how a run ended, and not that it could not be driven.

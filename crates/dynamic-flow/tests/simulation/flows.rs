@@ -7,7 +7,7 @@ use dynamic_flow::{
     Clock as _, Flow, Metadata, Result, Schema, Tool, ToolContext, ToolError, TypedTool,
     flow::{Backoff, FlowBuilder},
     hours, minutes, seconds,
-    tool::{AwaitInput, Output, ToolSpec},
+    tool::{AwaitInput, FnTool, Output, ToolSpec},
     wait::{Deadline, WaitRequest},
 };
 use serde_json::{Value, json};
@@ -33,29 +33,29 @@ pub(crate) fn all(life: &Life, version: Version) -> Vec<Flow> {
 fn purchase(life: &Life, version: Version) -> FlowBuilder<i64, i64> {
     let flow = Flow::input::<i64>("purchase");
     newer(flow, version, "checked")
-        .tool(Work::new(life, "fetch"))
+        .tool(work(life, "fetch"))
         .keep(|n| n.await_input(ask("approve").timeout(hours(4)).default_value(4)))
         .filter("wanted", |(_, answer)| answer % 10 != 3)
         .map("sum", |(n, answer)| n * 10 + answer)
-        .tool(Work::new(life, "order").effect())
+        .tool(work(life, "order").effect())
         .keep(|n| n.await_input(ask("confirm").timeout(hours(8)).metadata("team", "blue")))
         .map("total", |(n, answer)| n * 10 + answer)
-        .tool(Work::new(life, "close"))
+        .tool(work(life, "close"))
 }
 
 /// Asks somebody else where nobody answers, and sleeps.
 fn escalation(life: &Life, version: Version) -> FlowBuilder<i64, i64> {
     let first = ask("first").timeout(hours(1));
-    let flow = Flow::input::<i64>("escalation").tool(Work::new(life, "look").effect()).catch(
+    let flow = Flow::input::<i64>("escalation").tool(work(life, "look").effect()).catch(
         "asked",
         |n| n.await_input(first),
         |e| e.await_input(ask("boss").timeout(hours(2))),
     );
     newer(flow, version, "noted")
-        .tool(Work::new(life, "settle").effect())
+        .tool(work(life, "settle").effect())
         .sleep("nap", minutes(20))
         .await_input(ask("last").timeout(hours(1)).default_value(0))
-        .tool(Work::new(life, "file"))
+        .tool(work(life, "file"))
 }
 
 /// Tries again what fails, the question included, as long as there is time.
@@ -63,20 +63,18 @@ fn stubborn(life: &Life, version: Version) -> FlowBuilder<i64, i64> {
     let tries = Backoff { first: seconds(40), ..Backoff::default() };
     let flow = Flow::input::<i64>("stubborn").timeout("in-time", hours(6), |n| {
         n.retry("tries", 3, tries, |n| {
-            n.tool(Work::new(life, "try"))
+            n.tool(work(life, "try"))
                 .keep(|n| n.await_input(ask("judge").timeout(hours(1))))
                 .map("sum", |(n, answer)| n * 10 + answer)
         })
-        .tool(Work::new(life, "use").effect())
+        .tool(work(life, "use").effect())
     });
-    newer(flow, version, "weighed")
-        .await_input(ask("sign").no_timeout())
-        .tool(Work::new(life, "end"))
+    newer(flow, version, "weighed").await_input(ask("sign").no_timeout()).tool(work(life, "end"))
 }
 
 /// A tool that asks in mid-work.
 fn booking(life: &Life) -> FlowBuilder<i64, i64> {
-    Flow::input::<i64>("booking").tool(Booking::new(life)).tool(Work::new(life, "ticket").effect())
+    Flow::input::<i64>("booking").tool(Booking::new(life)).tool(work(life, "ticket").effect())
 }
 
 fn ask(id: &str) -> AwaitInput<i64> {
@@ -92,64 +90,31 @@ fn newer(flow: FlowBuilder<i64, i64>, version: Version, step: &str) -> FlowBuild
 }
 
 /// A tool that makes another number of a number, always the same of the same.
-struct Work {
-    life: Life,
-    spec: ToolSpec,
-}
-
-impl Work {
-    fn new(life: &Life, id: &str) -> Self {
-        Self { life: life.clone(), spec: number_tool(id) }
-    }
-
-    fn effect(mut self) -> Self {
-        self.spec = self.spec.effect(true);
-        self
-    }
-}
-
-fn number_tool(id: &str) -> ToolSpec {
-    let number = || Schema::of::<i64>().expect("a schema");
-    ToolSpec::new(id).input(number()).output(number())
+fn work(life: &Life, id: &'static str) -> FnTool<i64, i64> {
+    let life = life.clone();
+    FnTool::with_context(id, move |number: i64, context: &ToolContext| {
+        let life = life.clone();
+        Box::pin(async move {
+            life.pause().await;
+            life.ground.witness.called(&life.name, id, context, &json!(number));
+            if life.fails(12) {
+                let ground = &life.ground;
+                let needed = seconds(ground.dice.below(20));
+                ground.clock.sleep_until(ground.clock.now().after(needed)).await;
+            }
+            life.pause().await;
+            if life.fails(8) {
+                return Err(ToolError::new("not now"));
+            }
+            life.ground.witness.returned(context);
+            Ok(worked(number))
+        })
+    })
 }
 
 /// What the world outside makes of a number.
-fn worked(number: &Value) -> Result<Value, ToolError> {
-    let number = number.as_i64().ok_or_else(|| ToolError::new("not a number").permanent())?;
-    Ok(json!((number * 7 + 1) % 1_000_003))
-}
-
-#[async_trait]
-impl Tool for Work {
-    fn spec(&self) -> &ToolSpec {
-        &self.spec
-    }
-
-    async fn execute(&self, input: &Value, context: &ToolContext) -> Result<Output, ToolError> {
-        let Self { life, spec } = self;
-        life.pause().await;
-        life.ground.witness.called(&life.name, spec, context, input);
-        if life.fails(12) {
-            let ground = &life.ground;
-            let seconds_needed = seconds(ground.dice.below(20));
-            ground.clock.sleep_until(ground.clock.now().after(seconds_needed)).await;
-        }
-        life.pause().await;
-        if life.fails(8) {
-            return Err(ToolError::new("not now"));
-        }
-        life.ground.witness.returned(context);
-        worked(input).map(Output::Value)
-    }
-}
-
-impl TypedTool for Work {
-    type Input = i64;
-    type Output = i64;
-
-    fn into_tool(self) -> Result<Arc<dyn Tool>> {
-        Ok(Arc::new(self))
-    }
+fn worked(number: i64) -> i64 {
+    (number * 7 + 1) % 1_000_003
 }
 
 /// Asks, and goes on with what it has saved.
@@ -160,7 +125,9 @@ struct Booking {
 
 impl Booking {
     fn new(life: &Life) -> Self {
-        Self { life: life.clone(), spec: number_tool("book") }
+        let number = || Schema::of::<i64>().expect("a schema");
+        let spec = ToolSpec::new("book").input(number()).output(number());
+        Self { life: life.clone(), spec }
     }
 }
 
@@ -173,7 +140,7 @@ impl Tool for Booking {
     async fn execute(&self, input: &Value, context: &ToolContext) -> Result<Output, ToolError> {
         let Self { life, spec } = self;
         life.pause().await;
-        life.ground.witness.called(&life.name, spec, context, input);
+        life.ground.witness.called(&life.name, spec.id.as_str(), context, input);
         life.pause().await;
         life.ground.witness.returned(context);
         Ok(Output::Suspend(WaitRequest {
@@ -196,14 +163,15 @@ impl Tool for Booking {
         let Self { life, spec } = self;
         life.pause().await;
         let input = json!([saved, answer]);
-        life.ground.witness.called(&life.name, spec, context, &input);
+        life.ground.witness.called(&life.name, spec.id.as_str(), context, &input);
         life.pause().await;
         if life.fails(4) {
             let error = ToolError::new("not bookable");
             return Err(if life.ground.dice.one_in(2) { error.permanent() } else { error });
         }
         life.ground.witness.returned(context);
-        worked(&answer).map(Output::Value)
+        let number = answer.as_i64().ok_or_else(|| ToolError::new("not a number").permanent())?;
+        Ok(Output::Value(json!(worked(number))))
     }
 }
 

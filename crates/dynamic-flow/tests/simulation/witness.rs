@@ -10,7 +10,6 @@ use dynamic_flow::{
     WaitId,
     hub::{Accepted, Outcome, RunView, StateClaim, Suspension},
     testkit::ManualClock,
-    tool::ToolSpec,
     wait::{Closed, ContentDigest},
 };
 use serde_json::Value;
@@ -209,9 +208,9 @@ impl Witness {
     }
 
     /// A tool is called.
-    pub(crate) fn called(&self, by: &str, spec: &ToolSpec, at: &ToolContext, input: &Value) {
+    pub(crate) fn called(&self, by: &str, tool: &str, at: &ToolContext, input: &Value) {
         let mut seen = self.seen();
-        let what = format!("{} of {}", spec.id, at.position.steps());
+        let what = format!("{tool} of {}", at.position.steps());
         seen.log.push(self.line(&format!("  {by} calls {what} with {input} in {}", at.run_id)));
         seen.run(at.run_id);
         let call = seen.calls.entry(at.idempotency_key.clone()).or_insert_with(|| Call {

@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use indexmap::IndexMap;
 use serde_json::{Value, json};
 
-pub(in crate::flow) use self::reads::{inside, reads};
+pub(in crate::flow) use self::reads::{inside, parts, reads};
 pub(crate) use self::spot::{Address, Part, Problem};
 use self::{
     reads::{Read, read_by, reads_at},

@@ -60,6 +60,11 @@ pub(super) fn read_by(compute: &Compute, part: &str, found: &mut Vec<Read>) {
     found.extend(names.into_iter().map(|name| Read { part: part.to_owned(), name }));
 }
 
+/// The names that a JSON pointer goes through.
+pub(in crate::flow) fn parts(pointer: &str) -> impl Iterator<Item = String> {
+    pointer.split('/').skip(1).map(|part| part.replace("~1", "/").replace("~0", "~"))
+}
+
 /// A JSON pointer to a field of what another one leads to.
 pub(in crate::flow) fn inside(pointer: &str, name: &str) -> String {
     format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"))

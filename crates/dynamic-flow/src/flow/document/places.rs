@@ -3,7 +3,7 @@
 use super::syntax::{Data, Node, Place};
 use crate::flow::{
     BodyName,
-    check::{Address, Part},
+    check::{Address, Part, parts},
 };
 
 /// Verbs whose fields are called by their own names.
@@ -53,25 +53,23 @@ fn value(step: &Node, pointer: &str) -> Place {
 }
 
 fn name(step: &Node, pointer: &str) -> Place {
-    let (parent, last) = pointer.rsplit_once('/').unwrap_or(("", pointer));
-    let last = last.replace("~1", "/").replace("~0", "~");
-    step.at(parent).key(&last).unwrap_or_else(|| value(step, pointer))
+    let parent = pointer.rsplit_once('/').map_or("", |(parent, _)| parent);
+    let key = parts(pointer).last().and_then(|name| step.at(parent).key(&name));
+    key.unwrap_or_else(|| value(step, pointer))
 }
 
 /// What a part is called: as it is where it could not be read.
 fn label(step: &Node, pointer: &str) -> String {
     let mut label = String::new();
     let mut node = step;
-    for part in pointer.split('/').skip(1) {
-        let part = part.replace("~1", "/").replace("~0", "~");
-        let inner = node.at(&format!("/{}", part.replace('~', "~0").replace('/', "~1")));
+    for part in parts(pointer) {
         match &node.data {
             Data::List(_) => label.push_str(&format!("[{part}]")),
             _ if label.is_empty() && SILENT.contains(&part.as_str()) => {}
             _ if label.is_empty() => label = format!("`{part}`"),
             _ => label.push_str(&format!(".{part}")),
         }
-        node = inner;
+        node = node.inner(&part).unwrap_or(node);
     }
     label
 }

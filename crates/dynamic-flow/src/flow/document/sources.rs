@@ -4,7 +4,7 @@ use super::{
     reader::Reader,
     syntax::{Node, Place},
 };
-use crate::expr::{Where, Wrong};
+use crate::expr::{Where, Wrong, line_and_column};
 
 /// A source that a text of the document has, and what it is.
 #[derive(Clone, Copy)]
@@ -53,13 +53,10 @@ impl Reader<'_> {
             Some((at, _)) => *at,
             None => raw.len(),
         };
-        let before = &raw[..at];
-        Some(match before.rfind('\n') {
-            None => Place { column: node.place.column + before.chars().count(), ..node.place },
-            Some(end) => Place {
-                line: node.place.line + before.matches('\n').count(),
-                column: before[end + 1..].chars().count() + 1,
-            },
+        let Place { line, column } = node.place;
+        Some(match line_and_column(raw, at) {
+            (1, within) => Place { line, column: column + within - 1 },
+            (lines, column) => Place { line: line + lines - 1, column },
         })
     }
 }

@@ -6,6 +6,7 @@ use serde_json::{Number, Value};
 use serde_saphyr::granit_parser::{Event, Marker, Options, Parser, ScalarStyle, Span};
 
 use super::slips::advised;
+use crate::flow::check::parts;
 
 /// The longest document, in bytes.
 pub(super) const MAX_BYTES: usize = 1024 * 1024;
@@ -83,19 +84,19 @@ impl Node {
     /// The part that a JSON pointer leads to, or the last that is there on the way.
     pub(super) fn at(&self, pointer: &str) -> &Self {
         let mut node = self;
-        for name in pointer.split('/').skip(1) {
-            let name = name.replace("~1", "/").replace("~0", "~");
-            let inner = match &node.data {
-                Data::List(items) => name.parse().ok().and_then(|n: usize| items.get(n)),
-                Data::Object(fields) => {
-                    fields.iter().find(|(key, _)| key.name == name).map(|(_, node)| node)
-                }
-                _ => None,
-            };
-            let Some(inner) = inner else { break };
+        for name in parts(pointer) {
+            let Some(inner) = node.inner(&name) else { break };
             node = inner;
         }
         node
+    }
+
+    /// The field of that name, or the item of that number.
+    pub(super) fn inner(&self, name: &str) -> Option<&Self> {
+        match &self.data {
+            Data::List(items) => items.get(name.parse::<usize>().ok()?),
+            _ => self.field(name),
+        }
     }
 
     /// The field of that name; none where there is none, or no object.
@@ -291,6 +292,7 @@ impl Builder<'_> {
             start = word;
             before = &before[..word];
         }
+        // Not counted from the start of the text: there may be many of them.
         let between = &self.text[start..offset];
         let lines = between.matches('\n').count();
         let column = match lines {
