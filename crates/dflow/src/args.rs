@@ -98,6 +98,7 @@ impl Command {
 Examples:
   dflow run examples/purchase-approval.yaml --input @examples/order.json
   echo '{\"id\": 7}' | dflow run flow.yaml --input - --metadata team=finance --json
+  dflow run flow.yaml --input @order.json --run-id 2026-11-23/PO-2048
   dflow run flow.yaml                  (asks for the input, field by field, on a terminal)")]
 pub(crate) struct Run {
     /// The flow: a YAML or JSON document, or - to read it from standard input
@@ -107,6 +108,10 @@ pub(crate) struct Run {
     /// A value by which `dflow list` can find the run; stored unsealed. May be given several times
     #[arg(long, visible_alias = "meta", value_name = "NAME=VALUE", value_parser = words::pair)]
     pub(crate) metadata: Vec<Pair>,
+    /// Start this run once: the same id again starts nothing, and prints what that run has come to. A
+    /// UUIDv7, or time and name of what the run is for, of which one is made: 2026-11-23/PO-2048
+    #[arg(long, value_name = "UUID|TIME/NAME", value_parser = words::chosen_run)]
+    pub(crate) run_id: Option<RunId>,
 }
 
 #[derive(Group)]

@@ -43,6 +43,22 @@ pub(crate) fn run(text: &str) -> Result<RunId, String> {
     text.parse().map_err(|error: Error| error.message().to_owned())
 }
 
+/// Reads the id of a run that is to be started once, or makes it of a time and a name.
+pub(crate) fn chosen_run(text: &str) -> Result<RunId, String> {
+    let Some((at, name)) = text.split_once('/') else {
+        return text.parse().map_err(|_| {
+            "neither a UUIDv7 nor a time and a name, as in 2026-11-23/PO-2048".to_owned()
+        });
+    };
+    match moment(at)? {
+        Moment::Relative(_) => Err("a time from now is another one each time; say a date, or a \
+                                    time such as 2026-11-23T08:00:00Z"
+            .into()),
+        Moment::At(_) if name.is_empty() => Err("there is no name behind the time".into()),
+        Moment::At(at) => Ok(RunId::derive(at, name)),
+    }
+}
+
 pub(crate) fn moment(text: &str) -> Result<Moment, String> {
     if let Ok(at) = text.parse() {
         return Ok(Moment::At(at));
@@ -205,6 +221,19 @@ mod tests {
         }
         assert!(pair("department").is_err());
         assert!(pair("=x").is_err());
+    }
+
+    #[test]
+    fn a_run_is_named_by_its_id_or_by_time_and_name() {
+        let day = "2026-11-23T00:00:00Z".parse().unwrap();
+        let id = RunId::derive(day, "PO-2048");
+        for text in ["2026-11-23/PO-2048", "2026-11-23T00:00:00Z/PO-2048", &id.to_string()] {
+            assert_eq!(chosen_run(text), Ok(id), "{text}");
+        }
+        assert_eq!(chosen_run("2026-11-23/a/b"), Ok(RunId::derive(day, "a/b")));
+        for text in ["PO-2048", "", "2026-11-23/", "2h/PO-2048", "soon/PO-2048", "/PO-2048"] {
+            assert!(chosen_run(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub enum ErrorKind {
     StorageError,
     /// The record was changed in the meantime; [`crate::store::Store`] only.
     Conflict,
-    /// A record of that id exists; [`crate::store::Store`] only.
+    /// There is a run of that id already, and it is another one.
     AlreadyExists,
     /// There is no run of that id.
     RunNotFound,

@@ -99,6 +99,9 @@ pub(crate) fn id_problem(id: &str) -> Option<String> {
 }
 
 /// Names a run: a UUIDv7, so that ids sort by the time at which their run was created.
+///
+/// Hubs make them. Where a run must be started once only, the caller chooses the id before it starts
+/// the run: see [`RunOptions::id`](crate::hub::RunOptions::id).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RunId(Uuid);
@@ -111,8 +114,49 @@ impl RunId {
     pub fn new(now: Timestamp) -> Result<Self, Error> {
         let mut random = [0; 10];
         os_random(&mut random)?;
-        let millis = u64::try_from(now.as_millis()).unwrap_or(0);
-        Ok(Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()))
+        Ok(Self::of_bits(now, &random))
+    }
+
+    /// The id of the one run for something: the same time and name give the same id, in every process
+    /// and build.
+    ///
+    /// `at` becomes the time at which the run was created, so it is best when that something came to
+    /// be, to the millisecond; `name` tells it from all else, such as `order 2048`. 74 bits of the
+    /// SHA-256 of `dynamic-flow run`, a zero byte and the name take the place of the random ones.
+    ///
+    /// ```
+    /// use dynamic_flow::{RunId, Timestamp};
+    ///
+    /// let ordered_at = Timestamp::from_millis(1_795_420_800_000);
+    /// let id = RunId::derive(ordered_at, "order 2048");
+    /// assert_eq!(id, RunId::derive(ordered_at, "order 2048"));
+    /// assert_ne!(id, RunId::derive(ordered_at, "order 2049"));
+    /// assert_eq!(id.created_at(), ordered_at);
+    /// ```
+    #[must_use]
+    pub fn derive(at: Timestamp, name: &str) -> Self {
+        let digest =
+            Sha256::new().chain_update(b"dynamic-flow run\0").chain_update(name).finalize();
+        let mut bits = [0; 10];
+        bits.copy_from_slice(&digest[..10]);
+        Self::of_bits(at, &bits)
+    }
+
+    fn of_bits(at: Timestamp, bits: &[u8; 10]) -> Self {
+        let millis = u64::try_from(at.as_millis()).unwrap_or(0);
+        Self(uuid::Builder::from_unix_timestamp_millis(millis, bits).into_uuid())
+    }
+
+    /// Refuses an id that a caller chose and whose time is not one: runs are listed by it.
+    pub(crate) fn check_made(self, now: Timestamp) -> Result<(), Error> {
+        let problem = if self.0.get_version_num() != 7 {
+            "is no UUIDv7: a run's id holds the time at which it was created"
+        } else if self.created_at() > now.after(crate::days(1)) {
+            "holds a time more than a day from now, which is not when its run is created"
+        } else {
+            return Ok(());
+        };
+        Err(Error::new(ErrorKind::InvalidArgument, format!("the id {self} {problem}")))
     }
 
     /// When the run was created, as its id holds it.

@@ -132,7 +132,7 @@ pub use id::{Epoch, FlowId, KeyDigest, Revision, RunId, StepId, SuspensionKey, T
 pub use position::Position;
 pub use schema::{Schema, Violation};
 pub use tool::{Tool, ToolContext, TypedTool};
-pub use wait::{Answer, Deadline, Metadata, Receipt, Scalar};
+pub use wait::{Answer, Cancellation, Deadline, Metadata, Receipt, Scalar};
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]

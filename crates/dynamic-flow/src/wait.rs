@@ -320,6 +320,41 @@ impl From<Value> for Answer {
     }
 }
 
+/// Who ends a run, and why.
+///
+/// ```
+/// use dynamic_flow::Cancellation;
+/// let cancellation = Cancellation::new().by("jane").reason("ordered twice");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Cancellation {
+    /// Who, as far as the caller says.
+    pub by: Option<String>,
+    /// Why, as far as the caller says.
+    pub reason: Option<String>,
+}
+
+impl Cancellation {
+    /// One that says neither by whom nor why.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Says who cancels.
+    #[must_use]
+    pub fn by(mut self, by: impl Into<String>) -> Self {
+        self.by = Some(by.into());
+        self
+    }
+
+    /// Says why.
+    #[must_use]
+    pub fn reason(mut self, reason: impl Into<String>) -> Self {
+        self.reason = Some(reason.into());
+        self
+    }
+}
+
 /// What closed a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -2,7 +2,7 @@
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, Width, presets::NOTHING};
 use dynamic_flow::{
-    Flow, Receipt, Timestamp,
+    Cancellation, Flow, Receipt, Timestamp,
     engine::RunStatus,
     flow::{Mark, dot, mermaid},
     hub::RunView,
@@ -305,13 +305,13 @@ fn section(text: &mut String, title: &str, body: &str, style: Style) {
 }
 
 fn why(ended: &dynamic_flow::engine::Ended) -> String {
-    use dynamic_flow::engine::Ended;
+    use dynamic_flow::{Cancellation, engine::Ended};
     match ended {
         Ended::Rejected { position, .. } => clean_line(&format!("{position} said no")),
         Ended::Failed(failure) | Ended::SetAside(failure) => {
             clean_line(&format!("{}: {} ({})", failure.position, failure.message, failure.code))
         }
-        Ended::Cancelled { by, reason } => {
+        Ended::Cancelled(Cancellation { by, reason }) => {
             let by = by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
             let reason = reason.as_ref().map(|it| format!(": {it}")).unwrap_or_default();
             clean_line(&format!("cancelled{by}{reason}"))

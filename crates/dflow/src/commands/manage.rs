@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dynamic_flow::{
-    Error, ErrorKind, WaitId,
+    Cancellation, Error, ErrorKind, WaitId,
     hub::{Cleaned, Cleanup, HubEvent, PersistenceHub, Worked},
 };
 use serde_json::json;
@@ -58,7 +58,7 @@ pub(super) async fn reissue(context: &Context, args: args::Reissue) -> Result<Ex
 
 pub(super) async fn cancel(context: &Context, args: args::Cancel) -> Result<Exit, Failure> {
     let hub = context.hub(Missing::Refuse).await?;
-    let status = hub.cancel(args.run, args.by, args.reason).await?;
+    let status = hub.cancel(args.run, Cancellation { by: args.by, reason: args.reason }).await?;
     let shown = output::Cancelled { run_id: args.run.into(), status: status.to_string() };
     context.terminal.result(&shown, |style| {
         let note = match status.is_final() {

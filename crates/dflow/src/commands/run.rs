@@ -66,6 +66,9 @@ pub(super) async fn run(context: &Context, args: Run) -> Result {
     context.tell_powers();
     let notice = seal_notice(&hub, context.keyring()?.as_ref()).await?;
     let mut options = RunOptions::new();
+    if let Some(id) = args.run_id {
+        options = options.id(id);
+    }
     for (name, value) in args.metadata {
         options = options.metadata(name, value);
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use dynamic_flow::{
+    Cancellation,
     engine::Ended as LibraryEnded,
     hub::{Outcome, RunView, SuspendedWait},
     store::{Summary, Unreadable as LibraryUnreadable, WaitIndex},
@@ -328,7 +329,7 @@ impl From<&LibraryEnded> for Ended {
                 message: failure.message.clone(),
                 tool_id: failure.tool_id.as_ref().map(ToString::to_string),
             },
-            LibraryEnded::Cancelled { by, reason } => {
+            LibraryEnded::Cancelled(Cancellation { by, reason }) => {
                 Self::Cancelled { by: by.clone(), reason: reason.clone() }
             }
         }

@@ -35,6 +35,41 @@ fn a_suspended_run_is_told_with_everything_an_answer_needs() {
 }
 
 #[test]
+fn a_run_with_an_id_is_started_once() {
+    on_each_store(|place| {
+        let flow = examples().join("purchase-approval.yaml");
+        let order = format!("@{}", examples().join("order.json").display());
+        let start = |code, id: &str, input: &str| {
+            place.json(code, &["run", flow.to_str().unwrap(), "--input", input, "--run-id", id])
+        };
+        let first = start(10, "2026-11-23/PO-2048", &order);
+        let again = start(10, &text(&first["run_id"]), &order);
+        assert_eq!(again["run_id"], first["run_id"]);
+        assert_eq!(again["waits"][0]["id"], first["waits"][0]["id"]);
+        assert!(again["waits"][0].get("key").is_none(), "{again}");
+        assert_ne!(start(10, "2026-11-23/PO-2049", &order)["run_id"], first["run_id"]);
+
+        let done = place.json(0, &["resume", &text(&first["waits"][0]["key"]), "--input", YES]);
+        assert_eq!(start(0, "2026-11-23/PO-2048", &order), done);
+        assert_eq!(place.json(0, &["list"])["items"].as_array().unwrap().len(), 2);
+    });
+}
+
+#[test]
+fn an_id_of_another_run_is_refused() {
+    let place = Place::file();
+    let flow = place.write("f.yaml", "flow: f\nsteps: [{ id: a, set: '${ value }' }]\n");
+    let id = "2026-11-23/one";
+    assert_eq!(place.json(0, &["run", flow, "--input", "1", "--run-id", id])["output"], 1);
+    let error = place.error(5, &["run", flow, "--input", "2", "--run-id", id]);
+    assert_eq!(error["kind"], "AlreadyExists");
+    for wrong in ["one", "2h/one", "5ac3b4f6-58f3-4f0b-9c31-0ea1f4e5a2a7"] {
+        let error = place.error(2, &["run", flow, "--input", "1", "--run-id", wrong]);
+        assert_eq!(error["kind"], "InvalidArgument", "{wrong}");
+    }
+}
+
+#[test]
 fn a_no_is_a_result_and_not_a_failure() {
     on_each_store(|place| {
         let (run, key) = place.park();

@@ -20,7 +20,7 @@ use crate::{
     id::{KeyDigest, ToolId, WaitId},
     position::Position,
     tool::Output,
-    wait::{Answer, Closed, Receipt},
+    wait::{Answer, Cancellation, Closed, Receipt},
 };
 
 /// What a call came to, as the run goes on with it.
@@ -55,12 +55,7 @@ pub enum Event {
     /// Time passed.
     Tick,
     /// Somebody cancelled the run.
-    Cancelled {
-        /// Who, as far as the caller said.
-        by: Option<String>,
-        /// Why, as far as the caller said.
-        reason: Option<String>,
-    },
+    Cancelled(Cancellation),
     /// A failed or expired run is to go on from the step that failed.
     Retried,
 }
@@ -178,8 +173,8 @@ impl<'f> Machine<'f> {
             gave_up: false,
             commands: Vec::new(),
         };
-        if let Some(Event::Cancelled { by, reason }) = &turn.event {
-            let ended = Ended::Cancelled { by: by.clone(), reason: reason.clone() };
+        if let Some(Event::Cancelled(cancellation)) = &turn.event {
+            let ended = Ended::Cancelled(cancellation.clone());
             turn.abandon(&mut snapshot.root, Closed::Cancelled);
             end(snapshot, RunStatus::Cancelled, ended);
         } else {

@@ -35,7 +35,7 @@ pub(super) fn compute(
         StepKind::Set { variables } => {
             let (mut set, meter) = (Map::new(), Meter::default());
             for (name, it) in variables {
-                set.insert(name.clone(), it.evaluate_within(&meter, scope)?);
+                set.insert(name.clone(), it.evaluate_named(&[name], &meter, scope)?);
             }
             Ok(Value::Object(set))
         }

@@ -11,7 +11,7 @@ use crate::{
     flow::ir::{Body, BodyName},
     id::{FlowId, KeyDigest, RunId, StepId, ToolId, WaitId},
     position::Position,
-    wait::{Closed, ContentDigest, Metadata, Receipt, Wait, is_zero, present},
+    wait::{Cancellation, Closed, ContentDigest, Metadata, Receipt, Wait, is_zero, present},
 };
 
 /// The serializable continuation of a run: all that is needed to go on, and nothing else.
@@ -234,12 +234,7 @@ pub enum Ended {
     /// The run was failed from outside, where it was committed last.
     SetAside(Failure),
     /// Somebody cancelled it.
-    Cancelled {
-        /// Who, as far as the caller said.
-        by: Option<String>,
-        /// Why, as far as the caller said.
-        reason: Option<String>,
-    },
+    Cancelled(Cancellation),
 }
 
 /// A failure of a step.

@@ -41,6 +41,6 @@ impl Timeline {
 impl Event {
     /// Whether nothing is to be begun any more before it.
     fn stops_timers(&self) -> bool {
-        matches!(self, Self::Cancelled { .. } | Self::KeyAdded { .. } | Self::Retried)
+        matches!(self, Self::Cancelled(_) | Self::KeyAdded { .. } | Self::Retried)
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     id::{FlowId, RunId, SuspensionKey, WaitId},
     schema::Schema,
     store::{Change, Lease, Record},
-    wait::{Answer, Closed, Receipt, Wait},
+    wait::{Answer, Cancellation, Closed, Receipt, Wait},
 };
 
 /// How many keys a wait may have: the first, and those that were reissued.
@@ -343,9 +343,9 @@ impl Inner {
     pub(super) async fn cancel(
         self: &Arc<Self>,
         run: RunId,
-        by: Option<String>,
-        reason: Option<String>,
+        cancellation: Cancellation,
     ) -> Result<RunStatus> {
+        let Cancellation { by, reason } = &cancellation;
         check_words("by", by.as_deref()).map_err(|error| error.with_run(run))?;
         check_words("reason", reason.as_deref()).map_err(|error| error.with_run(run))?;
         loop {
@@ -372,7 +372,7 @@ impl Inner {
                 // An answer comes first, and only who has code that fits can work it in.
                 Err(_) => None,
             };
-            let what = Accept::Cancel { by: by.clone(), reason: reason.clone() };
+            let what = Accept::Cancel(cancellation.clone());
             let item = InboxItem { at: self.clock.now(), what };
             match self.submit(opened, item, flow).await {
                 Ok((_, Submitted::Leased(opened, flow))) => {

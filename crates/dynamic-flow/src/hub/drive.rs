@@ -108,7 +108,7 @@ pub(super) fn taken_up(
     // What was accepted counts from when it was accepted: no timer that was due later may come
     // first. Calls are not made anew only to be dropped by a cancellation.
     let from = accepted.iter().map(|(_, at)| *at).min().unwrap_or(now);
-    let cancelled = accepted.iter().any(|(e, _)| matches!(e, Event::Cancelled { .. }))
+    let cancelled = accepted.iter().any(|(e, _)| matches!(e, Event::Cancelled(_)))
         && !accepted.iter().any(|(e, _)| matches!(e, Event::Answered { .. }));
     let mut events = Vec::with_capacity(accepted.len() + 2);
     let retried = accepted.iter().position(|(e, _)| *e == Event::Retried);

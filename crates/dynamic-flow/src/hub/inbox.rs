@@ -6,7 +6,7 @@ use crate::{
     clock::Timestamp,
     engine::machine::Event,
     id::{KeyDigest, WaitId},
-    wait::{Answer, Receipt},
+    wait::{Answer, Cancellation, Receipt},
 };
 
 /// An item of a run's inbox; each is sealed by itself.
@@ -40,12 +40,7 @@ pub(crate) enum Accept {
         digest: KeyDigest,
     },
     /// A cancellation.
-    Cancel {
-        /// Who, as far as the caller said.
-        by: Option<String>,
-        /// Why, as far as the caller said.
-        reason: Option<String>,
-    },
+    Cancel(Cancellation),
     /// A failed run is to go on from the failed step.
     Retry,
     /// What counted once, and counts no more. Never written.
@@ -57,7 +52,7 @@ impl Accept {
     /// Whether it names nothing that is there only once, as answers and keys name their wait: it
     /// counts for the state that it was accepted on, and for no later one.
     pub(crate) fn is_of_a_state(&self) -> bool {
-        matches!(self, Self::Cancel { .. } | Self::Retry)
+        matches!(self, Self::Cancel(_) | Self::Retry)
     }
 }
 
@@ -84,9 +79,7 @@ impl InboxItem {
             Accept::Key { wait_id, digest } => {
                 Event::KeyAdded { wait: wait_id.clone(), digest: *digest }
             }
-            Accept::Cancel { by, reason } => {
-                Event::Cancelled { by: by.clone(), reason: reason.clone() }
-            }
+            Accept::Cancel(cancellation) => Event::Cancelled(cancellation.clone()),
             Accept::Retry => Event::Retried,
             Accept::Spent => return None,
         };

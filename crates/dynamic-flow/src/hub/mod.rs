@@ -6,6 +6,7 @@ mod config;
 mod drive;
 mod events;
 mod flows;
+mod handle;
 mod inbox;
 mod lease;
 mod outcome;
@@ -31,7 +32,6 @@ use std::{
     time::Duration,
 };
 
-use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::sync::{Notify, broadcast, watch};
 
@@ -51,14 +51,15 @@ use crate::{
     id::{FlowId, RunId, SuspensionKey, WaitId},
     store::{Hint, Store, hinted},
     tool::ToolRegistry,
-    value::{check_depth, from_value, json_size, to_value},
-    wait::{Answer, Metadata, Scalar},
+    value::{check_depth, json_size},
+    wait::{Answer, Cancellation},
 };
 
 pub use self::{
     cleanup::{Cleaned, Cleanup, CleanupError},
     config::{HubBuilder, HubOptions, KeyGenerator, OsKeyGenerator},
     events::{Events, HubEvent, Notifier},
+    handle::{Handle, RunOptions},
     outcome::{Accepted, Completion, Outcome, Rejection, RunView, SuspendedWait, Suspension},
     query::{CheckReport, ResealReport, Stranded},
     state_claim::StateClaim,
@@ -140,6 +141,18 @@ impl Inner {
         self.stopping.subscribe().wait_for(|stopping| *stopping).await.ok();
     }
 
+    async fn drive(self: &Arc<Self>, run: RunId) -> Result<Outcome> {
+        let opened = self.open_verified(run).await?;
+        let due = opened.record.due_at.is_some_and(|due| due <= self.clock.now());
+        if due && opened.record.status == RunStatus::Waiting {
+            let flow = self.fitting_flow(&opened)?;
+            if let Some(outcome) = self.take_and_drive(opened, flow).await? {
+                return Ok(outcome);
+            }
+        }
+        self.await_outcome(run).await
+    }
+
     /// Waits until nobody drives a run any more, taking it over if its holder died.
     async fn await_outcome(self: &Arc<Self>, run: RunId) -> Result<Outcome> {
         let mut pause = Duration::from_millis(5);
@@ -185,26 +198,6 @@ impl Drop for InHand {
         if self.0.is_stopping() {
             self.0.idle.notify_waiters();
         }
-    }
-}
-
-/// How a run is started.
-#[derive(Debug, Clone, Default)]
-#[must_use]
-pub struct RunOptions {
-    metadata: Metadata,
-}
-
-impl RunOptions {
-    /// Nothing out of the ordinary.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// A plain value to find the run by; stored unsealed. A run has at most 32.
-    pub fn metadata(mut self, name: impl Into<String>, value: impl Into<Scalar>) -> Self {
-        self.metadata.insert(name.into(), value.into());
-        self
     }
 }
 
@@ -308,20 +301,7 @@ impl PersistenceHub {
     /// `RunNotFound`, `FlowNotRegistered`, `FlowIncompatible`, and what the run fails with.
     pub async fn drive(&self, run: RunId) -> Result<Outcome> {
         let hub = self.inner.clone();
-        self.inner
-            .carry_out(async move {
-                let opened = hub.open_verified(run).await?;
-                let due = opened.record.due_at.is_some_and(|due| due <= hub.clock.now());
-                let parked = opened.record.status == RunStatus::Waiting;
-                if parked && due {
-                    let flow = hub.fitting_flow(&opened)?;
-                    if let Some(outcome) = hub.take_and_drive(opened, flow).await? {
-                        return Ok(outcome);
-                    }
-                }
-                hub.await_outcome(run).await
-            })
-            .await
+        self.inner.carry_out(async move { hub.drive(run).await }).await
     }
 
     /// Adds a key to an open wait, for when the first was lost or never received. The earlier keys
@@ -343,18 +323,21 @@ impl PersistenceHub {
     /// something, an effect too, whose outcome nobody knows then. One elsewhere stops at its next
     /// commit.
     ///
+    /// ```
+    /// # use dynamic_flow::{Cancellation, RunId, hub::PersistenceHub};
+    /// # async fn example(hub: PersistenceHub, run: RunId) -> dynamic_flow::Result<()> {
+    /// hub.cancel(run, Cancellation::new().by("jane").reason("ordered twice")).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// `RunNotFound`; `InvalidState` when it has ended otherwise; `LimitExceeded` when `by` or `reason`
     /// is longer than 1 KiB; `EncryptionError` and `CorruptState` where its state does not open; what
     /// the store fails with.
-    pub async fn cancel(
-        &self,
-        run: RunId,
-        by: Option<String>,
-        reason: Option<String>,
-    ) -> Result<RunStatus> {
+    pub async fn cancel(&self, run: RunId, cancellation: Cancellation) -> Result<RunStatus> {
         let hub = self.inner.clone();
-        self.inner.carry_out(async move { hub.cancel(run, by, reason).await }).await
+        self.inner.carry_out(async move { hub.cancel(run, cancellation).await }).await
     }
 
     /// Makes a failed or expired run go on from the step that failed. A tool that failed with the
@@ -406,93 +389,6 @@ impl fmt::Debug for PersistenceHub {
     }
 }
 
-/// A flow that is registered with a hub, ready to run.
-#[derive(Debug)]
-pub struct Handle<I = Value, O = Value> {
-    hub: PersistenceHub,
-    known: Arc<Known>,
-    types: PhantomData<fn(I) -> O>,
-}
-
-impl<I, O> Clone for Handle<I, O> {
-    fn clone(&self) -> Self {
-        Self { hub: self.hub.clone(), known: self.known.clone(), types: PhantomData }
-    }
-}
-
-impl<I: Serialize, O: DeserializeOwned> Handle<I, O> {
-    /// Runs the flow until it is parked or has ended.
-    ///
-    /// Once it returns a key, the run survives whatever happens to this process. A caller that goes
-    /// away in the meantime changes nothing.
-    ///
-    /// A wait without a deadline of its own is open for
-    /// [`HubOptions::default_timeout`](HubOptions). Deadlines and long sleeps need a worker somewhere:
-    /// [`PersistenceHub::work`].
-    ///
-    /// # Errors
-    /// `SerializationError` for an input that JSON would change; `LimitExceeded` for one that is too
-    /// large or nests too deep; `InputValidationError` when it does not fit the flow's schema;
-    /// `InvalidArgument` for metadata that no store could hold beside those of a wait; `RunFailed`,
-    /// `RunExpired` and `RunCancelled`, with run id and step, for how the run ended; `StateTooLarge`
-    /// for a state that can't be committed; `RunBusy` where somebody else took the run over
-    /// meanwhile; `ShuttingDown`, where a run that was begun is committed and left to the next worker;
-    /// what the store fails with.
-    pub async fn run(&self, input: I) -> Result<Outcome<O>> {
-        self.run_with(input, RunOptions::new()).await
-    }
-
-    /// Runs the flow, with options.
-    ///
-    /// # Errors
-    /// As [`Handle::run`].
-    pub async fn run_with(&self, input: I, options: RunOptions) -> Result<Outcome<O>> {
-        let hub = self.hub.inner.clone();
-        let flow = self.known.clone();
-        let input = to_value(&input)?;
-        hub.check_run_input(&flow, &input)?;
-        crate::metadata::check_given(&options.metadata)?;
-        let begun = self.hub.inner.carry_out(async move {
-            if hub.is_stopping() {
-                return Err(Error::new(ErrorKind::ShuttingDown, "the hub is shutting down"));
-            }
-            let run = RunId::new(hub.clock.now())?;
-            let snapshot = flow.start(run, input, options.metadata)?;
-            drive::begin(hub, flow, snapshot).await
-        });
-        typed(begun.await?)
-    }
-
-    /// Answers a wait of a run of this flow, and drives the run until it is parked or has ended.
-    ///
-    /// # Errors
-    /// As [`PersistenceHub::resume`]; `InvalidState` for a key of another flow's run.
-    pub async fn resume(
-        &self,
-        key: &SuspensionKey,
-        answer: impl Into<Answer>,
-    ) -> Result<Outcome<O>> {
-        let flow = self.known.def.id.clone();
-        typed(self.hub.resume_of(Some(flow), key, answer.into()).await?)
-    }
-
-    /// Moves a run of this flow on, if there is anything to do.
-    ///
-    /// # Errors
-    /// As [`PersistenceHub::drive`]; `SerializationError` for the output of another flow's run.
-    pub async fn drive(&self, run: RunId) -> Result<Outcome<O>> {
-        typed(self.hub.drive(run).await?)
-    }
-
-    /// Makes a failed or expired run of this flow go on from the step that failed.
-    ///
-    /// # Errors
-    /// As [`PersistenceHub::retry`]; `SerializationError` for the output of another flow's run.
-    pub async fn retry(&self, run: RunId) -> Result<Outcome<O>> {
-        typed(self.hub.retry(run).await?)
-    }
-}
-
 impl Inner {
     /// Refuses an input that is too large or nests too deep, before anybody works with it.
     fn check_bounds(&self, input: &Value) -> Result<()> {
@@ -504,26 +400,4 @@ impl Inner {
         }
         check_depth(input)
     }
-
-    fn check_run_input(&self, flow: &Known, input: &Value) -> Result<()> {
-        self.check_bounds(input).map_err(|error| error.with("flow", &flow.def.id))?;
-        flow.def.input.validate(input).map_err(|violations| {
-            Error::new(ErrorKind::InputValidationError, "the input does not fit the flow's schema")
-                .with("flow", &flow.def.id)
-                .with("violations", violations.len())
-                .with_violations(violations)
-        })
-    }
-}
-
-/// Reads the output of a run as the type that its flow gives.
-fn typed<O: DeserializeOwned>(outcome: Outcome) -> Result<Outcome<O>> {
-    Ok(match outcome {
-        Outcome::Completed(Completion { run_id, output }) => Outcome::Completed(Completion {
-            run_id,
-            output: from_value(&output).map_err(|error| error.with_run(run_id))?,
-        }),
-        Outcome::Suspended(suspension) => Outcome::Suspended(suspension),
-        Outcome::Rejected(rejection) => Outcome::Rejected(rejection),
-    })
 }

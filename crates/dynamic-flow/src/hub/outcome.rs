@@ -10,7 +10,7 @@ use crate::{
     id::{FlowId, RunId, SuspensionKey, ToolId, WaitId},
     position::Position,
     schema::Schema,
-    wait::{ContentDigest, Metadata, Receipt, Wait},
+    wait::{Cancellation, ContentDigest, Metadata, Receipt, Wait},
 };
 
 /// What driving a run came to. A failure is an error, which carries run id and step, and the run
@@ -219,7 +219,9 @@ pub(crate) fn outcome_of(
         }
         (RunStatus::Cancelled, ended) => {
             let reason = match ended {
-                Some(Ended::Cancelled { reason: Some(reason), .. }) => format!(": {reason}"),
+                Some(Ended::Cancelled(Cancellation { reason: Some(reason), .. })) => {
+                    format!(": {reason}")
+                }
                 _ => String::new(),
             };
             failure(ErrorKind::RunCancelled, format!("the run was cancelled{reason}"))

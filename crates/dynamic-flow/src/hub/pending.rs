@@ -5,14 +5,14 @@ use crate::wait::{Closed, Receipt, Wait};
 
 /// Whether a cancellation was accepted and is not worked in yet.
 pub(super) fn is_cancelled(opened: &Opened) -> bool {
-    opened.inbox.iter().any(|item| matches!(item.what, Accept::Cancel { .. }))
+    opened.inbox.iter().any(|item| matches!(item.what, Accept::Cancel(_)))
 }
 
 /// What was accepted for an open wait and is not worked in yet.
 pub(super) fn pending_receipt(opened: &Opened, wait: &Wait) -> Option<Receipt> {
     opened.inbox.iter().find_map(|item| match &item.what {
         Accept::Answer { wait_id, receipt, .. } if *wait_id == wait.id => Some(receipt.clone()),
-        Accept::Cancel { .. } => Some(wait.receipt(Closed::Cancelled, item.at)),
+        Accept::Cancel(_) => Some(wait.receipt(Closed::Cancelled, item.at)),
         _ => None,
     })
 }

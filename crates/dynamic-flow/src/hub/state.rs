@@ -23,7 +23,7 @@ use crate::{
     position::Position,
     store::{Change, Queue, Record},
     value::{from_value, to_value},
-    wait::{Answer, Closed, ContentDigest, Deadline, Receipt, Wait},
+    wait::{Answer, Cancellation, Closed, ContentDigest, Deadline, Receipt, Wait},
 };
 
 /// The flow id under which states without a flow are stored.
@@ -334,10 +334,10 @@ impl Inner {
     pub(super) async fn cancel_state(&self, mut opened: Opened) -> Result<()> {
         let now = self.clock.now();
         let cancelled = opened.inbox.iter().find_map(|item| match &item.what {
-            Accept::Cancel { by, reason } => Some((by.clone(), reason.clone(), item.at)),
+            Accept::Cancel(cancellation) => Some((cancellation.clone(), item.at)),
             _ => None,
         });
-        let (by, reason, at) = cancelled.unwrap_or((None, None, now));
+        let (cancellation, at) = cancelled.unwrap_or_else(|| (Cancellation::new(), now));
         let answered = accepted(&opened).map(|(_, receipt)| receipt);
         let waits = std::mem::take(&mut opened.snapshot.waits).into_iter();
         let cancel = |wait| opened.with_added_keys(wait).receipt(Closed::Cancelled, at);
@@ -345,7 +345,7 @@ impl Inner {
             waits.map(|wait| answered.clone().unwrap_or_else(|| cancel(wait))).collect();
         closed.iter().for_each(|receipt| opened.snapshot.keep(receipt.clone()));
         opened.snapshot.status = RunStatus::Cancelled;
-        opened.snapshot.ended = Some(Ended::Cancelled { by, reason });
+        opened.snapshot.ended = Some(Ended::Cancelled(cancellation));
         self.rewrite(opened, closed, now).await
     }
 }

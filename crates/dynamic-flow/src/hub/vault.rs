@@ -196,17 +196,29 @@ impl Vault {
         })
     }
 
+    /// Inserts a record under an id that was made for it.
     pub(crate) async fn insert(&self, record: &Record) -> Result<()> {
+        match self.insert_unless_there(record).await {
+            // Nobody else makes an id of that randomness. Whatever has become of the record since, it
+            // was written; who goes on with it meets that as a conflict.
+            Err(error) if error.is_perhaps_written() => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Inserts a record under an id that others may insert one under, too.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, which knows whether an earlier try of this call may have written the record.
+    pub(crate) async fn insert_unless_there(&self, record: &Record) -> Result<()> {
         let may_have_written = AtomicBool::new(false);
         self.retrying(|| async {
             match self.store.insert(record.clone()).await {
-                // Nobody else makes an id of that randomness. Whatever has become of the record since,
-                // it was written; who goes on with it meets that as a conflict.
                 Err(error)
                     if error.kind() == ErrorKind::AlreadyExists
                         && may_have_written.load(Ordering::Relaxed) =>
                 {
-                    Ok(())
+                    Err(error.perhaps_written())
                 }
                 Err(error) if error.kind() != ErrorKind::AlreadyExists => {
                     may_have_written.store(true, Ordering::Relaxed);

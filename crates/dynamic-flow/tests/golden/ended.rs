@@ -1,7 +1,7 @@
 //! Runs that have ended: some can be retried, the others be looked at.
 
 use dynamic_flow::{
-    ErrorKind, Flow, SuspensionKey,
+    Cancellation, ErrorKind, Flow, SuspensionKey,
     engine::{Ended, Failure, RunStatus},
     hours,
     hub::Outcome,
@@ -96,14 +96,14 @@ pub(crate) async fn park_cancelled(world: World) -> Parked {
     let hub = world.hub().await;
     let flow = hub.register(flows::plain(&world)).unwrap();
     let parked = waiting(flow.run(text()).await.unwrap());
-    hub.cancel(parked.run, Some("joe".into()), None).await.unwrap();
+    hub.cancel(parked.run, Cancellation::new().by("joe")).await.unwrap();
     parked
 }
 
 pub(crate) async fn finish_cancelled(world: World, golden: Golden) {
     let hub = world.hub().await;
     let view = hub.get(golden.run).await.unwrap();
-    assert_eq!(view.ended, Some(Ended::Cancelled { by: Some("joe".into()), reason: None }));
+    assert_eq!(view.ended, Some(Ended::Cancelled(Cancellation::new().by("joe"))));
     let refused = hub.answer(golden.key(), yes()).await.unwrap_err();
     assert_eq!(refused.receipt().unwrap().closed, Closed::Cancelled);
 }

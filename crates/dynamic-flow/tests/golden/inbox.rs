@@ -1,6 +1,6 @@
 //! Runs for which something was accepted that nobody has worked in.
 
-use dynamic_flow::{Answer, ErrorKind, engine::RunStatus};
+use dynamic_flow::{Answer, Cancellation, ErrorKind, engine::RunStatus};
 use serde_json::json;
 
 use super::{
@@ -38,8 +38,8 @@ pub(crate) async fn park_cancelled(world: World) -> Parked {
     let parked = waiting(flow.run(text()).await.unwrap());
     let stranger = world.hub().await;
     stranger.answer(parked.key.as_ref().unwrap(), answer()).await.unwrap();
-    let (by, reason) = (Some("joe".to_owned()), Some("ordered twice".to_owned()));
-    stranger.cancel(parked.run, by, reason).await.unwrap();
+    let cancellation = Cancellation::new().by("joe").reason("ordered twice");
+    stranger.cancel(parked.run, cancellation).await.unwrap();
     parked
 }
 

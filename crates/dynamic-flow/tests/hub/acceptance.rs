@@ -1,7 +1,7 @@
 //! Who may answer, what is accepted, and what everybody else hears.
 
 use dynamic_flow::{
-    Answer, ErrorKind, RunId, SuspensionKey, Timestamp, ToolError,
+    Answer, Cancellation, ErrorKind, RunId, SuspensionKey, Timestamp, ToolError,
     engine::RunStatus,
     hub::Outcome,
     seconds,
@@ -235,8 +235,8 @@ async fn who_answers_or_cancels_says_so_in_few_words() {
     for error in [
         hub.answer(&key, Answer::new(yes()).by(&more)).await.unwrap_err(),
         hub.resume(&key, Answer::new(yes()).request_id(&more)).await.unwrap_err(),
-        hub.cancel(run, Some(more.clone()), None).await.unwrap_err(),
-        hub.cancel(run, None, Some(more)).await.unwrap_err(),
+        hub.cancel(run, Cancellation::new().by(&more)).await.unwrap_err(),
+        hub.cancel(run, Cancellation::new().reason(more)).await.unwrap_err(),
     ] {
         assert_eq!(error.kind(), ErrorKind::LimitExceeded);
         assert_eq!(error.context_value("limit"), Some("1024"));
@@ -279,9 +279,10 @@ async fn a_cancelled_run_takes_no_answer_and_says_so_to_the_holder_of_the_key() 
     let run = suspension.run_id;
     // Cancelling needs no code.
     let stranger = world.hub().await;
-    let status = stranger.cancel(run, Some("ops".into()), Some("duplicate".into())).await.unwrap();
+    let status =
+        stranger.cancel(run, Cancellation::new().by("ops").reason("duplicate")).await.unwrap();
     assert_eq!(status, RunStatus::Cancelled);
-    assert_eq!(stranger.cancel(run, None, None).await.unwrap(), RunStatus::Cancelled);
+    assert_eq!(stranger.cancel(run, Cancellation::new()).await.unwrap(), RunStatus::Cancelled);
     let error = hub.resume(&key, yes()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyResumed);
     assert_eq!(error.receipt().unwrap().closed, Closed::Cancelled);
@@ -293,7 +294,7 @@ async fn an_answer_that_was_accepted_is_not_undone_by_a_cancellation() {
     let (world, counts) = (World::new(), Counts::default());
     let (hub, suspension, key) = parked(&world, &counts).await;
     hub.answer(&key, Answer::new(yes()).by("jane")).await.unwrap();
-    world.hub().await.cancel(suspension.run_id, None, None).await.unwrap();
+    world.hub().await.cancel(suspension.run_id, Cancellation::new()).await.unwrap();
     hub.work_once().await.unwrap();
     let view = hub.get(suspension.run_id).await.unwrap();
     assert_eq!(view.receipts.len(), 1);
@@ -311,11 +312,11 @@ async fn a_run_is_cancelled_by_who_has_another_flow_by_now_as_by_who_has_none() 
     let other = dynamic_flow::Flow::input::<crate::support::Order>("purchase");
     newer.register(other.map("id", |order| order.id).build().unwrap()).unwrap();
     let before = hub.get(waiting.run_id).await.unwrap().positions;
-    let status = newer.cancel(waiting.run_id, None, None).await.unwrap();
+    let status = newer.cancel(waiting.run_id, Cancellation::new()).await.unwrap();
     assert_eq!(status, RunStatus::Cancelled);
     assert_eq!(hub.get(waiting.run_id).await.unwrap().positions, before);
     // The answer comes first, and this flow does not know what follows from it.
-    let status = newer.cancel(answered.run_id, None, None).await.unwrap();
+    let status = newer.cancel(answered.run_id, Cancellation::new()).await.unwrap();
     assert_eq!(status, RunStatus::Ready);
     hub.work_once().await.unwrap();
     let view = hub.get(answered.run_id).await.unwrap();
@@ -328,7 +329,10 @@ async fn an_ended_run_can_be_neither_cancelled_nor_retried() {
     let (hub, suspension, key) = parked(&world, &counts).await;
     completed(hub.resume(&key, yes()).await);
     let run = suspension.run_id;
-    assert_eq!(hub.cancel(run, None, None).await.unwrap_err().kind(), ErrorKind::InvalidState);
+    assert_eq!(
+        hub.cancel(run, Cancellation::new()).await.unwrap_err().kind(),
+        ErrorKind::InvalidState
+    );
     assert_eq!(hub.retry(run).await.unwrap_err().kind(), ErrorKind::InvalidState);
 }
 

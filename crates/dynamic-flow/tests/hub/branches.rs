@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use dynamic_flow::{
-    Answer, Clock as _, ErrorKind, Flow, RunId, SuspensionKey, Timestamp, WaitId,
+    Answer, Cancellation, Clock as _, ErrorKind, Flow, RunId, SuspensionKey, Timestamp, WaitId,
     engine::{Branch, Snapshot, StepState},
     hours,
     hub::PersistenceHub,
@@ -154,7 +154,7 @@ async fn a_deadline_ends_its_own_wait_alone() {
 #[tokio::test]
 async fn a_cancellation_closes_both_waits() {
     let Forked { hub, run, keys, waits, .. } = forked().await;
-    hub.cancel(run, Some("joe".into()), None).await.unwrap();
+    hub.cancel(run, Cancellation::new().by("joe")).await.unwrap();
     let view = hub.get(run).await.unwrap();
     assert!(view.waits.is_empty() && view.metadata.is_empty());
     let closed = view.receipts.iter().map(|receipt| (&receipt.wait_id, receipt.closed));

@@ -1,7 +1,7 @@
 //! Upgrades beside what is asked and answered: what was accepted counts, and nothing is undone.
 
 use dynamic_flow::{
-    ErrorKind, Flow, Schema,
+    Cancellation, ErrorKind, Flow, Schema,
     engine::RunStatus,
     testkit::faults::{Moment, Operation},
     tool::{AwaitInput, ToolRegistry},
@@ -80,7 +80,7 @@ async fn an_upgrade_of_a_run_that_has_ended_is_not_told_to_come_again() {
     let world = World::new();
     let hub = world.hub().await;
     let suspension = suspended(hub.register(document(TWICE)).unwrap().run(json!(null)).await);
-    hub.cancel(suspension.run_id, None, None).await.unwrap();
+    hub.cancel(suspension.run_id, Cancellation::new()).await.unwrap();
     let refused = hub.upgrade(suspension.run_id, &longer()).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::InvalidState, "{refused}");
 }

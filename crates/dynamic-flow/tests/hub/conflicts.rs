@@ -1,7 +1,7 @@
 //! Writes that come second, or fail, behind the first write of a call.
 
 use dynamic_flow::{
-    Answer, Error, ErrorKind, Flow, Schema, SuspensionKey, days,
+    Answer, Cancellation, Error, ErrorKind, Flow, Schema, SuspensionKey, days,
     engine::RunStatus,
     hours,
     hub::{Cleanup, PersistenceHub, StateClaim, SuspensionRequest},
@@ -214,7 +214,7 @@ async fn a_start_whose_reply_got_lost_is_known_to_be_ones_own_when_others_have_g
     other.register(approval_flow(&counts)).unwrap();
     let page = other.query(&Filter::default(), None, 1).await.unwrap();
     let run = page.readable().next().unwrap().id;
-    other.cancel(run, None, None).await.unwrap();
+    other.cancel(run, Cancellation::new()).await.unwrap();
     second.release();
     let parked = suspended(running.await.unwrap());
     assert_eq!(parked.run_id, run);
@@ -272,7 +272,7 @@ async fn what_the_store_fails_with_is_told_and_not_tried_for_ever() {
     let told = |error: Error| assert_eq!(error.kind(), ErrorKind::StorageError, "{error}");
     // The lease is taken; what was to be written under it is not.
     fail(2);
-    told(cut.cancel(cancelled.run_id, None, None).await.unwrap_err());
+    told(cut.cancel(cancelled.run_id, Cancellation::new()).await.unwrap_err());
     fail(1);
     told(cut.drive(answered.run_id).await.unwrap_err());
     fail(1);
@@ -314,7 +314,7 @@ async fn a_run_that_is_cancelled_while_it_grows_too_large_is_left_to_the_cancell
     let set_aside = faults.pause(Operation::Update, 2, Moment::Before);
     let resumed = tokio::spawn(async move { narrow.resume(&key, json!(true)).await });
     set_aside.reached().await;
-    hub.cancel(suspension.run_id, None, None).await.unwrap();
+    hub.cancel(suspension.run_id, Cancellation::new()).await.unwrap();
     set_aside.release();
     assert_eq!(resumed.await.unwrap().unwrap_err().kind(), ErrorKind::StateTooLarge);
     world.clock.advance(hours(1));

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use dynamic_flow::{
-    ErrorKind, Flow, ToolError,
+    Cancellation, ErrorKind, Flow, ToolError,
     engine::RunStatus,
     hours, seconds,
     testkit::faults::{Moment, Operation},
@@ -98,11 +98,11 @@ async fn a_cancellation_that_the_holder_has_not_seen_closes_the_wait_already() {
     let (hub, suspension, key) = parked(&world, &counts).await;
     let run = suspension.run_id;
     held(&world, run, seconds(30)).await;
-    hub.cancel(run, Some("joe".into()), None).await.unwrap();
+    hub.cancel(run, Cancellation::new().by("joe")).await.unwrap();
     let late = hub.answer(&key, yes()).await.unwrap_err();
     assert_eq!(late.kind(), ErrorKind::AlreadyResumed);
     assert_eq!(late.receipt().unwrap().closed, Closed::Cancelled);
-    let again = hub.cancel(run, None, None).await.unwrap();
+    let again = hub.cancel(run, Cancellation::new()).await.unwrap();
     assert_eq!(again, RunStatus::Cancelled, "cancelling twice is once");
     let view = hub.get(run).await.unwrap();
     assert!(view.waits.is_empty(), "it can't be answered any more");

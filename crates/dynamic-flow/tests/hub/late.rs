@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dynamic_flow::{
-    Flow,
+    Cancellation, Flow,
     engine::{Ended, RunStatus},
     hours,
     hub::{HubOptions, RunView},
@@ -84,6 +84,6 @@ async fn a_cancellation_that_an_earlier_answer_forestalls_tells_how_the_run_ende
         .unwrap();
     let suspension = suspended(hub.register(&flow).unwrap().run(order()).await);
     hub.answer(suspension.only().unwrap().key().unwrap(), json!(true)).await.unwrap();
-    let cancelled = hub.cancel(suspension.run_id, None, None).await;
+    let cancelled = hub.cancel(suspension.run_id, Cancellation::new()).await;
     assert_eq!(cancelled.unwrap(), RunStatus::Failed);
 }

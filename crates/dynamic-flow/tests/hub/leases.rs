@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use dynamic_flow::{
-    Answer, ErrorKind, Flow, ToolError,
+    Answer, Cancellation, ErrorKind, Flow, ToolError,
     engine::{RunStatus, runner::Durability},
     hours,
     hub::{HubOptions, Outcome},
@@ -268,7 +268,7 @@ async fn a_cancellation_reaches_a_run_that_is_being_driven_here() {
         async move { hub.resume(&key, json!("never")).await }
     });
     until(|| calls.get() == 1).await;
-    hub.cancel(suspension.run_id, None, None).await.unwrap();
+    hub.cancel(suspension.run_id, Cancellation::new()).await.unwrap();
     assert_eq!(resumed.await.unwrap().unwrap_err().kind(), ErrorKind::RunCancelled);
 }
 

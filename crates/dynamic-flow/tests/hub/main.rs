@@ -23,6 +23,7 @@ mod resumed_tools;
 mod set_aside;
 mod shutdown;
 mod spans;
+mod started_once;
 mod state_claims;
 mod states;
 mod steps;

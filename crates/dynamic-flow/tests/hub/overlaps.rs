@@ -1,7 +1,7 @@
 //! Writes of one run that overlap at the store: who comes second looks again at what the first did.
 
 use dynamic_flow::{
-    Answer, ErrorKind,
+    Answer, Cancellation, ErrorKind,
     engine::RunStatus,
     hub::PersistenceHub,
     testkit::faults::{Moment, Operation},
@@ -66,7 +66,8 @@ async fn a_cancellation_that_overlaps_an_answer_leaves_its_receipt_true() {
     let (world, counts) = (World::new(), Counts::default());
     let (hub, suspension, key) = parked(&world, &counts).await;
     let run = suspension.run_id;
-    let cancelling = move |slow: PersistenceHub| async move { slow.cancel(run, None, None).await };
+    let cancelling =
+        move |slow: PersistenceHub| async move { slow.cancel(run, Cancellation::new()).await };
     let answer = async { hub.answer(&key, yes()).await.unwrap() };
     overlap(&world, Operation::Update, cancelling, answer).await.unwrap();
     hub.work_once().await.unwrap();
@@ -91,7 +92,7 @@ async fn what_the_store_does_not_take_is_an_error_and_changes_nothing() {
     fail();
     let reissue = cut.reissue(run, wait).await.unwrap_err();
     fail();
-    let cancel = cut.cancel(run, None, None).await.unwrap_err();
+    let cancel = cut.cancel(run, Cancellation::new()).await.unwrap_err();
     for error in [answer, resume, reissue, cancel] {
         assert_eq!(error.kind(), ErrorKind::StorageError, "{error}");
     }

@@ -2,7 +2,7 @@
 //! back.
 
 use dynamic_flow::{
-    Clock as _, ErrorKind, Flow, RunId, Schema, ToolError,
+    Cancellation, Clock as _, ErrorKind, Flow, RunId, Schema, ToolError,
     codec::Sealed,
     engine::RunStatus,
     hub::{PersistenceHub, StateClaim, SuspensionRequest},
@@ -118,7 +118,7 @@ async fn a_cancellation_that_came_too_late_does_not_end_the_run_once_it_is_retri
     let run = parked.run_id;
     let stranger = world.hub().await;
     stranger.answer(parked.only().unwrap().key().unwrap(), json!(true)).await.unwrap();
-    stranger.cancel(run, None, None).await.unwrap();
+    stranger.cancel(run, Cancellation::new()).await.unwrap();
     let old = inbox(&world, run).await;
     assert_eq!(old.len(), 2);
     // The answer comes first, and what follows from it ends the run before the cancellation.
@@ -138,7 +138,7 @@ async fn a_cancellation_of_a_run_that_was_set_aside_still_counts_when_it_is_retr
     let run = suspension.run_id;
     let stranger = world.hub().await;
     stranger.answer(&key, yes()).await.unwrap();
-    stranger.cancel(run, None, None).await.unwrap();
+    stranger.cancel(run, Cancellation::new()).await.unwrap();
     worn(&world, run).await;
     hub.work_once().await.unwrap();
     assert_eq!(hub.get(run).await.unwrap().status, RunStatus::Failed);

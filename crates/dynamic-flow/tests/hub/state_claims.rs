@@ -2,7 +2,7 @@
 //! it up.
 
 use dynamic_flow::{
-    Answer, Clock as _, ErrorKind, Schema,
+    Answer, Cancellation, Clock as _, ErrorKind, Schema,
     engine::RunStatus,
     hours,
     hub::{Cleanup, HubEvent, PersistenceHub, StateClaim, Suspended, SuspensionRequest},
@@ -123,7 +123,7 @@ async fn who_lost_a_state_to_a_cancellation_completes_nothing_over_it() {
     let lapsed = Change { lease: Some(None), ..Change::at(world.clock.now()) };
     world.store.update(parked.run_id, Expect::Any, lapsed).await.unwrap();
     let hub = world.hub().await;
-    hub.cancel(parked.run_id, None, None).await.unwrap();
+    hub.cancel(parked.run_id, Cancellation::new()).await.unwrap();
     let cancelled = hub.resume_state::<Value>(&parked.key, yes()).await.unwrap_err();
     assert_eq!(cancelled.kind(), ErrorKind::RunCancelled);
     assert_eq!(old.complete().await.unwrap_err().kind(), ErrorKind::RunBusy);
@@ -136,7 +136,7 @@ async fn a_claim_that_is_completed_wins_over_a_cancellation() {
     let hub = world.hub().await;
     let a = hub.suspend(&1_i64, request()).await.unwrap();
     let claim: StateClaim<i64> = hub.resume_state(&a.key, yes()).await.unwrap();
-    assert_eq!(hub.cancel(a.run_id, None, None).await.unwrap(), RunStatus::Running);
+    assert_eq!(hub.cancel(a.run_id, Cancellation::new()).await.unwrap(), RunStatus::Running);
     claim.complete().await.unwrap();
     world.clock.advance(minutes(1));
     assert!(hub.claim_states::<i64>(1).await.unwrap().is_empty());
@@ -149,7 +149,7 @@ async fn a_state_that_was_cancelled_while_its_caller_had_it_ends_when_it_is_give
     let world = World::new();
     let (hub, parked) = suspended_state(&world).await;
     let claim: StateClaim<Value> = hub.resume_state(&parked.key, yes()).await.unwrap();
-    hub.cancel(parked.run_id, None, None).await.unwrap();
+    hub.cancel(parked.run_id, Cancellation::new()).await.unwrap();
     claim.release().await.unwrap();
     let view = hub.get(parked.run_id).await.unwrap();
     assert_eq!((view.status, view.driven_by), (RunStatus::Cancelled, None));
@@ -170,7 +170,7 @@ async fn every_key_of_a_state_that_was_cancelled_is_told_of_it() {
     let added = hub.reissue(parked.run_id, &wait).await.unwrap();
     // Its holder is not heard of again, and a worker ends it.
     crate::support::held(&world, parked.run_id, minutes(1)).await;
-    hub.cancel(parked.run_id, None, None).await.unwrap();
+    hub.cancel(parked.run_id, Cancellation::new()).await.unwrap();
     let told = hub.answer(&added, yes()).await.unwrap_err();
     world.clock.advance(minutes(1));
     assert!(hub.claim_states::<Value>(1).await.unwrap().is_empty());
@@ -207,7 +207,7 @@ async fn watchers_hear_of_each_wait_of_a_state_and_of_how_it_was_closed() {
     hub.resume_state::<Value>(&expired.key, yes()).await.unwrap_err();
     let cancelled = hub.suspend(&json!("half way"), request()).await.unwrap();
     let claim: StateClaim<Value> = hub.resume_state(&cancelled.key, yes()).await.unwrap();
-    hub.cancel(cancelled.run_id, None, None).await.unwrap();
+    hub.cancel(cancelled.run_id, Cancellation::new()).await.unwrap();
     claim.release().await.unwrap();
     let mut told = Vec::new();
     while let Some(event) = events.try_next() {
@@ -234,7 +234,7 @@ async fn a_state_that_was_cancelled_is_not_suspended_anew() {
     let world = World::new();
     let (hub, parked) = suspended_state(&world).await;
     let claim: StateClaim<Value> = hub.resume_state(&parked.key, yes()).await.unwrap();
-    hub.cancel(parked.run_id, Some("joe".into()), None).await.unwrap();
+    hub.cancel(parked.run_id, Cancellation::new().by("joe")).await.unwrap();
     let error = claim.suspend(&json!("further"), request()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::RunCancelled);
     let view = hub.get(parked.run_id).await.unwrap();

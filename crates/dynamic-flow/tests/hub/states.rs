@@ -2,7 +2,7 @@
 //! says afterwards.
 
 use dynamic_flow::{
-    Answer, Clock as _, Error, ErrorKind, Schema, SuspensionKey, days,
+    Answer, Cancellation, Clock as _, Error, ErrorKind, Schema, SuspensionKey, days,
     engine::RunStatus,
     hours,
     hub::{PersistenceHub, StateClaim, Suspended, SuspensionRequest},
@@ -141,7 +141,7 @@ async fn a_state_that_was_cancelled_when_its_caller_had_died_is_given_to_nobody(
     for worker in [true, false] {
         let (hub, parked) = suspended_state(&world, request()).await;
         crashed(&world, &hub, &parked.key, Answer::new(yes()).by("jane")).await;
-        hub.cancel(parked.run_id, Some("joe".into()), Some("no more".into())).await.unwrap();
+        hub.cancel(parked.run_id, Cancellation::new().by("joe").reason("no more")).await.unwrap();
         if worker {
             assert!(hub.claim_states::<Value>(10).await.unwrap().is_empty());
         } else {
@@ -163,7 +163,7 @@ async fn a_cancellation_takes_no_state_from_the_caller_who_has_it() {
     let world = World::new();
     let (hub, parked) = suspended_state(&world, request()).await;
     let claim: StateClaim<Value> = hub.resume_state(&parked.key, yes()).await.unwrap();
-    hub.cancel(parked.run_id, None, None).await.unwrap();
+    hub.cancel(parked.run_id, Cancellation::new()).await.unwrap();
     let error = refused(&hub, &parked.key, yes().into()).await;
     assert_eq!(error.kind(), ErrorKind::RunCancelled);
     claim.complete().await.unwrap();

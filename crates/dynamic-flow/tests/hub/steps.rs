@@ -47,6 +47,14 @@ steps:
 }
 
 #[tokio::test]
+async fn a_variable_that_can_not_be_computed_is_named() {
+    let hub = World::new().hub().await;
+    let text = "flow: f\nsteps:\n  - id: sums\n    let: { half: 2, share: { each: '${ value.n / 0 }' } }\n";
+    let error = failure(&hub, Flow::from_document(text, &ToolRegistry::new()).unwrap()).await;
+    assert!(error.message().starts_with("`share`.each: "), "{error}");
+}
+
+#[tokio::test]
 async fn what_one_tool_gave_is_held_against_what_the_next_one_takes() {
     let number = tool_fn("number", |n: i64| async move { Ok::<_, ToolError>(n) });
     let byte = tool_fn("byte", |n: u8| async move { Ok::<_, ToolError>(n) });

@@ -8,7 +8,7 @@ use std::{
 };
 
 use dynamic_flow::{
-    Answer, Deadline, Metadata, RunId, Schema, Timestamp, ToolError, WaitId,
+    Answer, Cancellation, Deadline, Metadata, RunId, Schema, Timestamp, ToolError, WaitId,
     engine::{
         Branch, CallKind, FlowStamp, Memo, RunStatus, Snapshot, StepState,
         machine::{Command, Event, Machine, Order},
@@ -129,7 +129,7 @@ impl<'f> Simulation<'f> {
     }
 
     pub(crate) fn cancel(&mut self) {
-        self.turn(Event::Cancelled { by: None, reason: None });
+        self.turn(Event::Cancelled(Cancellation::new()));
     }
 
     fn chance(&self, what: &str, of: impl std::hash::Hash, among: u64) -> u64 {

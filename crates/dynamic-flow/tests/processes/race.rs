@@ -11,8 +11,8 @@ use std::{
 };
 
 use dynamic_flow::{
-    Answer, Error, ErrorKind, Flow, Metadata, Receipt, Result, RunId, Scalar, SuspensionKey,
-    ToolError,
+    Answer, Cancellation, Error, ErrorKind, Flow, Metadata, Receipt, Result, RunId, Scalar,
+    SuspensionKey, ToolError,
     engine::RunStatus,
     hours,
     hub::{Cleanup, Handle, HubOptions, Outcome, PersistenceHub, RunOptions},
@@ -220,7 +220,7 @@ impl Racers {
                 Heard::Done
             }
             Kind::Cancel => {
-                let cancelled = self.on_time.cancel(round.run, Some("ops".into()), None).await;
+                let cancelled = self.on_time.cancel(round.run, Cancellation::new().by("ops")).await;
                 of_no_account(cancelled, &[ErrorKind::InvalidState]);
                 Heard::Done
             }

@@ -6,10 +6,10 @@ use std::{
 };
 
 use dynamic_flow::{
-    Answer, Clock as _, ErrorKind, Timestamp,
+    Answer, Cancellation, Clock as _, ErrorKind, RunId, Timestamp,
     codec::{EncryptionKey, Keyring},
     engine::RunStatus,
-    hub::Cleanup,
+    hub::{Cleanup, RunOptions},
     minutes, seconds,
     store::{Filter, MemoryStore},
     testkit::ManualClock,
@@ -28,6 +28,7 @@ use crate::{
 const ACTS: u64 = 120;
 /// How many processes there are at once.
 const PROCESSES: usize = 3;
+const BEGIN: Timestamp = Timestamp::from_millis(1_795_420_800_000);
 
 pub(crate) struct World {
     seed: u64,
@@ -53,7 +54,7 @@ pub(crate) enum Pace {
 impl World {
     pub(crate) fn new(seed: u64, pace: Pace) -> Self {
         let dice = Dice::new(seed);
-        let clock = ManualClock::new(Timestamp::from_millis(1_795_420_800_000));
+        let clock = ManualClock::new(BEGIN);
         let ground = Ground {
             store: Arc::new(MemoryStore::new()),
             witness: Witness::new(clock.clone(), pace),
@@ -98,7 +99,8 @@ impl World {
         let life = process.life.clone();
         let witness = self.ground.witness.clone();
         match dice.below(100) {
-            0..=19 => {
+            0..=5 => self.start_once(process),
+            6..=19 => {
                 let handle = dice.pick(&process.handles).expect("a flow").clone();
                 let input = json!(dice.below(1000));
                 self.begin(&life, async move {
@@ -135,6 +137,20 @@ impl World {
         }
     }
 
+    /// Starts a run that others may start, too, or have started.
+    fn start_once(&mut self, process: Process) {
+        let witness = self.ground.witness.clone();
+        let number = self.ground.dice.below(12);
+        let input = json!(number);
+        let handle = process.handles[number as usize % process.handles.len()].clone();
+        let run = RunId::derive(BEGIN, &input.to_string());
+        self.begin(&process.life.clone(), async move {
+            let begun = witness.begin(&format!("{} starts {run} once", process.life.name));
+            let options = RunOptions::new().id(run);
+            witness.outcome(begun, &handle.run_with(input, options).await);
+        });
+    }
+
     /// Begins something that is about a run as a whole.
     fn look_after(&mut self, process: Process) {
         let dice = self.ground.dice.clone();
@@ -153,7 +169,7 @@ impl World {
             }),
             4 => self.begin(&life, async move {
                 witness.note(&format!("{name} cancels {run}"));
-                match process.hub.cancel(run, Some("jane".into()), None).await {
+                match process.hub.cancel(run, Cancellation::new().by("jane")).await {
                     Ok(status) => witness.note(&format!("  {run} is {status} by cancel")),
                     Err(error) => witness.error(&error),
                 }
