@@ -377,7 +377,7 @@ pub(crate) struct FlowFile {
     pub(crate) flow: PathBuf,
 }
 
-/// Move parked, failed and expired runs to a newer document
+/// Move parked, answered, failed and expired runs to a newer document
 ///
 /// Compares first, shows the differences, and moves only runs that can continue with it. What is
 /// asked already stays as it was asked; what has failed or expired continues once it is retried. Exits
@@ -397,7 +397,7 @@ pub(crate) struct Upgrade {
     /// The runs to move
     #[arg(required_unless_present = "all", conflicts_with = "all", value_parser = words::run)]
     pub(crate) runs: Vec<RunId>,
-    /// Every parked, failed and expired run of the flow
+    /// Every parked, answered, failed and expired run of the flow
     #[arg(long)]
     pub(crate) all: bool,
     /// Only report what would be moved

@@ -228,16 +228,11 @@ pub(super) async fn upgrade(context: &Context, args: args::Upgrade) -> Result<Ex
         {
             differences.extend(compare_defs(old.def(), flow.def()));
         }
-        let refused = match view.status {
-            status if status != RunStatus::Waiting && !is_retryable(status) => {
-                Some(vec![format!("It is {status}, not parked.")])
-            }
-            _ if args.dry_run => {
-                hub.check_run(run, &flow).await.err().map(own_affair).transpose()?
-            }
-            _ => hub.upgrade(run, &flow).await.err().map(own_affair).transpose()?,
+        let moved = match args.dry_run {
+            true => hub.check_run(run, &flow).await,
+            false => hub.upgrade(run, &flow).await,
         };
-        match refused {
+        match moved.err().map(own_affair).transpose()? {
             Some(reasons) => refusals.push((run, reasons)),
             None => {
                 shown.upgraded.push(run.into());

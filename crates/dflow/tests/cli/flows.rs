@@ -124,7 +124,23 @@ fn a_mistake_in_a_document_costs_no_answer() {
         assert_eq!(place.status(&run), "failed", "until it is retried");
         assert_eq!(place.json(0, &["retry", &run])["output"], "HELLO ADA");
         let ended = place.json(1, &["upgrade", "other.yaml", &run]);
-        assert!(ended["refused"].to_string().contains("It is completed"), "{ended}");
+        assert!(ended["refused"].to_string().contains("it is completed"), "{ended}");
+    });
+}
+
+#[test]
+fn a_run_that_was_answered_is_moved_before_a_worker_takes_it() {
+    on_each_store(|place| {
+        let parked = place.run(10, OLD);
+        let (run, key) = (text(&parked["run_id"]), text(&parked["waits"][0]["key"]));
+        place.json(0, &["answer", &key, "--input", r#"{"text": "Ada"}"#]);
+        assert_eq!(place.status(&run), "ready");
+        let longer = place.write("longer.yaml", LONGER);
+        let dry = place.json(0, &["upgrade", longer, "--all", "--dry-run"]);
+        assert_eq!(dry["upgraded"], json!([run]));
+        assert_eq!(place.json(0, &["upgrade", longer, &run])["upgraded"], json!([run]));
+        place.json(0, &["work", "--once"]);
+        assert_eq!(place.json(0, &["show", &run])["output"], "HELLO ADA");
     });
 }
 

@@ -320,20 +320,26 @@ impl PersistenceHub {
                 .with_run(run)
                 .with("flow", &known.def.id));
         }
-        hub.fit(&opened, known.clone())?;
-        let upgraded = known.upgrades(&opened.snapshot);
         let record = &opened.record;
         let upgradable =
             [RunStatus::Waiting, RunStatus::Ready, RunStatus::Failed, RunStatus::Expired];
+        // Whether the flow fits is no matter where it can't be moved anyway.
         if record.is_held(hub.clock.now()) {
             return Err(busy(run));
         }
-        if !upgradable.contains(&record.status) {
-            return Err(match record.status.is_final() {
-                true => Error::new(ErrorKind::InvalidState, "the run has ended").with_run(run),
+        let status = record.status;
+        if !upgradable.contains(&status) {
+            return Err(match status.is_final() {
+                true => Error::new(
+                    ErrorKind::InvalidState,
+                    format!("the run has ended already: it is {status}"),
+                )
+                .with_run(run),
                 false => busy(run),
             });
         }
+        hub.fit(&opened, known.clone())?;
+        let upgraded = known.upgrades(&opened.snapshot);
         let opened = Opened { snapshot: known.carry_over(opened.snapshot)?, ..opened };
         check_asks_what_was_answered(&opened)?;
         Ok((opened, upgraded))
