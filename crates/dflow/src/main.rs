@@ -134,16 +134,24 @@ fn without_passwords(text: &str) -> String {
     redacted
 }
 
-/// A text in which no suspension key is left.
+/// A text in which no suspension key is left, nor most of one.
 pub(crate) fn without_keys(text: &str) -> String {
-    let mut parts = text.split("df_");
-    let mut redacted = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let secret = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        let rest = part.trim_start_matches(secret);
-        redacted.push_str(if rest.starts_with('…') { "df_" } else { "df_…" });
-        redacted.push_str(rest);
+    /// Fewer characters hold nothing of the secret: a key begins with the id of its run.
+    const PART: usize = 16;
+    /// What follows the prefix of a whole key.
+    const WHOLE: usize = 64;
+    let is_secret = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let (mut redacted, mut rest) = (String::new(), text);
+    while let Some((before, after)) = rest.split_once("df_") {
+        redacted.push_str(before);
+        let behind = after.trim_start_matches(is_secret);
+        // `pdf_invoice.yaml` is no key; what was typed in front of one does not make it another.
+        let in_word = redacted.chars().next_back().is_some_and(char::is_alphanumeric);
+        let is_key = after.len() - behind.len() >= if in_word { WHOLE } else { PART };
+        redacted.push_str(if is_key { "df_…" } else { "df_" });
+        rest = if is_key { behind } else { after };
     }
+    redacted.push_str(rest);
     redacted
 }
 
@@ -157,4 +165,29 @@ fn trace(verbose: bool, terminal: Terminal) {
         .with_writer(io::stderr)
         .with_ansi(terminal.err != render::Style::plain())
         .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_left_out_and_names_are_not() {
+        let key = format!("df_{}", "aB3-_xYz".repeat(8));
+        for (text, redacted) in [
+            (key.clone(), "df_…"),
+            (format!("path '{key}' is none"), "path 'df_…' is none"),
+            (format!("--{key}, ./{key}.yaml"), "--df_…, ./df_….yaml"),
+            (format!("{key}{key} {key}"), "df_… df_…"),
+            (key[..19].to_owned(), "df_…"),
+            (format!("p{key}"), "pdf_…"),
+            (format!("pdf_{key}"), "pdf_…"),
+        ] {
+            assert_eq!(without_keys(&text), redacted, "{text}");
+        }
+        for name in ["pdf_invoice.yaml", "pdf_a-name-of-some-length.yaml", "df_1", "df_…", "df_"]
+        {
+            assert_eq!(without_keys(name), name);
+        }
+    }
 }
