@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use dynamic_flow::{
     Cancellation, Error, ErrorKind, WaitId,
+    engine::RunStatus,
     hub::{Cleaned, Cleanup, HubEvent, PersistenceHub, Worked},
 };
 use serde_json::json;
@@ -61,9 +62,10 @@ pub(super) async fn cancel(context: &Context, args: args::Cancel) -> Result<Exit
     let status = hub.cancel(args.run, Cancellation { by: args.by, reason: args.reason }).await?;
     let shown = output::Cancelled { run_id: args.run.into(), status: status.to_string() };
     context.terminal.result(&shown, |style| {
-        let note = match status.is_final() {
-            true => "",
-            false => "  (its holder was told, and ends it)",
+        let note = match status {
+            RunStatus::Running => "  (its holder was told, and ends it)",
+            RunStatus::Ready => "  (whoever has its flow ends it next)",
+            _ => "",
         };
         context.terminal.fitted(&format!("{}  {}{note}\n", style.status(status), args.run))
     })?;

@@ -1,6 +1,12 @@
 //! `reissue`, `cancel`, `cleanup` and `work`.
 
-use serde_json::json;
+use dynamic_flow::{
+    Flow,
+    hub::{Outcome, PersistenceHub},
+    store,
+    tool::AwaitInput,
+};
+use serde_json::{Value, json};
 
 use crate::support::{Place, YES, on_each_store, text};
 
@@ -65,6 +71,30 @@ fn a_cancelled_run_takes_no_answers() {
         place.json(0, &["resume", &key, "--input", YES]);
         assert_eq!(place.error(5, &["cancel", &done])["kind"], "InvalidState");
     });
+}
+
+#[test]
+fn a_cancellation_names_a_holder_only_where_there_is_one() {
+    let place = Place::file();
+    let url = format!("file:{}", place.folder.path().join("flows").display());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    // As a program in Rust does.
+    let parked = runtime.block_on(async {
+        let hub = PersistenceHub::builder(store::open(&url).unwrap()).plaintext();
+        let hub = hub.build().await.unwrap();
+        let flow = Flow::input::<Value>("rust").await_input(AwaitInput::<String>::new("ask"));
+        let handle = hub.register(flow.build().unwrap()).unwrap();
+        handle.run(json!(null)).await.unwrap()
+    });
+    let Outcome::Suspended(parked) = parked else { panic!("it waits: {parked:?}") };
+    let key = parked.waits[0].key.as_ref().unwrap().expose();
+    let run = parked.run_id.to_string();
+    // An answer comes before a cancellation, and this program has no code that works it in.
+    place.json(0, &["answer", &key, "--input", "\"Ada\""]);
+    let told = place.call(&["cancel", &run]);
+    assert_eq!(told.code, 0, "{told:?}");
+    assert!(told.out.contains("ready") && !told.out.contains("holder"), "{told:?}");
+    assert!(told.out.contains("whoever has its flow ends it next"), "{told:?}");
 }
 
 #[test]
