@@ -12,8 +12,8 @@ use std::{
 };
 
 use dynamic_flow::{
-    Error, ErrorKind, Result, codec::Compression, engine::runner::Durability, hub::HubOptions,
-    store::Secret,
+    Error, ErrorKind, Result, codec::Compression, engine::runner::Durability, flow::parse_duration,
+    hub::HubOptions, store::Secret,
 };
 use serde::{Deserialize, Deserializer, de};
 
@@ -86,7 +86,7 @@ struct Time(Duration);
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        words::duration(&text).map(Self).map_err(de::Error::custom)
+        parse_duration(&text).map(Self).map_err(|error| de::Error::custom(error.message()))
     }
 }
 
@@ -130,9 +130,9 @@ impl<'de> Deserialize<'de> for Retention {
         if text == "forever" {
             return Ok(Self(None));
         }
-        words::duration(&text)
+        parse_duration(&text)
             .map(|duration| Self(Some(duration)))
-            .map_err(|problem| de::Error::custom(format!("{problem}, or `forever`")))
+            .map_err(|error| de::Error::custom(format!("{}, or `forever`", error.message())))
     }
 }
 
@@ -388,6 +388,8 @@ mod tests {
             ("[hub]\nretention = \"-1d\"", "2:13"),
             ("[hub]\nlease = \"0s\"", "2:9"),
             ("[hub]\nlease = \"9ms\"", "2:9"),
+            // As in a document: a time has no part of a millisecond.
+            ("[hub]\npoll_interval = \"999us\"", "2:17"),
             ("[hub]\ndefault_timeout = \"0s\"", "2:19"),
             ("[hub]\npoll_interval = \"0s\"", "2:17"),
             ("[hub]\nconcurrency = 0", "2:15"),

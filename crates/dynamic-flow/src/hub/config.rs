@@ -298,11 +298,13 @@ impl HubBuilder {
     pub async fn build(self) -> Result<PersistenceHub> {
         let codec = self.codec.build()?;
         let options = self.options;
+        // What is finer is dropped where it becomes a time: it would be no pause at all.
+        let some_time = |duration: Duration| duration >= Duration::from_millis(1);
         let sane = [
             (options.lease >= Duration::from_millis(10), "lease must be 10 ms or more"),
-            (!options.default_timeout.is_zero(), "default_timeout must be more than nothing"),
+            (some_time(options.default_timeout), "default_timeout must be 1 ms or more"),
             (options.concurrency > 0, "concurrency must be 1 or more"),
-            (!options.poll_interval.is_zero(), "poll_interval must be more than nothing"),
+            (some_time(options.poll_interval), "poll_interval must be 1 ms or more"),
             // The first claim of a run counts, too.
             (options.max_takeovers > 0, "max_takeovers must be 1 or more"),
         ];

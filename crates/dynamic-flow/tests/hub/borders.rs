@@ -73,20 +73,23 @@ async fn an_answer_that_can_not_be_stored_is_refused() {
 
 #[tokio::test]
 async fn settings_that_can_not_work_are_refused_when_the_hub_is_built() {
+    type Change = fn(&mut HubOptions, std::time::Duration);
     let world = World::new();
-    let zero = std::time::Duration::ZERO;
-    let changes: [fn(&mut HubOptions, std::time::Duration); 5] = [
-        |options, zero| options.lease = zero,
-        |options, zero| options.default_timeout = zero,
-        |options, _| options.concurrency = 0,
-        |options, zero| options.poll_interval = zero,
-        |options, _| options.max_takeovers = 0,
+    // What is finer than a millisecond is no time at all: a worker would look without a pause.
+    let none = std::time::Duration::from_micros(999);
+    let changes: [(&str, Change); 5] = [
+        ("lease", |options, none| options.lease = none),
+        ("default_timeout", |options, none| options.default_timeout = none),
+        ("concurrency", |options, _| options.concurrency = 0),
+        ("poll_interval", |options, none| options.poll_interval = none),
+        ("max_takeovers", |options, _| options.max_takeovers = 0),
     ];
-    for change in changes {
+    for (name, change) in changes {
         let mut options = HubOptions::default();
-        change(&mut options, zero);
+        change(&mut options, none);
         let error = world.builder().options(options).build().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+        assert!(error.message().starts_with(name), "{error}");
     }
 }
 
