@@ -27,8 +27,8 @@ const PAGE: usize = 200;
 pub(super) async fn check(context: &Context, args: &args::FlowFile) -> Result<Exit, Failure> {
     let flow = context.flow(&args.flow)?;
     let hub = context.hub(Missing::Tell).await?;
-    let mut report = hub.check(&flow).await?;
-    let mut unopened = take_unopened(&hub, &mut report.stranded).await;
+    let report = hub.check(&flow).await?;
+    let mut unopened = report.unopened;
     let ended = check_retryable(&hub, &flow, &mut unopened).await?;
     let refused = |runs: &[Stranded]| -> Vec<Refused> {
         let refused =
@@ -142,19 +142,6 @@ async fn check_retryable(
 /// Whether `retry` could go on with a run.
 fn is_retryable(status: RunStatus) -> bool {
     matches!(status, RunStatus::Failed | RunStatus::Expired)
-}
-
-/// Takes out the runs that can't be opened: that is no matter of the document.
-async fn take_unopened(hub: &PersistenceHub, stranded: &mut Vec<Stranded>) -> Vec<Stranded> {
-    let (mut unopened, mut rest) = (Vec::new(), Vec::new());
-    for run in stranded.drain(..) {
-        match hub.get(run.run_id).await {
-            Err(error) if is_unopened(&error) => unopened.push(run),
-            _ => rest.push(run),
-        }
-    }
-    *stranded = rest;
-    unopened
 }
 
 /// Whether an error says that a run can't be opened: without its key, or because it is damaged, or

@@ -29,7 +29,7 @@ pub(super) const PAGE: usize = 200;
 /// How the parked runs of a flow get on with a newer one.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct CheckReport {
-    /// How many runs are parked or being driven.
+    /// How many runs are parked or being driven, also those that can't be opened.
     pub runs: usize,
     /// How many of them are runs of this very flow.
     pub same: usize,
@@ -37,6 +37,9 @@ pub struct CheckReport {
     pub compatible: usize,
     /// Those that can't, and why.
     pub stranded: Vec<Stranded>,
+    /// Those that can't be opened, and why, of which nobody knows whether they can: without their
+    /// key, damaged, or with a record that does not read back.
+    pub unopened: Vec<Stranded>,
 }
 
 impl CheckReport {
@@ -44,14 +47,19 @@ impl CheckReport {
         self.runs += 1;
         self.stranded.push(Stranded { run_id, reasons });
     }
+
+    fn unopened(&mut self, run_id: RunId, why: String) {
+        self.runs += 1;
+        self.unopened.push(Stranded { run_id, reasons: vec![why] });
+    }
 }
 
-/// A run that a newer flow would strand.
+/// A run that does not go on with a newer flow.
 #[derive(Debug, Clone, Serialize)]
 pub struct Stranded {
     /// The run.
     pub run_id: RunId,
-    /// Why it can't go on.
+    /// Why it does not.
     pub reasons: Vec<String>,
 }
 
@@ -210,8 +218,8 @@ impl PersistenceHub {
     /// Tells which parked runs a newer flow could not go on with, before it is deployed.
     ///
     /// # Errors
-    /// When the store fails. A run that can't be opened, or whose record does not read back, counts
-    /// as stranded; of the latter, those that may be of the flow as far as the store can tell.
+    /// When the store fails. A run that can't be opened, or whose record does not read back, is told
+    /// of apart; of the latter, those that may be of the flow as far as the store can tell.
     pub async fn check<I, O>(&self, flow: &Flow<I, O>) -> Result<CheckReport> {
         let known = Known::new(&flow.erase());
         let mut report = CheckReport::default();
@@ -222,7 +230,7 @@ impl PersistenceHub {
             for listed in &page.items {
                 match listed {
                     Ok(summary) => self.check_one(&known, summary, &mut report).await?,
-                    Err(unreadable) => report.strand(unreadable.id, vec![unreadable.to_string()]),
+                    Err(unreadable) => report.unopened(unreadable.id, unreadable.to_string()),
                 }
             }
             after = page.next;
@@ -238,16 +246,17 @@ impl PersistenceHub {
         summary: &Summary,
         report: &mut CheckReport,
     ) -> Result<()> {
-        let fit = match self.inner().open_verified(summary.id).await {
-            Ok(opened) => {
-                known.check_keeps_answers(&opened).and_then(|()| known.compare(&opened.snapshot))
-            }
+        let opened = match self.inner().open_verified(summary.id).await {
+            Ok(opened) => opened,
             // It ended and was removed since the page was read.
             Err(error) if error.kind() == ErrorKind::RunNotFound => return Ok(()),
             Err(error) if error.kind() == ErrorKind::StorageError => return Err(error),
-            Err(error) => Err(error),
+            Err(error) => {
+                report.unopened(summary.id, error.to_string());
+                return Ok(());
+            }
         };
-        match fit {
+        match known.check_keeps_answers(&opened).and_then(|()| known.compare(&opened.snapshot)) {
             Ok(Fit::Same) => {
                 report.runs += 1;
                 report.same += 1;

@@ -154,7 +154,7 @@ pub async fn a_hub_does_its_work_beside_damaged_records(
     assert_eq!(page.readable().count(), 3);
     let report = hub.check(&question().erase()).await.expect("check");
     assert_eq!((report.runs, report.same), (5, 3), "{report:?}");
-    assert_eq!(named(&mut report.stranded.iter().map(|it| it.run_id)), damaged);
+    assert_eq!(named(&mut report.unopened.iter().map(|it| it.run_id)), damaged);
     clock.advance(Duration::from_secs(3600));
     assert_eq!(hub.overdue(10).await.expect("overdue"), 3);
 
