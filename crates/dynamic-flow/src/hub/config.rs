@@ -211,9 +211,33 @@ impl HubBuilder {
         self
     }
 
-    /// Takes all plain settings at once, as read from a file.
+    /// Takes all plain settings at once, as read from a file. They replace those that were said
+    /// before, so say this first.
     pub fn options(mut self, options: HubOptions) -> Self {
         self.options = options;
+        self
+    }
+
+    /// Changes some plain settings, and leaves the others as they are.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use dynamic_flow::{hub::PersistenceHub, seconds, store::MemoryStore};
+    ///
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let hub = PersistenceHub::builder(Arc::new(MemoryStore::new()))
+    ///     .plaintext()
+    ///     .configure(|options| {
+    ///         options.concurrency = 8;
+    ///         options.poll_interval = seconds(5);
+    ///     })
+    ///     .build()
+    ///     .await?;
+    /// # Ok::<(), dynamic_flow::Error>(()) }).unwrap();
+    /// ```
+    pub fn configure(mut self, change: impl FnOnce(&mut HubOptions)) -> Self {
+        change(&mut self.options);
         self
     }
 

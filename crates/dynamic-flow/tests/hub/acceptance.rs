@@ -201,9 +201,8 @@ async fn a_no_is_a_result_and_not_a_failure() {
 async fn an_input_over_the_limit_is_refused_with_both_sizes() {
     let (world, counts) = (World::new(), Counts::default());
     let (_, _, key) = parked(&world, &counts).await;
-    let mut options = dynamic_flow::hub::HubOptions::default();
-    options.max_input_size = 100;
-    let hub = world.builder().options(options).build().await.unwrap();
+    let hub =
+        world.builder().configure(|options| options.max_input_size = 100).build().await.unwrap();
     let big = json!({ "approved": true, "by": "x".repeat(200) });
     let error = hub.answer(&key, big).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LimitExceeded);

@@ -9,9 +9,7 @@ use dynamic_flow::{
     Flow, Schema, ToolContext, ToolError,
     engine::RunStatus,
     flow::{Backoff, build::FlowBuilder},
-    hours,
-    hub::HubOptions,
-    seconds,
+    hours, seconds,
     tool::{AwaitInput, FnTool, tool_fn},
 };
 use serde_json::{Value, json};
@@ -317,9 +315,8 @@ async fn what_a_retry_does_after_the_flow_gave_up_are_other_calls() {
         .build()
         .unwrap();
     let world = World::new();
-    let mut options = HubOptions::default();
-    options.linger = Duration::ZERO;
-    let hub = world.builder().options(options).build().await.unwrap();
+    let hub =
+        world.builder().configure(|options| options.linger = Duration::ZERO).build().await.unwrap();
     let mut outcome = hub.register(flow.erase()).unwrap().run(json!(order())).await;
     for answer in [false, false, true] {
         let mut parked = suspended(outcome);

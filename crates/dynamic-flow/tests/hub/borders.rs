@@ -25,15 +25,13 @@ async fn an_input_may_be_as_large_as_the_limit_and_no_larger() {
     while serde_json::to_vec(&first).unwrap().len() < answer {
         first.id.push('7');
     }
-    let mut options = HubOptions::default();
-    options.max_input_size = answer;
-    let hub = world.builder().options(options.clone()).build().await.unwrap();
+    let at_most = |bytes| world.builder().configure(|options| options.max_input_size = bytes);
+    let hub = at_most(answer).build().await.unwrap();
     let handle = hub.register(approval_flow(&counts)).unwrap();
     let suspension = suspended(handle.run(first.clone()).await);
     let key = suspension.only().unwrap().key().unwrap();
 
-    options.max_input_size = answer - 1;
-    let narrow = world.builder().options(options).build().await.unwrap();
+    let narrow = at_most(answer - 1).build().await.unwrap();
     let handle = narrow.register(approval_flow(&counts)).unwrap();
     assert_eq!(handle.run(first).await.unwrap_err().kind(), ErrorKind::LimitExceeded);
     assert_eq!(narrow.resume(key, yes()).await.unwrap_err().kind(), ErrorKind::LimitExceeded);
@@ -85,9 +83,8 @@ async fn settings_that_can_not_work_are_refused_when_the_hub_is_built() {
         ("max_takeovers", |options, _| options.max_takeovers = 0),
     ];
     for (name, change) in changes {
-        let mut options = HubOptions::default();
-        change(&mut options, none);
-        let error = world.builder().options(options).build().await.unwrap_err();
+        let builder = world.builder().configure(|options| change(options, none));
+        let error = builder.build().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidConfig);
         assert!(error.message().starts_with(name), "{error}");
     }
@@ -174,9 +171,7 @@ async fn a_sleep_is_not_what_a_cleanup_of_the_expired_wakes() {
 #[tokio::test]
 async fn a_sleep_as_long_as_the_linger_is_waited_for_and_a_longer_one_parks_the_run() {
     let world = World::new();
-    let mut options = HubOptions::default();
-    options.linger = hours(1);
-    let hub = world.builder().options(options).build().await.unwrap();
+    let hub = world.builder().configure(|options| options.linger = hours(1)).build().await.unwrap();
     let flow = |millis| {
         dynamic_flow::Flow::input::<Value>(format!("sleeper-{millis}"))
             .sleep("nap", hours(1) + std::time::Duration::from_millis(millis))

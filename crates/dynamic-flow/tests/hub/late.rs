@@ -6,7 +6,7 @@ use dynamic_flow::{
     Cancellation, Flow,
     engine::{Ended, RunStatus},
     hours,
-    hub::{HubOptions, RunView},
+    hub::RunView,
     seconds,
     tool::AwaitInput,
 };
@@ -17,9 +17,8 @@ use crate::support::{Order, World, order, suspended};
 /// What becomes of a run that parks, and that a worker comes to so long after.
 async fn after<O: Send + 'static>(flow: Flow<Order, O>, late: Duration) -> RunView {
     let world = World::new();
-    let mut options = HubOptions::default();
-    options.linger = Duration::ZERO;
-    let hub = world.builder().options(options).build().await.unwrap();
+    let hub =
+        world.builder().configure(|options| options.linger = Duration::ZERO).build().await.unwrap();
     let flow = flow.erase();
     let run = suspended(hub.register(&flow).unwrap().run(json!(order())).await).run_id;
     world.clock.advance(late);

@@ -6,7 +6,7 @@ use dynamic_flow::{
     Answer, Cancellation, ErrorKind, Flow, ToolError,
     engine::{RunStatus, runner::Durability},
     hours,
-    hub::{HubOptions, Outcome},
+    hub::Outcome,
     minutes, seconds,
     testkit::faults::{Moment, Operation},
     tool::{AwaitInput, tool_fn},
@@ -184,10 +184,8 @@ async fn a_tool_that_kills_its_workers_behind_a_commit_is_poisoned() {
         }))
         .build()
         .unwrap();
-    let mut options = HubOptions::default();
-    options.durability = Durability::EveryStep;
-    options.retry_delay = Duration::ZERO;
-    let hub = cut.builder().options(options).build().await.unwrap();
+    let builder = cut.builder().durability(Durability::EveryStep).retry_delay(Duration::ZERO);
+    let hub = builder.build().await.unwrap();
     let s = suspended(hub.register(&flow).unwrap().run(order()).await);
     hub.answer(s.only().unwrap().key().unwrap(), json!(true)).await.unwrap();
     for n in 1..=12 {
@@ -300,9 +298,8 @@ async fn work_drives_what_is_due_until_shutdown() {
     let (world, counts) = (World::new(), Counts::default());
     let (hub, suspension, key) = parked(&world, &counts).await;
     world.hub().await.answer(&key, yes()).await.unwrap();
-    let mut options = HubOptions::default();
-    options.poll_interval = seconds(1);
-    let worker = world.builder().options(options).build().await.unwrap();
+    let builder = world.builder().configure(|options| options.poll_interval = seconds(1));
+    let worker = builder.build().await.unwrap();
     worker.register(approval_flow(&counts)).unwrap();
     let working = tokio::spawn({
         let worker = worker.clone();

@@ -4,7 +4,7 @@ use dynamic_flow::{
     Clock as _, ErrorKind, Flow, days,
     engine::RunStatus,
     hours,
-    hub::{Cleanup, HubOptions, PersistenceHub, Worked},
+    hub::{Cleanup, PersistenceHub, Worked},
     minutes, seconds,
     store::{Claim, Expect, Filter, Queue},
     testkit::faults::{Moment, Operation},
@@ -39,9 +39,7 @@ async fn a_worker_that_has_many_runs_to_remove_goes_on_with_due_ones_in_between(
     world.clock.advance(days(7));
     let (hub, due, key) = parked(&world, &counts).await;
     let (faults, slow) = faulty(&world);
-    let mut options = HubOptions::default();
-    options.concurrency = 1;
-    let worker = slow.builder().options(options).build().await.unwrap();
+    let worker = slow.builder().configure(|options| options.concurrency = 1).build().await.unwrap();
     worker.register(approval_flow(&counts)).unwrap();
     let first = faults.pause(Operation::Delete, 1, Moment::Before);
     let second = faults.pause(Operation::Delete, 2, Moment::Before);

@@ -6,7 +6,7 @@ use dynamic_flow::{
     Clock as _, ErrorKind, Flow, ToolError, days,
     engine::{RunStatus, runner::Durability},
     hours,
-    hub::{HubEvent, HubOptions, PersistenceHub, Suspension, Worked},
+    hub::{HubEvent, PersistenceHub, Suspension, Worked},
     minutes, seconds,
     testkit::{
         ManualClock,
@@ -336,9 +336,7 @@ async fn a_worker_drives_no_more_runs_at_once_than_it_may() {
             .build()
             .unwrap()
     };
-    let mut options = HubOptions::default();
-    options.concurrency = 2;
-    let hub = world.builder().options(options).build().await.unwrap();
+    let hub = world.builder().configure(|options| options.concurrency = 2).build().await.unwrap();
     let handle = hub.register(&flow).unwrap();
     for _ in 0..5 {
         let suspension = suspended(handle.run(order()).await);

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use dynamic_flow::{
     Epoch, ErrorKind, Flow, RunId, SuspensionKey, Timestamp, ToolError,
     engine::RunStatus,
-    hub::{HubOptions, Outcome},
+    hub::Outcome,
     store::Store,
     tool::{AwaitInput, tool_fn},
 };
@@ -19,13 +19,7 @@ on_each_store!(a_holder_that_freezes_past_its_lease_changes_nothing_when_it_thaw
 
 /// Long enough for a busy machine to renew it in time.
 const LEASE: Duration = Duration::from_secs(2);
-
-fn options() -> HubOptions {
-    let mut options = HubOptions::default();
-    options.retry_delay = Duration::from_millis(1);
-    options.lease = LEASE;
-    options
-}
+const RETRY_DELAY: Duration = Duration::from_millis(1);
 
 /// A wait, a tool that does what it is told to, and one more after it.
 fn flow(work: impl Fn() + Clone + Send + Sync + 'static) -> Flow<String, String> {
@@ -47,7 +41,7 @@ fn flow(work: impl Fn() + Clone + Send + Sync + 'static) -> Flow<String, String>
 
 /// The process that freezes in its tool.
 pub(crate) async fn holder() {
-    let hub = hub(store()).options(options()).build().await.unwrap();
+    let hub = hub(store()).retry_delay(RETRY_DELAY).lease(LEASE).build().await.unwrap();
     let log = Arc::new(append("worked"));
     hub.register(flow(move || {
         note(&log, &std::process::id());
@@ -69,7 +63,7 @@ fn a_holder_that_freezes_past_its_lease_changes_nothing_when_it_thaws(ground: &G
 
 async fn freeze_and_thaw(place: &Place) {
     let store = place.store();
-    let hub = hub(store.clone()).options(options()).build().await.unwrap();
+    let hub = hub(store.clone()).retry_delay(RETRY_DELAY).lease(LEASE).build().await.unwrap();
     let handle = hub.register(flow(|| {})).unwrap();
     let Ok(Outcome::Suspended(parked)) = handle.run("order".into()).await else { panic!() };
     let (run, wait) = (parked.run_id, parked.only().unwrap());

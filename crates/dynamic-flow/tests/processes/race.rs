@@ -15,7 +15,7 @@ use dynamic_flow::{
     SuspensionKey, ToolError,
     engine::RunStatus,
     hours,
-    hub::{Cleanup, Handle, HubOptions, Outcome, PersistenceHub, RunOptions},
+    hub::{Cleanup, Handle, Outcome, PersistenceHub, RunOptions},
     minutes,
     store::{Filter, MemoryStore, Store},
     tool::{AwaitInput, tool_fn},
@@ -119,11 +119,8 @@ struct Racers {
 
 impl Racers {
     async fn new(store: Arc<dyn Store>, number: usize) -> Self {
-        let mut options = HubOptions::default();
-        options.retry_delay = Duration::ZERO;
         // A clock that is wrong by more than a lease would take runs from holders that live.
-        options.lease = hours(2);
-        let builder = || hub(store.clone()).options(options.clone());
+        let builder = || hub(store.clone()).retry_delay(Duration::ZERO).lease(hours(2));
         let on_time = builder().build().await.unwrap();
         let late = builder().clock(WrongBy(hours(1))).build().await.unwrap();
         let ran = Arc::new(AtomicUsize::new(0));

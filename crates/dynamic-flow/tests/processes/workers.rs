@@ -43,14 +43,12 @@ struct Called {
     worker: usize,
 }
 
-fn options() -> HubOptions {
-    let mut options = HubOptions::default();
+fn settings(options: &mut HubOptions) {
     options.retry_delay = Duration::from_millis(1);
     options.poll_interval = Duration::from_millis(20);
     options.concurrency = CONCURRENCY;
     // Long enough for a busy machine to renew it in time.
     options.lease = seconds(5);
-    options
 }
 
 fn flow(work: impl Fn(&ToolContext) + Clone + Send + Sync + 'static) -> Flow<u64, u64> {
@@ -70,7 +68,7 @@ fn flow(work: impl Fn(&ToolContext) + Clone + Send + Sync + 'static) -> Flow<u64
 /// A worker for which all that was parked within the last hour is due.
 pub(crate) async fn worker() {
     let number = setting("NUMBER").unwrap();
-    let hub = hub(store()).options(options()).clock(WrongBy(hours(2))).build().await.unwrap();
+    let hub = hub(store()).configure(settings).clock(WrongBy(hours(2))).build().await.unwrap();
     let (log, calls) = (Arc::new(append("calls")), AtomicUsize::new(0));
     let calls = Arc::new(calls);
     hub.register(flow(move |context| {
@@ -100,7 +98,7 @@ fn each_due_run_is_driven_once_and_those_of_a_dead_worker_once_more(ground: &Gro
 
 async fn work_off(place: &Place) {
     let store = place.store();
-    let hub = hub(store.clone()).options(options()).build().await.unwrap();
+    let hub = hub(store.clone()).configure(settings).build().await.unwrap();
     let handle = hub.register(flow(|_| panic!("nobody works here"))).unwrap();
     let mut runs = BTreeSet::new();
     for n in 0..RUNS {
