@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use tokio::sync::Semaphore;
 
 use self::{disk::Mode, folder::Folder};
-use super::{Change, Claim, Cursor, Expect, Filter, Health, Page, Record, Store};
+use super::{Change, Claim, Cursor, DEFAULT_STORE, Expect, Filter, Health, Page, Record, Store};
 use crate::{
     Error, ErrorKind, Result,
     clock::Timestamp,
@@ -72,7 +72,7 @@ pub struct Rebuilt {
 
 impl FileStore {
     /// The folder that is used where nobody names another.
-    pub const DEFAULT: &str = "./.suspended-flows";
+    pub const DEFAULT: &str = DEFAULT_STORE.split_at("file:".len()).1;
 
     /// The default of [`FileStore::lock_timeout`]: 30 seconds.
     pub const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
