@@ -80,10 +80,16 @@ pub(super) async fn cleanup(context: &Context, args: args::Cleanup) -> Result<Ex
         return Err(usage(message).into());
     }
     let mut which = Cleanup::new().filter(args.filter.resolve()?);
+    if args.expired {
+        which = which.expired_only();
+    }
+    if let Some(moment) = args.older_than {
+        which = which.older_than(moment.ago(now()));
+    }
+    if args.all {
+        which = which.all();
+    }
     let hub = context.hub(Missing::Refuse).await?;
-    which.expired_only = args.expired;
-    which.older_than = args.older_than.map(|moment| moment.ago(now()));
-    which.all = args.all;
     if asks {
         let found = hub.cleanup(&which.clone().dry_run()).await?;
         if found.deleted_count == 0 {
@@ -108,7 +114,9 @@ pub(super) async fn cleanup(context: &Context, args: args::Cleanup) -> Result<Ex
             return Err(Failure::Told(Exit::Interrupted));
         }
     }
-    which.dry_run = args.dry_run;
+    if args.dry_run {
+        which = which.dry_run();
+    }
     // Whoever was asked has no other way to end it: the signals are caught by then.
     let mut signals = asks.then(EndSignals::catch);
     let interrupted = async {

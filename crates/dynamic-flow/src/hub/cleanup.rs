@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{
     Inner, PersistenceHub,
@@ -20,21 +20,13 @@ use crate::{
 };
 
 /// Which runs are removed: those for which every criterion that is given holds.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Cleanup {
-    /// Expired runs. The deadlines that have passed by now do first what they do: a default is
-    /// applied, a `catch` goes on, and only what then has expired is removed.
-    pub expired_only: bool,
-    /// Written last before that time.
-    pub older_than: Option<Timestamp>,
-    /// What the plain columns say.
-    pub filter: Filter,
-    /// All runs. Must be said where no other criterion is given.
-    pub all: bool,
-    /// Only tell what would be removed.
-    pub dry_run: bool,
+    expired_only: bool,
+    older_than: Option<Timestamp>,
+    filter: Filter,
+    all: bool,
+    dry_run: bool,
 }
 
 impl Cleanup {
@@ -43,7 +35,8 @@ impl Cleanup {
         Self::default()
     }
 
-    /// Only what has expired. The deadlines that have passed take effect first, which may run steps.
+    /// Only what has expired. The deadlines that have passed by now take effect first, which may run
+    /// steps: a default is applied, a `catch` goes on, and only what then has expired is removed.
     #[must_use]
     pub fn expired_only(mut self) -> Self {
         self.expired_only = true;
@@ -57,14 +50,14 @@ impl Cleanup {
         self
     }
 
-    /// Only what the filter matches.
+    /// Only what the filter matches, by the plain columns.
     #[must_use]
     pub fn filter(mut self, filter: Filter) -> Self {
         self.filter = filter;
         self
     }
 
-    /// All runs.
+    /// All runs. Must be said where no other criterion is given.
     #[must_use]
     pub fn all(mut self) -> Self {
         self.all = true;

@@ -374,7 +374,7 @@ impl Claim {
 }
 
 /// How a store is, in plain words.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Health {
     /// Which kind of store it is: `file`, `sqlite`, …
     pub backend: String,
