@@ -1,5 +1,8 @@
 //! `run`, `resume`, `answer` and `retry`: what drives runs or answers them.
 
+mod outcome;
+mod sealing;
+
 use std::{
     future::Future,
     io::{self, IsTerminal as _},
@@ -12,22 +15,24 @@ use std::{
 
 use dynamic_flow::{
     Answer, Error, ErrorKind, RunId, Schema, SuspensionKey,
-    codec::Keyring,
-    hub::{HubEvent, Outcome, PersistenceHub, RunOptions, SuspendedWait, Suspension},
-    store::Filter,
+    hub::{HubEvent, Outcome, PersistenceHub, RunOptions, SuspendedWait},
 };
 use serde_json::Value;
 
+use self::{
+    outcome::{finish, interrupted, is_of_the_run},
+    sealing::seal_notice,
+};
 use super::{read_json, read_line};
 use crate::{
     args::{Given, Run},
     ask,
     context::{Context, Missing, now, variable},
-    failure::{Exit, Failure, RUN_STATUS, problem, usage},
-    output::{self, RunError, RunResult},
+    failure::{Exit, Failure, usage},
+    output,
     progress::{self, Driven, Follower, Interrupted},
     render::{self, Style, clean, clean_line, outline, receipt, relative},
-    terminal::{columns, say, to_json},
+    terminal::{columns, say},
     words,
 };
 
@@ -270,251 +275,10 @@ fn show_question(wait: &SuspendedWait, style: Style) {
     say("");
 }
 
-/// What is to be said of how a run is sealed, where the one before it in this store was sealed
-/// otherwise, or where it is the first and is not sealed; with the kind of the notice.
-async fn seal_notice(
-    hub: &PersistenceHub,
-    keyring: Option<&Keyring>,
-) -> Result<Option<(&'static str, String)>> {
-    let page = hub.query(&Filter::default(), None, 1).await?;
-    if page.items.is_empty() {
-        return Ok(keyring.is_none().then(|| ("Plaintext", FIRST_UNSEALED.to_owned())));
-    }
-    // If it went in between, or is damaged, whoever opens it hears of that.
-    let Some(newest) = page.readable().next() else { return Ok(None) };
-    let Ok(sealed) = hub.sealed_info(newest.id).await else { return Ok(None) };
-    Ok(match (keyring, sealed.key_id) {
-        (None, Some(_)) => Some(("Plaintext", UNSEALED_AMONG_SEALED.to_owned())),
-        (Some(keyring), Some(key)) if !keyring.key_ids().contains(&key) => {
-            let both = "FLOW_ENCRYPTION_KEY=NEW,OLD opens both";
-            Some(("OtherKey", format!("{OTHER_KEY} {key}; {both}")))
-        }
-        _ => None,
-    })
-}
-
 /// Whether a run left something in the store.
 fn stores(driven: &Driven<Outcome>) -> bool {
     match driven {
         Driven::Ended(Ok(_)) | Driven::Interrupted(_) => true,
         Driven::Ended(Err(error)) => is_of_the_run(error),
     }
-}
-
-/// Said once for each store: with its first run.
-const FIRST_UNSEALED: &str = "runs are stored unsealed: whoever can read the store can read them; to \
-     seal new stores, set FLOW_ENCRYPTION_KEY (`dflow keygen` makes a key)";
-/// Said when the key was left out where it was used before.
-const UNSEALED_AMONG_SEALED: &str = "this run is stored unsealed, though the one before it in this \
-     store is sealed: FLOW_ENCRYPTION_KEY is not set";
-/// Said when the key is another than before.
-const OTHER_KEY: &str = "this run is sealed with another key than the one before it in this store, \
-     which does not open with the keys at hand: its key is";
-
-fn interrupted(context: &Context, message: &'static str, left: Interrupted) -> Exit {
-    if context.terminal.json {
-        let mut error = Error::new(ErrorKind::ShuttingDown, message);
-        if let Some(run) = left.run {
-            error = error.with_run(run);
-        }
-        say(&to_json(&problem(&error)));
-        return Exit::Interrupted;
-    }
-    context.terminal.tell(&context.terminal.err.yellow(message));
-    if let Some(run) = left.run {
-        // A worker that looks once would find it leased still.
-        let (words, note) = match left.let_go {
-            true => (&["work", "--once"][..], ""),
-            false => (&["work"][..], "  (takes it over when its lease has lapsed)"),
-        };
-        say(&format!("  run   {run}\n  next  {}{note}", context.command(words)));
-    }
-    Exit::Interrupted
-}
-
-/// Whether an error says how a run ended, and not that something could not be done.
-fn is_of_the_run(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::RunFailed | ErrorKind::RunExpired | ErrorKind::RunCancelled)
-}
-
-/// Prints what a run came to.
-async fn finish(
-    context: &Context,
-    hub: &PersistenceHub,
-    result: dynamic_flow::Result<Outcome>,
-) -> Result {
-    let outcome = match result {
-        Ok(outcome) => outcome,
-        Err(error) => return failed(context, with_status(hub, error).await),
-    };
-    let width = context.terminal.width_of_results();
-    let result = RunResult::from(&outcome);
-    let text = |style: Style| match &outcome {
-        Outcome::Completed(done) => {
-            let head =
-                format!("{}  {}", style.green("✓ completed"), style.dim(&done.run_id.to_string()));
-            format!("{head}\n\n{}", render::within(&outline(&done.output, 2), width))
-        }
-        Outcome::Rejected(rejection) => format!(
-            "{}  {}\n\n  {} said no.\n",
-            style.yellow("✗ rejected"),
-            style.dim(&rejection.run_id.to_string()),
-            clean_line(&rejection.step.to_string()),
-        ),
-        Outcome::Suspended(parked) => suspended(context, parked, style),
-    };
-    let printed = match &outcome {
-        Outcome::Suspended(parked) if parked.waits.iter().any(|wait| wait.key.is_some()) => {
-            context.terminal.once(&result, text)
-        }
-        _ => context.terminal.result(&result, text),
-    };
-    match (printed, &outcome) {
-        (Err(Failure::Output(error)), Outcome::Suspended(parked)) if context.terminal.json => {
-            // As below, for programs.
-            let mut failed = output::Failed::unwritten(&error);
-            failed.error.run_id = Some(parked.run_id.to_string());
-            say(&to_json(&failed));
-            Err(Failure::Told(Exit::State))
-        }
-        (Err(Failure::Output(error)), Outcome::Suspended(parked)) => {
-            // The key is gone, the run is not.
-            say(&format!("error: the result could not be written: {error}"));
-            say(&format!(
-                "  a new key:  {}",
-                context.command(&["reissue", &parked.run_id.to_string()])
-            ));
-            Err(Failure::Told(Exit::State))
-        }
-        (Err(failure), _) => Err(failure),
-        (Ok(()), Outcome::Completed(_)) => Ok(Exit::Done),
-        (Ok(()), Outcome::Suspended(_)) => Ok(Exit::Suspended),
-        (Ok(()), Outcome::Rejected(_)) => Ok(Exit::Rejected),
-    }
-}
-
-/// An error with the status that it left its run in, where it fails one that is stored.
-async fn with_status(hub: &PersistenceHub, error: Error) -> Error {
-    let Some(run) = error.run_id().filter(|_| error.kind() == ErrorKind::StateTooLarge) else {
-        return error;
-    };
-    match hub.get(run).await {
-        Ok(view) => error.with(RUN_STATUS, view.status),
-        Err(_) => error,
-    }
-}
-
-fn suspended(context: &Context, parked: &Suspension, style: Style) -> String {
-    let (now, width) = (now(), context.terminal.width_of_results());
-    let mut text = format!(
-        "{}  {}  {}\n",
-        style.yellow("⏸ suspended"),
-        style.bold(&clean_line(parked.flow_id.as_str())),
-        style.dim(&parked.run_id.to_string()),
-    );
-    for wait in &parked.waits {
-        let prompt = render::prompt(&wait.prompt, width - 2).replace('\n', "\n  ");
-        text.push_str(&format!("\n  {}\n", style.bold(&prompt)));
-        if let Some(shown) = &wait.shown {
-            text.push_str(&format!("\n{}", render::within(&outline(shown, 4), width)));
-        }
-        text.push('\n');
-        if let Some(at) = wait.expires_at {
-            let expires = format!("  {}  {} ({at})", style.dim("expires"), relative(now, at));
-            text.push_str(&context.terminal.fitted(&expires));
-        }
-        let mut row = |name: &str, value: &str| {
-            text.push_str(&format!("  {}  {value}\n", style.dim(&format!("{name:7}"))));
-        };
-        match &wait.key {
-            _ if context.forgets() => {}
-            Some(key) => {
-                let key = key.expose();
-                row("key", &key);
-                row("next", &style.cyan(&context.command(&["resume", &key])));
-            }
-            None => {
-                let (run, wait) = (parked.run_id.to_string(), wait.id.as_str());
-                row("wait", &clean_line(wait));
-                row("new key", &style.cyan(&context.command(&["reissue", &run, wait])));
-            }
-        }
-    }
-    if let (true, Some(at)) = (parked.waits.is_empty(), parked.resumes_at) {
-        let next = style.cyan(&context.command(&["work"]));
-        let goes_on = match now < at {
-            true => format!("It sleeps and continues {} ({at}).", relative(now, at)),
-            false => "It has slept until now, and a worker continues it.".to_owned(),
-        };
-        text.push_str(&format!("\n{}", context.terminal.fitted(&format!("  {goes_on}"))));
-        if !context.forgets() {
-            text.push_str(&format!("  {}  {next}\n", style.dim("next   ")));
-        }
-    }
-    if context.forgets() {
-        text.push_str(&context.terminal.fitted(
-            "\n  The store is in memory: the run is gone now that this process ends. Choose another \
-             with --store.\n",
-        ));
-    }
-    text
-}
-
-/// Whether a failure with that code is the document's own, so that retrying alone fails again.
-fn is_of_the_document(code: &str) -> bool {
-    const CODES: [&str; 7] = [
-        "expression",
-        "no_such_arm",
-        "input_invalid",
-        "output_invalid",
-        "prompt",
-        "metadata",
-        "http_input",
-    ];
-    CODES.contains(&code)
-}
-
-/// Prints that a run failed; any other error is the command's own.
-fn failed(context: &Context, error: Error) -> Result {
-    let (true, Some(run)) = (is_of_the_run(&error), error.run_id()) else {
-        return Err(error.into());
-    };
-    let step = error.context_value("step").map(str::to_owned);
-    let shown = RunResult::Failed {
-        run_id: run.into(),
-        error: RunError {
-            kind: error.kind().to_string(),
-            message: error.message().to_owned(),
-            step: step.clone(),
-            code: error.context_value("code").map(str::to_owned),
-        },
-    };
-    context.terminal.result(&shown, |style| {
-        let what = match error.kind() {
-            ErrorKind::RunExpired => "✗ expired",
-            ErrorKind::RunCancelled => "✗ cancelled",
-            _ => "✗ failed",
-        };
-        let mut text = format!("{}  {}\n\n", style.red(what), style.dim(&run.to_string()));
-        let at = step.map(|step| format!("{}: ", clean_line(&step))).unwrap_or_default();
-        let why = format!("  {at}{}", clean_line(error.message()));
-        text.push_str(&context.terminal.fitted(&why));
-        if error.kind() != ErrorKind::RunCancelled && !context.forgets() {
-            let run = run.to_string();
-            text.push('\n');
-            let mut row = |name: &str, command: &str| {
-                text.push_str(&format!("  {}  {}\n", style.dim(name), style.cyan(command)));
-            };
-            let again = context.command(&["retry", &run]);
-            match error.context_value("code").is_some_and(is_of_the_document) {
-                true => {
-                    row("correct it", &context.command(&["upgrade", "FLOW", &run]));
-                    row("then again", &again);
-                }
-                false => row("again", &again),
-            }
-        }
-        text
-    })?;
-    Ok(Exit::Failed)
 }
