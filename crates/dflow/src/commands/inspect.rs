@@ -305,7 +305,7 @@ fn section(text: &mut String, title: &str, body: &str, style: Style) {
 }
 
 fn why(ended: &dynamic_flow::engine::Ended) -> String {
-    use dynamic_flow::{Cancellation, engine::Ended};
+    use dynamic_flow::engine::Ended;
     match ended {
         Ended::Rejected { position, .. } => clean_line(&format!("{position} said no")),
         Ended::Failed(failure) | Ended::SetAside(failure) => {
