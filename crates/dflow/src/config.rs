@@ -8,14 +8,10 @@ use std::{
     fs::{self, File, Metadata},
     io,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
-use dynamic_flow::{
-    Error, ErrorKind, Result, codec::Compression, engine::runner::Durability, flow::parse_duration,
-    hub::HubOptions, store::Secret,
-};
-use serde::{Deserialize, Deserializer, de};
+use dynamic_flow::{Error, ErrorKind, Result, hub::HubOptions, store::Secret};
+use serde::Deserialize;
 
 pub(crate) use self::http::{HttpSection, SecretSource};
 use crate::words;
@@ -28,7 +24,7 @@ pub(crate) const DEFAULT_PATH: &str = "dflow.toml";
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     pub(crate) store: StoreSection,
-    pub(crate) hub: HubSection,
+    pub(crate) hub: HubOptions,
     pub(crate) http: HttpSection,
     pub(crate) keys: KeysSection,
 }
@@ -43,32 +39,6 @@ pub(crate) struct StoreSection {
     url_env: Option<String>,
 }
 
-/// `[hub]`: what is not said is as in the library.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct HubSection {
-    #[serde(deserialize_with = "some_time")]
-    default_timeout: Option<Time>,
-    cleanup_interval: Option<Time>,
-    retry_delay: Option<Time>,
-    retention: Option<Retention>,
-    #[serde(deserialize_with = "lease")]
-    lease: Option<Time>,
-    linger: Option<Time>,
-    #[serde(deserialize_with = "some_time")]
-    poll_interval: Option<Time>,
-    max_retries: Option<u32>,
-    #[serde(deserialize_with = "some_number")]
-    max_takeovers: Option<u32>,
-    max_input_size: Option<usize>,
-    #[serde(deserialize_with = "some_number")]
-    concurrency: Option<usize>,
-    durability: Option<Durability>,
-    /// The largest state, in bytes of JSON.
-    pub(crate) max_state_size: Option<usize>,
-    compression: Option<CompressionName>,
-}
-
 /// `[keys]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -77,71 +47,6 @@ pub(crate) struct KeysSection {
     pub(crate) file: Option<PathBuf>,
     /// Whether nothing works without a key.
     pub(crate) required: bool,
-}
-
-/// A duration as people write it.
-#[derive(Debug, Clone, Copy)]
-struct Time(Duration);
-
-impl<'de> Deserialize<'de> for Time {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        parse_duration(&text).map(Self).map_err(|error| de::Error::custom(error.message()))
-    }
-}
-
-/// Reads what the hub would refuse, without its place, if it were nothing.
-fn some_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Time>, D::Error> {
-    match Time::deserialize(deserializer)? {
-        Time(Duration::ZERO) => Err(de::Error::custom("it must be more than nothing")),
-        time => Ok(Some(time)),
-    }
-}
-
-/// As [`some_time`], for a count.
-fn some_number<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de> + Default + PartialEq,
-{
-    let number = T::deserialize(deserializer)?;
-    match number == T::default() {
-        true => Err(de::Error::custom("it must be 1 or more")),
-        false => Ok(Some(number)),
-    }
-}
-
-/// As [`some_time`], for the shortest lease that a hub takes.
-fn lease<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Time>, D::Error> {
-    let lease = Time::deserialize(deserializer)?;
-    match lease.0 < Duration::from_millis(10) {
-        true => Err(de::Error::custom("a lease must be 10 ms or more")),
-        false => Ok(Some(lease)),
-    }
-}
-
-/// How long ended runs are kept.
-#[derive(Debug, Clone, Copy)]
-struct Retention(Option<Duration>);
-
-impl<'de> Deserialize<'de> for Retention {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        if text == "forever" {
-            return Ok(Self(None));
-        }
-        parse_duration(&text)
-            .map(|duration| Self(Some(duration)))
-            .map_err(|error| de::Error::custom(format!("{}, or `forever`", error.message())))
-    }
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum CompressionName {
-    None,
-    Gzip,
-    Zstd,
 }
 
 impl Config {
@@ -231,42 +136,6 @@ impl StoreSection {
     }
 }
 
-impl HubSection {
-    pub(crate) fn options(&self) -> HubOptions {
-        let mut options = HubOptions::default();
-        let durations = [
-            (&mut options.default_timeout, self.default_timeout),
-            (&mut options.cleanup_interval, self.cleanup_interval),
-            (&mut options.retry_delay, self.retry_delay),
-            (&mut options.lease, self.lease),
-            (&mut options.linger, self.linger),
-            (&mut options.poll_interval, self.poll_interval),
-        ];
-        for (option, said) in durations {
-            if let Some(Time(duration)) = said {
-                *option = duration;
-            }
-        }
-        if let Some(Retention(retention)) = self.retention {
-            options.retention = retention;
-        }
-        options.max_retries = self.max_retries.unwrap_or(options.max_retries);
-        options.max_takeovers = self.max_takeovers.unwrap_or(options.max_takeovers);
-        options.max_input_size = self.max_input_size.unwrap_or(options.max_input_size);
-        options.concurrency = self.concurrency.unwrap_or(options.concurrency);
-        options.durability = self.durability.unwrap_or(options.durability);
-        options
-    }
-
-    pub(crate) fn compression(&self) -> Option<Compression> {
-        self.compression.map(|name| match name {
-            CompressionName::None => Compression::None,
-            CompressionName::Gzip => Compression::Gzip,
-            CompressionName::Zstd => Compression::Zstd,
-        })
-    }
-}
-
 /// Whether somebody else may have written a file, or put something into a folder, in words.
 #[cfg(unix)]
 pub(crate) fn others_write(file: &Metadata) -> Option<&'static str> {
@@ -290,7 +159,7 @@ pub(crate) fn others_write(_: &Metadata) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use dynamic_flow::{codec::Codec, days, hours, minutes};
+    use dynamic_flow::{codec::Compression, days, engine::runner::Durability, hours, minutes};
 
     use super::*;
 
@@ -306,6 +175,7 @@ mod tests {
             lease = "1m"
             durability = "every_step"
             max_input_size = 1000
+            max_state_size = 2000
             compression = "zstd"
             [http]
             allowed_hosts = ["api.example.com", { host = "localhost:8080", private = true }]
@@ -316,12 +186,13 @@ mod tests {
         )
         .unwrap();
         assert_eq!(config.store.url().unwrap().as_deref(), Some("sqlite:flows.db"));
-        let options = config.hub.options();
+        let options = config.hub;
         assert_eq!(options.default_timeout, hours(4));
         assert_eq!(options.retention, None);
         assert_eq!(options.lease, minutes(1));
         assert_eq!(options.durability, Durability::EveryStep);
-        assert_eq!(options.max_input_size, 1000);
+        assert_eq!((options.max_input_size, options.max_state_size), (1000, 2000));
+        assert_eq!(options.compression, Compression::Zstd);
         assert_eq!(options.cleanup_interval, HubOptions::default().cleanup_interval);
         let (token, key) = (&config.http.secrets["token"], &config.http.secrets["key"]);
         assert_eq!((token.env.as_str(), &token.hosts), ("API_TOKEN", &None));
@@ -330,7 +201,7 @@ mod tests {
         assert_eq!(config.http.allowed_hosts[1].to_string(), "localhost:8080");
         assert!(config.keys.required);
         let kept = Config::parse("[hub]\nretention = \"30d\"").unwrap();
-        assert_eq!(kept.hub.options().retention, Some(days(30)));
+        assert_eq!(kept.hub.retention, Some(days(30)));
     }
 
     #[test]
@@ -360,9 +231,7 @@ mod tests {
         let (settings, _) = rest.split_once("```").unwrap();
         let config = Config::parse(settings).unwrap();
         // They are those that hold where nothing is said.
-        assert_eq!(config.hub.options(), HubOptions::default());
-        assert_eq!(config.hub.max_state_size, Some(Codec::DEFAULT_MAX_STATE_SIZE));
-        assert_eq!(config.hub.compression(), Some(Compression::default()));
+        assert_eq!(config.hub, HubOptions::default());
     }
 
     #[test]
@@ -393,6 +262,8 @@ mod tests {
             ("[hub]\ndefault_timeout = \"0s\"", "2:19"),
             ("[hub]\npoll_interval = \"0s\"", "2:17"),
             ("[hub]\nconcurrency = 0", "2:15"),
+            ("[hub]\nconcurrency = -1", "2:15"),
+            ("[hub]\ncompression = \"lz4\"", "2:15"),
             ("[hub]\nmax_takeovers = 0", "2:17"),
             ("[http]\nallowed_hosts = [\"a/b\"]", "2:18"),
             ("[http]\nsecrets.a = { env = \"A\", hosts = [\"a/b\"] }", "2:35"),
@@ -405,5 +276,8 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::InvalidConfig);
             assert_eq!(error.context_value("at"), Some(place), "{error}");
         }
+        let error = Config::parse("[hub]\nretention = \"long\"").unwrap_err();
+        let told = "write it like 500ms, 30s, 5m, 4h, 7d, 1h30m or PT4H, or `forever`";
+        assert!(error.message().contains(told), "{error}");
     }
 }

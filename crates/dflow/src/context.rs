@@ -175,15 +175,9 @@ impl Context {
                 );
             }
         }
-        let mut builder =
-            PersistenceHub::builder(store).options(self.config.hub.options()).tools(self.tools()?);
-        if let Some(bytes) = self.config.hub.max_state_size {
-            builder = builder.max_state_size(bytes);
-        }
-        if let Some(compression) = self.config.hub.compression() {
-            builder = builder.compression(compression);
-        }
-        builder = match keyring {
+        let builder = PersistenceHub::builder(store).options(self.config.hub.clone());
+        let builder = builder.tools(self.tools()?);
+        let builder = match keyring {
             Some(keyring) => builder.keyring(keyring),
             None => builder.plaintext(),
         };

@@ -59,12 +59,19 @@ impl CodecBuilder {
         self
     }
 
+    /// What is said of compression, and how large state may be.
+    pub(crate) fn plain_settings(&self) -> (Compression, usize) {
+        let max_state_size = self.max_state_size.unwrap_or(Codec::DEFAULT_MAX_STATE_SIZE);
+        (self.compression, max_state_size)
+    }
+
     /// Makes the codec.
     ///
     /// # Errors
     /// `InvalidConfig` when none or several of `keyring`, `encryptor` and `plaintext` are said, and
     /// for a compression that this build lacks.
     pub fn build(self) -> Result<Codec> {
+        let (compression, max_state_size) = self.plain_settings();
         let (cipher, encryptor): (_, Option<Arc<dyn StateEncryptor>>) =
             match (self.keyring, self.encryptor, self.plaintext) {
                 (Some(keyring), None, false) => (Cipher::Aes256Gcm, Some(Arc::new(keyring))),
@@ -85,14 +92,8 @@ impl CodecBuilder {
                     ));
                 }
             };
-        self.compression.check_available()?;
-        Ok(Codec {
-            serializer: self.serializer,
-            compression: self.compression,
-            cipher,
-            encryptor,
-            max_state_size: self.max_state_size.unwrap_or(Codec::DEFAULT_MAX_STATE_SIZE),
-        })
+        compression.check_available()?;
+        Ok(Codec { serializer: self.serializer, compression, cipher, encryptor, max_state_size })
     }
 }
 

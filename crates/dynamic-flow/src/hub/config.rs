@@ -1,138 +1,26 @@
 //! Settings of a hub, and building one.
 
+mod options;
+
 use std::{
     fmt,
     sync::{Arc, Mutex, RwLock, atomic::AtomicUsize},
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, broadcast, watch};
 
+pub use self::options::HubOptions;
 use super::{Inner, PersistenceHub, events::Notifier, lease::Keeper, skips::Skips, vault::Vault};
 use crate::{
-    Error, ErrorKind, Result,
-    clock::{Clock, SystemClock, days, hours, seconds},
+    Result,
+    clock::{Clock, SystemClock},
     codec::{Codec, CodecBuilder, Compression, Keyring},
     engine::runner::Durability,
     id::{RunId, SuspensionKey},
     store::Store,
     tool::ToolRegistry,
 };
-
-/// The settings of a hub that are plain data.
-///
-/// Written as a table of settings, with durations as texts:
-///
-/// ```
-/// use dynamic_flow::{hours, hub::HubOptions};
-///
-/// let options: HubOptions =
-///     serde_json::from_str(r#"{ "default_timeout": "4h", "retention": null }"#).unwrap();
-/// assert_eq!(options.default_timeout, hours(4));
-/// assert_eq!((options.retention, options.lease), (None, HubOptions::default().lease));
-/// ```
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
-pub struct HubOptions {
-    /// How long a wait stays open that does not say so itself.
-    #[serde(with = "as_text")]
-    pub default_timeout: Duration,
-    /// How often a worker removes ended runs whose retention is over.
-    #[serde(with = "as_text")]
-    pub cleanup_interval: Duration,
-    /// How often an operation is tried again after a passing fault of the store.
-    pub max_retries: u32,
-    /// The pause before the first of those tries; it doubles, with jitter.
-    #[serde(with = "as_text")]
-    pub retry_delay: Duration,
-    /// How long an ended run is kept, with its receipts; forever if none.
-    #[serde(with = "as_text::or_none")]
-    pub retention: Option<Duration>,
-    /// How long a holder keeps a run without renewing its lease; 10 ms or more.
-    #[serde(with = "as_text")]
-    pub lease: Duration,
-    /// After how many takeovers without progress a run is failed as poisoned; 1 or more.
-    pub max_takeovers: u32,
-    /// The longest sleep, or pause between attempts, that is waited out in the process instead of
-    /// parking the run.
-    #[serde(with = "as_text")]
-    pub linger: Duration,
-    /// When runs are committed beyond their waits.
-    pub durability: Durability,
-    /// The largest input of a run or an answer, in bytes of JSON.
-    pub max_input_size: usize,
-    /// How often a worker looks for due runs.
-    #[serde(with = "as_text")]
-    pub poll_interval: Duration,
-    /// How many runs a worker drives at once.
-    pub concurrency: usize,
-}
-
-impl Default for HubOptions {
-    fn default() -> Self {
-        Self {
-            default_timeout: hours(24),
-            cleanup_interval: hours(1),
-            max_retries: 3,
-            retry_delay: seconds(1),
-            retention: Some(days(7)),
-            lease: seconds(30),
-            max_takeovers: 5,
-            linger: seconds(10),
-            durability: Durability::Suspensions,
-            max_input_size: 1024 * 1024,
-            poll_interval: seconds(1),
-            concurrency: 64,
-        }
-    }
-}
-
-/// Durations as people write them, to the millisecond: `24h`, `1m 30s`.
-mod as_text {
-    use std::time::Duration;
-
-    use jiff::SignedDuration;
-    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
-
-    use crate::flow::parse_duration;
-
-    fn text(duration: Duration) -> String {
-        // None is read that is longer, or finer.
-        let duration = duration.min(crate::days(36_500));
-        let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-        format!("{:#}", SignedDuration::from_millis(millis))
-    }
-
-    pub(super) fn serialize<S: Serializer>(it: &Duration, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&text(*it))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-        parse_duration(&String::deserialize(from)?).map_err(D::Error::custom)
-    }
-
-    pub(super) mod or_none {
-        use serde::Serialize as _;
-
-        use super::*;
-
-        pub(in super::super) fn serialize<S: Serializer>(
-            it: &Option<Duration>,
-            to: S,
-        ) -> Result<S::Ok, S::Error> {
-            it.map(text).serialize(to)
-        }
-
-        pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
-            from: D,
-        ) -> Result<Option<Duration>, D::Error> {
-            let text = Option::<String>::deserialize(from)?;
-            text.map(|text| parse_duration(&text)).transpose().map_err(D::Error::custom)
-        }
-    }
-}
 
 /// Makes suspension keys; the default takes 32 bytes from the operating system.
 pub trait KeyGenerator: Send + Sync + 'static {
@@ -194,19 +82,21 @@ impl HubBuilder {
 
     /// Compresses state, before it is sealed.
     pub fn compression(mut self, compression: Compression) -> Self {
-        self.codec = self.codec.compression(compression);
+        self.options.compression = compression;
         self
     }
 
     /// Refuses state of more bytes of JSON than this.
     pub fn max_state_size(mut self, bytes: usize) -> Self {
-        self.codec = self.codec.max_state_size(bytes);
+        self.options.max_state_size = bytes;
         self
     }
 
     /// Serializes, compresses and seals with a codec of your own. It replaces whatever `keyring`,
-    /// `plaintext`, `compression` and `max_state_size` said before.
+    /// `plaintext`, `compression` and `max_state_size` said before; the latter two, and `options`, may
+    /// be said after it, too.
     pub fn codec(mut self, codec: CodecBuilder) -> Self {
+        (self.options.compression, self.options.max_state_size) = codec.plain_settings();
         self.codec = codec;
         self
     }
@@ -320,21 +210,10 @@ impl HubBuilder {
     /// `InvalidConfig` for settings that can't work, among them neither a keyring nor plaintext;
     /// what [`Store::provision`] fails with.
     pub async fn build(self) -> Result<PersistenceHub> {
-        let codec = self.codec.build()?;
         let options = self.options;
-        // What is finer is dropped where it becomes a time: it would be no pause at all.
-        let some_time = |duration: Duration| duration >= Duration::from_millis(1);
-        let sane = [
-            (options.lease >= Duration::from_millis(10), "lease must be 10 ms or more"),
-            (some_time(options.default_timeout), "default_timeout must be 1 ms or more"),
-            (options.concurrency > 0, "concurrency must be 1 or more"),
-            (some_time(options.poll_interval), "poll_interval must be 1 ms or more"),
-            // The first claim of a run counts, too.
-            (options.max_takeovers > 0, "max_takeovers must be 1 or more"),
-        ];
-        if let Some((_, message)) = sane.iter().find(|(sane, _)| !sane) {
-            return Err(Error::new(ErrorKind::InvalidConfig, *message));
-        }
+        options.check()?;
+        let codec = self.codec.compression(options.compression);
+        let codec = codec.max_state_size(options.max_state_size).build()?;
         let owner = match self.owner {
             Some(owner) => owner,
             None => default_owner(self.clock.as_ref())?,

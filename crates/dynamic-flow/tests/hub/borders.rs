@@ -2,7 +2,7 @@
 
 use dynamic_flow::{
     Clock as _, ErrorKind, Flow, Result, RunId, SuspensionKey, ToolError,
-    codec::EncryptionKey,
+    codec::{Codec, EncryptionKey},
     days,
     engine::RunStatus,
     hours,
@@ -88,6 +88,17 @@ async fn settings_that_can_not_work_are_refused_when_the_hub_is_built() {
         assert_eq!(error.kind(), ErrorKind::InvalidConfig);
         assert!(error.message().starts_with(name), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_codec_brings_its_limits_along_and_those_that_are_said_after_it_count() {
+    let (world, counts) = (World::new(), Counts::default());
+    let codec = || world.builder().codec(Codec::builder().plaintext().max_state_size(100));
+    let narrow = codec().build().await.unwrap().register(approval_flow(&counts)).unwrap();
+    assert_eq!(narrow.run(order()).await.unwrap_err().kind(), ErrorKind::StateTooLarge);
+    let wide = codec().configure(|options| options.max_state_size = 100_000);
+    let wide = wide.build().await.unwrap().register(approval_flow(&counts)).unwrap();
+    suspended(wide.run(order()).await);
 }
 
 #[tokio::test]
