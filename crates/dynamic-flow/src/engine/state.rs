@@ -20,6 +20,7 @@ pub struct Snapshot {
     /// The version of this form; [`Snapshot::FORMAT`] when written by this build.
     pub format: u32,
     /// Counts the commits of the run; what seals this snapshot to its place in their order.
+    #[serde(deserialize_with = "stored::count")]
     pub sequence: u64,
     /// The run.
     pub run_id: RunId,
@@ -39,10 +40,13 @@ pub struct Snapshot {
     /// What its last closed waits took, oldest first; at most [`Snapshot::MAX_RECEIPTS`].
     pub receipts: Vec<Receipt>,
     /// How many receipts came before those.
+    #[serde(deserialize_with = "stored::count")]
     pub earlier_receipts: u64,
     /// How many waits it has opened.
+    #[serde(deserialize_with = "stored::count")]
     pub opened_waits: u64,
     /// How many calls it has made.
+    #[serde(deserialize_with = "stored::count")]
     pub calls: u64,
     /// Its output, when it has completed.
     #[serde(default, with = "present", skip_serializing_if = "Option::is_none")]
@@ -274,6 +278,7 @@ pub struct Branch {
     /// Which body of the parent step; the flow's own for the root.
     pub body: BodyName,
     /// Which time this body runs, from 1.
+    #[serde(deserialize_with = "stored::count")]
     pub iteration: u32,
     /// The current step; none once the body is through.
     #[serde(default)]
@@ -345,13 +350,14 @@ pub enum Memo {
     /// Of a `retry`.
     Retry {
         /// How many attempts failed.
+        #[serde(deserialize_with = "stored::count")]
         failed: u32,
         /// When the next attempt starts, during a pause.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<Timestamp>,
         /// How many attempts a `fail` ended: what comes after one is no repetition of what came
         /// before it, and its calls have idempotency keys of their own.
-        #[serde(default, skip_serializing_if = "is_zero")]
+        #[serde(default, deserialize_with = "stored::count", skip_serializing_if = "is_zero")]
         given_up: u32,
     },
     /// Of a `timeout`.

@@ -20,6 +20,21 @@ pub(super) fn value_around() -> Arc<Value> {
     AROUND.clone()
 }
 
+/// Reads what a run counts. Nobody has counted beyond half of what the number holds: a greater one is
+/// damage, and would make counting on panic.
+pub(super) fn count<'de, D, N>(deserializer: D) -> Result<N, D::Error>
+where
+    D: Deserializer<'de>,
+    N: Deserialize<'de> + Into<u64> + Copy,
+{
+    let count = N::deserialize(deserializer)?;
+    let bits = 8 * size_of::<N>() - 1;
+    match count.into() >> bits {
+        0 => Ok(count),
+        _ => Err(D::Error::custom("a counter is beyond all that can have been counted")),
+    }
+}
+
 /// Reads the tree of a run, and gives each branch its value.
 pub(super) fn read_root<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Branch, D::Error> {
     let mut root = Branch::deserialize(deserializer)?;

@@ -29,11 +29,4 @@ impl Dice {
         let index = self.below(from.len().max(1) as u64);
         from.get(usize::try_from(index).expect("an index"))
     }
-
-    /// Lets others come first, now and then.
-    pub(crate) async fn pause(&self) {
-        for _ in 0..self.below(4) {
-            tokio::task::yield_now().await;
-        }
-    }
 }
