@@ -9,7 +9,6 @@ use super::{
     outcome::{Accepted, Outcome},
     pending::{is_cancelled, pending_receipt},
     vault::Opened,
-    worker::is_stuck,
 };
 use crate::{
     Error, ErrorKind, Result,
@@ -46,7 +45,7 @@ impl Inner {
         let mut perhaps_accepted: Option<Receipt> = None;
         loop {
             let found = self.find(key).await?;
-            let record = found.record();
+            let record = &found.opened().record;
             let run_id = record.id;
             if of.is_some_and(|flow| *flow != record.flow_id) {
                 return Err(Error::new(
@@ -73,11 +72,7 @@ impl Inner {
             };
             let now = self.clock.now();
             if opened.record.status.is_final() {
-                return Err(Error::new(
-                    ErrorKind::InvalidState,
-                    "the run has failed and takes no answers until it is retried",
-                )
-                .with_run(run_id));
+                return Err(takes_no_answers(run_id));
             }
             if wait.is_over(now) {
                 self.time_out(*opened, &wait, drive).await?;
@@ -182,9 +177,10 @@ impl Inner {
         let flow = self.fitting_flow(&opened).map_err(|_| expired())?;
         match self.take(opened).await {
             Ok(Some(opened)) => match drive::go_on(self.clone(), flow, opened).await {
-                // A failure of what follows is the run's, not that of whoever came too late.
-                Err(error) if is_stuck(error.kind()) => Err(error),
-                _ => Ok(()),
+                // What follows from it is the run's affair, not that of whoever came too late.
+                Ok(_) => Ok(()),
+                Err(error) if error.kind() == ErrorKind::RunBusy => Ok(()),
+                Err(error) => Err(error),
             },
             Ok(None) => Err(expired()),
             Err(error) if error.is_conflict() => Ok(()),
@@ -376,19 +372,7 @@ impl Inner {
             let item = InboxItem { at: self.clock.now(), what };
             match self.submit(opened, item, flow).await {
                 Ok((_, Submitted::Leased(opened, flow))) => {
-                    // Cancelled is what the caller asked for, and an error only to who awaits it.
-                    let driven = drive::go_on(self.clone(), flow, *opened).await;
-                    return match driven {
-                        Err(error) if error.kind() == ErrorKind::RunCancelled => {
-                            Ok(RunStatus::Cancelled)
-                        }
-                        Err(error) if error.kind() == ErrorKind::RunFailed => Ok(RunStatus::Failed),
-                        Err(error) => Err(error),
-                        // What was accepted before the cancellation ended the run first.
-                        Ok(Outcome::Completed(_)) => Ok(RunStatus::Completed),
-                        Ok(Outcome::Rejected(_)) => Ok(RunStatus::Rejected),
-                        Ok(Outcome::Suspended(_)) => Ok(RunStatus::Waiting),
-                    };
+                    return Ok(drive::go_on(self.clone(), flow, *opened).await?.status());
                 }
                 Ok((status, Submitted::Left)) => return Ok(status),
                 Err(error) if error.is_conflict() => {}
@@ -437,7 +421,9 @@ impl Inner {
         submitted: Submitted,
     ) -> Result<Outcome> {
         match submitted {
-            Submitted::Leased(opened, flow) => drive::go_on(self.clone(), flow, *opened).await,
+            Submitted::Leased(opened, flow) => {
+                drive::go_on(self.clone(), flow, *opened).await?.outcome()
+            }
             Submitted::Left => self.await_outcome(run).await,
         }
     }
@@ -452,11 +438,18 @@ pub(super) enum Found {
 }
 
 impl Found {
-    fn record(&self) -> &Record {
+    /// The run.
+    pub(super) fn opened(&self) -> &Opened {
         match self {
-            Self::Open(opened, _) | Self::Closed(opened, _) => &opened.record,
+            Self::Open(opened, _) | Self::Closed(opened, _) => opened,
         }
     }
+}
+
+/// The refusal of an answer to a run that failed where it was committed last, with its waits open.
+pub(super) fn takes_no_answers(run: RunId) -> Error {
+    let message = "the run has failed and takes no answers until it is retried";
+    Error::new(ErrorKind::InvalidState, message).with_run(run)
 }
 
 /// The refusal of what comes after the deadline, while nothing has taken its place.

@@ -8,7 +8,7 @@ use super::{
     Inner, PersistenceHub,
     drive::{self, TakenUp},
     query::PAGE,
-    state::{STATE_FLOW, overdue},
+    state::{Expiry, STATE_FLOW, overdue},
     vault::Opened,
 };
 use crate::{
@@ -199,22 +199,19 @@ impl Inner {
     async fn expire_now(self: &Arc<Self>, run: RunId) -> Result<Option<Revision>> {
         let opened = self.open_verified(run).await?;
         let now = self.clock.now();
-        let driven = if opened.record.flow_id == STATE_FLOW {
+        let has_expired = if opened.record.flow_id == STATE_FLOW {
             // A caller who was given it by now has it until its lease lapses.
-            if opened.record.is_held(now) {
-                return Ok(None);
-            }
-            self.expire_state(opened, now).await
+            !opened.record.is_held(now)
+                && matches!(self.expire_state(opened, now).await?, Expiry::Expired(_))
         } else {
             let flow = self.fitting_flow(&opened)?;
             let Some(opened) = self.take(opened).await? else { return Ok(None) };
-            drive::go_on(self.clone(), flow, opened).await.map(drop)
+            // What else becomes of it is its own affair.
+            let driven = drive::go_on(self.clone(), flow, opened).await?;
+            driven.status() == RunStatus::Expired
         };
-        match driven.map_err(|error| (error.kind(), error)) {
-            // What else becomes of it then is its own affair.
-            Ok(()) | Err((ErrorKind::RunFailed | ErrorKind::RunCancelled, _)) => return Ok(None),
-            Err((ErrorKind::RunExpired | ErrorKind::SuspensionExpired, _)) => {}
-            Err((_, error)) => return Err(error),
+        if !has_expired {
+            return Ok(None);
         }
         let record = self.vault.get(run).await?;
         let expired = record.filter(|record| record.status == RunStatus::Expired);

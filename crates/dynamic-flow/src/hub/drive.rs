@@ -13,7 +13,7 @@ use super::{
     outcome::{Outcome, SuspendedWait, outcome_of},
     plain::{Plain, first_record, worked_in},
     vault::Opened,
-    worker::{Taken, is_stuck},
+    worker::Taken,
 };
 use crate::{
     Error, ErrorKind, Result, ToolError,
@@ -29,14 +29,52 @@ use crate::{
     wait::{Receipt, Wait},
 };
 
+/// How far a run was driven.
+pub(super) enum Driven {
+    /// Until it was parked, has ended or was let go; as it was committed.
+    To {
+        /// Its state.
+        snapshot: Box<Snapshot>,
+        /// The keys of the waits that were opened on the way.
+        keys: Vec<(WaitId, SuspensionKey)>,
+        /// When.
+        at: Timestamp,
+    },
+    /// Until its state could not be committed, and never will be: it was failed as it was before.
+    Uncommittable(Error),
+}
+
+impl Driven {
+    /// What the run is doing now.
+    pub(super) fn status(&self) -> RunStatus {
+        match self {
+            Self::To { snapshot, .. } if snapshot.status == RunStatus::Running => RunStatus::Ready,
+            Self::To { snapshot, .. } => snapshot.status,
+            Self::Uncommittable(_) => RunStatus::Failed,
+        }
+    }
+
+    /// What the caller gets who asked for it to be driven.
+    pub(super) fn outcome(self) -> Result<Outcome> {
+        match self {
+            Self::To { snapshot, .. } if snapshot.status == RunStatus::Running => Err(Error::new(
+                ErrorKind::ShuttingDown,
+                "the hub is shutting down; the run is committed and goes on with the next worker",
+            )
+            .with_run(snapshot.run_id)),
+            Self::To { snapshot, keys, at } => outcome_of(&snapshot, at, keys),
+            Self::Uncommittable(error) => Err(error),
+        }
+    }
+}
+
 /// Drives a run from its very start, of which nothing is stored yet, until it is parked or has ended.
 ///
 /// The future must be polled to its end, so it belongs on a task of its own.
-pub(super) async fn begin(
-    hub: Arc<Inner>,
-    flow: Arc<Known>,
-    snapshot: Snapshot,
-) -> Result<Outcome> {
+///
+/// # Errors
+/// Where it could not be driven, as for [`go_on`].
+pub(super) async fn begin(hub: Arc<Inner>, flow: Arc<Known>, snapshot: Snapshot) -> Result<Driven> {
     let now = hub.clock.now();
     let driver = Driver::new(&hub, &flow, snapshot.run_id);
     run(snapshot, vec![(Event::Started, now), (Event::Tick, now)], driver).await
@@ -46,8 +84,10 @@ pub(super) async fn begin(
 ///
 /// The future must be polled to its end, so it belongs on a task of its own.
 ///
-/// A run that could not be gone on with is let go as it was taken.
-pub(super) async fn go_on(hub: Arc<Inner>, flow: Arc<Known>, opened: Opened) -> Result<Outcome> {
+/// # Errors
+/// Where it could not be driven; it is then let go as it was taken. `RunBusy` where it is somebody
+/// else's by now.
+pub(super) async fn go_on(hub: Arc<Inner>, flow: Arc<Known>, opened: Opened) -> Result<Driven> {
     let taken = Taken::of(&opened.record);
     go_on_as(hub, flow, opened, taken).await
 }
@@ -58,16 +98,16 @@ pub(super) async fn go_on_as(
     flow: Arc<Known>,
     opened: Opened,
     taken: Taken,
-) -> Result<Outcome> {
+) -> Result<Driven> {
     let driven = drive(&hub, &flow, opened).await;
     match &driven {
-        Err(error) if is_stuck(error.kind()) => hub.release(&taken).await,
+        Err(error) if error.kind() != ErrorKind::RunBusy => hub.release(&taken).await,
         _ => hub.skips.forget(taken.id),
     }
     driven
 }
 
-async fn drive(hub: &Arc<Inner>, flow: &Arc<Known>, opened: Opened) -> Result<Outcome> {
+async fn drive(hub: &Arc<Inner>, flow: &Arc<Known>, opened: Opened) -> Result<Driven> {
     let Opened { record, snapshot, inbox } = opened;
     let TakenUp { snapshot, events, superseded } =
         taken_up(flow, snapshot, &inbox, hub.clock.now())?;
@@ -78,6 +118,9 @@ async fn drive(hub: &Arc<Inner>, flow: &Arc<Known>, opened: Opened) -> Result<Ou
     driver.mark = Some(Mark::of(&snapshot));
     driver.superseded = superseded;
     driver.hold();
+    if let Some(lease) = &record.lease {
+        hub.secure(record.id, record.epoch, lease.until).await?;
+    }
     run(snapshot, events, driver).await
 }
 
@@ -158,7 +201,7 @@ async fn run(
     snapshot: Snapshot,
     events: Vec<(Event, Timestamp)>,
     driver: Driver,
-) -> Result<Outcome> {
+) -> Result<Driven> {
     let span = tracing::info_span!("run", run = %driver.run, flow = %driver.flow.def.id);
     run_in_span(snapshot, events, driver).instrument(span).await
 }
@@ -167,7 +210,7 @@ async fn run_in_span(
     snapshot: Snapshot,
     events: Vec<(Event, Timestamp)>,
     mut driver: Driver,
-) -> Result<Outcome> {
+) -> Result<Driven> {
     let (hub, flow, run_id) = (driver.hub.clone(), driver.flow.clone(), driver.run);
     hub.tell(HubEvent::RunStarted { run_id, flow_id: flow.def.id.clone() });
     let options = Drive {
@@ -177,28 +220,25 @@ async fn run_in_span(
     };
     let driven =
         runner::drive(&flow.def, snapshot, events, options, hub.clock.as_ref(), &mut driver).await;
-    let stopped = driver.active.is_stopping();
     let keys = std::mem::take(&mut driver.fresh);
     let epoch = driver.at.map(|_| driver.epoch);
     drop(driver);
-    let snapshot = match driven {
-        Ok(snapshot) => snapshot,
-        Err(error) => {
-            if let Some(epoch) = epoch.filter(|_| is_uncommittable(error.kind())) {
-                hub.set_uncommittable_aside(run_id, epoch, &error).await?;
-            }
-            return Err(error.with_run(run_id));
+    match driven {
+        Ok(snapshot) => {
+            let driven = Driven::To { snapshot: snapshot.into(), keys, at: hub.clock.now() };
+            hub.tell(HubEvent::RunStopped { run_id, status: driven.status() });
+            Ok(driven)
         }
-    };
-    hub.tell(HubEvent::RunStopped { run_id, status: snapshot.status });
-    if stopped && snapshot.status == RunStatus::Running {
-        return Err(Error::new(
-            ErrorKind::ShuttingDown,
-            "the hub is shutting down; the run is committed and goes on with the next worker",
-        )
-        .with_run(run_id));
+        Err(error) => {
+            let error = error.with_run(run_id);
+            match epoch.filter(|_| is_uncommittable(error.kind())) {
+                Some(epoch) if hub.set_uncommittable_aside(run_id, epoch, &error).await => {
+                    Ok(Driven::Uncommittable(error))
+                }
+                _ => Err(error),
+            }
+        }
     }
-    outcome_of(&snapshot, hub.clock.now(), keys)
 }
 
 /// Whether every further try to commit the state would fail in the same way.
@@ -215,7 +255,7 @@ impl Inner {
         self: &Arc<Self>,
         opened: Opened,
         flow: Arc<Known>,
-    ) -> Result<Option<Outcome>> {
+    ) -> Result<Option<Driven>> {
         match self.take(opened).await {
             Ok(Some(opened)) => go_on(self.clone(), flow, opened).await.map(Some),
             Ok(None) => Ok(None),
@@ -224,17 +264,21 @@ impl Inner {
         }
     }
 
-    /// Fails a run whose state can't be committed, if this holder still has it.
-    async fn set_uncommittable_aside(&self, run: RunId, epoch: Epoch, error: &Error) -> Result<()> {
-        let opened = Opened::unseal(&self.codec, self.vault.require(run).await?)?;
-        if opened.record.epoch != epoch {
-            return Ok(());
-        }
-        match self.set_aside(opened, Failure::UNCOMMITTABLE, error.to_string()).await {
-            // Something was accepted at that very moment; the next worker sets it aside.
-            Err(error) if error.is_conflict() => Ok(()),
-            other => other,
-        }
+    /// Fails a run whose state can't be committed, if this holder still has it; gives whether it did.
+    async fn set_uncommittable_aside(&self, run: RunId, epoch: Epoch, error: &Error) -> bool {
+        let setting_aside = async {
+            let opened = Opened::unseal(&self.codec, self.vault.require(run).await?)?;
+            if opened.record.epoch != epoch {
+                return Ok(false);
+            }
+            let aside = self.set_aside(opened, Failure::UNCOMMITTABLE, error.to_string()).await;
+            aside.map(|()| true)
+        };
+        setting_aside.await.unwrap_or_else(|error: Error| {
+            // Something may have been accepted at that very moment; the next worker sets it aside.
+            tracing::warn!(%run, %error, "a run whose state can't be committed is left as it was");
+            false
+        })
     }
 }
 
@@ -369,7 +413,11 @@ impl Driver {
                     self.closed(&receipt);
                 }
                 match intent {
-                    Intent::Progress => self.hold(),
+                    Intent::Progress => {
+                        self.hold();
+                        let until = now.after(self.hub.options.lease);
+                        self.hub.secure(self.run, self.epoch, until).await?;
+                    }
                     Intent::Park => self.hold = None,
                 }
                 Ok(Committed::Done)
@@ -381,16 +429,14 @@ impl Driver {
 
     /// Takes what was accepted since the last look, if the run is still this holder's.
     async fn merge(&mut self) -> Result<Committed> {
-        let lost = |what: &'static str| Err(Error::new(ErrorKind::RunBusy, what));
+        let lost = |what| Err(Error::new(ErrorKind::RunBusy, what).with_run(self.run));
         let Some(record) = self.hub.vault.get(self.run).await? else {
-            return lost("the run was removed while it was driven")
-                .map_err(|e| e.with_run(self.run));
+            return lost("the run was removed while it was driven");
         };
         if record.epoch != self.epoch {
             return lost(
                 "the run was taken over or moved; what was not committed here is discarded",
-            )
-            .map_err(|error| error.with_run(self.run));
+            );
         }
         self.at = Some(record.revision);
         let opened = Opened::unseal(&self.hub.codec, record)?;
@@ -421,7 +467,7 @@ impl Driver {
                     wait.notice_keys.clear();
                 }
                 Err(error) => {
-                    wait.failed_notices += 1;
+                    wait.failed_notices = wait.failed_notices.saturating_add(1);
                     tracing::warn!(run = %self.run, wait = %wait.id, %error, "a wait was not passed on");
                 }
             }

@@ -170,7 +170,8 @@ impl Inner {
         let flows = self.flows.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         flows.get(&snapshot.flow.id).cloned().ok_or_else(|| {
             let message = if snapshot.flow.id.as_str() == STATE_FLOW {
-                "the key is of a state that was suspended by itself: take it with `resume_state`"
+                "this is a state that was suspended by itself, without a flow: its key and \
+                 `resume_state` give it back"
             } else {
                 "no flow of this id is registered here; register it in every process that resumes"
             };

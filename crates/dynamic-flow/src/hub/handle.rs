@@ -132,7 +132,7 @@ impl<I: Serialize, O: DeserializeOwned> Handle<I, O> {
                 None => {
                     let run = RunId::new(hub.clock.now())?;
                     let snapshot = flow.start(run, input, options.metadata)?;
-                    drive::begin(hub, flow, snapshot).await
+                    drive::begin(hub, flow, snapshot).await?.outcome()
                 }
                 Some(run) => {
                     let snapshot = flow.start(run, input, options.metadata)?;
@@ -206,7 +206,7 @@ impl Inner {
         match self.vault.insert_unless_there(&record).await {
             Ok(()) => {
                 let begun = Opened { record, snapshot, inbox: Vec::new() };
-                drive::go_on(self.clone(), flow, begun).await
+                drive::go_on(self.clone(), flow, begun).await?.outcome()
             }
             Err(error) if error.is_perhaps_written() => {
                 let there = self.open_verified(run).await?;
@@ -215,7 +215,9 @@ impl Inner {
                     // written this: whoever takes it has it.
                     let change = self.lease_change(&record);
                     match self.write(there, change, None).await {
-                        Ok(begun) => return drive::go_on(self.clone(), flow, begun).await,
+                        Ok(begun) => {
+                            return drive::go_on(self.clone(), flow, begun).await?.outcome();
+                        }
                         Err(error) if error.is_conflict() => {}
                         Err(error) => return Err(error),
                     }

@@ -13,8 +13,10 @@ use std::{
 use futures::future::join_all;
 use tokio::sync::Notify;
 
+use super::Inner;
 use crate::{
-    clock::Clock,
+    Error, ErrorKind, Result,
+    clock::{Clock, Timestamp},
     id::{Epoch, RunId},
     store::Store,
 };
@@ -63,12 +65,12 @@ pub(crate) struct Keeper {
     held: Arc<Held>,
     store: Arc<dyn Store>,
     lease: Duration,
-    started: AtomicBool,
+    started: Arc<AtomicBool>,
 }
 
 impl Keeper {
     pub(crate) fn new(store: Arc<dyn Store>, lease: Duration) -> Self {
-        Self { held: Arc::default(), store, lease, started: AtomicBool::new(false) }
+        Self { held: Arc::default(), store, lease, started: Arc::default() }
     }
 
     /// Keeps the lease of a run until the hold is dropped.
@@ -95,17 +97,53 @@ impl Keeper {
     fn start(&self, clock: &Arc<dyn Clock>) {
         let held = Arc::downgrade(&self.held);
         let (store, clock, lease) = (self.store.clone(), clock.clone(), self.lease);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let started = runtime.and_then(|runtime| {
-            let renewing = async move {
-                renew_all(held, store.as_ref(), clock.as_ref(), lease).await;
-            };
-            let thread = std::thread::Builder::new().name("dynamic-flow-leases".into());
-            thread.spawn(move || runtime.block_on(renewing))
+        let running = Running(self.started.clone());
+        let thread = std::thread::Builder::new().name("dynamic-flow-leases".into());
+        let started = thread.spawn(move || {
+            let _running = running;
+            match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime.block_on(renew_all(held, &*store, &*clock, lease)),
+                Err(error) => tracing::error!(%error, "{NO_THREAD}"),
+            }
         });
         if let Err(error) = started {
-            tracing::error!(%error, "no thread renews leases: long steps may run twice");
-            self.started.store(false, Ordering::Release);
+            tracing::error!(%error, "{NO_THREAD}");
+        }
+    }
+}
+
+const NO_THREAD: &str = "no thread renews leases: long steps may run twice";
+
+/// Says that the thread runs, for as long as it does: where it could not be started, or a store has
+/// panicked in it, the next hold starts another.
+struct Running(Arc<AtomicBool>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+impl Inner {
+    /// Makes sure that a lease which this hub has just taken lasts: the tries of the write that took it
+    /// may have used it up.
+    ///
+    /// # Errors
+    /// `RunBusy` where somebody else has the run by now; what the store fails with.
+    pub(super) async fn secure(&self, run: RunId, epoch: Epoch, until: Timestamp) -> Result<()> {
+        let lease = self.options.lease;
+        if until >= self.clock.now().after(lease / 2) {
+            return Ok(());
+        }
+        let store = self.vault.store();
+        let renew = || store.renew(run, epoch, self.clock.now().after(lease));
+        match self.vault.retrying(renew).await {
+            Err(error) if error.is_conflict() => Err(Error::new(
+                ErrorKind::RunBusy,
+                "the store took as long as the lease, and somebody else has the run by now",
+            )
+            .with_run(run)),
+            other => other,
         }
     }
 }

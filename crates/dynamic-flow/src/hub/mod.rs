@@ -38,9 +38,9 @@ use tokio::sync::{Notify, broadcast, watch};
 use self::{
     flows::Known,
     lease::{Active, Keeper, lock},
+    outcome::is_end_of_run,
     skips::Skips,
     vault::Vault,
-    worker::is_of_the_run,
 };
 use crate::{
     Error, ErrorKind, Result,
@@ -146,8 +146,8 @@ impl Inner {
         let due = opened.record.due_at.is_some_and(|due| due <= self.clock.now());
         if due && opened.record.status == RunStatus::Waiting {
             let flow = self.fitting_flow(&opened)?;
-            if let Some(outcome) = self.take_and_drive(opened, flow).await? {
-                return Ok(outcome);
+            if let Some(driven) = self.take_and_drive(opened, flow).await? {
+                return driven.outcome();
             }
         }
         self.await_outcome(run).await
@@ -174,8 +174,8 @@ impl Inner {
             }
             if !opened.record.is_held(now) {
                 let flow = self.fitting_flow(&opened)?;
-                if let Some(outcome) = self.take_and_drive(opened, flow).await? {
-                    return Ok(outcome);
+                if let Some(driven) = self.take_and_drive(opened, flow).await? {
+                    return driven.outcome();
                 }
             }
             tokio::select! {
@@ -267,7 +267,7 @@ impl PersistenceHub {
             .carry_out(async move {
                 let (accepted, submitted) = hub.accept(&key, &answer, flow.as_ref(), true).await?;
                 let finished = hub.finish(accepted.run_id, submitted).await;
-                finished.map_err(|error| match is_of_the_run(error.kind()) {
+                finished.map_err(|error| match is_end_of_run(error.kind()) {
                     true => error,
                     false => error.with("answer", "accepted"),
                 })

@@ -171,7 +171,8 @@ pub struct RunView {
     pub input: Value,
     /// Where it stands: one position for each live branch.
     pub positions: Vec<Position>,
-    /// Its open waits, without keys: those that can still be answered.
+    /// Its open waits, without keys: those that can be answered now. One that failed where it was
+    /// committed last asks again once it is retried.
     pub waits: Vec<SuspendedWait>,
     /// What was accepted for waits and is not worked in yet, oldest first: those waits are not among
     /// the open ones any more, and whoever drives the run next goes on from here.
@@ -196,6 +197,11 @@ pub struct RunView {
     pub driven_by: Option<String>,
     /// The document it was read from, if it was.
     pub document: Option<std::sync::Arc<str>>,
+}
+
+/// Whether an error says how a run ended, and not that something could not be done.
+pub(super) fn is_end_of_run(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::RunFailed | ErrorKind::RunExpired | ErrorKind::RunCancelled)
 }
 
 /// Turns a committed snapshot into what the caller gets.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     HubEvent, PersistenceHub,
-    accept::{Found, deadline_passed, refusal},
+    accept::{Found, deadline_passed, refusal, takes_no_answers},
     flows::{Known, unusable},
     inbox::Accept,
     outcome::{RunView, SuspendedWait},
@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Result,
+    clock::Timestamp,
     codec::{Part, SealedInfo},
     engine::RunStatus,
     flow::{Fit, Flow, FlowDef},
@@ -129,6 +130,7 @@ impl PersistenceHub {
             waits: snapshot
                 .waits
                 .iter()
+                .filter(|_| !record.status.is_final())
                 .filter(|wait| accepted.iter().all(|receipt| receipt.wait_id != wait.id))
                 .map(|wait| SuspendedWait::new(wait, None))
                 .collect(),
@@ -152,6 +154,9 @@ impl PersistenceHub {
     /// As [`PersistenceHub::answer`] for a key that has no open wait.
     pub async fn question(&self, key: &SuspensionKey) -> Result<SuspendedWait> {
         match self.inner().find(key).await? {
+            Found::Open(opened, _) if opened.record.status.is_final() => {
+                Err(takes_no_answers(opened.record.id))
+            }
             Found::Open(opened, wait) if wait.is_over(self.inner().clock.now()) => {
                 Err(deadline_passed(opened.record.id, &wait))
             }
@@ -188,12 +193,7 @@ impl PersistenceHub {
     /// # Ok::<(), dynamic_flow::Error>(()) }).unwrap();
     /// ```
     pub async fn overdue(&self, most: usize) -> Result<usize> {
-        let filter = Filter {
-            status: [RunStatus::Waiting].into(),
-            // A deadline has passed at its very moment.
-            expires_before: Some(self.inner().clock.now().after(Duration::from_millis(1))),
-            ..Filter::default()
-        };
+        let filter = overdue_at(self.inner().clock.now());
         let (mut count, mut after) = (0, None);
         while count < most {
             let page = self.query(&filter, after, PAGE.min(most - count)).await?;
@@ -453,6 +453,16 @@ fn live_runs_of(flow: &FlowDef) -> Filter {
     Filter {
         flow_id: Some(flow.id.clone()),
         status: RunStatus::ALL.into_iter().filter(|status| !status.is_final()).collect(),
+        ..Filter::default()
+    }
+}
+
+/// The parked runs with a deadline that has passed by then.
+pub(super) fn overdue_at(now: Timestamp) -> Filter {
+    Filter {
+        status: [RunStatus::Waiting].into(),
+        // A deadline has passed at its very moment.
+        expires_before: Some(now.after(Duration::from_millis(1))),
         ..Filter::default()
     }
 }

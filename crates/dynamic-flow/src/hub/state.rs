@@ -32,7 +32,9 @@ pub(super) const STATE_FLOW: &str = "@state";
 impl PersistenceHub {
     /// Stores any serializable state until somebody presents the key with an input that fits.
     ///
-    /// Durable when it returns.
+    /// Durable when it returns. What its deadline does needs somebody who looks: without a default a
+    /// worker lets the state expire ([`PersistenceHub::work`]); with one, it is given with that to whoever
+    /// asks for states that go on ([`PersistenceHub::claim_states`]).
     ///
     /// # Errors
     /// `SerializationError` for what JSON would change; `LimitExceeded` for a shown value or a default
@@ -139,7 +141,9 @@ impl PersistenceHub {
         let hub = self.inner();
         let answer = answer.into();
         loop {
-            let (opened, wait) = match hub.find(key).await? {
+            let found = hub.find(key).await?;
+            self.check_is_state(found.opened())?;
+            let (opened, wait) = match found {
                 Found::Open(opened, wait) => (opened, wait),
                 Found::Closed(opened, receipt) => {
                     match self.give_again(*opened, key, &answer, receipt).await {
@@ -149,13 +153,13 @@ impl PersistenceHub {
                     }
                 }
             };
-            self.check_is_state(&opened)?;
-            // Nothing may be consumed for a caller who can't use it.
-            let _: S = from_value(&opened.snapshot.root.value)?;
+            check_reads::<S>(&opened)?;
             let now = hub.clock.now();
             if wait.is_over(now) {
+                let run = opened.record.id;
                 match hub.expire_state(*opened, now).await {
-                    Ok(()) => continue,
+                    Ok(Expiry::Expired(receipt)) => return Err(refusal(receipt).with_run(run)),
+                    Ok(Expiry::Defaulted | Expiry::NotDue) => continue,
                     Err(error) if error.is_conflict() => continue,
                     Err(error) => return Err(error),
                 }
@@ -164,7 +168,7 @@ impl PersistenceHub {
             let receipt = wait.answered(&answer, now);
             let what = Accept::Answer { wait_id: wait.id.clone(), answer: answer.clone(), receipt };
             match self.take_state(*opened, Some(InboxItem { at: now, what })).await {
-                Ok(opened) => return StateClaim::of(self, opened),
+                Ok(opened) => return StateClaim::of(self, opened).await,
                 Err(error) if error.is_conflict() => {}
                 Err(error) => return Err(error),
             }
@@ -213,18 +217,22 @@ impl PersistenceHub {
             return Ok(None);
         }
         if accepted(&opened).is_some() {
-            return StateClaim::of(self, opened).map(Some);
+            return StateClaim::of(self, opened).await.map(Some);
         }
         if opened.snapshot.waits.is_empty() {
             return Ok(None);
         }
-        match hub.expire_state(opened, hub.clock.now()).await {
-            Ok(()) => {
+        match hub.expire_state(opened, hub.clock.now()).await? {
+            Expiry::Defaulted => {
                 let opened = hub.open_verified(run).await?;
-                StateClaim::of(self, self.take_state(opened, None).await?).map(Some)
+                StateClaim::of(self, self.take_state(opened, None).await?).await.map(Some)
             }
-            Err(error) if error.kind() == ErrorKind::SuspensionExpired => Ok(None),
-            Err(error) => Err(error),
+            Expiry::Expired(_) => Ok(None),
+            Expiry::NotDue => Err(Error::new(
+                ErrorKind::InvalidState,
+                "the state is not due: the clocks of those who share the store differ",
+            )
+            .with_run(run)),
         }
     }
 
@@ -244,7 +252,6 @@ impl PersistenceHub {
         answer: &Answer,
         closed: Receipt,
     ) -> Result<StateClaim<S>> {
-        self.check_is_state(&opened)?;
         let run = opened.record.id;
         if opened.record.status == RunStatus::Cancelled && closed.closed != Closed::Cancelled {
             return Err(cancelled(run));
@@ -258,7 +265,8 @@ impl PersistenceHub {
         if !mine {
             return Err(refusal(closed).with_run(run));
         }
-        StateClaim::of(self, self.take_state(opened, None).await?)
+        check_reads::<S>(&opened)?;
+        StateClaim::of(self, self.take_state(opened, None).await?).await
     }
 
     /// Takes the lease of a state, with an item for its inbox in the same write.
@@ -289,16 +297,9 @@ impl Inner {
     /// answer; without one the state expires.
     ///
     /// # Errors
-    /// `SuspensionExpired` when it has expired by that; `Conflict` when its deadline has nothing to
-    /// do: it was answered or cancelled, or has more time.
-    pub(super) async fn expire_state(&self, mut opened: Opened, now: Timestamp) -> Result<()> {
-        let Some(wait) = overdue(&opened, now) else {
-            return Err(Error::new(
-                ErrorKind::Conflict,
-                "the state was answered or cancelled, or has more time; look at it again",
-            )
-            .with_run(opened.record.id));
-        };
+    /// `Conflict` if the record has changed since it was read.
+    pub(super) async fn expire_state(&self, mut opened: Opened, now: Timestamp) -> Result<Expiry> {
+        let Some(wait) = overdue(&opened, now) else { return Ok(Expiry::NotDue) };
         let Some(default) = wait.request.default.clone() else {
             let receipt = wait.receipt(Closed::TimedOut, now);
             opened.snapshot.waits.clear();
@@ -311,11 +312,8 @@ impl Inner {
                 tool_id: Some(wait.tool_id.clone()),
                 retryable: false,
             }));
-            let run = opened.record.id;
             self.rewrite(opened, vec![receipt.clone()], now).await?;
-            return Err(Error::new(ErrorKind::SuspensionExpired, "the deadline has passed")
-                .with_run(run)
-                .with_receipt(receipt));
+            return Ok(Expiry::Expired(receipt));
         };
         let answer = Answer::new(default);
         let mut receipt = wait.answered(&answer, now);
@@ -327,7 +325,8 @@ impl Inner {
             due_at: Some(Some(now)),
             ..Change::at(now)
         };
-        self.write(opened, change, Some(InboxItem { at: now, what })).await.map(drop)
+        self.write(opened, change, Some(InboxItem { at: now, what })).await?;
+        Ok(Expiry::Defaulted)
     }
 
     /// Ends a state that was cancelled while nobody held it, or whose holder suspends it anew.
@@ -348,6 +347,22 @@ impl Inner {
         opened.snapshot.ended = Some(Ended::Cancelled(cancellation));
         self.rewrite(opened, closed, now).await
     }
+}
+
+/// Makes sure that nothing is consumed, and no lease taken, for a caller who can't use the state.
+fn check_reads<S: DeserializeOwned>(opened: &Opened) -> Result<()> {
+    let read = from_value::<S>(&opened.snapshot.root.value);
+    read.map(drop).map_err(|error| error.with_run(opened.record.id))
+}
+
+/// What a deadline did to a state.
+pub(super) enum Expiry {
+    /// Its default was accepted.
+    Defaulted,
+    /// It has expired, and leaves this receipt.
+    Expired(Receipt),
+    /// Nothing: it was answered or cancelled, or has more time.
+    NotDue,
 }
 
 /// What callers hear of a state that was cancelled.

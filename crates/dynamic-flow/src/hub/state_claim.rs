@@ -47,7 +47,7 @@ pub struct StateClaim<S> {
 
 impl<S: DeserializeOwned> StateClaim<S> {
     /// A claim of a state whose lease was just taken.
-    pub(super) fn of(hub: &PersistenceHub, opened: Opened) -> Result<Self> {
+    pub(super) async fn of(hub: &PersistenceHub, opened: Opened) -> Result<Self> {
         let inner = hub.inner();
         let run_id = opened.record.id;
         let (input, receipt) = accepted(&opened).ok_or_else(|| {
@@ -59,7 +59,11 @@ impl<S: DeserializeOwned> StateClaim<S> {
         let state =
             from_value(&opened.snapshot.root.value).map_err(|error| error.with_run(run_id))?;
         let active = Arc::new(Active::default());
-        let hold = inner.keeper.hold(run_id, opened.record.epoch, &active, &inner.clock);
+        let epoch = opened.record.epoch;
+        let hold = inner.keeper.hold(run_id, epoch, &active, &inner.clock);
+        if let Some(lease) = &opened.record.lease {
+            inner.secure(run_id, epoch, lease.until).await?;
+        }
         Ok(Self {
             run_id,
             state,

@@ -14,7 +14,8 @@ use tokio::{
 use super::{
     HubEvent, Inner, PersistenceHub, drive,
     plain::{Plain, changed},
-    query::PAGE,
+    query::{PAGE, overdue_at},
+    state::{Expiry, STATE_FLOW},
     vault::{Opened, binding},
 };
 use crate::{
@@ -30,7 +31,8 @@ use crate::{
 /// What a round of work did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Worked {
-    /// How many runs were driven.
+    /// How many runs were driven, or ended: because one worker after the other died over them, or as
+    /// states of the lower half whose deadline has passed.
     pub driven: usize,
     /// How many could not be gone on with, and stay as they were.
     pub skipped: usize,
@@ -50,17 +52,19 @@ impl Worked {
     }
 }
 
-/// What became of a batch of ended runs.
-struct Purged {
-    /// How many were removed.
-    runs: usize,
-    /// Whether there may be more.
+/// What was done for runs that nobody drives.
+struct Tidied {
+    /// How many states expired that were suspended by themselves.
+    expired: usize,
+    /// How many ended runs were removed.
+    purged: usize,
+    /// Whether there may be more to remove.
     more: bool,
 }
 
 impl PersistenceHub {
     /// Works until [`PersistenceHub::shutdown`]: fires timers, takes over crashed runs, drives what
-    /// was only accepted, and removes ended runs after their retention.
+    /// was only accepted, lets suspended states expire, and removes ended runs after their retention.
     ///
     /// Any number of workers may share a store. Runs of flows that this hub does not know are left
     /// alone. Faults of the store are logged and outlasted.
@@ -127,7 +131,7 @@ impl Inner {
             }
             while driving.try_join_next().is_some() {}
             let now = self.clock.now();
-            let free = self.options.concurrency - driving.len();
+            let free = self.options.concurrency.saturating_sub(driving.len());
             match self.claim(self.queues(), free).await {
                 Ok(records) => {
                     for record in records {
@@ -138,12 +142,12 @@ impl Inner {
             }
             let mut more_to_purge = false;
             if now >= purge_at {
-                match self.purge().await {
-                    Ok(Purged { more: true, .. }) => more_to_purge = true,
+                match self.tidy().await {
+                    Ok(Tidied { more: true, .. }) => more_to_purge = true,
                     Ok(_) => purge_at = now.after(self.options.cleanup_interval),
                     Err(error) => {
                         purge_at = now.after(self.options.cleanup_interval);
-                        tracing::warn!(%error, "ended runs could not be removed");
+                        tracing::warn!(%error, "what is over could not be removed");
                     }
                 }
             }
@@ -152,7 +156,7 @@ impl Inner {
                 continue;
             }
             let next = self.clock.now().after(self.options.poll_interval);
-            let full = driving.len() == self.options.concurrency;
+            let full = driving.len() >= self.options.concurrency;
             tokio::select! {
                 Some(_) = driving.join_next() => {}
                 () = self.clock.sleep_until(next), if !full => {}
@@ -178,7 +182,9 @@ impl Inner {
                 _ => worked.skipped += 1,
             }
         }
-        worked.purged = self.purge().await?.runs;
+        let tidied = self.tidy().await?;
+        worked.driven += tidied.expired;
+        worked.purged = tidied.purged;
         Ok(worked)
     }
 
@@ -231,19 +237,48 @@ impl Inner {
         }
     }
 
-    /// Removes a batch of ended runs whose retention is over.
-    async fn purge(&self) -> Result<Purged> {
+    /// Lets states expire, and removes a batch of ended runs whose retention is over.
+    async fn tidy(&self) -> Result<Tidied> {
+        let expired = self.expire_states().await?;
         let batch = self.claim(vec![Queue::purge()], self.options.concurrency).await?;
-        let mut purged = Purged { runs: 0, more: batch.len() == self.options.concurrency };
+        let more = batch.len() == self.options.concurrency;
+        let mut tidied = Tidied { expired, purged: 0, more };
         for record in batch {
             let expect = Expect::Revision(record.revision);
             match self.vault.store().delete(record.id, expect).await {
-                Ok(()) => purged.runs += 1,
+                Ok(()) => tidied.purged += 1,
                 Err(error) if error.is_conflict() => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(purged)
+        Ok(tidied)
+    }
+
+    /// Lets states expire that were suspended by themselves, whose deadline has passed and which have
+    /// no default to be given with: nobody may ever ask for one again. Gives how many did.
+    async fn expire_states(&self) -> Result<usize> {
+        let now = self.clock.now();
+        let overdue = Filter { flow_id: Some(STATE_FLOW.into()), ..overdue_at(now) };
+        let (mut expired, mut after) = (0, None);
+        loop {
+            let store = self.vault.store();
+            let page = self.vault.retrying(|| store.query(&overdue, after, PAGE)).await?;
+            for run in page.readable().filter(|run| run.waits.iter().all(|it| !it.has_default)) {
+                let expiry =
+                    async { self.expire_state(self.open_verified(run.id).await?, now).await };
+                match expiry.await {
+                    Ok(Expiry::Expired(_)) => expired += 1,
+                    Ok(_) => {}
+                    Err(error) if error.is_conflict() => {}
+                    // Whoever opens it hears of what is wrong with it.
+                    Err(error) => tracing::warn!(run = %run.id, %error, "a state can't expire"),
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(expired);
+            }
+        }
     }
 
     /// The queues whose runs this hub can go on with.
@@ -256,19 +291,22 @@ impl Inner {
     async fn drive_claimed(self: Arc<Self>, record: Record) -> bool {
         let run_id = record.id;
         match self.drive_record(record).await {
-            Ok(driven) => driven,
-            Err(error) if is_stuck(error.kind()) => {
-                tracing::warn!(run = %run_id, %error, "a due run could not be gone on with");
-                self.tell(HubEvent::RunSkipped { run_id, reason: error.to_string() });
+            Ok(()) => true,
+            Err(error) => {
+                if error.kind() != ErrorKind::RunBusy {
+                    tracing::warn!(run = %run_id, %error, "a due run could not be gone on with");
+                    self.tell(HubEvent::RunSkipped { run_id, reason: error.to_string() });
+                }
                 false
             }
-            // How a run ends is its own affair.
-            Err(error) => is_of_the_run(error.kind()),
         }
     }
 
     /// Drives a claimed run, or sets it aside; one that it can't go on with is let go.
-    async fn drive_record(self: &Arc<Self>, record: Record) -> Result<bool> {
+    ///
+    /// # Errors
+    /// Where it could not be gone on with; `RunBusy` where somebody else has it by now.
+    async fn drive_record(self: &Arc<Self>, record: Record) -> Result<()> {
         let (taken, attempts) = (Taken::claimed(&record), record.attempts);
         let is_worn = attempts > self.options.max_takeovers;
         // Before anything is made of its flow: to read a document may be what kills workers.
@@ -293,9 +331,9 @@ impl Inner {
             if aside.is_err() {
                 self.release(&taken).await;
             }
-            return aside.map(|()| false);
+            return aside;
         };
-        drive::go_on_as(self.clone(), flow, opened, taken).await.map(|_| true)
+        drive::go_on_as(self.clone(), flow, opened, taken).await.map(drop)
     }
 
     fn open_claimed(&self, record: Record) -> Result<Opened> {
@@ -403,21 +441,4 @@ impl Taken {
             ..Change::at(now)
         }
     }
-}
-
-/// Whether an error says that a run could not be gone on with: neither how it ended, nor that it is
-/// somebody else's.
-pub(super) fn is_stuck(kind: ErrorKind) -> bool {
-    !is_of_the_run(kind) && kind != ErrorKind::RunBusy
-}
-
-/// Whether an error says how a run ended, and not that it could not be driven.
-pub(super) fn is_of_the_run(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::RunFailed
-            | ErrorKind::RunExpired
-            | ErrorKind::RunCancelled
-            | ErrorKind::ShuttingDown
-    )
 }

@@ -6,7 +6,7 @@ use dynamic_flow::{
     Answer, Cancellation, ErrorKind, Flow, ToolError,
     engine::{RunStatus, runner::Durability},
     hours,
-    hub::Outcome,
+    hub::{Outcome, Worked},
     minutes, seconds,
     testkit::faults::{Moment, Operation},
     tool::{AwaitInput, tool_fn},
@@ -76,6 +76,31 @@ async fn a_holder_that_sleeps_past_its_lease_changes_nothing_when_it_wakes() {
     let error = sleeping.await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::RunBusy);
     assert_eq!(world.store.get(suspension.run_id).await.unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_lease_that_a_slow_store_has_used_up_is_renewed_before_anything_is_called() {
+    let world = World::new();
+    let (gate, calls) = (Arc::new(Semaphore::new(0)), Counter::default());
+    let (_, _, key) = parked_in(&world, gated(&gate, &calls)).await;
+    let (faults, slow) = faulty(&world);
+    let slow = slow.hub().await;
+    slow.register(gated(&gate, &calls)).unwrap();
+    // The write that takes the lease comes through when it has a second left.
+    let pause = faults.pause_next(Operation::Update, Moment::Before);
+    let resuming = tokio::spawn(async move { slow.resume(&key, json!("slow")).await });
+    pause.reached().await;
+    world.clock.advance(seconds(29));
+    pause.release();
+    until(|| calls.get() == 1).await;
+    world.clock.advance(seconds(2));
+
+    let other = world.hub().await;
+    other.register(gated(&Arc::new(Semaphore::new(1)), &calls)).unwrap();
+    assert_eq!(other.work_once().await.unwrap(), Worked::default());
+    gate.add_permits(1);
+    assert_eq!(completed(resuming.await.unwrap()), json!("slow by call 1"));
+    assert_eq!(calls.get(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

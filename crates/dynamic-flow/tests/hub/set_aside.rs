@@ -29,7 +29,8 @@ async fn a_poisoned_run_is_let_go_and_kept_for_the_retention() {
     let run = suspension.run_id;
     world.hub().await.answer(&key, yes()).await.unwrap();
     worn(&world, run).await;
-    hub.work_once().await.unwrap();
+    let worked = hub.work_once().await.unwrap();
+    assert_eq!((worked.driven, worked.skipped), (1, 0), "a run that failed is none that stays");
     let view = hub.get(run).await.unwrap();
     assert_eq!((view.status, view.driven_by), (RunStatus::Failed, None));
     assert_eq!(hub.sealed_info(run).await.unwrap().sequence, 2);
@@ -37,6 +38,21 @@ async fn a_poisoned_run_is_let_go_and_kept_for_the_retention() {
     assert_eq!(record.attempts, 0, "once it is retried, takeovers count anew");
     world.clock.advance(days(7));
     assert_eq!(hub.work_once().await.unwrap().purged, 1);
+}
+
+#[tokio::test]
+async fn a_run_that_was_set_aside_asks_nothing_until_it_is_retried() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension, key) = parked(&world, &counts).await;
+    let run = suspension.run_id;
+    worn(&world, run).await;
+    world.clock.advance(hours(4));
+    hub.work_once().await.unwrap();
+    assert!(hub.get(run).await.unwrap().waits.is_empty());
+    let asked = hub.question(&key).await.unwrap_err();
+    let answered = hub.answer(&key, yes()).await.unwrap_err();
+    assert_eq!(asked.kind(), ErrorKind::InvalidState);
+    assert_eq!(asked.to_string(), answered.to_string());
 }
 
 #[tokio::test]

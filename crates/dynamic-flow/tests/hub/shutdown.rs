@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use dynamic_flow::{
     Clock as _, ErrorKind, Flow, Result, SuspensionKey, ToolError,
     engine::RunStatus,
-    hub::{Cleanup, Outcome, PersistenceHub},
+    hub::{Cleanup, HubEvent, Outcome, PersistenceHub},
     seconds,
     testkit::faults::{Moment, Operation},
     tool::{AwaitInput, tool_fn},
@@ -69,8 +69,16 @@ async fn a_shutdown_commits_at_the_next_step_and_another_hub_goes_on() {
     let hub = world.hub().await;
     let suspension = suspended(hub.register(make()).unwrap().run(order()).await);
     let key = suspension.only().unwrap().key().unwrap().clone();
-    let resumed = stopped_at(&first, &gate, &hub, key).await;
-    assert_eq!(resumed.unwrap_err().kind(), ErrorKind::ShuttingDown);
+    let mut events = hub.events();
+    let error = stopped_at(&first, &gate, &hub, key).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ShuttingDown);
+    assert_eq!(error.context_value("answer"), Some("accepted"));
+    let stopped = loop {
+        if let HubEvent::RunStopped { status, .. } = events.next().await.unwrap() {
+            break status;
+        }
+    };
+    assert_eq!(stopped, RunStatus::Ready, "as its record has it");
     assert_eq!((first.get(), second.get()), (1, 0));
     let view = hub.get(suspension.run_id).await.unwrap();
     assert_eq!((view.status, view.driven_by), (RunStatus::Ready, None));

@@ -5,7 +5,7 @@ use dynamic_flow::{
     Answer, Cancellation, Clock as _, Error, ErrorKind, Schema, SuspensionKey, days,
     engine::RunStatus,
     hours,
-    hub::{PersistenceHub, StateClaim, Suspended, SuspensionRequest},
+    hub::{PersistenceHub, StateClaim, Suspended, SuspensionRequest, Worked},
     seconds,
     testkit::faults::{Moment, Operation},
     wait::Closed,
@@ -63,6 +63,40 @@ async fn an_expired_state_has_ended_and_can_still_be_looked_at() {
     let view = hub.get(parked.run_id).await.unwrap();
     assert_eq!((view.status, view.waits.len()), (RunStatus::Expired, 0));
     assert_eq!(view.receipts[0].closed, Closed::TimedOut);
+}
+
+#[tokio::test]
+async fn a_state_that_nobody_asks_for_expires_by_a_worker_unless_it_has_a_default() {
+    let world = World::new();
+    let (hub, parked) = suspended_state(&world, request()).await;
+    let default = hub.suspend(&json!("other"), request().default_value(json!({}))).await.unwrap();
+    world.clock.advance(hours(24) - seconds(1));
+    assert_eq!(hub.work_once().await.unwrap(), Worked::default());
+    world.clock.advance(seconds(1));
+    let worked = hub.work_once().await.unwrap();
+    assert_eq!((worked.driven, worked.skipped), (1, 0));
+    assert_eq!(hub.get(parked.run_id).await.unwrap().status, RunStatus::Expired);
+    let kind = refused(&hub, &parked.key, yes().into()).await.kind();
+    assert_eq!(kind, ErrorKind::SuspensionExpired);
+    // The default is for whoever goes on with the state.
+    let claims: Vec<StateClaim<Value>> = hub.claim_states(10).await.unwrap();
+    assert_eq!(claims.iter().map(|claim| claim.run_id).collect::<Vec<_>>(), [default.run_id]);
+    world.clock.advance(days(7));
+    assert_eq!(hub.work_once().await.unwrap().purged, 1);
+}
+
+#[tokio::test]
+async fn who_can_not_read_a_state_does_not_take_it_from_who_can() {
+    let world = World::new();
+    let (hub, parked) = suspended_state(&world, request()).await;
+    crashed(&world, &hub, &parked.key, yes().into()).await;
+    let wrong = hub.resume_state::<u64>(&parked.key, yes()).await.unwrap_err();
+    assert_eq!(
+        (wrong.kind(), wrong.run_id()),
+        (ErrorKind::SerializationError, Some(parked.run_id))
+    );
+    let right: StateClaim<String> = hub.resume_state(&parked.key, yes()).await.unwrap();
+    assert_eq!(right.state, "half way");
 }
 
 #[tokio::test]
