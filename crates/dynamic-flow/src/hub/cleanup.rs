@@ -5,10 +5,10 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{
-    Inner, PersistenceHub,
-    drive::{self, TakenUp},
+    Inner, PersistenceHub, drive,
     query::PAGE,
     state::{Expiry, STATE_FLOW, overdue},
+    take_up::{TakenUp, taken_up},
     vault::Opened,
 };
 use crate::{
@@ -230,8 +230,7 @@ impl Inner {
         } else {
             let flow = self.fitting_flow(&opened)?;
             let Opened { snapshot, inbox, .. } = opened;
-            let TakenUp { mut snapshot, events, .. } =
-                drive::taken_up(&flow, snapshot, &inbox, now)?;
+            let TakenUp { mut snapshot, events, .. } = taken_up(&flow, snapshot, &inbox, now)?;
             let machine = Machine::new(&flow.def, self.options.default_timeout);
             let mut timeline = Timeline::new(events.into());
             while let Some((event, at)) = timeline.next(&snapshot) {

@@ -1,9 +1,11 @@
 //! The hub: runs flows, suspends them, resumes them, and looks after what is parked.
 
 mod accept;
+mod claims;
 mod cleanup;
 mod config;
 mod drive;
+mod driver;
 mod events;
 mod flows;
 mod handle;
@@ -13,10 +15,14 @@ mod outcome;
 mod pending;
 mod plain;
 mod query;
+mod requests;
+mod rewrite;
 mod skips;
 mod state;
 mod state_claim;
+mod submit;
 mod suspension;
+mod take_up;
 mod vault;
 mod worker;
 

@@ -6,13 +6,13 @@ use serde_json::Value;
 use super::{
     HubEvent, Inner, PersistenceHub,
     accept::{Found, refusal},
+    claims::Taken,
     inbox::{Accept, InboxItem},
     pending::is_cancelled,
     plain::{Plain, first_record, worked_in},
     state_claim::StateClaim,
     suspension::{Suspended, SuspensionRequest},
     vault::Opened,
-    worker::Taken,
 };
 use crate::{
     Error, ErrorKind, Result,

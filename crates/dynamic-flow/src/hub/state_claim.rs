@@ -7,13 +7,13 @@ use serde_json::Value;
 
 use super::{
     HubEvent, Inner, PersistenceHub,
+    claims::Taken,
     lease::{Active, Hold},
     pending::is_cancelled,
     plain::{Plain, worked_in},
     state::{accepted, cancelled},
     suspension::{Suspended, SuspensionRequest},
     vault::{Opened, binding},
-    worker::Taken,
 };
 use crate::{
     Error, ErrorKind, Result,

@@ -1,9 +1,6 @@
 //! Workers: fire timers, take over crashed runs, remove what is kept no longer.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 
 use futures::future::join_all;
 use tokio::{
@@ -12,20 +9,17 @@ use tokio::{
 };
 
 use super::{
-    HubEvent, Inner, PersistenceHub, drive,
-    plain::{Plain, changed},
+    HubEvent, Inner, PersistenceHub,
+    claims::Taken,
+    drive,
     query::{PAGE, overdue_at},
     state::{Expiry, STATE_FLOW},
-    vault::{Opened, binding},
+    vault::Opened,
 };
 use crate::{
     ErrorKind, Result,
-    clock::Timestamp,
-    codec::Part,
-    engine::{Ended, Failure, RunStatus},
-    id::{Revision, RunId},
-    store::{Change, Claim, Expect, Filter, Hint, Lease, Queue, Record, hinted},
-    wait::Receipt,
+    engine::Failure,
+    store::{Expect, Filter, Hint, Queue, Record, hinted},
 };
 
 /// What a round of work did.
@@ -188,55 +182,6 @@ impl Inner {
         Ok(worked)
     }
 
-    /// Takes runs that are due. What a try was given before it seemed to fail is given back first, so
-    /// that it need not wait for the end of a lease that nobody knows of.
-    pub(super) async fn claim(&self, queues: Vec<Queue>, limit: usize) -> Result<Vec<Record>> {
-        if limit == 0 {
-            return Ok(Vec::new());
-        }
-        let claim = Claim {
-            now: self.clock.now(),
-            queues,
-            owner: self.owner.clone(),
-            lease: self.options.lease,
-            limit,
-        };
-        let may_have_claimed = AtomicBool::new(false);
-        self.vault
-            .retrying(|| async {
-                if may_have_claimed.swap(true, Ordering::Relaxed) {
-                    self.give_back(&claim).await?;
-                }
-                self.vault.store().claim(claim.clone()).await
-            })
-            .await
-    }
-
-    /// Gives back the runs that a claim was given, in whose place this hub knows of an error.
-    async fn give_back(&self, claim: &Claim) -> Result<()> {
-        let store = self.vault.store();
-        let lease = Lease { owner: claim.owner.clone(), until: claim.until() };
-        let running = Filter { status: [RunStatus::Running].into(), ..Filter::default() };
-        let mut after = None;
-        loop {
-            let page = store.query(&running, after, PAGE).await?;
-            let leased = page.readable().filter(|run| run.lease.as_ref() == Some(&lease));
-            // What another task took in that very millisecond is held.
-            for lost in leased.filter(|run| !self.keeper.holds(run.id)) {
-                let Some(record) = store.get(lost.id).await? else { continue };
-                let change = Taken::claimed(&record).let_go(claim.now, claim.now);
-                match store.update(record.id, Expect::Revision(lost.revision), change).await {
-                    Err(error) if !error.is_conflict() => return Err(error),
-                    _ => {}
-                }
-            }
-            after = page.next;
-            if after.is_none() {
-                return Ok(());
-            }
-        }
-    }
-
     /// Lets states expire, and removes a batch of ended runs whose retention is over.
     async fn tidy(&self) -> Result<Tidied> {
         let expired = self.expire_states().await?;
@@ -340,105 +285,5 @@ impl Inner {
         let opened = Opened::unseal(&self.codec, record)?;
         opened.verify()?;
         Ok(opened)
-    }
-
-    /// Gives a run back as it was taken, to be offered again: soon, if it was not skipped here before.
-    pub(super) async fn release(&self, taken: &Taken) {
-        let now = self.clock.now();
-        let change = taken.let_go(self.skips.again(taken.id, now), now);
-        // Should this fail, the lease lapses by itself.
-        if let Err(error) = self.vault.update(taken.id, taken.revision, change).await {
-            tracing::debug!(run = %taken.id, %error, "a lease is left to lapse");
-        }
-    }
-
-    /// Fails a run where it was committed last, before it kills one worker after the other. What
-    /// was accepted for it stays, and counts again once it is retried.
-    pub(super) async fn set_aside(
-        &self,
-        mut opened: Opened,
-        code: &str,
-        message: String,
-    ) -> Result<()> {
-        let now = self.clock.now();
-        let position = opened.snapshot.positions().into_iter().next().unwrap_or_default();
-        opened.snapshot.status = RunStatus::Failed;
-        opened.snapshot.ended = Some(Ended::SetAside(Failure {
-            code: code.into(),
-            message,
-            position,
-            tool_id: None,
-            retryable: false,
-        }));
-        self.rewrite(opened, Vec::new(), now).await
-    }
-
-    /// Writes a snapshot that was changed outside of the engine, and lets the run go; tells of the
-    /// waits that the change has closed.
-    pub(super) async fn rewrite(
-        &self,
-        mut opened: Opened,
-        closed: Vec<Receipt>,
-        now: Timestamp,
-    ) -> Result<()> {
-        opened.snapshot.advance();
-        let Opened { record, snapshot, .. } = &opened;
-        let bound = binding(record, Part::Snapshot);
-        let sealed = self.codec.seal_ending(snapshot, snapshot.sequence, bound)?;
-        let plain = Plain::parked(snapshot, self.queue_of(snapshot), now, self);
-        let change = Change {
-            // Whoever held it before and is heard of again has lost it.
-            epoch: Some(record.epoch.next()),
-            attempts: Some(0),
-            ..plain.beside(changed(&opened, sealed, &self.codec, now)?)
-        };
-        self.vault.update(record.id, record.revision, change).await?;
-        self.tell_of_end(record.id, closed, snapshot.status);
-        Ok(())
-    }
-
-    /// Tells of a run that was let go by a write outside of the engine, which has closed waits.
-    pub(super) fn tell_of_end(&self, run_id: RunId, closed: Vec<Receipt>, status: RunStatus) {
-        for receipt in closed {
-            self.tell(HubEvent::WaitClosed { run_id, receipt });
-        }
-        self.tell(HubEvent::RunStopped { run_id, status });
-    }
-}
-
-/// A run whose lease was taken, as it is let go where nothing comes of that.
-pub(super) struct Taken {
-    pub(super) id: RunId,
-    revision: Revision,
-    status: RunStatus,
-    attempts: Option<u32>,
-}
-
-impl Taken {
-    /// A record that a worker was given: that it was does not count where nothing comes of it.
-    pub(super) fn claimed(record: &Record) -> Self {
-        Self { attempts: Some(record.attempts.saturating_sub(1)), ..Self::of(record) }
-    }
-
-    /// A record whose lease was just taken.
-    pub(super) fn of(record: &Record) -> Self {
-        let status = match record.status {
-            status if status.is_final() => status,
-            // One without a wait was let go in the middle of its work, or its time has come.
-            _ if record.inbox.is_empty() && !record.waits.is_empty() => RunStatus::Waiting,
-            _ => RunStatus::Ready,
-        };
-        Self { id: record.id, revision: record.revision, status, attempts: None }
-    }
-
-    /// The write that lets it go.
-    pub(super) fn let_go(&self, due_at: Timestamp, now: Timestamp) -> Change {
-        Change {
-            status: Some(self.status),
-            lease: Some(None),
-            due_at: Some(Some(due_at)),
-            attempts: self.attempts,
-            ..Change::at(now)
-        }
     }
 }

@@ -1,0 +1,71 @@
+//! Snapshots that are changed outside of the engine.
+
+use super::{
+    HubEvent, Inner,
+    plain::{Plain, changed},
+    vault::{Opened, binding},
+};
+use crate::{
+    Result,
+    clock::Timestamp,
+    codec::Part,
+    engine::{Ended, Failure, RunStatus},
+    id::RunId,
+    store::Change,
+    wait::Receipt,
+};
+
+impl Inner {
+    /// Fails a run where it was committed last, before it kills one worker after the other. What
+    /// was accepted for it stays, and counts again once it is retried.
+    pub(super) async fn set_aside(
+        &self,
+        mut opened: Opened,
+        code: &str,
+        message: String,
+    ) -> Result<()> {
+        let now = self.clock.now();
+        let position = opened.snapshot.positions().into_iter().next().unwrap_or_default();
+        opened.snapshot.status = RunStatus::Failed;
+        opened.snapshot.ended = Some(Ended::SetAside(Failure {
+            code: code.into(),
+            message,
+            position,
+            tool_id: None,
+            retryable: false,
+        }));
+        self.rewrite(opened, Vec::new(), now).await
+    }
+
+    /// Writes a snapshot that was changed outside of the engine, and lets the run go; tells of the
+    /// waits that the change has closed.
+    pub(super) async fn rewrite(
+        &self,
+        mut opened: Opened,
+        closed: Vec<Receipt>,
+        now: Timestamp,
+    ) -> Result<()> {
+        opened.snapshot.advance();
+        let Opened { record, snapshot, .. } = &opened;
+        let bound = binding(record, Part::Snapshot);
+        let sealed = self.codec.seal_ending(snapshot, snapshot.sequence, bound)?;
+        let plain = Plain::parked(snapshot, self.queue_of(snapshot), now, self);
+        let change = Change {
+            // Whoever held it before and is heard of again has lost it.
+            epoch: Some(record.epoch.next()),
+            attempts: Some(0),
+            ..plain.beside(changed(&opened, sealed, &self.codec, now)?)
+        };
+        self.vault.update(record.id, record.revision, change).await?;
+        self.tell_of_end(record.id, closed, snapshot.status);
+        Ok(())
+    }
+
+    /// Tells of a run that was let go by a write outside of the engine, which has closed waits.
+    pub(super) fn tell_of_end(&self, run_id: RunId, closed: Vec<Receipt>, status: RunStatus) {
+        for receipt in closed {
+            self.tell(HubEvent::WaitClosed { run_id, receipt });
+        }
+        self.tell(HubEvent::RunStopped { run_id, status });
+    }
+}
