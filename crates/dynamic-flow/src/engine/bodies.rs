@@ -1,13 +1,13 @@
 //! Steps with bodies: how a turn goes into them, and what it makes of how they end.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc, time::Duration};
 
 use serde_json::Value;
 
 use super::{
     machine::Event,
     state::{Branch, Failure, Hint, Memo, StepState},
-    turn::{Env, Place, Progress, Turn, describe, too_large},
+    turn::{Env, Here, Progress, Turn, describe, too_large},
 };
 use crate::{
     ToolError,
@@ -20,39 +20,67 @@ impl<'f> Turn<'f> {
     /// Goes into a body of a step, for the first time.
     pub(super) fn enter(
         &mut self,
-        step: &'f Step,
+        here: Here<'_, 'f>,
         branch: &mut Branch,
-        place: &Place,
-        env: Env<'_>,
         body: BodyName,
         memo: Memo,
     ) -> Progress {
-        let inner = begin(step, body, 1, branch.value.clone());
-        self.poll_inside(step, branch, place, env, vec![inner], memo)
+        let inner = begin(here.step, body, 1, branch.value.clone());
+        self.poll_inside(here, branch, vec![inner], memo)
     }
 
     pub(super) fn poll_inside(
         &mut self,
-        step: &'f Step,
+        here: Here<'_, 'f>,
         branch: &mut Branch,
-        place: &Place,
-        env: Env<'_>,
         mut branches: Vec<Branch>,
         mut memo: Memo,
     ) -> Progress {
+        let env = match self.go_on(here, &branch.value, &mut branches, &mut memo) {
+            ControlFlow::Continue(env) => env,
+            ControlFlow::Break(progress) => {
+                if matches!(progress, Progress::Pending) {
+                    branch.state = StepState::Inside { branches, memo };
+                }
+                return progress;
+            }
+        };
+        let here = Here { env, ..here };
+        let Some(inner) = branches.first_mut() else {
+            return Progress::Done(branch.value.clone());
+        };
+        match self.poll_inner(here, &branch.value, inner, &memo) {
+            Progress::Done(result) => self.leave(here, branch, result),
+            Progress::Failed(failure) => self.handle(here, branch, branches, memo, failure),
+            other => {
+                branch.state = StepState::Inside { branches, memo };
+                other
+            }
+        }
+    }
+
+    /// What the body of a step has around it, if the time has come to go on with it: the next attempt
+    /// of a `retry` begins, and a `timeout` is over or not.
+    fn go_on<'e>(
+        &mut self,
+        here: Here<'e, 'f>,
+        value: &Arc<Value>,
+        branches: &mut Vec<Branch>,
+        memo: &mut Memo,
+    ) -> ControlFlow<Progress, Env<'e>> {
         let retried = matches!(self.event, Some(Event::Retried));
-        let mut env = env;
-        match (&step.kind, &mut memo) {
+        let mut env = here.env;
+        match (&here.step.kind, memo) {
             (StepKind::Timeout { after, .. }, Memo::Timeout { deadline }) => {
                 if retried {
                     *deadline = self.now.after(*after);
                 }
                 if *deadline <= self.at {
-                    for inner in &mut branches {
+                    for inner in branches {
                         self.abandon(inner, Closed::Superseded);
                     }
                     let error = ToolError::new(format!("not done within {after:?}"));
-                    return self.fail(step, place, error.code("timeout"));
+                    return ControlFlow::Break(self.fail(here, error.code("timeout")));
                 }
                 env.deadline = Some(env.deadline.map_or(*deadline, |end| end.min(*deadline)));
             }
@@ -61,14 +89,10 @@ impl<'f> Turn<'f> {
                     *failed = 0;
                 }
                 match *until {
-                    Some(until_then) if until_then > self.at => {
-                        branch.state = StepState::Inside { branches, memo };
-                        return Progress::Pending;
-                    }
+                    Some(until) if until > self.at => return ControlFlow::Break(Progress::Pending),
                     Some(_) => {
                         let last = branches.pop().map_or(0, |inner| inner.iteration);
-                        branches =
-                            vec![begin(step, BodyName::Main, last + 1, branch.value.clone())];
+                        *branches = vec![begin(here.step, BodyName::Main, last + 1, value.clone())];
                         *until = None;
                     }
                     None => {}
@@ -77,83 +101,77 @@ impl<'f> Turn<'f> {
             }
             _ => {}
         }
-        let Some(inner) = branches.first_mut() else {
-            return Progress::Done(branch.value.clone());
-        };
-        let round = match &memo {
+        ControlFlow::Continue(env)
+    }
+
+    /// Polls a body of a step that works on that value.
+    fn poll_inner(
+        &mut self,
+        here: Here<'_, 'f>,
+        value: &Arc<Value>,
+        inner: &mut Branch,
+        memo: &Memo,
+    ) -> Progress {
+        let Here { step, place, env } = here;
+        let round = match memo {
             Memo::Retry { given_up, .. } => given_up + 1,
             _ => inner.iteration,
         };
-        let place_inside = place.join_in_round(step, inner.iteration, round);
+        let place = place.inside(step, inner.iteration, round);
         // A sub-flow is a definition of its own: it sees none of the variables around it.
         let none = BTreeMap::new();
-        let entered = match &step.kind {
-            StepKind::SubFlow { .. } => branch.value.clone(),
-            _ => Arc::default(),
-        };
-        let env_inside = match &step.kind {
-            StepKind::SubFlow { .. } => {
-                Env { vars: &none, outer: None, input: Some(&entered), ..env }
-            }
+        let env = match &step.kind {
+            StepKind::SubFlow { .. } => Env { vars: &none, outer: None, input: Some(value), ..env },
             _ => env,
         };
-        let progress = match step.kind.body(&inner.body) {
-            Some(body) => self.poll_body(body, inner, &place_inside, env_inside),
+        match step.kind.body(&inner.body) {
+            Some(body) => self.poll_body(body, inner, &place, env),
             None => Progress::Failed(Failure {
                 code: "flow_incompatible".into(),
                 message: format!("the step has no body {:?} any more", inner.body),
-                position: place_inside.full,
+                position: place.full,
                 tool_id: None,
                 retryable: false,
             }),
-        };
-        match progress {
-            Progress::Done(value) => match &step.kind {
-                StepKind::Keep { .. } => {
-                    if let Err(error) = check_room("the value", [&*branch.value, &*value]) {
-                        return self.fail(step, place, too_large(&error));
-                    }
-                    let both = [std::mem::take(&mut branch.value), value];
-                    let both = both.map(Arc::unwrap_or_clone);
-                    Progress::Done(Arc::new(both.into_iter().collect()))
+        }
+    }
+
+    /// What a step comes to whose body is through.
+    fn leave(&mut self, here: Here<'_, 'f>, branch: &mut Branch, result: Arc<Value>) -> Progress {
+        match &here.step.kind {
+            StepKind::Keep { .. } => {
+                if let Err(error) = check_room("the value", [&*branch.value, &*result]) {
+                    return self.fail(here, too_large(&error));
                 }
-                StepKind::Tap { .. } => Progress::Done(branch.value.clone()),
-                StepKind::SubFlow { flow } => match flow.output.validate(&value) {
-                    Ok(()) => Progress::Done(value),
-                    Err(violations) => self.fail(
-                        step,
-                        place,
-                        ToolError::new(describe("the flow's output does not fit", &violations))
-                            .code("output_invalid")
-                            .permanent(),
-                    ),
-                },
-                _ => Progress::Done(value),
+                let both = [std::mem::take(&mut branch.value), result];
+                let both = both.map(Arc::unwrap_or_clone);
+                Progress::Done(Arc::new(both.into_iter().collect()))
+            }
+            StepKind::Tap { .. } => Progress::Done(branch.value.clone()),
+            StepKind::SubFlow { flow } => match flow.output.validate(&result) {
+                Ok(()) => Progress::Done(result),
+                Err(violations) => self.fail(
+                    here,
+                    ToolError::new(describe("the flow's output does not fit", &violations))
+                        .code("output_invalid")
+                        .permanent(),
+                ),
             },
-            Progress::Failed(failure) => {
-                self.handle(step, branch, place, env, branches, memo, failure)
-            }
-            other => {
-                branch.state = StepState::Inside { branches, memo };
-                other
-            }
+            _ => Progress::Done(result),
         }
     }
 
     /// Lets a `retry` or `catch` deal with a failure inside it; every other step passes it on.
-    #[expect(clippy::too_many_arguments, reason = "the parts of a branch that is being polled")]
-    pub(super) fn handle(
+    fn handle(
         &mut self,
-        step: &'f Step,
+        here: Here<'_, 'f>,
         branch: &mut Branch,
-        place: &Place,
-        env: Env<'_>,
         mut branches: Vec<Branch>,
         memo: Memo,
         failure: Failure,
     ) -> Progress {
         let gave_up = std::mem::take(&mut self.gave_up);
-        match (&step.kind, memo) {
+        match (&here.step.kind, memo) {
             (StepKind::Retry { attempts, backoff, .. }, Memo::Retry { failed, given_up, .. })
                 if failure.retryable && failed + 1 < *attempts =>
             {
@@ -169,7 +187,7 @@ impl<'f> Turn<'f> {
                 let until = Some(self.now.after(backoff.pause(failed).max(least)));
                 let memo = Memo::Retry { failed, until, given_up: given_up + u32::from(gave_up) };
                 // Polled again at once: a pause of nothing is over already.
-                self.poll_inside(step, branch, place, env, branches, memo)
+                self.poll_inside(here, branch, branches, memo)
             }
             (StepKind::Catch { codes, .. }, memo)
                 if branches.first().is_some_and(|inner| inner.body == BodyName::Main)
@@ -179,7 +197,7 @@ impl<'f> Turn<'f> {
                     self.abandon(inner, Closed::Superseded);
                 }
                 if let Err(error) = check_room("the value", [&*branch.value]) {
-                    return self.fail(step, place, too_large(&error));
+                    return self.fail(here, too_large(&error));
                 }
                 let caught = serde_json::json!({
                     "code": failure.code,
@@ -188,8 +206,8 @@ impl<'f> Turn<'f> {
                     "tool_id": failure.tool_id,
                     "value": branch.value,
                 });
-                let handler = begin(step, BodyName::Handler, 1, caught.into());
-                self.poll_inside(step, branch, place, env, vec![handler], memo)
+                let handler = begin(here.step, BodyName::Handler, 1, caught.into());
+                self.poll_inside(here, branch, vec![handler], memo)
             }
             (_, memo) => {
                 self.gave_up = gave_up;

@@ -7,11 +7,11 @@ use serde_json::Value;
 use super::{
     machine::{Command, Event},
     state::{Branch, Call, CallKind, Failure, Memo, StepState},
-    turn::{Env, Place, Progress, Turn},
+    turn::{Here, Progress, Turn},
 };
 use crate::{
     ToolError,
-    flow::ir::{BodyName, Step, StepKind},
+    flow::ir::{BodyName, StepKind},
     id::{ToolId, WaitId},
     tool::Output,
     wait::{Closed, ContentDigest, Deadline, Wait, WaitRequest},
@@ -20,10 +20,8 @@ use crate::{
 impl<'f> Turn<'f> {
     pub(super) fn poll_call(
         &mut self,
-        step: &'f Step,
+        here: Here<'_, 'f>,
         branch: &mut Branch,
-        place: &Place,
-        env: Env<'_>,
         call: Call,
     ) -> Progress {
         let result = match self.event.take() {
@@ -31,7 +29,7 @@ impl<'f> Turn<'f> {
             event => {
                 // A run that failed in a call stands in it still where `retry` makes it again.
                 if matches!(event, Some(Event::Started | Event::Retried)) {
-                    let order = self.order(step, branch, place, env, call.clone());
+                    let order = self.order(here, branch, call.clone());
                     self.commands.push(Command::Call(order));
                 }
                 self.event = event;
@@ -47,26 +45,23 @@ impl<'f> Turn<'f> {
                 if error.retryable && matches!(call.kind, CallKind::OnResume { .. }) {
                     branch.state = StepState::Calling { call };
                 }
-                return self.fail(step, place, error);
+                return self.fail(here, error);
             }
         };
         let value = match output {
             Output::Value(value) => value,
-            Output::Suspend(request) => return self.open(step, branch, place, env, request),
+            Output::Suspend(request) => return self.open(here, branch, request),
         };
-        match (&step.kind, call.kind) {
+        match (&here.step.kind, call.kind) {
             (StepKind::Tool { .. }, CallKind::Compute) => {
                 let input = Some(Arc::unwrap_or_clone(value));
-                self.call(step, branch, place, env, CallKind::Tool { input })
+                self.call(here, branch, CallKind::Tool { input })
             }
             (StepKind::Filter { .. }, _) => match *value {
                 Value::Bool(true) => Progress::Done(branch.value.clone()),
-                Value::Bool(false) => {
-                    Progress::Rejected(place.join(step, 1).full, branch.value.clone())
-                }
+                Value::Bool(false) => Progress::Rejected(here.position(), branch.value.clone()),
                 _ => self.fail(
-                    step,
-                    place,
+                    here,
                     ToolError::new("a filter gives true or false, and this one gave neither")
                         .code("expression")
                         .permanent(),
@@ -79,7 +74,7 @@ impl<'f> Turn<'f> {
                 };
                 // Not for good: it hangs on what came before, which a `retry` around it does again.
                 self.gave_up = true;
-                self.fail(step, place, ToolError::new(message).code(code.clone()))
+                self.fail(here, ToolError::new(message).code(code.clone()))
             }
             (StepKind::Switch { arms, otherwise, .. }, _) => {
                 let name = match Arc::unwrap_or_clone(value) {
@@ -91,10 +86,10 @@ impl<'f> Turn<'f> {
                     (false, Some(_)) => BodyName::Otherwise,
                     (false, None) => {
                         let error = ToolError::new(format!("the switch has no case for `{name}`"));
-                        return self.fail(step, place, error.code("no_such_arm").permanent());
+                        return self.fail(here, error.code("no_such_arm").permanent());
                     }
                 };
-                self.enter(step, branch, place, env, body, Memo::None)
+                self.enter(here, branch, body, Memo::None)
             }
             _ => Progress::Done(value),
         }
@@ -102,15 +97,13 @@ impl<'f> Turn<'f> {
 
     pub(super) fn poll_wait(
         &mut self,
-        step: &'f Step,
+        here: Here<'_, 'f>,
         branch: &mut Branch,
-        place: &Place,
-        env: Env<'_>,
         id: WaitId,
     ) -> Progress {
         let Some(index) = self.waits.iter().position(|wait| wait.id == id) else {
             // It was closed when the run failed elsewhere; the run was retried since: ask again.
-            return self.start(step, branch, place, env);
+            return self.start(here, branch);
         };
         let answer = match self.event.take() {
             Some(Event::Answered { wait, answer }) if wait == id => answer,
@@ -124,52 +117,48 @@ impl<'f> Turn<'f> {
                 let wait = self.waits.remove(index);
                 let Some(default) = wait.request.default.clone() else {
                     self.commands.push(Command::CloseWait(wait.receipt(Closed::TimedOut, self.at)));
-                    self.timed_out = Some(place.join(step, 1).full);
+                    self.timed_out = Some(here.position());
                     let error = ToolError::new("nobody answered in time");
-                    return self.fail(step, place, error.code(Failure::WAIT_TIMED_OUT));
+                    return self.fail(here, error.code(Failure::WAIT_TIMED_OUT));
                 };
                 let mut receipt = wait.receipt(Closed::Defaulted, self.at);
                 receipt.input = Some(ContentDigest::of_value(&default));
                 self.commands.push(Command::CloseWait(receipt));
-                return self.take_answer(step, branch, place, env, wait, default);
+                return self.take_answer(here, branch, wait, default);
             }
         };
         let wait = self.waits.remove(index);
         let receipt = wait.answered(&answer, self.at);
         self.commands.push(Command::CloseWait(receipt));
-        self.take_answer(step, branch, place, env, wait, answer.input)
+        self.take_answer(here, branch, wait, answer.input)
     }
 
     /// Goes on with an answer: it is the output of a step that only asks; a tool that suspended in
     /// mid-work gets it back.
     pub(super) fn take_answer(
         &mut self,
-        step: &'f Step,
+        here: Here<'_, 'f>,
         branch: &mut Branch,
-        place: &Place,
-        env: Env<'_>,
         wait: Wait,
         answer: Value,
     ) -> Progress {
-        match &step.kind {
+        match &here.step.kind {
             StepKind::AwaitInput { .. } => Progress::Done(answer.into()),
             _ => {
                 let kind = CallKind::OnResume { answer, saved: wait.request.saved };
-                self.call(step, branch, place, env, kind)
+                self.call(here, branch, kind)
             }
         }
     }
 
     pub(super) fn open(
         &mut self,
-        step: &'f Step,
+        here: Here<'_, 'f>,
         branch: &mut Branch,
-        place: &Place,
-        env: Env<'_>,
         request: WaitRequest,
     ) -> Progress {
         self.opened_waits += 1;
-        let position = place.join(step, 1).full;
+        let position = here.position();
         let id = WaitId::from(format!("{position}#{}", self.opened_waits));
         let own_end = match request.deadline {
             Deadline::HubDefault => Some(self.now.after(self.default_timeout)),
@@ -178,9 +167,12 @@ impl<'f> Turn<'f> {
         };
         // A timeout around the wait ends it too; nobody may be told that an answer was accepted
         // which the timeout would throw away.
-        let expires_at = [own_end, env.deadline].into_iter().flatten().min();
-        let tool_id =
-            step.kind.tool().map_or_else(|| ToolId::from(step.id.as_str()), |t| t.id.clone());
+        let expires_at = [own_end, here.env.deadline].into_iter().flatten().min();
+        let tool_id = here
+            .step
+            .kind
+            .tool()
+            .map_or_else(|| ToolId::from(here.step.id.as_str()), |t| t.id.clone());
         let question = Wait::question_digest(self.run_id, &id, &tool_id, &request);
         self.waits.push(Wait {
             version: Wait::VERSION,

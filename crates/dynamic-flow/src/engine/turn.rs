@@ -67,16 +67,28 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn join(&self, step: &Step, iteration: u32) -> Self {
-        self.join_in_round(step, iteration, iteration)
-    }
-
-    /// As [`Place::join`], where an iteration repeats another one of the same round.
-    pub(super) fn join_in_round(&self, step: &Step, iteration: u32, round: u32) -> Self {
+    /// Inside a step, in that iteration of its body; `round` is that of the iteration which it repeats,
+    /// if it does.
+    pub(super) fn inside(&self, step: &Step, iteration: u32, round: u32) -> Self {
         Self {
             full: self.full.join(step.id.clone(), iteration),
             stable: self.stable.join(step.id.clone(), round),
         }
+    }
+}
+
+/// A step that is being polled: which one, where, and what is around it.
+#[derive(Clone, Copy)]
+pub(super) struct Here<'a, 'f> {
+    pub(super) step: &'f Step,
+    /// Where the body stands that the step is in.
+    pub(super) place: &'a Place,
+    pub(super) env: Env<'a>,
+}
+
+impl Here<'_, '_> {
+    pub(super) fn position(&self) -> Position {
+        self.place.full.join(self.step.id.clone(), 1)
     }
 }
 
@@ -146,9 +158,10 @@ impl<'f> Turn<'f> {
                     retryable: false,
                 });
             };
-            match self.poll_step(&body[index], branch, place, &mut vars, env) {
+            let here = Here { step: &body[index], place, env };
+            match self.poll_step(here, branch, &mut vars) {
                 Progress::Done(value) => {
-                    self.trace(&body[index], place, Traced::Completed);
+                    self.trace(here, Traced::Completed);
                     branch.value = value;
                     branch.step = body.get(index + 1).map(|step| step.id.clone());
                     branch.index = Hint(index + 1);
@@ -161,29 +174,28 @@ impl<'f> Turn<'f> {
         progress
     }
 
-    pub(super) fn poll_step(
+    /// Polls a step of a body that has these variables; what is around the step is what is around
+    /// that body.
+    fn poll_step(
         &mut self,
-        step: &'f Step,
+        outside: Here<'_, 'f>,
         branch: &mut Branch,
-        place: &Place,
         vars: &mut BTreeMap<String, Value>,
-        outer: Env<'_>,
     ) -> Progress {
         if matches!(branch.state, StepState::Failed) && matches!(self.event, Some(Event::Retried)) {
             self.event = None;
             branch.state = StepState::Ready;
         }
-        let env = Env { vars, outer: Some(&outer), ..outer };
+        let outer = outside.env;
+        let here = Here { env: Env { vars, outer: Some(&outer), ..outer }, ..outside };
         let progress = match std::mem::replace(&mut branch.state, StepState::Ready) {
-            StepState::Ready => self.start(step, branch, place, env),
-            StepState::Calling { call } => self.poll_call(step, branch, place, env, call),
-            StepState::Waiting { wait } => self.poll_wait(step, branch, place, env, wait),
+            StepState::Ready => self.start(here, branch),
+            StepState::Calling { call } => self.poll_call(here, branch, call),
+            StepState::Waiting { wait } => self.poll_wait(here, branch, wait),
             StepState::Sleeping { until } if until <= self.at => {
                 Progress::Done(branch.value.clone())
             }
-            StepState::Inside { branches, memo } => {
-                self.poll_inside(step, branch, place, env, branches, memo)
-            }
+            StepState::Inside { branches, memo } => self.poll_inside(here, branch, branches, memo),
             state @ (StepState::Sleeping { .. } | StepState::Failed) => {
                 branch.state = state;
                 Progress::Pending
@@ -191,10 +203,10 @@ impl<'f> Turn<'f> {
         };
         let progress = match progress {
             // The result of a `set` step's computation is its variables.
-            Progress::Done(set) if matches!(step.kind, StepKind::Set { .. }) => {
+            Progress::Done(set) if matches!(outside.step.kind, StepKind::Set { .. }) => {
                 match set_variables(vars, &outer, Arc::unwrap_or_clone(set)) {
                     Ok(()) => Progress::Done(branch.value.clone()),
-                    Err(error) => self.fail(step, place, too_large(&error)),
+                    Err(error) => self.fail(outside, too_large(&error)),
                 }
             }
             other => other,
@@ -205,38 +217,30 @@ impl<'f> Turn<'f> {
                 if matches!(branch.state, StepState::Ready) {
                     branch.state = StepState::Failed;
                 }
-                self.trace(step, place, Traced::Failed(failure.code.clone()));
+                self.trace(outside, Traced::Failed(failure.code.clone()));
                 Progress::Failed(failure)
             }
             other => other,
         }
     }
 
-    pub(super) fn start(
-        &mut self,
-        step: &'f Step,
-        branch: &mut Branch,
-        place: &Place,
-        env: Env<'_>,
-    ) -> Progress {
-        self.trace(step, place, Traced::Started);
-        match &step.kind {
+    pub(super) fn start(&mut self, here: Here<'_, 'f>, branch: &mut Branch) -> Progress {
+        self.trace(here, Traced::Started);
+        match &here.step.kind {
             StepKind::Input { schema } => match schema.validate(&branch.value) {
                 Ok(()) => Progress::Done(branch.value.clone()),
                 Err(violations) => self.fail(
-                    step,
-                    place,
+                    here,
                     ToolError::new(describe("the value does not fit", &violations))
                         .code("input_invalid")
                         .permanent(),
                 ),
             },
             StepKind::Succeed { value } => Progress::Done(value.clone().into()),
-            StepKind::Get { variable } => match env.get(variable) {
+            StepKind::Get { variable } => match here.env.get(variable) {
                 Some(value) => Progress::Done(value.clone().into()),
                 None => self.fail(
-                    step,
-                    place,
+                    here,
                     ToolError::new(format!("the variable `{variable}` is not set"))
                         .code("expression")
                         .permanent(),
@@ -247,19 +251,18 @@ impl<'f> Turn<'f> {
                 Progress::Pending
             }
             StepKind::Tool { with: None, .. } | StepKind::AwaitInput { .. } => {
-                self.call(step, branch, place, env, CallKind::Tool { input: None })
+                self.call(here, branch, CallKind::Tool { input: None })
             }
             StepKind::Tool { with: Some(_), .. }
             | StepKind::Map { .. }
             | StepKind::Filter { .. }
             | StepKind::Set { .. }
             | StepKind::Fail { .. }
-            | StepKind::Switch { .. } => self.call(step, branch, place, env, CallKind::Compute),
+            | StepKind::Switch { .. } => self.call(here, branch, CallKind::Compute),
             StepKind::SubFlow { flow } => match flow.input.validate(&branch.value) {
-                Ok(()) => self.enter(step, branch, place, env, BodyName::Main, Memo::None),
+                Ok(()) => self.enter(here, branch, BodyName::Main, Memo::None),
                 Err(violations) => self.fail(
-                    step,
-                    place,
+                    here,
                     ToolError::new(describe(
                         "the value does not fit the flow's input",
                         &violations,
@@ -269,43 +272,34 @@ impl<'f> Turn<'f> {
                 ),
             },
             StepKind::Tap { .. } | StepKind::Keep { .. } | StepKind::Catch { .. } => {
-                self.enter(step, branch, place, env, BodyName::Main, Memo::None)
+                self.enter(here, branch, BodyName::Main, Memo::None)
             }
             StepKind::Retry { .. } => {
                 let memo = Memo::Retry { failed: 0, until: None, given_up: 0 };
-                self.enter(step, branch, place, env, BodyName::Main, memo)
+                self.enter(here, branch, BodyName::Main, memo)
             }
             StepKind::Timeout { after, .. } => {
                 let memo = Memo::Timeout { deadline: self.now.after(*after) };
-                self.enter(step, branch, place, env, BodyName::Main, memo)
+                self.enter(here, branch, BodyName::Main, memo)
             }
         }
     }
 
     pub(super) fn call(
         &mut self,
-        step: &'f Step,
+        here: Here<'_, 'f>,
         branch: &mut Branch,
-        place: &Place,
-        env: Env<'_>,
         kind: CallKind,
     ) -> Progress {
         self.calls += 1;
-        let call = Call { id: self.calls, kind, attempt: env.attempt };
-        let order = self.order(step, branch, place, env, call.clone());
+        let call = Call { id: self.calls, kind, attempt: here.env.attempt };
+        let order = self.order(here, branch, call.clone());
         self.commands.push(Command::Call(order));
         branch.state = StepState::Calling { call };
         Progress::Pending
     }
 
-    pub(super) fn order(
-        &self,
-        step: &'f Step,
-        branch: &Branch,
-        place: &Place,
-        env: Env<'_>,
-        call: Call,
-    ) -> Order<'f> {
+    pub(super) fn order(&self, here: Here<'_, 'f>, branch: &Branch, call: Call) -> Order<'f> {
         let stage = match &call.kind {
             CallKind::Compute => "compute".to_owned(),
             CallKind::Tool { .. } => "execute".to_owned(),
@@ -315,15 +309,15 @@ impl<'f> Turn<'f> {
             CallKind::Tool { input: Some(input) } => input.clone().into(),
             _ => branch.value.clone(),
         };
-        let stable = place.join(step, 1).stable;
+        let stable = here.place.stable.join(here.step.id.clone(), 1);
         let digest = Sha256::digest(format!("{} {stable} {stage}", self.run_id));
         Order {
             call,
-            step,
-            position: place.join(step, 1).full,
+            step: here.step,
+            position: here.position(),
             input,
-            vars: Arc::new(env.flatten()),
-            flow_input: env.input.cloned(),
+            vars: Arc::new(here.env.flatten()),
+            flow_input: here.env.input.cloned(),
             idempotency_key: hex::encode(&digest[..16]),
         }
     }
@@ -347,21 +341,21 @@ impl<'f> Turn<'f> {
         }
     }
 
-    pub(super) fn fail(&self, step: &Step, place: &Place, error: ToolError) -> Progress {
+    pub(super) fn fail(&self, here: Here<'_, 'f>, error: ToolError) -> Progress {
         Progress::Failed(Failure {
             code: error.code,
             message: error.message,
-            position: place.join(step, 1).full,
-            tool_id: step.kind.tool().map(|tool| tool.id.clone()),
+            position: here.position(),
+            tool_id: here.step.kind.tool().map(|tool| tool.id.clone()),
             retryable: error.retryable,
         })
     }
 
-    pub(super) fn trace(&mut self, step: &Step, place: &Place, what: Traced) {
+    pub(super) fn trace(&mut self, here: Here<'_, 'f>, what: Traced) {
         self.commands.push(Command::Trace(Trace {
-            position: place.join(step, 1).full,
-            kind: step.kind.name(),
-            tool_id: step.kind.tool().map(|tool| tool.id.clone()),
+            position: here.position(),
+            kind: here.step.kind.name(),
+            tool_id: here.step.kind.tool().map(|tool| tool.id.clone()),
             what,
         }));
     }
