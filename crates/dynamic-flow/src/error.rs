@@ -4,7 +4,7 @@ use std::{borrow::Cow, error::Error as StdError, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{id::RunId, schema::Violation, wait::Receipt};
+use crate::{codes, id::RunId, schema::Violation, wait::Receipt};
 
 /// What every fallible call of this library returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -363,7 +363,7 @@ impl StdError for Error {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ToolError {
-    /// What to catch it by; `tool` unless the tool says another.
+    /// What to catch it by; [`codes::TOOL`] unless the tool says another.
     pub code: String,
     /// What happened. It is shown to operators and kept with the run: no secrets.
     pub message: String,
@@ -374,7 +374,7 @@ pub struct ToolError {
 impl ToolError {
     /// An error with that message, worth a retry.
     pub fn new(message: impl fmt::Display) -> Self {
-        Self { code: "tool".into(), message: message.to_string(), retryable: true }
+        Self { code: codes::TOOL.into(), message: message.to_string(), retryable: true }
     }
 
     /// Says what to catch it by.

@@ -106,6 +106,7 @@ extern crate self as dynamic_flow;
 
 pub mod clock;
 pub mod codec;
+pub mod codes;
 pub mod engine;
 mod error;
 pub mod expr;

@@ -51,6 +51,11 @@ impl fmt::Display for Violation {
     }
 }
 
+/// All of them, as one text.
+pub(crate) fn told(violations: &[Violation]) -> String {
+    violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
 /// A JSON Schema (draft 2020-12 unless it says another), compiled once.
 ///
 /// Formats are asserted, regular expressions run in linear time, and `$ref` reaches only into the

@@ -30,6 +30,17 @@ pub enum Deadline {
     Never,
 }
 
+impl Deadline {
+    /// When a wait ends that is opened now; none if it never does.
+    pub(crate) fn ends_at(self, now: Timestamp, hub_default: Duration) -> Option<Timestamp> {
+        match self {
+            Self::HubDefault => Some(now.after(hub_default)),
+            Self::After(duration) => Some(now.after(duration)),
+            Self::Never => None,
+        }
+    }
+}
+
 impl From<Duration> for Deadline {
     fn from(duration: Duration) -> Self {
         Self::After(duration)
@@ -64,7 +75,9 @@ pub struct WaitRequest {
 /// form, an inbox row and a notification are all derived.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Wait {
-    /// The version of this object's form; [`Wait::VERSION`] when written by this build.
+    /// The version of this object's form; [`Wait::VERSION`] when written by this build. Nothing depends
+    /// on it yet: one without it is read as well.
+    #[serde(default = "first_version")]
     pub version: u32,
     /// Which wait of its run it is.
     pub id: WaitId,
@@ -97,6 +110,32 @@ pub struct Wait {
 impl Wait {
     /// The version of the persisted form that this build writes.
     pub const VERSION: u32 = 1;
+
+    /// A wait that is opened now, without keys.
+    pub(crate) fn open(
+        run: RunId,
+        id: WaitId,
+        tool_id: ToolId,
+        position: Position,
+        request: WaitRequest,
+        now: Timestamp,
+        expires_at: Option<Timestamp>,
+    ) -> Self {
+        Self {
+            version: Self::VERSION,
+            question: Self::question_digest(run, &id, &tool_id, &request),
+            id,
+            tool_id,
+            position,
+            request,
+            created_at: now,
+            expires_at,
+            keys: Vec::new(),
+            notified: false,
+            failed_notices: 0,
+            notice_keys: Vec::new(),
+        }
+    }
 
     /// Digest of a question: which wait of which run it is, what it asks and shows, and what an
     /// answer must look like.
@@ -420,6 +459,10 @@ impl Receipt {
     }
 }
 
+fn first_version() -> u32 {
+    1
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives it so")]
 pub(crate) fn is_zero(n: &u32) -> bool {
     *n == 0
@@ -488,5 +531,25 @@ mod tests {
         };
         let read: WaitRequest = crate::value::from_value(&to_value(&request).unwrap()).unwrap();
         assert_eq!(read, request);
+    }
+
+    #[test]
+    fn a_wait_is_written_with_its_version_and_read_without() {
+        let request = WaitRequest {
+            prompt: "?".into(),
+            shown: None,
+            schema: Schema::any(),
+            deadline: Deadline::Never,
+            default: None,
+            metadata: Metadata::new(),
+            saved: None,
+        };
+        let (run, now) = (RunId::from_bytes([1; 16]), Timestamp::from_millis(0));
+        let wait =
+            Wait::open(run, "w".into(), "ask".into(), Position::default(), request, now, None);
+        let mut written = to_value(&wait).unwrap();
+        let version = written.as_object_mut().unwrap().remove("version");
+        assert_eq!(version, Some(json!(Wait::VERSION)));
+        assert_eq!(crate::value::from_value::<Wait>(&written).unwrap(), wait);
     }
 }

@@ -7,10 +7,10 @@ use serde_json::Value;
 use super::{
     machine::Event,
     state::{Branch, Failure, Hint, Memo, StepState},
-    turn::{Env, Here, Progress, Turn, describe, too_large},
+    turn::{Env, Here, Progress, Turn, misfit, too_large},
 };
 use crate::{
-    ToolError,
+    ToolError, codes,
     flow::ir::{BodyName, Step, StepKind},
     value::check_room,
     wait::Closed,
@@ -80,7 +80,7 @@ impl<'f> Turn<'f> {
                         self.abandon(inner, Closed::Superseded);
                     }
                     let error = ToolError::new(format!("not done within {after:?}"));
-                    return ControlFlow::Break(self.fail(here, error.code("timeout")));
+                    return ControlFlow::Break(self.fail(here, error.code(codes::TIMEOUT)));
                 }
                 env.deadline = Some(env.deadline.map_or(*deadline, |end| end.min(*deadline)));
             }
@@ -126,13 +126,11 @@ impl<'f> Turn<'f> {
         };
         match step.kind.body(&inner.body) {
             Some(body) => self.poll_body(body, inner, &place, env),
-            None => Progress::Failed(Failure {
-                code: "flow_incompatible".into(),
-                message: format!("the step has no body {:?} any more", inner.body),
-                position: place.full,
-                tool_id: None,
-                retryable: false,
-            }),
+            None => {
+                let message = format!("the step has no body {:?} any more", inner.body);
+                let code = codes::FLOW_INCOMPATIBLE;
+                Progress::Failed(Failure::permanent(code, message, place.full))
+            }
         }
     }
 
@@ -152,9 +150,7 @@ impl<'f> Turn<'f> {
                 Ok(()) => Progress::Done(result),
                 Err(violations) => self.fail(
                     here,
-                    ToolError::new(describe("the flow's output does not fit", &violations))
-                        .code("output_invalid")
-                        .permanent(),
+                    misfit(codes::OUTPUT_INVALID, "the flow's output does not fit", &violations),
                 ),
             },
             _ => Progress::Done(result),

@@ -6,15 +6,15 @@ use serde_json::Value;
 
 use super::{
     machine::{Command, Event},
-    state::{Branch, Call, CallKind, Failure, Memo, StepState},
+    state::{Branch, Call, CallKind, Memo, StepState},
     turn::{Here, Progress, Turn},
 };
 use crate::{
-    ToolError,
+    ToolError, codes,
     flow::ir::{BodyName, StepKind},
     id::{ToolId, WaitId},
     tool::Output,
-    wait::{Closed, ContentDigest, Deadline, Wait, WaitRequest},
+    wait::{Closed, ContentDigest, Wait, WaitRequest},
 };
 
 impl<'f> Turn<'f> {
@@ -63,7 +63,7 @@ impl<'f> Turn<'f> {
                 _ => self.fail(
                     here,
                     ToolError::new("a filter gives true or false, and this one gave neither")
-                        .code("expression")
+                        .code(codes::EXPRESSION)
                         .permanent(),
                 ),
             },
@@ -86,7 +86,7 @@ impl<'f> Turn<'f> {
                     (false, Some(_)) => BodyName::Otherwise,
                     (false, None) => {
                         let error = ToolError::new(format!("the switch has no case for `{name}`"));
-                        return self.fail(here, error.code("no_such_arm").permanent());
+                        return self.fail(here, error.code(codes::NO_SUCH_ARM).permanent());
                     }
                 };
                 self.enter(here, branch, body, Memo::None)
@@ -119,7 +119,7 @@ impl<'f> Turn<'f> {
                     self.commands.push(Command::CloseWait(wait.receipt(Closed::TimedOut, self.at)));
                     self.timed_out = Some(here.position());
                     let error = ToolError::new("nobody answered in time");
-                    return self.fail(here, error.code(Failure::WAIT_TIMED_OUT));
+                    return self.fail(here, error.code(codes::WAIT_TIMED_OUT));
                 };
                 let mut receipt = wait.receipt(Closed::Defaulted, self.at);
                 receipt.input = Some(ContentDigest::of_value(&default));
@@ -160,11 +160,7 @@ impl<'f> Turn<'f> {
         self.opened_waits += 1;
         let position = here.position();
         let id = WaitId::from(format!("{position}#{}", self.opened_waits));
-        let own_end = match request.deadline {
-            Deadline::HubDefault => Some(self.now.after(self.default_timeout)),
-            Deadline::After(duration) => Some(self.now.after(duration)),
-            Deadline::Never => None,
-        };
+        let own_end = request.deadline.ends_at(self.now, self.default_timeout);
         // A timeout around the wait ends it too; nobody may be told that an answer was accepted
         // which the timeout would throw away.
         let expires_at = [own_end, here.env.deadline].into_iter().flatten().min();
@@ -173,21 +169,8 @@ impl<'f> Turn<'f> {
             .kind
             .tool()
             .map_or_else(|| ToolId::from(here.step.id.as_str()), |t| t.id.clone());
-        let question = Wait::question_digest(self.run_id, &id, &tool_id, &request);
-        self.waits.push(Wait {
-            version: Wait::VERSION,
-            id: id.clone(),
-            tool_id,
-            position,
-            request,
-            created_at: self.now,
-            expires_at,
-            keys: Vec::new(),
-            question,
-            notified: false,
-            failed_notices: 0,
-            notice_keys: Vec::new(),
-        });
+        let (run, now) = (self.run_id, self.now);
+        self.waits.push(Wait::open(run, id.clone(), tool_id, position, request, now, expires_at));
         self.commands.push(Command::OpenWait(id.clone()));
         branch.state = StepState::Waiting { wait: id };
         Progress::Pending

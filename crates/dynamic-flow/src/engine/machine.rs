@@ -11,14 +11,16 @@ use serde_json::Value;
 use super::{
     state::{Call, Ended, Failure, Snapshot},
     status::RunStatus,
-    turn::{Env, Place, Progress, Turn, describe},
+    turn::{Env, Place, Progress, Turn},
 };
 use crate::{
     ToolError,
     clock::Timestamp,
+    codes,
     flow::ir::{FlowDef, Step},
     id::{KeyDigest, ToolId, WaitId},
     position::Position,
+    schema::told,
     tool::Output,
     wait::{Answer, Cancellation, Closed, Receipt},
 };
@@ -200,13 +202,12 @@ impl<'f> Machine<'f> {
         let progress = match progress {
             Progress::Done(output) => match self.flow.output.validate(&output) {
                 Ok(()) => Progress::Done(output),
-                Err(violations) => Progress::Failed(Failure {
-                    code: "output_invalid".into(),
-                    message: describe("the flow's output does not fit its schema", &violations),
-                    position: Position::default(),
-                    tool_id: None,
-                    retryable: false,
-                }),
+                Err(violations) => {
+                    let message =
+                        format!("the flow's output does not fit its schema: {}", told(&violations));
+                    let code = codes::OUTPUT_INVALID;
+                    Progress::Failed(Failure::permanent(code, message, Position::default()))
+                }
             },
             other => other,
         };
@@ -226,7 +227,7 @@ impl<'f> Machine<'f> {
             Progress::Failed(failure) => {
                 turn.abandon(&mut snapshot.root, Closed::Superseded);
                 // A tool may call its error as it likes: only a wait expires a run.
-                let expired = failure.code == Failure::WAIT_TIMED_OUT
+                let expired = failure.code == codes::WAIT_TIMED_OUT
                     && turn.timed_out.as_ref() == Some(&failure.position);
                 let status = if expired { RunStatus::Expired } else { RunStatus::Failed };
                 end(snapshot, status, Ended::Failed(failure));

@@ -8,12 +8,13 @@ use serde_json::{Map, Value};
 use super::{
     machine::{Order, Returned},
     state::CallKind,
+    turn::{misfit, too_large},
 };
 use crate::{
-    RunId, ToolError,
+    RunId, ToolError, codes,
     expr::{Meter, Scope},
     flow::ir::StepKind,
-    schema::Schema,
+    schema::{Schema, told},
     tool::{Output, Tool, ToolContext},
     value::check_depth,
 };
@@ -43,8 +44,7 @@ pub(super) fn compute(
     };
     let value = std::panic::catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|panic| Err(panicked(panic.as_ref())))?;
-    check_depth(&value)
-        .map_err(|error| ToolError::new(error.message()).code("output_invalid").permanent())?;
+    check_depth(&value).map_err(|error| too_large(&error))?;
     Ok(value)
 }
 
@@ -61,9 +61,8 @@ pub(super) async fn perform(
             CallKind::OnResume { answer, saved } => tool.on_resume(answer, saved, &context).await,
             CallKind::Compute | CallKind::Tool { .. } => {
                 if !is_vetted && let Err(violations) = tool.spec().input.validate(&input) {
-                    let all: Vec<String> = violations.iter().map(ToString::to_string).collect();
-                    let message = format!("the tool's input does not fit: {}", all.join("; "));
-                    return Err(ToolError::new(message).code("input_invalid").permanent());
+                    let what = "the tool's input does not fit";
+                    return Err(misfit(codes::INPUT_INVALID, what, &violations));
                 }
                 tool.execute(&input, &context).await
             }
@@ -71,7 +70,7 @@ pub(super) async fn perform(
     };
     let output = catch_panic(work).await?;
     check_output(&tool, &output)
-        .map_err(|message| ToolError::new(message).code("output_invalid"))?;
+        .map_err(|message| ToolError::new(message).code(codes::OUTPUT_INVALID))?;
     Ok(match output {
         Output::Value(value) => Output::Value(value.into()),
         Output::Suspend(request) => Output::Suspend(request),
@@ -82,10 +81,9 @@ pub(super) async fn perform(
 fn check_output(tool: &Arc<dyn Tool>, output: &Output) -> Result<(), String> {
     let fits = |schema: &Schema, value: &Value, what: &str| {
         check_depth(value).map_err(|error| format!("{what}: {}", error.message()))?;
-        schema.validate(value).map_err(|violations| {
-            let all: Vec<String> = violations.iter().map(ToString::to_string).collect();
-            format!("{what} does not fit: {}", all.join("; "))
-        })
+        schema
+            .validate(value)
+            .map_err(|violations| format!("{what} does not fit: {}", told(&violations)))
     };
     match output {
         Output::Value(value) => fits(&tool.spec().output, value, "the tool's output"),
@@ -122,5 +120,5 @@ pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> ToolError {
         .or_else(|| panic.downcast_ref::<String>().cloned());
     let message =
         text.map_or_else(|| "it panicked".to_owned(), |text| format!("it panicked: {text}"));
-    ToolError::new(message).code("panic")
+    ToolError::new(message).code(codes::PANIC)
 }

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     Result, ToolError,
     clock::{Clock, Timestamp},
+    codes,
     flow::ir::FlowDef,
     id::WaitId,
     schema::Schema,
@@ -186,7 +187,7 @@ impl<'f> Runner<'_, 'f> {
         let call = self.live.iter().find(|(_, live)| live.handle.id() == lost.id());
         let Some(call) = call.map(|(call, _)| *call) else { return Event::Tick };
         self.live.remove(&call);
-        let error = ToolError::new("the call ended without a result").code("panic");
+        let error = ToolError::new("the call ended without a result").code(codes::PANIC);
         Event::Returned { call, result: Err(error) }
     }
 
@@ -338,7 +339,7 @@ impl<'f> Runner<'_, 'f> {
         let Some(tool) = order.step.kind.tool().and_then(|tool| tool.tool()).cloned() else {
             let error = ToolError::new("the tool of this step is not at hand").permanent();
             let id = order.call.id;
-            let handle = self.calls.spawn(async move { (id, Err(error.code("unbound"))) });
+            let handle = self.calls.spawn(async move { (id, Err(error.code(codes::UNBOUND))) });
             self.live.insert(id, Live { handle, effect: false, output: Schema::any() });
             return;
         };
@@ -424,7 +425,6 @@ mod tests {
         hours,
         testkit::ManualClock,
         tool::{AwaitInput, tool_fn},
-        wait::ContentDigest,
     };
 
     const START: Timestamp = Timestamp::from_millis(1_795_420_800_000);
@@ -481,12 +481,7 @@ mod tests {
             linger: Duration::ZERO,
             default_timeout: hours(24),
         };
-        let stamp = FlowStamp {
-            id: flow.def().id.clone(),
-            fingerprint: ContentDigest(String::new()),
-            document: None,
-            steps: Vec::new(),
-        };
+        let stamp = FlowStamp::unstamped(flow.def().id.clone());
         let run = RunId::new(START).unwrap();
         let snapshot = Snapshot::start(run, stamp, &flow.def().body, json!(true));
         let clock = ManualClock::new(START);

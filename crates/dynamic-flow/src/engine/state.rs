@@ -244,10 +244,7 @@ pub enum Ended {
 /// A failure of a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
-    /// What to catch it by: `tool`, `panic`, `unbound` (its tool is not here), `input_invalid`,
-    /// `output_invalid`, `expression`, `prompt`, `metadata`, `timeout`, `wait_timed_out`,
-    /// `no_such_arm`, `flow_incompatible`, or a tool's own. Nothing catches `poisoned` and
-    /// `uncommittable`, which end a run from outside.
+    /// What to catch it by: one of [`codes`](crate::codes), or a tool's own.
     pub code: String,
     /// What happened.
     pub message: String,
@@ -261,12 +258,11 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// The code of a wait whose deadline passed without a default.
-    pub const WAIT_TIMED_OUT: &'static str = "wait_timed_out";
-    /// The code of a run whose state could not be committed: it is too large, or has no JSON form.
-    pub const UNCOMMITTABLE: &'static str = "uncommittable";
-    /// The code of a run that was taken over again and again without getting further.
-    pub const POISONED: &'static str = "poisoned";
+    /// One that no `retry` helps against, of no tool.
+    pub(crate) fn permanent(code: &str, message: impl Into<String>, position: Position) -> Self {
+        let (code, message) = (code.to_owned(), message.into());
+        Self { code, message, position, tool_id: None, retryable: false }
+    }
 }
 
 /// One live thread of a run: a body that is being gone through.
@@ -412,6 +408,15 @@ pub struct FlowStamp {
     pub document: Option<Arc<str>>,
     /// The steps that the run stands in, from the roots to the leaves.
     pub steps: Vec<StepStamp>,
+}
+
+impl FlowStamp {
+    /// Of a run that has not been committed yet, or of a state without a flow: nothing but the id is
+    /// known of the flow.
+    pub fn unstamped(id: FlowId) -> Self {
+        let fingerprint = ContentDigest(String::new());
+        Self { id, fingerprint, document: None, steps: Vec::new() }
+    }
 }
 
 /// A step as it was when the run was committed. What its tool takes and gives is not part of it: a new

@@ -134,16 +134,10 @@ mod tests {
     use crate::{
         engine::{FlowStamp, Memo, Snapshot},
         id::RunId,
-        wait::ContentDigest,
     };
 
     fn snapshot() -> Snapshot {
-        let stamp = FlowStamp {
-            id: "f".into(),
-            fingerprint: ContentDigest(String::new()),
-            document: None,
-            steps: Vec::new(),
-        };
+        let stamp = FlowStamp::unstamped("f".into());
         Snapshot::start(RunId::from_bytes([1; 16]), stamp, &Vec::new(), json!({ "order": 7 }))
     }
 

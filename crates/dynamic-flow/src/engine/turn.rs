@@ -12,9 +12,11 @@ use super::{
 use crate::{
     Error, Result, ToolError,
     clock::Timestamp,
+    codes,
     flow::ir::{Body, BodyName, Step, StepKind},
     id::RunId,
     position::Position,
+    schema::{Violation, told},
     value::check_room,
     wait::{Closed, Wait},
 };
@@ -126,12 +128,12 @@ fn set_variables(vars: &mut BTreeMap<String, Value>, outer: &Env<'_>, set: Value
 
 /// What is not put together or set, as the error of the step that was about to.
 pub(super) fn too_large(error: &Error) -> ToolError {
-    ToolError::new(error.message()).code("output_invalid").permanent()
+    ToolError::new(error.message()).code(codes::OUTPUT_INVALID).permanent()
 }
 
-pub(super) fn describe(what: &str, violations: &[crate::schema::Violation]) -> String {
-    let all: Vec<String> = violations.iter().map(ToString::to_string).collect();
-    format!("{what}: {}", all.join("; "))
+/// What does not fit, as the error of the step whose it is.
+pub(super) fn misfit(code: &'static str, what: &str, violations: &[Violation]) -> ToolError {
+    ToolError::new(format_args!("{what}: {}", told(violations))).code(code).permanent()
 }
 
 impl<'f> Turn<'f> {
@@ -150,13 +152,10 @@ impl<'f> Turn<'f> {
                 break Progress::Done(branch.value.clone());
             };
             let Some(index) = branch.find(body) else {
-                break Progress::Failed(Failure {
-                    code: "flow_incompatible".into(),
-                    message: format!("the flow has no step `{id}` here any more"),
-                    position: place.full.join(id.clone(), 1),
-                    tool_id: None,
-                    retryable: false,
-                });
+                let message = format!("the flow has no step `{id}` here any more");
+                let position = place.full.join(id.clone(), 1);
+                let code = codes::FLOW_INCOMPATIBLE;
+                break Progress::Failed(Failure::permanent(code, message, position));
             };
             let here = Here { step: &body[index], place, env };
             match self.poll_step(here, branch, &mut vars) {
@@ -231,9 +230,7 @@ impl<'f> Turn<'f> {
                 Ok(()) => Progress::Done(branch.value.clone()),
                 Err(violations) => self.fail(
                     here,
-                    ToolError::new(describe("the value does not fit", &violations))
-                        .code("input_invalid")
-                        .permanent(),
+                    misfit(codes::INPUT_INVALID, "the value does not fit", &violations),
                 ),
             },
             StepKind::Succeed { value } => Progress::Done(value.clone().into()),
@@ -242,7 +239,7 @@ impl<'f> Turn<'f> {
                 None => self.fail(
                     here,
                     ToolError::new(format!("the variable `{variable}` is not set"))
-                        .code("expression")
+                        .code(codes::EXPRESSION)
                         .permanent(),
                 ),
             },
@@ -263,12 +260,11 @@ impl<'f> Turn<'f> {
                 Ok(()) => self.enter(here, branch, BodyName::Main, Memo::None),
                 Err(violations) => self.fail(
                     here,
-                    ToolError::new(describe(
+                    misfit(
+                        codes::INPUT_INVALID,
                         "the value does not fit the flow's input",
                         &violations,
-                    ))
-                    .code("input_invalid")
-                    .permanent(),
+                    ),
                 ),
             },
             StepKind::Tap { .. } | StepKind::Keep { .. } | StepKind::Catch { .. } => {
@@ -376,7 +372,6 @@ mod tests {
         flow::Var,
         hours,
         tool::Output,
-        wait::ContentDigest,
     };
 
     const NOW: Timestamp = Timestamp::from_millis(1_795_420_800_000);
@@ -399,12 +394,7 @@ mod tests {
             .unwrap();
         let (machine, stamp) = (
             Machine::new(flow.def(), Duration::from_secs(1)),
-            FlowStamp {
-                id: flow.def().id.clone(),
-                fingerprint: ContentDigest(String::new()),
-                document: None,
-                steps: Vec::new(),
-            },
+            FlowStamp::unstamped(flow.def().id.clone()),
         );
         let body = &flow.def().body;
         let mut snapshot = Snapshot::start(RunId::from_bytes([1; 16]), stamp, body, json!(1));

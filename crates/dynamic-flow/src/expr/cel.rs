@@ -12,13 +12,13 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    EXPRESSION, Scope,
+    Scope,
     eval::Run,
     meter::{BUDGET, Fail, Meter},
     program::{self, Node, Program},
     wrong::Wrong,
 };
-use crate::{Error, ErrorKind, Result, ToolError};
+use crate::{Error, ErrorKind, Result, ToolError, codes};
 
 /// A CEL expression, compiled once, whose cost is bounded. Serialized as its source.
 ///
@@ -126,7 +126,7 @@ impl Cel {
                 Fail::Error(message) | Fail::Missing(message) => message,
                 Fail::Exhausted => format!("the expression costs more than {BUDGET} units of work"),
             })
-            .map_err(|message| ToolError::new(message).code(EXPRESSION).permanent())
+            .map_err(|message| ToolError::new(message).code(codes::EXPRESSION).permanent())
     }
 }
 

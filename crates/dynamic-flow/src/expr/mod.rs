@@ -21,7 +21,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{ToolError, id::RunId};
+use crate::{ToolError, codes, id::RunId};
 
 pub use self::{cel::Cel, template::Template};
 pub(crate) use self::{
@@ -126,7 +126,7 @@ impl Failed {
     fn told(self, names: &[&str]) -> ToolError {
         let (mut error, inner) = *self.0;
         // What a closure fails with is told in its own words.
-        if error.code != EXPRESSION {
+        if error.code != codes::EXPRESSION {
             return error;
         }
         let all = names.iter().copied().chain(inner.iter().rev().map(String::as_str));
@@ -144,9 +144,6 @@ impl Failed {
         error
     }
 }
-
-/// The code of the error of an expression or a template that fails.
-const EXPRESSION: &str = "expression";
 
 /// What a computation sees.
 #[derive(Debug, Clone, Copy)]
@@ -184,7 +181,7 @@ impl Code {
         match &self.0 {
             Some(code) => code(scope),
             None => Err(ToolError::new("this flow was read from data and has no code here")
-                .code("unbound")
+                .code(codes::UNBOUND)
                 .permanent()),
         }
     }

@@ -15,14 +15,14 @@ use serde::{Deserialize, Serialize};
 
 use self::parse::{Item, Parsed, Part};
 use super::{
-    EXPRESSION, Scope,
+    Scope,
     eval::Run,
     meter::{BUDGET, Fail, Meter, bytes},
     program::Node,
     value::List,
     wrong::Wrong,
 };
-use crate::{Error, ErrorKind, Result, ToolError};
+use crate::{Error, ErrorKind, Result, ToolError, codes};
 
 /// Longest output, in bytes.
 const MAX_OUTPUT: usize = 64 << 10;
@@ -136,7 +136,7 @@ impl Template {
                     }
                 };
                 let message = format!("line {line}: {message}");
-                Err(ToolError::new(message).code(EXPRESSION).permanent())
+                Err(ToolError::new(message).code(codes::EXPRESSION).permanent())
             }
         }
     }

@@ -15,8 +15,9 @@ use super::{
 use crate::{
     Error, ErrorKind, Result,
     clock::Timestamp,
+    codes,
     engine::{
-        Failure, RunStatus, Snapshot,
+        RunStatus, Snapshot,
         machine::Event,
         runner::{self, Drive},
     },
@@ -170,7 +171,7 @@ impl Inner {
             if opened.record.epoch != epoch {
                 return Ok(false);
             }
-            let aside = self.set_aside(opened, Failure::UNCOMMITTABLE, error.to_string()).await;
+            let aside = self.set_aside(opened, codes::UNCOMMITTABLE, error.to_string()).await;
             aside.map(|()| true)
         };
         setting_aside.await.unwrap_or_else(|error: Error| {

@@ -13,7 +13,7 @@ use crate::{
     id::{RunId, WaitId},
     schema::Schema,
     store::Queue,
-    wait::{ContentDigest, Metadata, Wait},
+    wait::{Metadata, Wait},
 };
 
 /// A flow, and what is worked out of it once.
@@ -51,12 +51,7 @@ impl Known {
 
     /// A run at the very start of the flow.
     pub(crate) fn start(&self, run: RunId, input: Value, metadata: Metadata) -> Result<Snapshot> {
-        let nowhere = FlowStamp {
-            id: self.def.id.clone(),
-            fingerprint: ContentDigest(String::new()),
-            document: None,
-            steps: Vec::new(),
-        };
+        let nowhere = FlowStamp::unstamped(self.def.id.clone());
         let mut snapshot = Snapshot::start(run, nowhere, &self.def.body, input);
         snapshot.metadata = metadata;
         snapshot.flow = self.stamp(&snapshot)?;

@@ -27,13 +27,7 @@ impl Inner {
         let now = self.clock.now();
         let position = opened.snapshot.positions().into_iter().next().unwrap_or_default();
         opened.snapshot.status = RunStatus::Failed;
-        opened.snapshot.ended = Some(Ended::SetAside(Failure {
-            code: code.into(),
-            message,
-            position,
-            tool_id: None,
-            retryable: false,
-        }));
+        opened.snapshot.ended = Some(Ended::SetAside(Failure::permanent(code, message, position)));
         self.rewrite(opened, Vec::new(), now).await
     }
 

@@ -18,12 +18,13 @@ use crate::{
     Error, ErrorKind, Result,
     clock::Timestamp,
     codec::{Binding, Part},
+    codes,
     engine::{Ended, Failure, FlowStamp, RunStatus, Snapshot, StepState},
     id::{FlowId, RunId, SuspensionKey, WaitId},
     position::Position,
     store::{Change, Queue, Record},
     value::{from_value, to_value},
-    wait::{Answer, Cancellation, Closed, ContentDigest, Deadline, Receipt, Wait},
+    wait::{Answer, Cancellation, Closed, ContentDigest, Receipt, Wait},
 };
 
 /// The flow id under which states without a flow are stored.
@@ -49,12 +50,7 @@ impl PersistenceHub {
         let now = hub.clock.now();
         let run = RunId::new(now)?;
         let flow = FlowId::from(STATE_FLOW);
-        let stamp = FlowStamp {
-            id: flow.clone(),
-            fingerprint: ContentDigest(String::new()),
-            document: None,
-            steps: Vec::new(),
-        };
+        let stamp = FlowStamp::unstamped(flow.clone());
         let mut snapshot = Snapshot::start(run, stamp, &Vec::new(), Value::Null);
         let key = self.ask(&mut snapshot, to_value(state)?, request, now)?;
         snapshot.advance();
@@ -94,27 +90,15 @@ impl PersistenceHub {
         let key = hub.keys.generate(snapshot.run_id)?;
         snapshot.opened_waits += 1;
         let id = WaitId::from(format!("{tool_id}#{}", snapshot.opened_waits));
-        let expires_at = match request.deadline {
-            Deadline::HubDefault => Some(now.after(hub.options.default_timeout)),
-            Deadline::After(duration) => Some(now.after(duration)),
-            Deadline::Never => None,
-        };
+        let expires_at = request.deadline.ends_at(now, hub.options.default_timeout);
+        let position = Position::default().join(tool_id.as_str().into(), 1);
         snapshot.status = RunStatus::Waiting;
         snapshot.root.value = state.into();
         snapshot.root.state = StepState::Waiting { wait: id.clone() };
         snapshot.waits = vec![Wait {
-            version: Wait::VERSION,
-            question: Wait::question_digest(snapshot.run_id, &id, &tool_id, &request),
-            position: Position::default().join(tool_id.as_str().into(), 1),
-            id,
-            tool_id,
-            request,
-            created_at: now,
-            expires_at,
             keys: vec![key.digest()],
             notified: true,
-            failed_notices: 0,
-            notice_keys: Vec::new(),
+            ..Wait::open(snapshot.run_id, id, tool_id, position, request, now, expires_at)
         }];
         Ok(key)
     }
@@ -305,12 +289,10 @@ impl Inner {
             opened.snapshot.waits.clear();
             opened.snapshot.keep(receipt.clone());
             opened.snapshot.status = RunStatus::Expired;
+            let message = "nobody answered in time";
             opened.snapshot.ended = Some(Ended::Failed(Failure {
-                code: Failure::WAIT_TIMED_OUT.into(),
-                message: "nobody answered in time".into(),
-                position: wait.position.clone(),
                 tool_id: Some(wait.tool_id.clone()),
-                retryable: false,
+                ..Failure::permanent(codes::WAIT_TIMED_OUT, message, wait.position.clone())
             }));
             self.rewrite(opened, vec![receipt.clone()], now).await?;
             return Ok(Expiry::Expired(receipt));

@@ -17,8 +17,7 @@ use super::{
     vault::Opened,
 };
 use crate::{
-    ErrorKind, Result,
-    engine::Failure,
+    ErrorKind, Result, codes,
     store::{Expect, Filter, Hint, Queue, Record, hinted},
 };
 
@@ -272,7 +271,7 @@ impl Inner {
                  its process, then retry",
                 attempts - 1
             );
-            let aside = self.set_aside(opened, Failure::POISONED, message).await;
+            let aside = self.set_aside(opened, codes::POISONED, message).await;
             if aside.is_err() {
                 self.release(&taken).await;
             }

@@ -9,7 +9,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    Deadline, Error, Result, Scalar, Schema, ToolError,
+    Deadline, Error, Result, Scalar, Schema, ToolError, codes,
     expr::{Code, Compute},
     id::ToolId,
     tool::{Tool, presets::Preset},
@@ -308,7 +308,7 @@ fn unfit(id: &ToolId, part: &str, error: &Error) -> ToolError {
         "the {part} of {id} can't be made of this value: {}",
         error.message()
     ))
-    .code("input_invalid")
+    .code(codes::INPUT_INVALID)
     .permanent()
 }
 

@@ -23,7 +23,7 @@ use self::{
     request::{Input, Plan},
 };
 use crate::{
-    Result, Schema, ToolError,
+    Result, Schema, ToolError, codes,
     tool::{Output, Tool, ToolContext, ToolSpec},
 };
 
@@ -283,7 +283,7 @@ fn unreachable_host(error: &reqwest::Error, host: &str) -> ToolError {
     if error.is_connect() {
         ToolError::new(format!("{host} could not be reached")).code("http_connect")
     } else if error.is_builder() {
-        ToolError::new("the input makes no request").code("http_input").permanent()
+        ToolError::new("the input makes no request").code(codes::HTTP_INPUT).permanent()
     } else {
         ToolError::new(format!("{host} broke off")).code("http_broken")
     }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    Result, Schema, ToolError,
+    Result, Schema, ToolError, codes,
     expr::{Scope, Template},
     tool::{Output, Tool, ToolContext, ToolSpec},
 };
@@ -73,7 +73,7 @@ impl Tool for TemplateTool {
 }
 
 fn expression(message: &str) -> ToolError {
-    ToolError::new(message).code("expression").permanent()
+    ToolError::new(message).code(codes::EXPRESSION).permanent()
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use dynamic_flow::{
     expr::{Compute, Scope},
     flow::{FlowDef, StepKind},
     tool::Output,
-    wait::{Closed, ContentDigest, Receipt, WaitRequest},
+    wait::{Closed, Receipt, WaitRequest},
 };
 use serde_json::{Map, Value, json};
 
@@ -63,12 +63,7 @@ const START: Timestamp = Timestamp::from_millis(1_000_000);
 
 impl<'f> Simulation<'f> {
     pub(crate) fn new(flow: &'f FlowDef, seed: u64, crash: Crash) -> Self {
-        let stamp = FlowStamp {
-            id: flow.id.clone(),
-            fingerprint: ContentDigest(String::new()),
-            document: None,
-            steps: Vec::new(),
-        };
+        let stamp = FlowStamp::unstamped(flow.id.clone());
         let snapshot = Snapshot::start(RunId::from_bytes([7; 16]), stamp, &flow.body, json!(seed));
         let state = State {
             snapshot,

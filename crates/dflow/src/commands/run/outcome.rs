@@ -1,7 +1,7 @@
 //! What is printed of what a run came to.
 
 use dynamic_flow::{
-    Error, ErrorKind,
+    Error, ErrorKind, codes,
     hub::{Outcome, PersistenceHub, Suspension},
 };
 
@@ -141,13 +141,13 @@ fn suspended(context: &Context, parked: &Suspension, style: Style) -> String {
 /// Whether a failure with that code is the document's own, so that retrying alone fails again.
 fn is_of_the_document(code: &str) -> bool {
     const CODES: [&str; 7] = [
-        "expression",
-        "no_such_arm",
-        "input_invalid",
-        "output_invalid",
-        "prompt",
-        "metadata",
-        "http_input",
+        codes::EXPRESSION,
+        codes::NO_SUCH_ARM,
+        codes::INPUT_INVALID,
+        codes::OUTPUT_INVALID,
+        codes::PROMPT,
+        codes::METADATA,
+        codes::HTTP_INPUT,
     ];
     CODES.contains(&code)
 }

@@ -15,7 +15,7 @@ pub use self::{differences::compare_defs, essence::fingerprint};
 use crate::{
     engine::{Branch, CallKind, FlowStamp, Memo, RunStatus, Snapshot, StepStamp, StepState},
     flow::{Body, BodyName, Flow, FlowDef, Step, StepKind, ToolRef, check::reads},
-    schema::Schema,
+    schema::{Schema, told},
     wait::{ContentDigest, Wait},
 };
 
@@ -298,8 +298,8 @@ impl Walk<'_> {
 
     fn saved(&mut self, what: &str, value: &Value, schema: &Schema, wants: &str) {
         if let Err(violations) = schema.validate(value) {
-            let all: Vec<String> = violations.iter().map(ToString::to_string).collect();
-            self.reasons.push(format!("{what} is not what {wants} now: {}.", all.join("; ")));
+            let all = told(&violations);
+            self.reasons.push(format!("{what} is not what {wants} now: {all}."));
         }
     }
 

@@ -68,12 +68,9 @@ fn snapshot(def: &FlowDef, root: Branch) -> Snapshot {
             kind => kind.bodies().into_iter().find_map(|(_, body)| answers(body)),
         })
     }
-    let wait = answers(&def.body).map(|schema| Wait {
-        version: Wait::VERSION,
-        id: "w".into(),
-        tool_id: "manager".into(),
-        position: Position::default(),
-        request: WaitRequest {
+    let run_id = RunId::from_bytes([0; 16]);
+    let wait = answers(&def.body).map(|schema| {
+        let request = WaitRequest {
             prompt: String::new(),
             shown: None,
             schema,
@@ -81,19 +78,14 @@ fn snapshot(def: &FlowDef, root: Branch) -> Snapshot {
             default: None,
             metadata: BTreeMap::new(),
             saved: None,
-        },
-        created_at: Timestamp::from_millis(0),
-        expires_at: None,
-        keys: Vec::new(),
-        question: ContentDigest(String::new()),
-        notified: false,
-        failed_notices: 0,
-        notice_keys: Vec::new(),
+        };
+        let (tool, now) = ("manager".into(), Timestamp::from_millis(0));
+        Wait::open(run_id, "w".into(), tool, Position::default(), request, now, None)
     });
     Snapshot {
         format: Snapshot::FORMAT,
         sequence: 1,
-        run_id: RunId::from_bytes([0; 16]),
+        run_id,
         flow: FlowStamp::of(def, &fingerprint(def).unwrap(), &root),
         metadata: BTreeMap::new(),
         input: json!({ "id": 7 }).into(),

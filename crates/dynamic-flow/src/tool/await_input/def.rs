@@ -8,7 +8,7 @@ use serde_json::Value;
 #[cfg(doc)]
 use super::AwaitInput;
 use crate::{
-    Deadline, Error, ErrorKind, Finding, Metadata, Result, Scalar, Schema, ToolError,
+    Deadline, Error, ErrorKind, Finding, Metadata, Result, Scalar, Schema, ToolError, codes,
     expr::{Compute, Meter, Scope},
     id::{ToolId, id_problem},
     tool::{Output, Tool, ToolContext, ToolSpec},
@@ -120,7 +120,7 @@ impl AwaitInputTool {
             Value::String(prompt) => prompt,
             other => {
                 let problem = format!("the prompt must be a text, not {}", kind_of(&other));
-                return Err(ToolError::new(problem).code("prompt").permanent());
+                return Err(ToolError::new(problem).code(codes::PROMPT).permanent());
             }
         };
         let show = def.show.as_ref();
@@ -171,7 +171,7 @@ pub(super) fn unusable(id: &ToolId, problems: Vec<String>) -> Error {
 }
 
 pub(super) fn not_metadata(problem: fmt::Arguments<'_>) -> ToolError {
-    ToolError::new(problem).code("metadata").permanent()
+    ToolError::new(problem).code(codes::METADATA).permanent()
 }
 
 /// JSON as a scalar, or what keeps it from being metadata.

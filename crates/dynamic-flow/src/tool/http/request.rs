@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Number, Value};
 
 use super::{HttpPolicy, refused};
-use crate::ToolError;
+use crate::{ToolError, codes};
 
 /// Longest time that an attempt may take.
 const MAX_TIMEOUT: SignedDuration = SignedDuration::from_mins(5);
@@ -104,7 +104,7 @@ fn thirty_seconds() -> String {
 }
 
 fn invalid(message: impl std::fmt::Display) -> ToolError {
-    ToolError::new(message).code("http_input").permanent()
+    ToolError::new(message).code(codes::HTTP_INPUT).permanent()
 }
 
 impl Input {
