@@ -159,7 +159,7 @@ pub(crate) fn others_write(_: &Metadata) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use dynamic_flow::{codec::Compression, days, engine::runner::Durability, hours, minutes};
+    use dynamic_flow::{codec::Compression, days, hours, hub::Durability, minutes};
 
     use super::*;
 

@@ -2,9 +2,11 @@
 
 mod bodies;
 mod calls;
+pub(crate) mod host;
+#[doc(hidden)]
 pub mod machine;
 mod perform;
-pub mod runner;
+pub(crate) mod runner;
 pub mod state;
 mod status;
 mod stored;

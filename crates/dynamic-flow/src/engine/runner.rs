@@ -7,13 +7,12 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tracing::Instrument as _;
 
 use super::{
+    host::{Committed, Durability, Host, Intent},
     machine::{Command, Event, Machine, Order, Returned, Trace},
     perform::{compute, perform},
     state::{CallKind, Snapshot},
@@ -27,97 +26,31 @@ use crate::{
     id::WaitId,
     schema::Schema,
     tool::{Output, ToolContext},
-    wait::{Closed, Receipt, Wait},
+    wait::{Closed, Receipt},
 };
-
-/// When a run is committed beyond its waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Durability {
-    /// At waits, before and after tools with effects, and at the end.
-    #[default]
-    Suspensions,
-    /// Also before each call of a tool.
-    EveryStep,
-}
-
-/// Why a commit is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Intent {
-    /// The run goes on right after it.
-    Progress,
-    /// Nothing is left to do: the run is parked or has ended.
-    Park,
-}
-
-/// What a commit came to.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Committed {
-    /// The snapshot is durable.
-    Done,
-    /// Nothing was written: these were accepted in the meantime and must be worked in first.
-    Merge(Vec<(Event, Timestamp)>),
-}
-
-/// Where a run is committed, and who watches it: the hub.
-#[async_trait]
-pub trait Host: Send {
-    /// Makes the snapshot durable.
-    ///
-    /// # Errors
-    /// When the run is somebody else's now, or the store failed for good: the run stops here and
-    /// what it did since the last commit is discarded.
-    async fn commit(&mut self, snapshot: &mut Snapshot, intent: Intent) -> Result<Committed>;
-
-    /// Whether somebody is to be told of a wait once it is durable, before the run is parked; gets
-    /// keys ready for that.
-    ///
-    /// # Errors
-    /// When there is no key to be had.
-    fn has_news(&mut self, snapshot: &mut Snapshot) -> Result<bool>;
-
-    /// Tells whoever is to be told of the waits, and notes in the snapshot that they were.
-    async fn pass_on(&mut self, snapshot: &mut Snapshot);
-
-    /// Ends when something from outside concerns the run: its inbox has grown, or it should stop.
-    /// Once for each.
-    async fn signaled(&mut self);
-
-    /// Whether the run should be committed and let go at the next opportunity.
-    fn stopping(&self) -> bool;
-
-    /// Tells those who watch of a step, once nothing can undo it.
-    fn trace(&mut self, trace: Trace);
-
-    /// Tells those who watch that a wait was opened, once that is durable.
-    fn opened(&mut self, wait: &Wait);
-
-    /// Tells those who watch that a wait was closed, once that is durable.
-    fn closed(&mut self, receipt: &Receipt);
-}
 
 /// How a run is driven.
 #[derive(Debug, Clone, Copy)]
-pub struct Drive {
+pub(crate) struct Drive {
     /// When it is committed.
-    pub durability: Durability,
+    pub(crate) durability: Durability,
     /// How long a sleep or pause may be to be waited for in this process.
-    pub linger: Duration,
+    pub(crate) linger: Duration,
     /// How long waits stay open that do not say it themselves.
-    pub default_timeout: Duration,
+    pub(crate) default_timeout: Duration,
 }
 
 /// Drives a run until it is parked or has ended; gives the snapshot as it was committed last.
 ///
 /// # Errors
 /// What [`Host::commit`] fails with.
-pub async fn drive(
+pub(crate) async fn drive<H: Host>(
     flow: &FlowDef,
     snapshot: Snapshot,
     events: Vec<(Event, Timestamp)>,
     options: Drive,
     clock: &dyn Clock,
-    host: &mut dyn Host,
+    host: &mut H,
 ) -> Result<Snapshot> {
     let run_input = snapshot.input.clone();
     let runner = Runner {
@@ -166,11 +99,11 @@ struct Before<'f> {
     events: VecDeque<(Event, Timestamp)>,
 }
 
-struct Runner<'a, 'f> {
+struct Runner<'a, 'f, H> {
     machine: Machine<'f>,
     options: Drive,
     clock: &'a dyn Clock,
-    host: &'a mut dyn Host,
+    host: &'a mut H,
     snapshot: Snapshot,
     run_input: Arc<Value>,
     calls: JoinSet<(u64, Returned)>,
@@ -180,7 +113,7 @@ struct Runner<'a, 'f> {
     turn: Pending<'f>,
 }
 
-impl<'f> Runner<'_, 'f> {
+impl<'f, H: Host> Runner<'_, 'f, H> {
     /// What is made of a call whose task ended without a result. Tools catch their panics; what is
     /// around them should not panic, but must not leave the run waiting for ever if it does.
     fn lost_call(&mut self, lost: &JoinError) -> Event {
@@ -425,6 +358,7 @@ mod tests {
         hours,
         testkit::ManualClock,
         tool::{AwaitInput, tool_fn},
+        wait::Wait,
     };
 
     const START: Timestamp = Timestamp::from_millis(1_795_420_800_000);
@@ -432,7 +366,6 @@ mod tests {
     /// Takes every commit, but has something come in before the first.
     struct Overtaken(Vec<(Event, Timestamp)>, Vec<Closed>);
 
-    #[async_trait]
     impl Host for Overtaken {
         async fn commit(&mut self, _: &mut Snapshot, _: Intent) -> Result<Committed> {
             match std::mem::take(&mut self.0) {

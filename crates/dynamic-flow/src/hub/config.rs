@@ -16,7 +16,7 @@ use crate::{
     Result,
     clock::{Clock, SystemClock},
     codec::{Codec, CodecBuilder, Compression, Keyring},
-    engine::runner::Durability,
+    engine::host::Durability,
     id::{RunId, SuspensionKey},
     store::Store,
     tool::ToolRegistry,

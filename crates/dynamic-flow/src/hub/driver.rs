@@ -2,8 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_trait::async_trait;
-
 use super::{
     HubEvent, Inner, Known,
     lease::{Active, Hold, lock},
@@ -17,8 +15,8 @@ use crate::{
     codec::{Binding, Part},
     engine::{
         RunStatus, Snapshot, catch_panic,
+        host::{Committed, Host, Intent},
         machine::Trace,
-        runner::{Committed, Host, Intent},
     },
     id::{Epoch, Revision, RunId, SuspensionKey, WaitId},
     store::{Change, Record},
@@ -247,7 +245,6 @@ impl Driver {
     }
 }
 
-#[async_trait]
 impl Host for Driver {
     async fn commit(&mut self, snapshot: &mut Snapshot, intent: Intent) -> Result<Committed> {
         self.write(snapshot, intent).await

@@ -72,6 +72,7 @@ pub use self::{
     suspension::{Suspended, SuspensionRequest},
     worker::Worked,
 };
+pub use crate::engine::host::Durability;
 
 /// Runs flows, suspends them when they need input, and resumes them exactly after it.
 ///

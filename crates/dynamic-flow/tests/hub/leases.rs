@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use dynamic_flow::{
     Answer, Cancellation, ErrorKind, Flow, ToolError,
-    engine::{RunStatus, runner::Durability},
+    engine::RunStatus,
     hours,
-    hub::{Outcome, Worked},
+    hub::{Durability, Outcome, Worked},
     minutes, seconds,
     testkit::faults::{Moment, Operation},
     tool::{AwaitInput, tool_fn},

@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use dynamic_flow::{
     Clock as _, ErrorKind, Flow, ToolError, days,
-    engine::{RunStatus, runner::Durability},
+    engine::RunStatus,
     hours,
-    hub::{HubEvent, PersistenceHub, Suspension, Worked},
+    hub::{Durability, HubEvent, PersistenceHub, Suspension, Worked},
     minutes, seconds,
     testkit::{
         ManualClock,

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use dynamic_flow::{
     ErrorKind, Flow, ToolContext, ToolError,
-    engine::{RunStatus, runner::Durability},
-    hub::HubEvent,
+    engine::RunStatus,
+    hub::{Durability, HubEvent},
     testkit::faults::{Moment, Operation},
     tool::{AwaitInput, FnTool, tool_fn},
 };

@@ -15,8 +15,7 @@ use async_trait::async_trait;
 use dynamic_flow::{
     Clock, Error, ErrorKind, Flow, FlowId, Result, Revision, RunId, Timestamp, ToolError,
     codec::Keyring,
-    engine::runner::Durability,
-    hub::{Handle, HubOptions, Notifier, PersistenceHub, SuspendedWait},
+    hub::{Durability, Handle, HubOptions, Notifier, PersistenceHub, SuspendedWait},
     id::Epoch,
     seconds,
     store::{Change, Claim, Cursor, Expect, Filter, Health, Hint, Hints, Page, Record, Store},

@@ -8,7 +8,7 @@ use crate::{
     Error, ErrorKind, Result,
     clock::{days, hours, seconds},
     codec::{Codec, Compression},
-    engine::runner::Durability,
+    engine::host::Durability,
 };
 
 /// The settings of a hub that are plain data.

@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use dynamic_flow::{
     Answer, Epoch, Flow, Result, Revision, RunId, SuspensionKey, Timestamp, ToolContext, ToolError,
     days,
-    engine::{RunStatus, runner::Durability},
-    hub::{HubOptions, Outcome, PersistenceHub, Suspension},
+    engine::RunStatus,
+    hub::{Durability, HubOptions, Outcome, PersistenceHub, Suspension},
     seconds,
     store::{Change, Claim, Cursor, Expect, Filter, Health, Page, Record, Store},
     testkit::ManualClock,
