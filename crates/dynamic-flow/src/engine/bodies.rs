@@ -1,6 +1,6 @@
 //! Steps with bodies: how a turn goes into them, and what it makes of how they end.
 
-use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc, time::Duration};
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use serde_json::Value;
 
@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     ToolError, codes,
+    expr::Variables,
     flow::ir::{BodyName, Step, StepKind},
     value::check_room,
     wait::Closed,
@@ -119,7 +120,7 @@ impl<'f> Turn<'f> {
         };
         let place = place.inside(step, inner.iteration, round);
         // A sub-flow is a definition of its own: it sees none of the variables around it.
-        let none = BTreeMap::new();
+        let none = Variables::new();
         let env = match &step.kind {
             StepKind::SubFlow { .. } => Env { vars: &none, outer: None, input: Some(value), ..env },
             _ => env,
@@ -221,6 +222,6 @@ const A_MOMENT: Duration = Duration::from_millis(1);
 fn begin(step: &Step, body: BodyName, iteration: u32, value: Arc<Value>) -> Branch {
     let first = step.kind.body(&body).and_then(|steps| steps.first());
     let step = first.map(|step| step.id.clone());
-    let vars = BTreeMap::new();
+    let vars = Variables::new();
     Branch { body, iteration, step, index: Hint::default(), value, vars, state: StepState::Ready }
 }

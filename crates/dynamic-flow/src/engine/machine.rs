@@ -4,7 +4,7 @@
 //! the tree from the root down, and every leaf that the event or the time concerns goes on as far
 //! as it can without anything from outside. What it needs from there comes out as commands.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 
@@ -17,6 +17,7 @@ use crate::{
     ToolError,
     clock::Timestamp,
     codes,
+    expr::Variables,
     flow::ir::{FlowDef, Step},
     id::{KeyDigest, ToolId, WaitId},
     position::Position,
@@ -92,7 +93,7 @@ pub struct Order<'f> {
     /// What it works on.
     pub input: Arc<Value>,
     /// The variables in scope.
-    pub vars: Arc<BTreeMap<String, Value>>,
+    pub vars: Arc<Variables>,
     /// The input of the sub-flow that it is in, where that is not the run's.
     pub flow_input: Option<Arc<Value>>,
     /// The same whenever this very call is made again.
@@ -180,7 +181,7 @@ impl<'f> Machine<'f> {
             turn.abandon(&mut snapshot.root, Closed::Cancelled);
             end(snapshot, RunStatus::Cancelled, ended);
         } else {
-            let vars = BTreeMap::new();
+            let vars = Variables::new();
             let env = Env { vars: &vars, outer: None, attempt: 1, deadline: None, input: None };
             let progress =
                 turn.poll_body(&self.flow.body, &mut snapshot.root, &Place::default(), env);

@@ -1,6 +1,6 @@
 //! The whole persisted state of a run: plain data, versioned.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{status::RunStatus, stored};
 use crate::{
     clock::Timestamp,
+    expr::Variables,
     flow::ir::{Body, BodyName},
     id::{FlowId, KeyDigest, RunId, StepId, ToolId, WaitId},
     position::Position,
@@ -82,7 +83,7 @@ impl Snapshot {
                 step: body.first().map(|step| step.id.clone()),
                 index: Hint::default(),
                 value: input,
-                vars: BTreeMap::new(),
+                vars: Variables::new(),
                 state: StepState::Ready,
             },
             waits: Vec::new(),
@@ -287,7 +288,7 @@ pub struct Branch {
     pub value: Arc<Value>,
     /// The variables set in this body; those of the bodies around it are in scope too.
     #[serde(default)]
-    pub vars: BTreeMap<String, Value>,
+    pub vars: Variables,
     /// How far the current step is.
     pub state: StepState,
 }

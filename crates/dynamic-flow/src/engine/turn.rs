@@ -1,6 +1,6 @@
 //! One application of an event: the tree is polled from the root down.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -13,6 +13,7 @@ use crate::{
     Error, Result, ToolError,
     clock::Timestamp,
     codes,
+    expr::Variables,
     flow::ir::{Body, BodyName, Step, StepKind},
     id::RunId,
     position::Position,
@@ -37,7 +38,7 @@ pub(super) enum Progress {
 #[derive(Clone, Copy)]
 pub(super) struct Env<'e> {
     /// The variables of the innermost body.
-    pub(super) vars: &'e BTreeMap<String, Value>,
+    pub(super) vars: &'e Variables,
     /// The environment of the body around it, unless it is a flow of its own.
     pub(super) outer: Option<&'e Env<'e>>,
     /// Counts the attempts of the innermost retry.
@@ -49,11 +50,11 @@ pub(super) struct Env<'e> {
 }
 
 impl Env<'_> {
-    pub(super) fn get(&self, name: &str) -> Option<&Value> {
+    pub(super) fn get(&self, name: &str) -> Option<&Arc<Value>> {
         self.vars.get(name).or_else(|| self.outer?.get(name))
     }
 
-    pub(super) fn flatten(&self) -> BTreeMap<String, Value> {
+    pub(super) fn flatten(&self) -> Variables {
         let mut all = self.outer.map(Self::flatten).unwrap_or_default();
         all.extend(self.vars.iter().map(|(name, value)| (name.clone(), value.clone())));
         all
@@ -115,14 +116,14 @@ pub(super) struct Turn<'f> {
 }
 
 /// Sets variables, if there is room for them beside the others that are in scope.
-fn set_variables(vars: &mut BTreeMap<String, Value>, outer: &Env<'_>, set: Value) -> Result<()> {
+fn set_variables(vars: &mut Variables, outer: &Env<'_>, set: Value) -> Result<()> {
     let Value::Object(set) = set else { return Ok(()) };
     let around = std::iter::successors(Some(outer), |env| env.outer);
     let around = around.flat_map(|env| env.vars.values());
     let kept = vars.iter().filter(|(name, _)| !set.contains_key(*name));
-    let all = around.chain(kept.map(|(_, value)| value)).chain(set.values());
+    let all = around.chain(kept.map(|(_, value)| value)).map(|value| &**value).chain(set.values());
     check_room("what the variables hold", all)?;
-    vars.extend(set);
+    vars.extend(set.into_iter().map(|(name, value)| (name, value.into())));
     Ok(())
 }
 
@@ -179,7 +180,7 @@ impl<'f> Turn<'f> {
         &mut self,
         outside: Here<'_, 'f>,
         branch: &mut Branch,
-        vars: &mut BTreeMap<String, Value>,
+        vars: &mut Variables,
     ) -> Progress {
         if matches!(branch.state, StepState::Failed) && matches!(self.event, Some(Event::Retried)) {
             self.event = None;
@@ -235,7 +236,7 @@ impl<'f> Turn<'f> {
             },
             StepKind::Succeed { value } => Progress::Done(value.clone().into()),
             StepKind::Get { variable } => match here.env.get(variable) {
-                Some(value) => Progress::Done(value.clone().into()),
+                Some(value) => Progress::Done(value.clone()),
                 None => self.fail(
                     here,
                     ToolError::new(format!("the variable `{variable}` is not set"))
@@ -408,5 +409,36 @@ mod tests {
         assert_eq!((failure.code.as_str(), failure.retryable), ("output_invalid", false));
         assert_eq!(failure.position.to_string(), "inside/set-b");
         assert!(failure.message.contains("what the variables hold takes more than 256 MiB"));
+    }
+
+    #[test]
+    fn a_call_is_given_the_variables_themselves_and_no_copies() {
+        let (a, b) = (Var::<String>::new("a"), Var::<String>::new("b"));
+        let flow = Flow::input::<i64>("sharing")
+            .set(&a, |_| String::new())
+            .timeout("inside", hours(1), |n| {
+                n.set(&b, |_| String::new()).get(&a).map("on", |text| text)
+            })
+            .build()
+            .unwrap();
+        let machine = Machine::new(flow.def(), Duration::from_secs(1));
+        let stamp = FlowStamp::unstamped(flow.def().id.clone());
+        let body = &flow.def().body;
+        let mut snapshot = Snapshot::start(RunId::from_bytes([1; 16]), stamp, body, json!(1));
+        machine.apply(&mut snapshot, Event::Started, NOW, NOW);
+        let mut asked = Vec::new();
+        for name in ["a", "b"] {
+            let result = Ok(Output::Value(Arc::new(json!({ name: "long" }))));
+            let event = Event::Returned { call: snapshot.calls, result };
+            asked = machine.apply(&mut snapshot, event, NOW, NOW);
+        }
+        let last = asked.iter().find_map(|command| match command {
+            Command::Call(order) => Some(order),
+            _ => None,
+        });
+        let order = last.expect("the computation of `on`");
+        assert_eq!(order.vars.keys().collect::<Vec<_>>(), ["a", "b"]);
+        let kept = &snapshot.root.vars["a"];
+        assert!(Arc::ptr_eq(&order.vars["a"], kept) && Arc::ptr_eq(&order.input, kept));
     }
 }

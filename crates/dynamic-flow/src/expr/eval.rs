@@ -36,7 +36,7 @@ impl<'a, 'm> Run<'a, 'm> {
             Node::Type(name) => Ok(Val::Type(name)),
             Node::Root(root) => self.root(*root),
             Node::Variable(name) => match self.scope.vars.get(name) {
-                Some(value) => Ok(value.into()),
+                Some(value) => Ok((&**value).into()),
                 None => Fail::missing(format!("no such variable: {name}")),
             },
             Node::Local(local) => match self.locals.get(*local) {

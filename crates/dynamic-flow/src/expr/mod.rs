@@ -145,13 +145,16 @@ impl Failed {
     }
 }
 
+/// Variables by name. To copy them costs as much however large they are.
+pub type Variables = BTreeMap<String, Arc<Value>>;
+
 /// What a computation sees.
 #[derive(Debug, Clone, Copy)]
 pub struct Scope<'a> {
     /// The current value: `value` in expressions.
     pub value: &'a Value,
     /// The variables in scope: `vars`.
-    pub vars: &'a BTreeMap<String, Value>,
+    pub vars: &'a Variables,
     /// The input of the run: `input`.
     pub input: &'a Value,
     /// The run: `run.id`.

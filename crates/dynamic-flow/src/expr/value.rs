@@ -6,7 +6,10 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Number, Value};
 
-use super::meter::{Fail, MAP_ENTRY, Meter, bytes};
+use super::{
+    Variables,
+    meter::{Fail, MAP_ENTRY, Meter, bytes},
+};
 
 /// A value is copied by reference, so that no expression can double what is in memory.
 #[derive(Debug, Clone)]
@@ -71,7 +74,7 @@ impl<'a> List<'a> {
 #[derive(Debug, Clone)]
 pub(super) enum Map<'a> {
     Json(&'a serde_json::Map<String, Value>),
-    Variables(&'a BTreeMap<String, Value>),
+    Variables(&'a Variables),
     Shared(Rc<BTreeMap<Key, Val<'a>>>),
 }
 
@@ -126,7 +129,7 @@ impl<'a> Map<'a> {
     pub(super) fn field(&self, name: &str) -> Option<Val<'a>> {
         match self {
             Self::Json(map) => map.get(name).map(Val::from),
-            Self::Variables(map) => map.get(name).map(Val::from),
+            Self::Variables(map) => map.get(name).map(|value| Val::from(&**value)),
             Self::Shared(map) => map.get(&Key::Text(name.into())).cloned(),
         }
     }

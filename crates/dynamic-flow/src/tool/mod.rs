@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::{
     Error, ErrorKind, Result, ToolError,
+    expr::Variables,
     id::{RunId, ToolId},
     position::Position,
     schema::Schema,
@@ -195,12 +196,27 @@ pub struct ToolContext {
     /// Counts the attempts of the retry around it, from 1.
     pub attempt: u32,
     /// The variables in scope.
-    pub variables: Arc<BTreeMap<String, Value>>,
+    pub variables: Arc<Variables>,
     /// The input of the run.
     pub run_input: Arc<Value>,
 }
 
 impl ToolContext {
+    /// The variable of that name, if one is set.
+    ///
+    /// ```
+    /// use dynamic_flow::ToolContext;
+    /// use serde_json::json;
+    ///
+    /// let mut context = ToolContext::detached();
+    /// context.variables = std::sync::Arc::new([("who".into(), json!("jane").into())].into());
+    /// assert_eq!(context.variable("who"), Some(&json!("jane")));
+    /// assert_eq!(context.variable("when"), None);
+    /// ```
+    pub fn variable(&self, name: &str) -> Option<&Value> {
+        self.variables.get(name).map(AsRef::as_ref)
+    }
+
     /// A context for calling a tool outside of a run, in tests.
     pub fn detached() -> Self {
         Self {

@@ -87,7 +87,7 @@ mod tests {
     async fn run(input: Value) -> Result<Output, ToolError> {
         let tool = TemplateTool::new().unwrap();
         let mut context = ToolContext::detached();
-        context.variables = Arc::new(BTreeMap::from([("greeting".to_owned(), json!("Hi"))]));
+        context.variables = Arc::new(BTreeMap::from([("greeting".to_owned(), json!("Hi").into())]));
         context.run_input = Arc::new(json!({ "by": "Bo" }));
         tool.spec().input.validate(&input).map_err(|_| expression("schema"))?;
         tool.execute(&input, &context).await

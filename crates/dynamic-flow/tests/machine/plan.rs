@@ -9,7 +9,7 @@ use std::{
 
 use dynamic_flow::{
     ToolError, TypedTool,
-    expr::{Code, Compute},
+    expr::{Code, Compute, Variables},
     flow::{Backoff, Body, FlowDef, Step, StepKind, ToolRef},
     tool::tool_fn,
 };
@@ -84,9 +84,7 @@ fn small(value: &Value, salt: u8) -> u64 {
     digest((value.to_string(), salt)) % 1000
 }
 
-fn compute(
-    of: impl Fn(&Value, &BTreeMap<String, Value>) -> Value + Send + Sync + 'static,
-) -> Compute {
+fn compute(of: impl Fn(&Value, &Variables) -> Value + Send + Sync + 'static) -> Compute {
     Compute::Code(Code::new(move |scope| Ok(of(scope.value, scope.vars))))
 }
 

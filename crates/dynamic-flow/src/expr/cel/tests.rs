@@ -11,7 +11,10 @@ use super::Cel;
 use crate::{ErrorKind, RunId, ToolError, expr::Scope};
 
 fn evaluate(source: &str, value: &Value) -> Result<Value, ToolError> {
-    let vars = BTreeMap::from([("limit".to_owned(), json!(100)), ("odd key".to_owned(), json!(1))]);
+    let vars = BTreeMap::from([
+        ("limit".to_owned(), json!(100).into()),
+        ("odd key".to_owned(), json!(1).into()),
+    ]);
     let scope = Scope {
         value,
         vars: &vars,

@@ -7,7 +7,7 @@ use super::{BUDGET, Meter, Template};
 use crate::{ErrorKind, RunId, ToolError, expr::Scope};
 
 fn render(source: &str, value: &Value) -> Result<String, ToolError> {
-    let vars = BTreeMap::from([("limit".to_owned(), json!(100))]);
+    let vars = BTreeMap::from([("limit".to_owned(), json!(100).into())]);
     let run_id = RunId::from_bytes([7; 16]);
     let scope = Scope { value, vars: &vars, input: &json!({ "by": "ann" }), run_id };
     Template::compile(source).unwrap_or_else(|error| panic!("{source}: {error}")).render(scope)

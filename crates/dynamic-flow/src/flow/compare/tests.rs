@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     Position, RunId, Timestamp,
     engine::{Call, Ended, Failure},
-    expr::{Cel, Code, Compute},
+    expr::{Cel, Code, Compute, Variables},
     flow::{
         Backoff,
         sample::{flow, schema, spec, step},
@@ -44,7 +44,7 @@ fn at(step: &str, state: StepState) -> Branch {
         step: Some(step.into()),
         index: crate::engine::Hint::default(),
         value: json!({ "total": 5 }).into(),
-        vars: BTreeMap::new(),
+        vars: Variables::new(),
         state,
     }
 }
@@ -229,7 +229,7 @@ fn variables_that_are_still_read_must_be_set() {
     let old = reading(map("b"));
     let told = |new: &FlowDef, vars: &[&str]| {
         let mut root = at("ask", waiting());
-        root.vars = vars.iter().map(|name| ((*name).to_owned(), json!(1))).collect();
+        root.vars = vars.iter().map(|name| ((*name).to_owned(), json!(1).into())).collect();
         reasons(&old, root, new)
     };
     let missing = |path: &str| {
@@ -263,7 +263,7 @@ fn variables_that_are_still_read_must_be_set() {
 fn variables_of_bodies_around_are_in_scope_but_not_inside_another_flow() {
     let inner = |last: Step| vec![ask("ask", bool_answer()), last];
     let mut root = inside("k", at("ask", waiting()));
-    root.vars.insert("v".into(), json!(1));
+    root.vars.insert("v".into(), json!(1).into());
     let kept = |last: Step| flow(vec![keep("k", inner(last))]);
     assert_eq!(reasons(&kept(map("m")), root.clone(), &kept(get("m", "v"))), [""; 0]);
     let sub =

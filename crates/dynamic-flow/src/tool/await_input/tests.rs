@@ -214,7 +214,7 @@ async fn a_value_of_another_type_names_the_question_and_its_part() {
 #[tokio::test]
 async fn computations_see_variables_and_the_run() {
     let mut context = ToolContext::detached();
-    context.variables = Arc::new([("who".to_owned(), json!("jane"))].into());
+    context.variables = Arc::new([("who".to_owned(), json!("jane").into())].into());
     context.run_input = Arc::new(json!("started so"));
     let mut def = AwaitInputDef::new("ask", Schema::any());
     def.show = Some(Compute::Code(Code::new(|scope| {
