@@ -1,10 +1,10 @@
 //! The flows that a hub knows: registered ones, and those that runs carry as documents.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use serde_json::Value;
 
-use super::{Inner, inbox::Accept, state::STATE_FLOW, vault::Opened};
+use super::{Inner, inbox::Accept, lease::lock, state::STATE_FLOW, vault::Opened};
 use crate::{
     Error, ErrorKind, Result,
     clock::Timestamp,
@@ -134,6 +134,34 @@ impl Known {
     }
 }
 
+/// The documents of runs that are kept read.
+#[derive(Debug, Default)]
+pub(super) struct Documents {
+    known: HashMap<Arc<str>, Arc<Known>>,
+    weight: usize,
+}
+
+impl Documents {
+    /// How many there are at most.
+    const MOST: usize = 256;
+    /// How much they weigh together at most: their texts, and their regular expressions, compiled.
+    const MAX_WEIGHT: usize = 256 << 20;
+
+    /// Keeps one that was read, unless somebody else has read it meanwhile; gives the one that is
+    /// kept. Where there is no room, the others go: those that are in use are read again.
+    fn keep(&mut self, text: &Arc<str>, fresh: Arc<Known>, weight: usize) -> Arc<Known> {
+        if let Some(known) = self.known.get(text) {
+            return known.clone();
+        }
+        if self.known.len() >= Self::MOST || self.weight + weight > Self::MAX_WEIGHT {
+            *self = Self::default();
+        }
+        self.weight += weight;
+        self.known.insert(text.clone(), fresh.clone());
+        fresh
+    }
+}
+
 /// The refusal of an upgrade that has no use for a wait or its answer.
 pub(super) fn unusable(snapshot: &Snapshot, wait: &Wait, reason: &'static str) -> Error {
     Error::new(ErrorKind::FlowIncompatible, reason)
@@ -176,16 +204,13 @@ impl Inner {
 
     /// The flow of a document, read once for as long as it is in use.
     fn document(&self, text: &Arc<str>) -> Result<Arc<Known>> {
-        let mut documents = super::lease::lock(&self.documents);
-        if let Some(known) = documents.get(text) {
+        if let Some(known) = lock(&self.documents).known.get(text) {
             return Ok(known.clone());
         }
-        let known = Arc::new(Known::new(&Flow::from_document_of_run(text, &self.tools)?));
-        if documents.len() >= Self::MAX_DOCUMENTS {
-            documents.clear();
-        }
-        documents.insert(text.clone(), known.clone());
-        Ok(known)
+        // Not under the lock: it may take long, and concerns no run of another document.
+        let (flow, pattern_bytes) = Flow::weighed_document_of_run(text, &self.tools)?;
+        let weight = text.len() + pattern_bytes;
+        Ok(lock(&self.documents).keep(text, Arc::new(Known::new(&flow)), weight))
     }
 
     /// The flow with which this hub goes on with a run, and with what was accepted for it.
@@ -237,6 +262,37 @@ mod tests {
         store::MemoryStore,
         tool::ToolRegistry,
     };
+
+    #[test]
+    fn documents_are_kept_by_number_and_by_weight() {
+        let flow = Arc::new(Known { def: Arc::new(FlowDef::empty("f".into())), flow: None });
+        let text = |n: usize| Arc::<str>::from(n.to_string());
+        let mut documents = Documents::default();
+        let half = Documents::MAX_WEIGHT / 2;
+        documents.keep(&text(1), flow.clone(), half);
+        documents.keep(&text(2), flow.clone(), half);
+        documents.keep(&text(2), flow.clone(), half);
+        assert_eq!(documents.known.len(), 2, "one that is there is not weighed again");
+        documents.keep(&text(3), flow.clone(), 1);
+        assert_eq!((documents.known.len(), documents.weight), (1, 1));
+        for n in 0..Documents::MOST {
+            documents.keep(&text(100 + n), flow.clone(), 1);
+        }
+        assert_eq!((documents.known.len(), documents.weight), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn a_document_is_read_once_and_weighed_with_its_patterns() {
+        let text = "flow: f\nsteps:\n  - { id: s, filter: \"${ value.matches('[a-z]{9}') }\" }\n";
+        let store = Arc::new(MemoryStore::new());
+        let hub = PersistenceHub::builder(store).plaintext().build().await.unwrap();
+        let (text, hub) = (Arc::<str>::from(text), hub.inner());
+        let first = hub.document(&text).unwrap();
+        assert!(Arc::ptr_eq(&first, &hub.document(&text).unwrap()));
+        assert!(lock(&hub.documents).weight > text.len());
+        assert!(hub.document(&"flow: 1".into()).is_err());
+        assert_eq!(lock(&hub.documents).known.len(), 1, "what can't be read is not kept");
+    }
 
     #[tokio::test]
     async fn a_run_goes_on_with_a_document_of_which_more_is_told_by_now() {

@@ -42,7 +42,7 @@ use serde_json::Value;
 use tokio::sync::{Notify, broadcast, watch};
 
 use self::{
-    flows::Known,
+    flows::{Documents, Known},
     lease::{Active, Keeper, lock},
     outcome::is_end_of_run,
     skips::Skips,
@@ -94,7 +94,7 @@ pub(crate) struct Inner {
     keeper: Keeper,
     skips: Skips,
     flows: RwLock<HashMap<FlowId, Arc<Known>>>,
-    documents: Mutex<HashMap<Arc<str>, Arc<Known>>>,
+    documents: Mutex<Documents>,
     active: Mutex<HashMap<RunId, Arc<Active>>>,
     /// Told whenever this hub lets a run go.
     idle: Notify,
@@ -105,8 +105,6 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    /// How many documents are kept read.
-    const MAX_DOCUMENTS: usize = 256;
     /// How many events a slow watcher may be behind before it misses some.
     const EVENTS: usize = 1024;
 

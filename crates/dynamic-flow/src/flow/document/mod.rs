@@ -102,7 +102,7 @@ impl Flow {
     /// );
     /// ```
     pub fn from_document(text: &str, tools: &ToolRegistry) -> Result<Self> {
-        Self::read_document(text, tools, true)
+        Ok(Self::read_document(text, tools, true)?.0)
     }
 
     /// Reads the document that a run carries.
@@ -113,11 +113,20 @@ impl Flow {
     /// # Errors
     /// `InvalidFlow` with all findings that this version can't go on with.
     pub fn from_document_of_run(text: &str, tools: &ToolRegistry) -> Result<Self> {
+        Ok(Self::weighed_document_of_run(text, tools)?.0)
+    }
+
+    /// As [`Flow::from_document_of_run`]; says, too, how many bytes its regular expressions take,
+    /// compiled.
+    pub(crate) fn weighed_document_of_run(
+        text: &str,
+        tools: &ToolRegistry,
+    ) -> Result<(Self, usize)> {
         Self::read_document(text, tools, false)
     }
 
     /// Reads a document; a new one must bear nothing.
-    fn read_document(text: &str, tools: &ToolRegistry, is_new: bool) -> Result<Self> {
+    fn read_document(text: &str, tools: &ToolRegistry, is_new: bool) -> Result<(Self, usize)> {
         let mut reader = Reader::new(text, tools);
         let (root, faults) = parse(text);
         for (place, message) in faults {
@@ -144,7 +153,9 @@ impl Flow {
             findings.append(&mut reader.bearable);
         }
         match def {
-            Some(def) if findings.is_empty() => Ok(Self::from_def(Arc::new(def))),
+            Some(def) if findings.is_empty() => {
+                Ok((Self::from_def(Arc::new(def)), reader.pattern_bytes))
+            }
             _ => {
                 findings.sort_by_key(|finding| (finding.line, finding.column));
                 Err(refusal(findings))

@@ -32,7 +32,7 @@ pub(super) struct Reader<'r> {
     /// Computations that went into tools, where a check of the flow can't see them.
     pub(super) hidden: Hidden,
     /// How much memory the regular expressions take that were read.
-    pattern_bytes: usize,
+    pub(super) pattern_bytes: usize,
 }
 
 /// The fields of an object whose names are known to be right.
