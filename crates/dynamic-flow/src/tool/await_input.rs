@@ -17,6 +17,7 @@ use crate::{
 };
 
 pub use self::def::AwaitInputDef;
+pub(crate) use self::def::QuestionPart;
 use self::def::{not_metadata, unusable};
 
 /// A question to somebody outside, whose answer is an `A`: an approval, a verdict, a number.

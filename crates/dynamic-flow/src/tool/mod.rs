@@ -27,6 +27,10 @@ use crate::{
 #[cfg(feature = "http")]
 pub use self::http::{HostRule, HttpPolicy, HttpTool, Secret};
 pub(crate) use self::template::{DATA as TEMPLATE_DATA, SOURCE as TEMPLATE_SOURCE};
+pub(crate) use self::{
+    await_input::QuestionPart,
+    presets::{OptionSort, PresetOption},
+};
 pub use self::{
     await_input::{About, AnyInput, AwaitInput, AwaitInputDef, FitsPipe},
     function::{FnTool, ToolFuture, ToolReturn, tool_fn},

@@ -1,6 +1,7 @@
 //! The questions that people ask most: approval, confirmation, review, text, number, choice, form.
 
 mod answers;
+mod options;
 mod preset;
 
 use serde_json::Value;
@@ -10,6 +11,7 @@ use crate::{
     tool::{AwaitInput, await_input::AnswerSchema},
 };
 
+pub(crate) use self::options::{OptionSort, PresetOption};
 pub use self::{
     answers::{
         Annotation, Approval, ChoiceInput, ChoicesInput, Confirmation, DocumentReview, FormInput,

@@ -1,7 +1,6 @@
 //! From nodes to the questions that wait for an answer.
 
 use super::{
-    presets::messages,
     reader::{Fields, Reader},
     steps::Spot,
     syntax::{Data, Node},
@@ -11,7 +10,7 @@ use crate::{
     flow::{StepKind, ToolRef, check::inside},
     id::id_problem,
     schema::Schema,
-    tool::AwaitInputDef,
+    tool::{AwaitInputDef, QuestionPart},
     wait::Deadline,
 };
 
@@ -91,15 +90,18 @@ impl Reader<'_> {
         def.deadline = deadline;
         def.default = default;
         def.metadata = metadata.unwrap_or_default();
-        match def.into_tool() {
+        match def.checked_tool() {
             Ok(tool) => Some(StepKind::AwaitInput { tool: ToolRef::new(tool) }),
-            Err(error) => {
-                for message in messages(&error) {
-                    let named = |name: &&str| message.contains(*name);
-                    let field = ["default", "metadata", "prompt", "id"].into_iter().find(named);
-                    let field = field.map(|name| if name == "id" { "tool" } else { name });
-                    let node = field.and_then(|name| fields.get(name));
-                    let place = node.map_or(fields.place, |node| node.place);
+            Err(problems) => {
+                for (part, message) in problems {
+                    let name = match part {
+                        QuestionPart::Id => "tool",
+                        QuestionPart::Default => "default",
+                        QuestionPart::Deadline => "timeout",
+                        QuestionPart::Prompt => "prompt",
+                        QuestionPart::Metadata => "metadata",
+                    };
+                    let place = fields.get(name).map_or(fields.place, |node| node.place);
                     self.find(path, place, message);
                 }
                 None

@@ -384,6 +384,22 @@ fn wrong_steps_are_told() {
             "await_input: { preset: number, min: 2, max: 1 }",
             "4:36: s: the preset `number`: min 2 is greater than max 1",
         ),
+        (
+            "await_input: { preset: choice, options: [a, a] }",
+            "4:36: s: the preset `choice`: the option \"a\" is there twice",
+        ),
+        (
+            "await_input: { preset: form, fields: { a: {} }, optional: [b] }",
+            "4:53: s: the preset `form`: there is no field \"b\"",
+        ),
+        (
+            "await_input: { preset: text, min_length: 1, pattern: '(' }",
+            "4:49: s: the preset `text`: ",
+        ),
+        (
+            "await_input: { schema: true, default: 1, metadata: { default_owner: [] } }",
+            "4:56: s: metadata \"default_owner\" is a text",
+        ),
         ("await_input: { schema: true, timeout: 0s }", "4:43: s: `timeout` must be longer"),
         ("await_input: { schema: { type: boolean }, default: 5 }", "4:56: s: "),
         (

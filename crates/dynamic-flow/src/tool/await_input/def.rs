@@ -61,9 +61,17 @@ impl AwaitInputDef {
     /// `InvalidFlow` with everything that is wrong: a bad id, a default that does not fit the
     /// schema, a timeout of nothing, a prompt that is no text, metadata that can't be filtered by.
     pub fn into_tool(self) -> Result<Arc<dyn Tool>> {
+        let id = self.id.clone();
+        self.checked_tool().map_err(|problems| {
+            unusable(&id, problems.into_iter().map(|(_, message)| message).collect())
+        })
+    }
+
+    /// As [`AwaitInputDef::into_tool`]; each problem is told with the part that it is about.
+    pub(crate) fn checked_tool(self) -> Result<Arc<dyn Tool>, Vec<(QuestionPart, String)>> {
         let problems = self.problems();
         if !problems.is_empty() {
-            return Err(unusable(&self.id, problems));
+            return Err(problems);
         }
         let spec = ToolSpec::new(self.id.clone())
             .name(self.name.clone())
@@ -74,37 +82,53 @@ impl AwaitInputDef {
     }
 
     /// What can be known to be wrong before anything runs.
-    fn problems(&self) -> Vec<String> {
-        let mut problems: Vec<String> = id_problem(self.id.as_str()).into_iter().collect();
-        if let Some(Err(violations)) =
-            self.default.as_ref().map(|default| self.schema.validate(default))
+    fn problems(&self) -> Vec<(QuestionPart, String)> {
+        let mut problems = Vec::new();
+        if let Some(problem) = id_problem(self.id.as_str()) {
+            problems.push((QuestionPart::Id, problem));
+        }
+        if let Some(default) = &self.default
+            && let Err(violations) = self.schema.validate(default)
         {
-            problems.extend(
-                violations
-                    .iter()
-                    .map(|violation| format!("the default does not fit the schema: {violation}")),
-            );
+            problems.extend(violations.iter().map(|violation| {
+                let problem = format!("the default does not fit the schema: {violation}");
+                (QuestionPart::Default, problem)
+            }));
         }
         if matches!(self.deadline, Deadline::After(timeout) if timeout.as_millis() == 0) {
-            problems.push("a timeout is at least a millisecond; say `no_timeout` for none".into());
+            let problem = "a timeout is at least a millisecond; say `no_timeout` for none";
+            problems.push((QuestionPart::Deadline, problem.into()));
         }
         if let Compute::Value(prompt) = &self.prompt
             && !(prompt.is_null() || prompt.is_string())
         {
-            problems.push(format!("a prompt is a text, not {}", kind_of(prompt)));
+            let problem = format!("a prompt is a text, not {}", kind_of(prompt));
+            problems.push((QuestionPart::Prompt, problem));
         }
         for (name, compute) in &self.metadata {
             if name.is_empty() || name.contains('\0') {
-                problems.push("a name in metadata is not empty and has no U+0000".into());
+                let problem = "a name in metadata is not empty and has no U+0000";
+                problems.push((QuestionPart::Metadata, problem.into()));
             }
             if let Compute::Value(value) = compute
                 && let Err(problem) = scalar(value.clone())
             {
-                problems.push(format!("metadata {name:?} {problem}"));
+                let problem = format!("metadata {name:?} {problem}");
+                problems.push((QuestionPart::Metadata, problem));
             }
         }
         problems
     }
+}
+
+/// A part of a question that may be wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum QuestionPart {
+    Id,
+    Default,
+    Deadline,
+    Prompt,
+    Metadata,
 }
 
 struct AwaitInputTool {

@@ -112,14 +112,28 @@ impl Preset {
     /// `InvalidFlow` for options that no answer could satisfy, and for a pattern or the schema of
     /// a field that is none.
     pub fn schema(&self) -> Result<Schema> {
+        self.schema_or_culprit().map_err(|(_, error)| error)
+    }
+
+    /// As [`Preset::schema`]; beside the error is the first option that it is about.
+    pub(crate) fn schema_or_culprit(&self) -> Result<Schema, (Option<&'static str>, Error)> {
         let problems = self.problems();
-        if let Some(first) = problems.first() {
-            let error = Error::new(ErrorKind::InvalidFlow, first.clone());
+        if let Some((option, first)) = problems.first() {
+            let (option, error) = (*option, Error::new(ErrorKind::InvalidFlow, first.clone()));
             let finding =
-                |message| Finding { path: String::new(), message, line: None, column: None };
-            return Err(error.with_findings(problems.into_iter().map(finding).collect()));
+                |(_, message)| Finding { path: String::new(), message, line: None, column: None };
+            let findings = problems.into_iter().map(finding).collect();
+            return Err((Some(option), error.with_findings(findings)));
         }
-        Schema::new(self.fields().into_schema())
+        Schema::new(self.fields().into_schema()).map_err(|error| {
+            // Of the options, only these go into the schema as they are.
+            let option = match self {
+                Self::Text { .. } => Some("pattern"),
+                Self::Form { .. } => Some("fields"),
+                _ => None,
+            };
+            (option, error)
+        })
     }
 
     fn fields(&self) -> Fields {
@@ -208,8 +222,8 @@ impl Preset {
         }
     }
 
-    /// Options that no answer could satisfy, or that do not say what was meant.
-    fn problems(&self) -> Vec<String> {
+    /// Options that no answer could satisfy, or that do not say what was meant; each with its name.
+    fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
         match self {
             Self::Approval { .. } | Self::Confirmation { .. } | Self::DocumentReview { .. } => {}
@@ -217,40 +231,48 @@ impl Preset {
                 if let (Some(min), Some(max)) = (min_length, max_length)
                     && min > max
                 {
-                    problems.push(format!("min_length {min} is greater than max_length {max}"));
+                    problems.push((
+                        "min_length",
+                        format!("min_length {min} is greater than max_length {max}"),
+                    ));
                 }
             }
             Self::Number { min, max, integer } => {
                 if [min, max].into_iter().flatten().any(|bound| !bound.is_finite()) {
-                    problems.push("min and max are finite numbers".into());
+                    problems.push(("min", "min and max are finite numbers".into()));
                 } else if let (Some(min), Some(max)) = (min, max) {
                     if min > max {
-                        problems.push(format!("min {min} is greater than max {max}"));
+                        problems.push(("min", format!("min {min} is greater than max {max}")));
                     } else if *integer && min.ceil() > max.floor() {
-                        problems.push(format!("there is no whole number from {min} to {max}"));
+                        problems
+                            .push(("min", format!("there is no whole number from {min} to {max}")));
                     }
                 }
             }
             Self::Choice { options, .. } => {
                 if options.is_empty() {
-                    problems.push("a choice needs at least one option".into());
+                    problems.push(("options", "a choice needs at least one option".into()));
                 }
                 let mut seen = BTreeSet::new();
                 let twice = options.iter().filter(|option| !seen.insert(*option));
                 problems
-                    .extend(twice.map(|option| format!("the option {option:?} is there twice")));
+                    .extend(twice.map(|option| {
+                        ("options", format!("the option {option:?} is there twice"))
+                    }));
             }
             Self::Form { fields, optional } => {
                 if fields.is_empty() {
-                    problems.push("a form needs at least one field".into());
+                    problems.push(("fields", "a form needs at least one field".into()));
                 }
                 for (name, schema) in fields {
                     if let Err(error) = Schema::new(schema.clone()) {
-                        problems.push(format!("field {name:?}: {}", error.message()));
+                        problems.push(("fields", format!("field {name:?}: {}", error.message())));
                     }
                 }
                 let unknown = optional.iter().filter(|name| !fields.contains_key(*name));
-                problems.extend(unknown.map(|name| format!("there is no field {name:?}")));
+                problems.extend(
+                    unknown.map(|name| ("optional", format!("there is no field {name:?}"))),
+                );
             }
         }
         problems
