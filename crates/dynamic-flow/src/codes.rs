@@ -18,8 +18,6 @@
 pub const TOOL: &str = "tool";
 /// A tool or a computation panicked.
 pub const PANIC: &str = "panic";
-/// What is at hand is not what the flow was built of.
-pub const UNBOUND: &str = "unbound";
 /// A value does not fit what a step, a tool or a flow takes.
 pub const INPUT_INVALID: &str = "input_invalid";
 /// A value does not fit what a tool or a flow gives, or is too large.

@@ -269,10 +269,12 @@ impl<'f, H: Host> Runner<'_, 'f, H> {
     }
 
     fn start(&mut self, order: Order<'f>) {
-        let Some(tool) = order.step.kind.tool().and_then(|tool| tool.tool()).cloned() else {
-            let error = ToolError::new("the tool of this step is not at hand").permanent();
+        let Some(tool) = order.step.kind.tool().map(|tool| tool.tool().clone()) else {
+            // The hub goes on with no run in a flow whose step is of another kind now.
+            let error = ToolError::new("the step calls no tool any more").permanent();
+            let error = error.code(codes::FLOW_INCOMPATIBLE);
             let id = order.call.id;
-            let handle = self.calls.spawn(async move { (id, Err(error.code(codes::UNBOUND))) });
+            let handle = self.calls.spawn(async move { (id, Err(error)) });
             self.live.insert(id, Live { handle, effect: false, output: Schema::any() });
             return;
         };
@@ -341,8 +343,7 @@ fn is_computation(order: &Order<'_>) -> bool {
 }
 
 fn has_effect(order: &Order<'_>) -> bool {
-    let tool = order.step.kind.tool().and_then(|tool| tool.tool());
-    tool.is_some_and(|tool| tool.spec().effect)
+    order.step.kind.tool().is_some_and(|tool| tool.effect)
 }
 
 #[cfg(all(test, feature = "testkit"))]

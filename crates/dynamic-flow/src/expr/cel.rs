@@ -9,7 +9,7 @@ mod tests;
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{
     Scope,
@@ -145,12 +145,5 @@ impl fmt::Debug for Cel {
 impl Serialize for Cel {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.source())
-    }
-}
-
-impl<'de> Deserialize<'de> for Cel {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let source = String::deserialize(deserializer)?;
-        Self::compile(&source).map_err(serde::de::Error::custom)
     }
 }

@@ -18,7 +18,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use indexmap::IndexMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::{ToolError, codes, id::RunId};
@@ -31,7 +31,7 @@ pub(crate) use self::{
 };
 
 /// How a value is computed from the current value and the variables.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Compute {
     /// A Rust closure.
@@ -161,10 +161,9 @@ pub struct Scope<'a> {
     pub run_id: RunId,
 }
 
-/// A Rust closure in a flow. What it computes can't be compared or stored: two are always equal,
-/// and one that was read from data can't be called.
-#[derive(Clone, Default)]
-pub struct Code(Option<Arc<CodeFn>>);
+/// A Rust closure in a flow. What it computes can't be compared or stored: two are always equal.
+#[derive(Clone)]
+pub struct Code(Arc<CodeFn>);
 
 type CodeFn = dyn Fn(Scope<'_>) -> Result<Value, ToolError> + Send + Sync;
 
@@ -173,20 +172,24 @@ impl Code {
     pub fn new(
         code: impl Fn(Scope<'_>) -> Result<Value, ToolError> + Send + Sync + 'static,
     ) -> Self {
-        Self(Some(Arc::new(code)))
+        Self(Arc::new(code))
+    }
+
+    /// Stands for a computation that could not be had, so that the flow around it can be checked. No
+    /// such flow is ever run.
+    pub(crate) fn unknown() -> Self {
+        Self::new(|_| {
+            let error = ToolError::new("this computation could not be read");
+            Err(error.code(codes::EXPRESSION).permanent())
+        })
     }
 
     /// Calls the closure.
     ///
     /// # Errors
-    /// What the closure fails with; `unbound` where there is no closure.
+    /// What the closure fails with.
     pub fn call(&self, scope: Scope<'_>) -> Result<Value, ToolError> {
-        match &self.0 {
-            Some(code) => code(scope),
-            None => Err(ToolError::new("this flow was read from data and has no code here")
-                .code(codes::UNBOUND)
-                .permanent()),
-        }
+        (self.0)(scope)
     }
 }
 
@@ -205,13 +208,6 @@ impl fmt::Debug for Code {
 impl Serialize for Code {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_unit()
-    }
-}
-
-impl<'de> Deserialize<'de> for Code {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        <()>::deserialize(deserializer)?;
-        Ok(Self(None))
     }
 }
 

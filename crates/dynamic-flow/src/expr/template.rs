@@ -11,7 +11,7 @@ mod tests;
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use self::parse::{Item, Parsed, Part};
 use super::{
@@ -217,12 +217,5 @@ impl fmt::Debug for Template {
 impl Serialize for Template {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.source())
-    }
-}
-
-impl<'de> Deserialize<'de> for Template {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let source = String::deserialize(deserializer)?;
-        Self::compile(&source).map_err(serde::de::Error::custom)
     }
 }

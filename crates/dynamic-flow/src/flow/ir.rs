@@ -1,6 +1,6 @@
 //! Flow as data: the one truth behind the typed builder and the documents.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, ops::Deref, sync::Arc, time::Duration};
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
@@ -8,22 +8,20 @@ use serde_json::Value;
 
 use crate::{
     expr::Compute,
-    id::{FlowId, StepId, ToolId},
+    id::{FlowId, StepId},
     schema::Schema,
-    tool::Tool,
+    tool::{Tool, ToolSpec},
 };
 
 /// A flow: a tree of named steps.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct FlowDef {
     /// Names the flow; stable over deploys.
     pub id: FlowId,
     /// What people call it.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// What it is for.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
     /// What its input must look like.
     pub input: Schema,
@@ -32,7 +30,6 @@ pub struct FlowDef {
     /// What happens.
     pub body: Body,
     /// The document it was read from, which travels inside its runs; none for a flow built in Rust.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub document: Option<Arc<str>>,
 }
 
@@ -55,21 +52,18 @@ impl FlowDef {
 pub type Body = Vec<Step>;
 
 /// A named step.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Step {
     /// Names the step; unique among all steps in all bodies of the same parent.
     pub id: StepId,
     /// What it does, for people.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
     /// What it does.
-    #[serde(flatten)]
     pub kind: StepKind,
 }
 
 /// What a step does with the current value.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum StepKind {
     /// Checks the value against a schema; it goes on as it is.
@@ -94,7 +88,6 @@ pub enum StepKind {
         /// The tool.
         tool: ToolRef,
         /// What to call it with; the current value if not said.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         with: Option<Compute>,
     },
     /// Stops until somebody answers; the answer is the new value.
@@ -124,7 +117,6 @@ pub enum StepKind {
         /// The bodies by name, in the order of their author, which means nothing to a run.
         arms: IndexMap<String, Body>,
         /// The body for every other name; without it, another name is a failure.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         otherwise: Option<Body>,
     },
     /// Runs a body and keeps the value beside its result: `[value, result]` is the new value.
@@ -163,7 +155,6 @@ pub enum StepKind {
         /// What is run.
         body: Body,
         /// Which errors are caught; all if none is named.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
         codes: Vec<String>,
         /// What is done then, with `{ code, message, step, tool_id, value }` as its value.
         handler: Body,
@@ -286,34 +277,28 @@ impl Backoff {
     }
 }
 
-/// A tool in a flow: what must be known of it to compare flows, and the tool itself.
-#[derive(Clone, Serialize, Deserialize)]
-pub struct ToolRef {
-    /// Its id.
-    pub id: ToolId,
-    /// What its input must look like.
-    pub input: Schema,
-    /// What its output looks like.
-    pub output: Schema,
-    #[serde(skip)]
-    tool: Option<Arc<dyn Tool>>,
-}
+/// A tool in a flow; it has all that its [`ToolSpec`] has. Two are equal that can't be told apart by
+/// id and schemas, as when flows are compared.
+#[derive(Clone)]
+pub struct ToolRef(Arc<dyn Tool>);
 
 impl ToolRef {
     /// Refers to that tool.
     pub fn new(tool: Arc<dyn Tool>) -> Self {
-        let spec = tool.spec();
-        Self {
-            id: spec.id.clone(),
-            input: spec.input.clone(),
-            output: spec.output.clone(),
-            tool: Some(tool),
-        }
+        Self(tool)
     }
 
-    /// The tool, unless the flow was read from data.
-    pub fn tool(&self) -> Option<&Arc<dyn Tool>> {
-        self.tool.as_ref()
+    /// The tool.
+    pub fn tool(&self) -> &Arc<dyn Tool> {
+        &self.0
+    }
+}
+
+impl Deref for ToolRef {
+    type Target = ToolSpec;
+
+    fn deref(&self) -> &ToolSpec {
+        self.0.spec()
     }
 }
 

@@ -249,14 +249,12 @@ proptest! {
 }
 
 #[test]
-fn it_is_data() {
+fn it_is_told_by_its_source() {
     let cel = Cel::compile("value.a + 1").unwrap();
-    let text = serde_json::to_string(&cel).unwrap();
-    assert_eq!(text, "\"value.a + 1\"");
-    assert_eq!(serde_json::from_str::<Cel>(&text).unwrap(), cel);
+    assert_eq!(json!(cel), json!("value.a + 1"));
     assert_ne!(cel, Cel::compile("value.a +1").unwrap());
     assert_eq!(format!("{cel:?}"), "\"value.a + 1\"");
-    assert!(serde_json::from_str::<Cel>("\"value.\"").is_err());
+    assert!(Cel::compile("value.").is_err());
     fn shared<T: Send + Sync + Clone + 'static>() {}
     shared::<Cel>();
 }

@@ -327,10 +327,7 @@ impl<I, O> FlowBuilder<I, O> {
     }
 
     fn push<U>(mut self, id: StepId, kind: StepKind) -> FlowBuilder<I, U> {
-        let description = match kind.tool().and_then(ToolRef::tool) {
-            Some(tool) => tool.spec().description.clone(),
-            None => String::new(),
-        };
+        let description = kind.tool().map(|tool| tool.description.clone()).unwrap_or_default();
         self.steps.push(Step { id, description, kind });
         FlowBuilder {
             id: self.id,
@@ -378,7 +375,7 @@ impl<I, O> FlowBuilder<I, O> {
         for found in error.findings() {
             self.find(step.as_str(), &found.message);
         }
-        StepKind::Map { compute: Compute::Code(Code::default()) }
+        StepKind::Map { compute: Compute::Code(Code::unknown()) }
     }
 
     fn find(&mut self, path: &str, message: &str) {

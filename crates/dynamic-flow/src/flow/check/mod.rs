@@ -335,9 +335,6 @@ impl Checker<'_> {
 
     fn tool(&mut self, tool: &ToolRef, spot: &Spot, input: &Shape) -> Option<Shape> {
         self.id(spot, "the tool's id", tool.id.as_str());
-        if tool.tool().is_none() {
-            self.tell(spot, format!("the tool `{}` is named only, it can't be called", tool.id));
-        }
         let what = format!("what tool `{}` is called with can't fit its input schema", tool.id);
         let misfit = input.misfit(&tool.input);
         let spot = match (&misfit, &spot.part) {

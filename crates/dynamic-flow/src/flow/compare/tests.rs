@@ -18,7 +18,7 @@ use crate::{
 };
 
 fn map(id: &str) -> Step {
-    step(id, StepKind::Map { compute: Compute::Code(Code::default()) })
+    step(id, StepKind::Map { compute: Compute::Code(Code::unknown()) })
 }
 
 fn ask(id: &str, answer: Value) -> Step {
@@ -147,7 +147,7 @@ fn the_step_that_the_run_stands_at_must_stay_what_it_is() {
 fn bodies_around_must_stay_too() {
     let switch = |arms: &[&str]| {
         let arms = arms.iter().map(|arm| ((*arm).to_owned(), vec![ask("ask", bool_answer())]));
-        let route = Compute::Code(Code::default());
+        let route = Compute::Code(Code::unknown());
         step("route", StepKind::Switch { route, arms: arms.collect(), otherwise: None })
     };
     let old = flow(vec![switch(&["review"])]);

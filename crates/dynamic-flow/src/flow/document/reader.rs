@@ -290,7 +290,7 @@ impl<'r> Reader<'r> {
                     .collect();
                 object_of(fields)
             }
-            Data::Broken => Compute::Code(Code::default()),
+            Data::Broken => Compute::Code(Code::unknown()),
             _ => Compute::Value(node.to_value()),
         }
     }
@@ -298,7 +298,7 @@ impl<'r> Reader<'r> {
     fn computed_text(&mut self, text: &str, node: &Node, path: &str, what: &str) -> Compute {
         let (source, compiled) = match Sort::of(text) {
             Sort::Constant => return Compute::Value(text.into()),
-            _ if self.is_full() => return Compute::Code(Code::default()),
+            _ if self.is_full() => return Compute::Code(Code::unknown()),
             Sort::Expression(source) => {
                 let compiled = Cel::read(source).map(Compute::Cel);
                 (Source { text, source, what: "the expression" }, compiled)
@@ -313,12 +313,12 @@ impl<'r> Reader<'r> {
                      inside a text, write `{{{{ … }}}}`"
                 );
                 self.find(path, node.place, message);
-                return Compute::Code(Code::default());
+                return Compute::Code(Code::unknown());
             }
         };
         let compute = compiled.unwrap_or_else(|wrong| {
             self.find_wrong(node, source, &wrong, path, what);
-            Compute::Code(Code::default())
+            Compute::Code(Code::unknown())
         });
         self.weighed(compute, node.place, path)
     }

@@ -375,7 +375,7 @@ impl Reader<'_> {
 
 /// Stands for what could not be read: nothing is known of it, so nothing more is said of it.
 pub(super) fn unknown_value() -> Compute {
-    Compute::Code(Code::default())
+    Compute::Code(Code::unknown())
 }
 
 fn unknown_kind() -> StepKind {

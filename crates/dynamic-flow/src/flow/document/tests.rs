@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     Schema,
     expr::Compute,
-    flow::{StepKind, ToolRef, mermaid, sample::Fake},
+    flow::{StepKind, mermaid, sample::Fake},
     tool::ToolSpec,
 };
 
@@ -488,7 +488,7 @@ fn a_preset_keeps_the_place_of_a_broken_option() {
 #[test]
 fn tools_are_bound() {
     let StepKind::Tool { tool, with: None } = kind("call: http") else { panic!() };
-    assert!(ToolRef::tool(&tool).is_some());
+    assert_eq!(tool.tool().spec().id, "http");
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn every_part_of_a_flow_is_in_its_fingerprint() {
 
 #[test]
 fn differences_are_told_in_sentences() {
-    let route = || Compute::Code(Code::default());
+    let route = || Compute::Code(Code::unknown());
     let switch = |arms: &[(&str, Body)]| {
         let arms = arms.iter().map(|(name, body)| ((*name).to_owned(), body.clone())).collect();
         step("route", StepKind::Switch { route: route(), arms, otherwise: None })
