@@ -130,10 +130,10 @@ impl Flow {
         let mut reader = Reader::new(text, tools);
         let (root, faults) = parse(text);
         for (place, message) in faults {
-            reader.find("", place, message);
+            reader.find(place, message);
         }
         let def = root.as_ref().and_then(|root| {
-            let mut def = reader.flow(root, "", &[])?;
+            let mut def = reader.flow(root)?;
             def.document = Some(text.into());
             Some(def)
         });
@@ -145,7 +145,7 @@ impl Flow {
                     Some(part) => format!("{part}: {}", problem.message),
                     None => problem.message,
                 };
-                reader.find(&problem.path, place, message);
+                reader.find_in(&problem.path, place, message);
             }
         }
         let mut findings = reader.findings;

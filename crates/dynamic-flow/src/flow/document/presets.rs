@@ -16,16 +16,11 @@ use crate::{
 
 impl Reader<'_> {
     /// What an answer to a preset must look like, under the options beside it.
-    pub(super) fn preset(
-        &mut self,
-        preset: &Node,
-        options: &[&(Key, Node)],
-        path: &str,
-    ) -> Option<Schema> {
-        let name = self.text(preset, path, "`preset`")?;
+    pub(super) fn preset(&mut self, preset: &Node, options: &[&(Key, Node)]) -> Option<Schema> {
+        let name = self.text(preset, "`preset`")?;
         let Some(known) = Preset::options_of(name) else {
             let guess = did_you_mean(name, Preset::OPTIONS.iter().map(|(name, _)| *name));
-            self.find(path, preset.place, format!("there is no preset `{name}`{guess}"));
+            self.find(preset.place, format!("there is no preset `{name}`{guess}"));
             return None;
         };
         if options.iter().any(|(_, node)| node.has_broken()) {
@@ -34,8 +29,8 @@ impl Reader<'_> {
         let found = self.findings.len();
         for (key, node) in options.iter().copied() {
             match known.iter().find(|option| option.name == key.name) {
-                Some(option) => self.option(option.sort, key, node, path),
-                None => self.unknown_option(name, known, key, path),
+                Some(option) => self.option(option.sort, key, node),
+                None => self.unknown_option(name, known, key),
             }
         }
         if self.findings.len() > found {
@@ -49,28 +44,28 @@ impl Reader<'_> {
         };
         let wrong = |(culprit, message): (Option<&str>, String)| {
             let place = culprit.and_then(written).map_or(preset.place, |(key, _)| key.place);
-            self.find(path, place, format!("the preset `{name}`: {message}"));
+            self.find(place, format!("the preset `{name}`: {message}"));
         };
         let schema = schema.map_err(wrong).ok()?;
         for (name, node) in written("fields").into_iter().flat_map(|(_, node)| node.fields()) {
-            self.unknown_keywords(node, path, &format!("`fields`.{}", name.name));
+            self.unknown_keywords(node, &format!("`fields`.{}", name.name));
         }
         Some(schema)
     }
 
     /// Tells of an option that the preset does not have.
-    fn unknown_option(&mut self, preset: &str, known: &[PresetOption], key: &Key, path: &str) {
+    fn unknown_option(&mut self, preset: &str, known: &[PresetOption], key: &Key) {
         // It may be meant for the question as well as for its preset.
         let all = known.iter().map(|option| option.name).chain(AWAIT_INPUT.iter().copied());
         let what = match nearest(&key.name, all.clone()) {
             Some(near) if AWAIT_INPUT.contains(&near) => "`await_input`".to_owned(),
             _ => format!("the preset `{preset}`"),
         };
-        self.unknown_field(path, &what, key, &all.collect::<Vec<_>>());
+        self.unknown_field(&what, key, &all.collect::<Vec<_>>());
     }
 
     /// Tells what is wrong with an option by itself.
-    fn option(&mut self, sort: OptionSort, key: &Key, node: &Node, path: &str) {
+    fn option(&mut self, sort: OptionSort, key: &Key, node: &Node) {
         let (wrong, wanted, within) = match (sort, &node.data) {
             (OptionSort::Texts, Data::List(items)) => {
                 let is_text = |item: &&Node| matches!(item.data, Data::Text(_));
@@ -91,7 +86,7 @@ impl Reader<'_> {
         };
         let (name, sort) = (&key.name, wrong.sort());
         let told = format!("`{name}`: {wanted} is expected{within}, not {sort}{quotes}");
-        self.find(path, wrong.place, told);
+        self.find(wrong.place, told);
     }
 }
 

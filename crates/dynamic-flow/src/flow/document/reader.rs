@@ -12,7 +12,7 @@ use super::{
 use crate::{
     Finding,
     expr::{Cel, Code, Compute, Template},
-    flow::check::Hidden,
+    flow::{BodyName, check::Hidden},
     schema::{Schema, keywords},
     tool::ToolRegistry,
     words::{did_you_mean, nearest},
@@ -26,6 +26,10 @@ pub(super) struct Reader<'r> {
     /// The text that is read.
     pub(super) document: &'r str,
     pub(super) tools: &'r ToolRegistry,
+    /// Where the step stands that is being read: by ids, for people.
+    pub(super) path: String,
+    /// The same by numbers, for looking it up.
+    pub(super) address: Vec<(BodyName, usize)>,
     pub(super) findings: Vec<Finding>,
     /// What keeps no run from going on; see [`Problem::bearable`](crate::flow::check::Problem).
     pub(super) bearable: Vec<Finding>,
@@ -70,6 +74,8 @@ impl<'r> Reader<'r> {
         Self {
             document,
             tools,
+            path: String::new(),
+            address: Vec::new(),
             findings: Vec::new(),
             bearable: Vec::new(),
             hidden: Hidden::new(),
@@ -78,7 +84,7 @@ impl<'r> Reader<'r> {
     }
 
     /// Adds what the regular expressions at a place take; tells where they become too many.
-    pub(super) fn weigh(&mut self, bytes: usize, path: &str, place: Place) {
+    pub(super) fn weigh(&mut self, bytes: usize, place: Place) {
         let was_full = self.is_full();
         self.pattern_bytes += bytes;
         if self.is_full() && !was_full {
@@ -87,7 +93,7 @@ impl<'r> Reader<'r> {
                  out, or make them shorter",
                 MAX_PATTERNS_BYTES >> 20
             );
-            self.find(path, place, message);
+            self.find(place, message);
         }
     }
 
@@ -96,28 +102,28 @@ impl<'r> Reader<'r> {
         self.pattern_bytes > MAX_PATTERNS_BYTES
     }
 
-    pub(super) fn find(&mut self, path: &str, place: Place, message: impl Into<String>) {
+    pub(super) fn find(&mut self, place: Place, message: impl Into<String>) {
+        self.findings.push(finding(&self.path, place, message));
+    }
+
+    /// Tells of what is wrong with another step than the one that is being read.
+    pub(super) fn find_in(&mut self, path: &str, place: Place, message: impl Into<String>) {
         self.findings.push(finding(path, place, message));
     }
 
     /// Tells of what keeps no run from going on with a document that was accepted.
-    pub(super) fn find_bearable(&mut self, path: &str, place: Place, message: impl Into<String>) {
-        self.bearable.push(finding(path, place, message));
+    pub(super) fn find_bearable(&mut self, place: Place, message: impl Into<String>) {
+        self.bearable.push(finding(&self.path, place, message));
     }
 
     /// An object of any fields. `what` says what it is the value of, for messages.
-    pub(super) fn object<'n>(
-        &mut self,
-        node: &'n Node,
-        path: &str,
-        what: &str,
-    ) -> Option<Fields<'n>> {
+    pub(super) fn object<'n>(&mut self, node: &'n Node, what: &str) -> Option<Fields<'n>> {
         match &node.data {
             Data::Object(entries) => Some(Fields { place: node.place, entries }),
             Data::Broken => None,
             _ => {
                 let message = format!("{what} must be an object, not {}", node.sort());
-                self.find(path, node.place, message);
+                self.find(node.place, message);
                 None
             }
         }
@@ -127,93 +133,86 @@ impl<'r> Reader<'r> {
     pub(super) fn fields<'n>(
         &mut self,
         node: &'n Node,
-        path: &str,
         what: &str,
         known: &[&str],
     ) -> Option<Fields<'n>> {
-        let fields = self.object(node, path, what)?;
+        let fields = self.object(node, what)?;
         for (key, _) in fields.iter().filter(|(key, _)| !known.contains(&key.name.as_str())) {
-            self.unknown_field(path, what, key, known);
+            self.unknown_field(what, key, known);
         }
         Some(fields)
     }
 
-    pub(super) fn unknown_field(&mut self, path: &str, what: &str, key: &Key, known: &[&str]) {
+    pub(super) fn unknown_field(&mut self, what: &str, key: &Key, known: &[&str]) {
         let guess = did_you_mean(&key.name, known.iter().copied());
-        self.find(path, key.place, format!("{what} has no field `{}`{guess}", key.name));
+        self.find(key.place, format!("{what} has no field `{}`{guess}", key.name));
     }
 
     /// The field of that name; a finding if it is missing.
     pub(super) fn required<'n>(
         &mut self,
         fields: Fields<'n>,
-        path: &str,
         what: &str,
         name: &str,
     ) -> Option<&'n Node> {
         if !fields.has(name) {
-            self.find(path, fields.place, format!("{what} needs `{name}`"));
+            self.find(fields.place, format!("{what} needs `{name}`"));
         }
         fields.get(name)
     }
 
-    pub(super) fn text<'n>(&mut self, node: &'n Node, path: &str, what: &str) -> Option<&'n str> {
+    pub(super) fn text<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n str> {
         match &node.data {
             Data::Text(text) => Some(text),
             Data::Broken => None,
             Data::Bool(_) | Data::Number(_) => {
                 let message = format!("{what} must be text, not {}; put it in quotes", node.sort());
-                self.find(path, node.place, message);
+                self.find(node.place, message);
                 None
             }
             _ => {
-                self.find(path, node.place, format!("{what} must be text, not {}", node.sort()));
+                self.find(node.place, format!("{what} must be text, not {}", node.sort()));
                 None
             }
         }
     }
 
     /// The text of a field that may be missing; empty then.
-    pub(super) fn optional_text(&mut self, fields: Fields<'_>, path: &str, name: &str) -> String {
-        let text = fields.get(name).and_then(|node| self.text(node, path, &format!("`{name}`")));
+    pub(super) fn optional_text(&mut self, fields: Fields<'_>, name: &str) -> String {
+        let text = fields.get(name).and_then(|node| self.text(node, &format!("`{name}`")));
         text.unwrap_or_default().to_owned()
     }
 
-    pub(super) fn list<'n>(
-        &mut self,
-        node: &'n Node,
-        path: &str,
-        what: &str,
-    ) -> Option<&'n [Node]> {
+    pub(super) fn list<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n [Node]> {
         match &node.data {
             Data::List(items) => Some(items),
             Data::Broken => None,
             _ => {
-                self.find(path, node.place, format!("{what} must be a list, not {}", node.sort()));
+                self.find(node.place, format!("{what} must be a list, not {}", node.sort()));
                 None
             }
         }
     }
 
-    pub(super) fn duration(&mut self, node: &Node, path: &str, what: &str) -> Option<Duration> {
+    pub(super) fn duration(&mut self, node: &Node, what: &str) -> Option<Duration> {
         let text = match &node.data {
             Data::Number(number) => number.to_string(),
-            _ => self.text(node, path, what)?.to_owned(),
+            _ => self.text(node, what)?.to_owned(),
         };
         match parse_duration(&text) {
             Ok(duration) => Some(duration),
             Err(error) => {
-                self.find(path, node.place, format!("{what}: {}", error.message()));
+                self.find(node.place, format!("{what}: {}", error.message()));
                 None
             }
         }
     }
 
-    pub(super) fn schema(&mut self, node: &Node, path: &str, what: &str) -> Option<Schema> {
+    pub(super) fn schema(&mut self, node: &Node, what: &str) -> Option<Schema> {
         if !matches!(node.data, Data::Object(_) | Data::Bool(_)) {
             if !node.is_broken() {
                 let message = format!("{what} must be a JSON Schema, not {}", node.sort());
-                self.find(path, node.place, message);
+                self.find(node.place, message);
             }
             return None;
         }
@@ -222,20 +221,20 @@ impl<'r> Reader<'r> {
         }
         match Schema::new(node.to_value()) {
             Ok(schema) => {
-                self.weigh(schema.pattern_bytes(), path, node.place);
-                self.unknown_keywords(node, path, what);
+                self.weigh(schema.pattern_bytes(), node.place);
+                self.unknown_keywords(node, what);
                 Some(schema)
             }
             Err(error) => {
                 let at = error.context_value("at").unwrap_or_default();
-                self.find(path, node.at(at).place, format!("{what}: {}", error.message()));
+                self.find(node.at(at).place, format!("{what}: {}", error.message()));
                 None
             }
         }
     }
 
     /// Tells of keywords that mean nothing: misspelt, they leave a value unchecked.
-    pub(super) fn unknown_keywords(&mut self, node: &Node, path: &str, what: &str) {
+    pub(super) fn unknown_keywords(&mut self, node: &Node, what: &str) {
         for (at, keyword) in keywords::unknown(&node.to_value()) {
             let known = nearest(&keyword, keywords::known());
             let guess = known.map(|known| format!("; did you mean `{known}`?"));
@@ -244,24 +243,18 @@ impl<'r> Reader<'r> {
             });
             let message = format!("{what}: JSON Schema has no keyword `{keyword}`{guess}");
             let place = node.at(&at).key(&keyword).unwrap_or(node.place);
-            self.find_bearable(path, place, message);
+            self.find_bearable(place, message);
         }
     }
 
     /// A value that can't be computed; `instead` says what can.
-    pub(super) fn constant(
-        &mut self,
-        node: &Node,
-        path: &str,
-        what: &str,
-        instead: &str,
-    ) -> Option<Value> {
+    pub(super) fn constant(&mut self, node: &Node, what: &str, instead: &str) -> Option<Value> {
         if node.has_broken() {
             return None;
         }
         let computed = first_text(node, &|text| !matches!(Sort::of(text), Sort::Constant));
         if let Some(place) = computed {
-            self.find(path, place, format!("{what} must be a constant{instead}"));
+            self.find(place, format!("{what} must be a constant{instead}"));
             return None;
         }
         Some(node.to_value())
@@ -271,12 +264,12 @@ impl<'r> Reader<'r> {
     ///
     /// What is wrong in it becomes a computation of which nothing is known, so that checks go on
     /// without saying the same again.
-    pub(super) fn compute(&mut self, node: &Node, path: &str, what: &str) -> Compute {
+    pub(super) fn compute(&mut self, node: &Node, what: &str) -> Compute {
         match &node.data {
-            Data::Text(text) => self.computed_text(text, node, path, what),
+            Data::Text(text) => self.computed_text(text, node, what),
             Data::List(items) => {
                 let items: Vec<Compute> =
-                    items.iter().map(|item| self.compute(item, path, what)).collect();
+                    items.iter().map(|item| self.compute(item, what)).collect();
                 let constants: Option<Vec<Value>> = items.iter().map(constant_of).collect();
                 constants.map_or(Compute::List(items), |values| Compute::Value(values.into()))
             }
@@ -285,7 +278,7 @@ impl<'r> Reader<'r> {
                     .iter()
                     .map(|(key, node)| {
                         let what = format!("{what}.{}", key.name);
-                        (key.name.clone(), self.compute(node, path, &what))
+                        (key.name.clone(), self.compute(node, &what))
                     })
                     .collect();
                 object_of(fields)
@@ -295,7 +288,7 @@ impl<'r> Reader<'r> {
         }
     }
 
-    fn computed_text(&mut self, text: &str, node: &Node, path: &str, what: &str) -> Compute {
+    fn computed_text(&mut self, text: &str, node: &Node, what: &str) -> Compute {
         let (source, compiled) = match Sort::of(text) {
             Sort::Constant => return Compute::Value(text.into()),
             _ if self.is_full() => return Compute::Code(Code::unknown()),
@@ -312,39 +305,34 @@ impl<'r> Reader<'r> {
                     "{what}: an expression `${{ … }}` must be the whole text; \
                      inside a text, write `{{{{ … }}}}`"
                 );
-                self.find(path, node.place, message);
+                self.find(node.place, message);
                 return Compute::Code(Code::unknown());
             }
         };
         let compute = compiled.unwrap_or_else(|wrong| {
-            self.find_wrong(node, source, &wrong, path, what);
+            self.find_wrong(node, source, &wrong, what);
             Compute::Code(Code::unknown())
         });
-        self.weighed(compute, node.place, path)
+        self.weighed(compute, node.place)
     }
 
     /// Counts what the regular expressions of a computation take.
-    pub(super) fn weighed(&mut self, compute: Compute, place: Place, path: &str) -> Compute {
+    pub(super) fn weighed(&mut self, compute: Compute, place: Place) -> Compute {
         match &compute {
-            Compute::Cel(cel) => self.weigh(cel.pattern_bytes(), path, place),
-            Compute::Template(template) => self.weigh(template.pattern_bytes(), path, place),
+            Compute::Cel(cel) => self.weigh(cel.pattern_bytes(), place),
+            Compute::Template(template) => self.weigh(template.pattern_bytes(), place),
             _ => {}
         }
         compute
     }
 
     /// The source of a text that must be an expression as a whole.
-    pub(super) fn expression<'n>(
-        &mut self,
-        node: &'n Node,
-        path: &str,
-        what: &str,
-    ) -> Option<&'n str> {
-        let text = self.text(node, path, what)?;
+    pub(super) fn expression<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n str> {
+        let text = self.text(node, what)?;
         let Sort::Expression(source) = Sort::of(text) else {
             let message =
                 format!("{what} must be an expression, such as \"${{ value.approved }}\"");
-            self.find(path, node.place, message);
+            self.find(node.place, message);
             return None;
         };
         if self.is_full() {
@@ -354,7 +342,7 @@ impl<'r> Reader<'r> {
             Ok(_) => Some(source),
             Err(wrong) => {
                 let source = Source { text, source, what: "the expression" };
-                self.find_wrong(node, source, &wrong, path, what);
+                self.find_wrong(node, source, &wrong, what);
                 None
             }
         }

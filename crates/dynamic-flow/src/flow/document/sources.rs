@@ -23,7 +23,6 @@ impl Reader<'_> {
         node: &Node,
         source: Source<'_>,
         wrong: &Wrong,
-        path: &str,
         what: &str,
     ) {
         let offset = match wrong.place {
@@ -36,7 +35,7 @@ impl Reader<'_> {
             Some(place) => (place, wrong.message.clone()),
             None => (node.place, wrong.told(source.source)),
         };
-        self.find(path, place, format!("{what}: {}: {message}", source.what));
+        self.find(place, format!("{what}: {}: {message}", source.what));
     }
 
     /// The place in the document of a byte of a text that it has.

@@ -3,7 +3,7 @@
 use super::{
     reader::{Fields, Reader, Sort, object_of},
     sources::Source,
-    steps::{Spot, unknown_value},
+    steps::unknown_value,
     syntax::{Data, Node},
 };
 use crate::{
@@ -18,28 +18,22 @@ impl Reader<'_> {
     ///
     /// A template that is computed would be made of data. It is told of; a run that was started with
     /// one goes on as it began.
-    pub(super) fn with_template(
-        &mut self,
-        call: &Node,
-        step: Fields<'_>,
-        spot: Spot<'_>,
-    ) -> Option<Compute> {
-        let path = spot.path;
+    pub(super) fn with_template(&mut self, call: &Node, step: Fields<'_>) -> Option<Compute> {
         let told = "a template is written out in `with.template`, never made of data: write it \
                     there, as in \"Dear {{ value.name }}\"";
         let Some(with) = step.get("with") else {
             if !step.has("with") {
-                self.find_bearable(path, call.place, told);
+                self.find_bearable(call.place, told);
             }
             return None;
         };
         let entries = match &with.data {
             Data::Object(entries) => entries,
             Data::Text(text) if matches!(Sort::of(text), Sort::Expression(_)) => {
-                self.find_bearable(path, with.place, told);
-                return Some(self.compute(with, path, "`with`"));
+                self.find_bearable(with.place, told);
+                return Some(self.compute(with, "`with`"));
             }
-            _ => return Some(self.compute(with, path, "`with`")),
+            _ => return Some(self.compute(with, "`with`")),
         };
         let mut inputs: Vec<(String, Compute)> = Vec::new();
         let mut sees_value = false;
@@ -52,14 +46,14 @@ impl Reader<'_> {
             let input = match sort {
                 Some((text, Sort::Constant | Sort::Template)) => {
                     sees_value = Sort::of(text) == Sort::Template;
-                    self.written_template(text, node, &what, spot);
+                    self.written_template(text, node, &what);
                     Compute::Value(text.as_str().into())
                 }
                 Some((_, Sort::Expression(_))) => {
-                    self.find_bearable(path, node.place, told);
-                    self.compute(node, path, &what)
+                    self.find_bearable(node.place, told);
+                    self.compute(node, &what)
                 }
-                _ => self.compute(node, path, &what),
+                _ => self.compute(node, &what),
             };
             inputs.push((key.name.clone(), input));
         }
@@ -71,23 +65,23 @@ impl Reader<'_> {
     }
 
     /// Checks a template that the tool will fill: it reads the variables of the step.
-    fn written_template(&mut self, text: &str, node: &Node, what: &str, spot: Spot<'_>) {
+    fn written_template(&mut self, text: &str, node: &Node, what: &str) {
         let template = match Template::read(text) {
             Ok(template) => template,
             // Without any bracket it was not read before, and would fail in its step.
             Err(wrong) if Sort::of(text) == Sort::Constant => {
                 let message = format!("{what}: the template: {}", wrong.told(text));
-                self.find_bearable(spot.path, node.place, message);
+                self.find_bearable(node.place, message);
                 return;
             }
             Err(wrong) => {
                 let source = Source { text, source: text, what: "the template" };
-                self.find_wrong(node, source, &wrong, spot.path, what);
+                self.find_wrong(node, source, &wrong, what);
                 return;
             }
         };
-        self.weigh(template.pattern_bytes(), spot.path, node.place);
-        let hidden = self.hidden.entry(spot.address.to_vec()).or_default();
+        self.weigh(template.pattern_bytes(), node.place);
+        let hidden = self.hidden.entry(self.address.clone()).or_default();
         hidden.push((inside("/with", TEMPLATE_SOURCE), Compute::Template(template)));
     }
 }
