@@ -49,10 +49,12 @@
 //! anchors, aliases and tags.
 
 mod durations;
+mod node;
 mod places;
 mod presets;
 mod questions;
 mod reader;
+mod scalars;
 mod schema;
 mod slips;
 mod sources;

@@ -1,6 +1,6 @@
 //! Where in a document things are written that a check of its flow knows by their addresses.
 
-use super::syntax::{Data, Node, Place};
+use super::node::{Data, Node, Place};
 use crate::flow::{
     BodyName,
     check::{Address, Part, parts},

@@ -3,9 +3,9 @@
 use serde_json::{Map, Value};
 
 use super::{
+    node::{Data, Key, Node},
     questions::AWAIT_INPUT,
     reader::Reader,
-    syntax::{Data, Key, Node},
 };
 use crate::{
     Error,

@@ -1,8 +1,8 @@
 //! From nodes to the questions that wait for an answer.
 
 use super::{
+    node::{Data, Node},
     reader::{Fields, Reader},
-    syntax::{Data, Node},
 };
 use crate::{
     expr::Compute,

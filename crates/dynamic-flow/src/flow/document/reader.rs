@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{
+    node::{Data, Key, Node, Place},
     parse_duration,
     sources::Source,
-    syntax::{Data, Key, Node, Place},
 };
 use crate::{
     Finding,

@@ -1,6 +1,6 @@
 //! What to do about the usual slips in YAML, of which its parser says only that it can't go on.
 
-use super::syntax::Place;
+use super::node::Place;
 
 const QUOTES: &str = "put a text with {{ … }}, {% … %} or ${ … } in quotes";
 

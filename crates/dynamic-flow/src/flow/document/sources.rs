@@ -1,8 +1,8 @@
 //! Where in a document something is wrong with an expression or a template.
 
 use super::{
+    node::{Node, Place},
     reader::Reader,
-    syntax::{Node, Place},
 };
 use crate::expr::{Where, Wrong, line_and_column};
 

@@ -6,8 +6,8 @@ use indexmap::IndexMap;
 use serde_json::Value;
 
 use super::{
+    node::{Data, Node},
     reader::{Fields, Reader},
-    syntax::{Data, Node},
 };
 use crate::{
     expr::{Cel, Code, Compute},

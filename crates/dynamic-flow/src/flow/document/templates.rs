@@ -1,10 +1,10 @@
 //! What a tool is called with that fills a template: the template is the author's, never the data's.
 
 use super::{
+    node::{Data, Node},
     reader::{Fields, Reader, Sort, object_of},
     sources::Source,
     steps::unknown_value,
-    syntax::{Data, Node},
 };
 use crate::{
     expr::{Cel, Compute, Template},
