@@ -33,7 +33,7 @@ impl Reader<'_> {
                 None => self.unknown_option(name, known, key),
             }
         }
-        if self.findings.len() > found {
+        if self.findings.len() > found || self.is_full() {
             return None;
         }
         let written = |name: &str| options.iter().find(|(key, _)| key.name == name);
@@ -47,6 +47,7 @@ impl Reader<'_> {
             self.find(place, format!("the preset `{name}`: {message}"));
         };
         let schema = schema.map_err(wrong).ok()?;
+        self.weigh(schema.pattern_bytes(), preset.place);
         for (name, node) in written("fields").into_iter().flat_map(|(_, node)| node.fields()) {
             self.unknown_keywords(node, &format!("`fields`.{}", name.name));
         }

@@ -98,7 +98,7 @@ impl<'r> Reader<'r> {
     }
 
     /// Whether nothing more is compiled: it was told that there are too many regular expressions.
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.pattern_bytes > MAX_PATTERNS_BYTES
     }
 

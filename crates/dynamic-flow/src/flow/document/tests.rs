@@ -504,9 +504,14 @@ fn the_regular_expressions_of_a_document_have_a_bound() {
         format!("flow: f\nsteps:\n{steps}")
     };
     read(&document(12)).unwrap();
-    let told = findings(&document(60));
-    assert_eq!(told.len(), 1, "{told:#?}");
-    assert!(told[0].contains("regular expressions up to here take more than 64 MiB"), "{told:#?}");
+    let ask = |n| {
+        format!("  - id: a{n}\n    await_input: {{ preset: text, pattern: '[ab]{{4000}}c' }}\n")
+    };
+    let asking = format!("flow: f\nsteps:\n{}", (0..120).map(ask).collect::<String>());
+    for told in [findings(&document(60)), findings(&asking)] {
+        assert_eq!(told.len(), 1, "{told:#?}");
+        assert!(told[0].contains("regular expressions up to here take more than"), "{told:#?}");
+    }
 }
 
 #[test]
