@@ -288,9 +288,9 @@ pub(crate) struct OneRun {
 
 /// Remove runs
 ///
-/// All given criteria must hold. A run that somebody is driving, or that has an accepted answer
-/// still to work in, is never removed; how many runs were left for that reason is reported. On a
-/// terminal it asks first, except with --json; where it does not ask, --all needs --yes.
+/// All given criteria must hold. A run that somebody is driving is never removed, and one that has an
+/// accepted answer still to work in only with --status ready; how many runs were left for that reason
+/// is reported. On a terminal it asks first, except with --json; where it does not ask, --all needs --yes.
 #[derive(Group)]
 #[command(after_help = "\
 Examples:

@@ -179,7 +179,7 @@ pub(super) async fn upgrade(context: &Context, args: args::Upgrade) -> Result<Ex
     let mut exit = Exit::Done;
     let mut differences = BTreeSet::new();
     let mut refusals: Vec<(RunId, Vec<String>)> = Vec::new();
-    let (mut any_asks, mut to_retry) = (false, Vec::new());
+    let (mut any_asks, mut any_ready, mut to_retry) = (false, false, Vec::new());
     for record in unreadable {
         exit = Exit::State;
         let reasons = vec![record.to_string()];
@@ -224,6 +224,7 @@ pub(super) async fn upgrade(context: &Context, args: args::Upgrade) -> Result<Ex
             None => {
                 shown.upgraded.push(run.into());
                 any_asks |= !view.waits.is_empty();
+                any_ready |= view.status == RunStatus::Ready;
                 to_retry.extend(is_retryable(view.status).then_some(run));
             }
         }
@@ -252,6 +253,10 @@ pub(super) async fn upgrade(context: &Context, args: args::Upgrade) -> Result<Ex
     })?;
     if any_asks {
         context.terminal.note(STILL_ASKED);
+    }
+    if any_ready && !args.dry_run {
+        context.terminal.note("A worker continues what is ready; or now:");
+        context.terminal.note_command("next", &context.command(&["work", "--once"]));
     }
     if !to_retry.is_empty() && !args.dry_run {
         let run = match to_retry.as_slice() {

@@ -107,10 +107,11 @@ pub struct CleanupError {
 }
 
 impl PersistenceHub {
-    /// Removes runs. Never one that somebody drives, or that goes on with what was accepted for it;
-    /// one that changes at that very moment stays, and so does one whose record does not read back. A
-    /// run that was set aside has ended: it is removed with what was accepted for it, as it is after
-    /// the retention.
+    /// Removes runs. Never one that somebody drives; one that goes on with what was accepted for it only
+    /// where the filter asks for the status `Ready`, for when nobody has its flow any more; one that
+    /// changes at that very moment stays, and so does one whose record does not read back. A run that
+    /// was set aside has ended: it is removed with what was accepted for it, as it is after the
+    /// retention.
     ///
     /// # Errors
     /// `InvalidArgument` when no criterion is given and `all` is not said; when the store can't
@@ -138,8 +139,12 @@ impl PersistenceHub {
                     }
                 };
                 let now = hub.clock.now();
-                let live =
-                    run.is_held(now) || matches!(run.status, RunStatus::Ready | RunStatus::Running);
+                let goes_on = match run.status {
+                    RunStatus::Running => true,
+                    RunStatus::Ready => !which.filter.status.contains(&RunStatus::Ready),
+                    _ => false,
+                };
+                let live = run.is_held(now) || goes_on;
                 if !which.matches(run, now) {
                     continue;
                 }

@@ -250,7 +250,8 @@ impl PersistenceHub {
             Ok(opened) => opened,
             // It ended and was removed since the page was read.
             Err(error) if error.kind() == ErrorKind::RunNotFound => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::StorageError => return Err(error),
+            // One that will not pass is that of this record: the page was read from the same store.
+            Err(error) if error.is_retryable() => return Err(error),
             Err(error) => {
                 report.unopened(summary.id, error.to_string());
                 return Ok(());

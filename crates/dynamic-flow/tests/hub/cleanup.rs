@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use dynamic_flow::{
-    Clock as _, ErrorKind, Flow, Schema, days,
+    Cancellation, Clock as _, ErrorKind, Flow, Schema, days,
     engine::RunStatus,
     hours,
     hub::{Cleanup, PersistenceHub, SuspensionRequest},
@@ -93,6 +93,22 @@ async fn a_run_with_an_accepted_answer_is_not_removed() {
     let gone = hub.resume(&key, yes()).await.unwrap_err();
     assert_eq!(gone.kind(), ErrorKind::SuspensionKeyNotFound);
     assert_eq!(hub.get(suspension.run_id).await.unwrap_err().kind(), ErrorKind::RunNotFound);
+}
+
+#[tokio::test]
+async fn an_answered_run_whose_flow_nobody_has_is_removed_by_who_asks_for_what_is_ready() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension, key) = parked(&world, &counts).await;
+    hub.answer(&key, yes()).await.unwrap();
+    let stranger = world.hub().await;
+    let status = stranger.cancel(suspension.run_id, Cancellation::new()).await.unwrap();
+    assert_eq!(status, RunStatus::Ready, "the answer comes first, and here nobody can work it in");
+    let left = stranger.cleanup(&Cleanup::new().all()).await.unwrap();
+    assert_eq!((left.deleted_count, left.left), (0, vec![suspension.run_id]));
+
+    let ready = Filter { status: [RunStatus::Ready].into(), ..Filter::default() };
+    let ready = Cleanup::new().filter(ready);
+    assert_eq!(stranger.cleanup(&ready).await.unwrap().deleted, [suspension.run_id]);
 }
 
 #[tokio::test]
