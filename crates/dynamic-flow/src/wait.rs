@@ -1,10 +1,13 @@
 //! Open questions of runs, what answers them, and the receipts of what they took.
 
+mod answer;
+mod digest;
+mod receipt;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
 use crate::{
     Error, ErrorKind, Result,
@@ -12,9 +15,13 @@ use crate::{
     id::{KeyDigest, RunId, ToolId, WaitId},
     position::Position,
     schema::Schema,
-    value::to_value,
 };
 
+pub use self::{
+    answer::{Answer, Cancellation},
+    digest::ContentDigest,
+    receipt::{Closed, Receipt},
+};
 pub use crate::metadata::{Metadata, Scalar};
 
 /// How long a wait stays open.
@@ -219,246 +226,6 @@ impl Wait {
     }
 }
 
-/// SHA-256 over the canonical JSON (RFC 8785) of something, in hexadecimal.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ContentDigest(pub String);
-
-impl ContentDigest {
-    /// The digest of a JSON value, which always has a canonical form: its keys are texts and its
-    /// numbers are finite.
-    pub(crate) fn of_value(value: &Value) -> Self {
-        Self::of_json(value)
-            .unwrap_or_else(|_| Self(hex::encode(Sha256::digest(value.to_string()))))
-    }
-
-    /// The digest of a value.
-    ///
-    /// RFC 8785 writes every number as a double. Whole numbers that no double holds are digested
-    /// beside that text, so that two different values never share a digest.
-    ///
-    /// # Errors
-    /// `SerializationError` for what has no faithful JSON form; see [`crate::value::to_value`].
-    ///
-    /// ```
-    /// use dynamic_flow::wait::ContentDigest;
-    /// use serde_json::json;
-    ///
-    /// let digest = ContentDigest::of(&json!({ "b": 1, "a": [true] })).unwrap();
-    /// assert_eq!(digest, ContentDigest::of(&json!({ "a": [true], "b": 1.0 })).unwrap());
-    /// assert_eq!(digest.0.len(), 64);
-    /// ```
-    pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
-        Self::of_json(&to_value(value)?)
-    }
-
-    fn of_json(value: &Value) -> Result<Self> {
-        let canonical = serde_json_canonicalizer::to_vec(value).map_err(|_| {
-            Error::new(ErrorKind::SerializationError, "the value has no canonical JSON form")
-        })?;
-        let mut digest = Sha256::new_with_prefix(canonical);
-        let mut inexact = Vec::new();
-        collect_inexact(value, &mut String::new(), &mut inexact);
-        inexact.sort_unstable();
-        for (pointer, number) in inexact {
-            // JSON text holds no zero byte: nothing else can look like this.
-            digest.update(format!("\0{pointer}\0{number}"));
-        }
-        Ok(Self(hex::encode(digest.finalize())))
-    }
-}
-
-/// The whole numbers that would change as doubles, with their places.
-fn collect_inexact(value: &Value, pointer: &mut String, found: &mut Vec<(String, String)>) {
-    let len = pointer.len();
-    match value {
-        Value::Number(number) => {
-            let whole = number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from));
-            #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
-            if whole.is_some_and(|whole| whole as f64 as i128 != whole) {
-                found.push((pointer.clone(), number.to_string()));
-            }
-        }
-        Value::Array(items) => {
-            for (index, item) in items.iter().enumerate() {
-                pointer.push_str(&format!("/{index}"));
-                collect_inexact(item, pointer, found);
-                pointer.truncate(len);
-            }
-        }
-        Value::Object(fields) => {
-            for (name, field) in fields {
-                // A length, so that no name can look like several.
-                pointer.push_str(&format!("/{}:{name}", name.len()));
-                collect_inexact(field, pointer, found);
-                pointer.truncate(len);
-            }
-        }
-        Value::Null | Value::Bool(_) | Value::String(_) => {}
-    }
-}
-
-/// What is given to a wait: the input, by whom, and an id that makes a retried request recognizable.
-///
-/// ```
-/// use dynamic_flow::Answer;
-/// let answer = Answer::new(serde_json::json!({ "approved": true })).by("jane").request_id("req-1");
-/// ```
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Answer {
-    /// The input; it must fit the wait's schema.
-    pub input: Value,
-    /// Who gives it, as far as the caller knows.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub by: Option<String>,
-    /// The caller's id of this request: the same id with the same input again is told that it was
-    /// accepted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request_id: Option<String>,
-}
-
-impl Answer {
-    /// An answer with that input.
-    pub fn new(input: Value) -> Self {
-        Self { input, by: None, request_id: None }
-    }
-
-    /// An answer of a type, such as that of a preset.
-    ///
-    /// # Errors
-    /// `SerializationError` where the value has no faithful JSON form.
-    ///
-    /// ```
-    /// use dynamic_flow::{Answer, tool::Confirmation};
-    /// let yes = Confirmation { confirmed: true, confirmed_by: Some("jane".into()), reason: None };
-    /// assert_eq!(Answer::of(&yes)?.input["confirmed"], true);
-    /// # Ok::<(), dynamic_flow::Error>(())
-    /// ```
-    pub fn of(input: &impl Serialize) -> Result<Self> {
-        to_value(input).map(Self::new)
-    }
-
-    /// Says who gives it.
-    #[must_use]
-    pub fn by(mut self, by: impl Into<String>) -> Self {
-        self.by = Some(by.into());
-        self
-    }
-
-    /// Makes a retry of the same request recognizable.
-    #[must_use]
-    pub fn request_id(mut self, id: impl Into<String>) -> Self {
-        self.request_id = Some(id.into());
-        self
-    }
-}
-
-impl From<Value> for Answer {
-    fn from(input: Value) -> Self {
-        Self::new(input)
-    }
-}
-
-/// Who ends a run, and why.
-///
-/// ```
-/// use dynamic_flow::Cancellation;
-/// let cancellation = Cancellation::new().by("jane").reason("ordered twice");
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Cancellation {
-    /// Who, as far as the caller says.
-    pub by: Option<String>,
-    /// Why, as far as the caller says.
-    pub reason: Option<String>,
-}
-
-impl Cancellation {
-    /// One that says neither by whom nor why.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Says who cancels.
-    #[must_use]
-    pub fn by(mut self, by: impl Into<String>) -> Self {
-        self.by = Some(by.into());
-        self
-    }
-
-    /// Says why.
-    #[must_use]
-    pub fn reason(mut self, reason: impl Into<String>) -> Self {
-        self.reason = Some(reason.into());
-        self
-    }
-}
-
-/// What closed a wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Closed {
-    /// Somebody's answer was accepted.
-    Answered,
-    /// The deadline passed and the default took its place.
-    Defaulted,
-    /// The deadline passed and there was no default.
-    TimedOut,
-    /// The run was cancelled.
-    Cancelled,
-    /// The flow went on without it: a timeout around it, or a race that another branch won.
-    Superseded,
-}
-
-/// Which answer, default or cancellation a wait took, and when. Holds neither input nor output.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Receipt {
-    /// The wait that was closed.
-    pub wait_id: WaitId,
-    /// The tool that asked.
-    pub tool_id: ToolId,
-    /// What closed it.
-    pub closed: Closed,
-    /// When it was closed.
-    pub at: Timestamp,
-    /// Who answered, as the answer said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub by: Option<String>,
-    /// The request that answered, as the answer said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request_id: Option<String>,
-    /// Digest of the question that was answered.
-    pub question: ContentDigest,
-    /// Digest of the input that was taken, if any was.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub input: Option<ContentDigest>,
-    /// Digests of the keys that could have answered it.
-    #[serde(default)]
-    pub keys: Vec<KeyDigest>,
-}
-
-impl Receipt {
-    /// Whether a key of that digest could have answered the wait. All are compared, whether or not
-    /// one has matched.
-    pub(crate) fn is_opened_by(&self, digest: &KeyDigest) -> bool {
-        self.keys.iter().fold(false, |found, key| key.matches(digest) | found)
-    }
-
-    /// Whether it says of the same answer that it was accepted at the same time. Keys may have been
-    /// added to the wait since.
-    pub(crate) fn is_same_answer(&self, other: &Self) -> bool {
-        Self { keys: Vec::new(), ..self.clone() } == Self { keys: Vec::new(), ..other.clone() }
-    }
-
-    /// Whether it is that of this very request: the same id with another input is another request.
-    pub(crate) fn is_of(&self, answer: &Answer) -> bool {
-        self.closed == Closed::Answered
-            && answer.request_id.is_some()
-            && answer.request_id == self.request_id
-            && self.input == Some(ContentDigest::of_value(&answer.input))
-    }
-}
-
 fn first_version() -> u32 {
     1
 }
@@ -497,26 +264,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn a_digest_is_sha256_of_the_canonical_form() {
-        // printf '{"a":"\u00fc","b":[1,1e+30]}' | sha256sum
-        let value = json!({ "b": [1.0, 1e30], "a": "ü" });
-        let expected = hex::encode(Sha256::digest("{\"a\":\"ü\",\"b\":[1,1e+30]}"));
-        assert_eq!(ContentDigest::of(&value).unwrap().0, expected);
-        assert_eq!(ContentDigest::of(&f64::NAN).unwrap_err().kind(), ErrorKind::SerializationError);
-    }
-
-    #[test]
-    fn numbers_beyond_a_double_do_not_share_a_digest() {
-        let digest = |value: Value| ContentDigest::of(&value).unwrap();
-        let exact = 1_u64 << 53;
-        assert_ne!(digest(json!(exact)), digest(json!(exact + 1)));
-        assert_ne!(digest(json!([exact, exact + 1])), digest(json!([exact + 1, exact])));
-        assert_ne!(digest(json!(u64::MAX)), digest(json!(u64::MAX - 1)));
-        assert_ne!(digest(json!({ "a/0": [exact + 1] })), digest(json!({ "a/0": [exact] })));
-        assert_eq!(digest(json!(exact)), digest(json!(9_007_199_254_740_992.0)));
-    }
+    use crate::value::{from_value, to_value};
 
     #[test]
     fn a_present_null_stays_present() {
@@ -529,7 +277,7 @@ mod tests {
             metadata: Metadata::new(),
             saved: None,
         };
-        let read: WaitRequest = crate::value::from_value(&to_value(&request).unwrap()).unwrap();
+        let read: WaitRequest = from_value(&to_value(&request).unwrap()).unwrap();
         assert_eq!(read, request);
     }
 
@@ -550,6 +298,6 @@ mod tests {
         let mut written = to_value(&wait).unwrap();
         let version = written.as_object_mut().unwrap().remove("version");
         assert_eq!(version, Some(json!(Wait::VERSION)));
-        assert_eq!(crate::value::from_value::<Wait>(&written).unwrap(), wait);
+        assert_eq!(from_value::<Wait>(&written).unwrap(), wait);
     }
 }
