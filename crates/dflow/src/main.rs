@@ -138,8 +138,8 @@ fn without_passwords(text: &str) -> String {
 pub(crate) fn without_keys(text: &str) -> String {
     /// Fewer characters hold nothing of the secret: a key begins with the id of its run.
     const PART: usize = 16;
-    /// What follows the prefix of a whole key.
-    const WHOLE: usize = 64;
+    /// What follows the prefix of a key of which most is there: 64 characters of a whole one.
+    const WHOLE: usize = 40;
     let is_secret = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     let (mut redacted, mut rest) = (String::new(), text);
     while let Some((before, after)) = rest.split_once("df_") {

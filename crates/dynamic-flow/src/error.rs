@@ -287,6 +287,12 @@ impl Error {
         self.0.kind == ErrorKind::Conflict
     }
 
+    /// Whether it says how a run ended, and not that something could not be done.
+    pub fn is_end_of_run(&self) -> bool {
+        use ErrorKind::{RunCancelled, RunExpired, RunFailed};
+        matches!(self.0.kind, RunFailed | RunExpired | RunCancelled)
+    }
+
     /// Everything in which an input does not fit its schema.
     pub fn violations(&self) -> &[Violation] {
         match &self.0.detail {

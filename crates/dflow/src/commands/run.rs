@@ -20,7 +20,7 @@ use dynamic_flow::{
 use serde_json::Value;
 
 use self::{
-    outcome::{finish, interrupted, is_of_the_run},
+    outcome::{finish, interrupted},
     sealing::seal_notice,
 };
 use super::{read_json, read_line};
@@ -279,6 +279,6 @@ fn show_question(wait: &SuspendedWait, style: Style) {
 fn stores(driven: &Driven<Outcome>) -> bool {
     match driven {
         Driven::Ended(Ok(_)) | Driven::Interrupted(_) => true,
-        Driven::Ended(Err(error)) => is_of_the_run(error),
+        Driven::Ended(Err(error)) => error.is_end_of_run(),
     }
 }

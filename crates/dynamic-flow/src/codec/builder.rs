@@ -12,7 +12,7 @@ pub struct CodecBuilder {
     encryptor: Option<Arc<dyn StateEncryptor>>,
     plaintext: bool,
     serializer: Option<Arc<dyn StateSerializer>>,
-    compression: Compression,
+    compression: Option<Compression>,
     max_state_size: Option<usize>,
 }
 
@@ -48,7 +48,7 @@ impl CodecBuilder {
     /// How state is compressed. What is stored already opens whatever is said here.
     #[must_use]
     pub fn compression(mut self, compression: Compression) -> Self {
-        self.compression = compression;
+        self.compression = Some(compression);
         self
     }
 
@@ -59,10 +59,9 @@ impl CodecBuilder {
         self
     }
 
-    /// What is said of compression, and how large state may be.
-    pub(crate) fn plain_settings(&self) -> (Compression, usize) {
-        let max_state_size = self.max_state_size.unwrap_or(Codec::DEFAULT_MAX_STATE_SIZE);
-        (self.compression, max_state_size)
+    /// What was said of compression, and of how large state may be.
+    pub(crate) fn plain_settings(&self) -> (Option<Compression>, Option<usize>) {
+        (self.compression, self.max_state_size)
     }
 
     /// Makes the codec.
@@ -71,7 +70,8 @@ impl CodecBuilder {
     /// `InvalidConfig` when none or several of `keyring`, `encryptor` and `plaintext` are said, and
     /// for a compression that this build lacks.
     pub fn build(self) -> Result<Codec> {
-        let (compression, max_state_size) = self.plain_settings();
+        let compression = self.compression.unwrap_or_default();
+        let max_state_size = self.max_state_size.unwrap_or(Codec::DEFAULT_MAX_STATE_SIZE);
         let (cipher, encryptor): (_, Option<Arc<dyn StateEncryptor>>) =
             match (self.keyring, self.encryptor, self.plaintext) {
                 (Some(keyring), None, false) => (Cipher::Aes256Gcm, Some(Arc::new(keyring))),

@@ -108,6 +108,15 @@ impl Snapshot {
         if self.status.is_final() { None } else { deadlines.chain(self.root.timers()).min() }
     }
 
+    /// What the run does once nobody drives it: one that was let go in the middle of its work is ready
+    /// for whoever comes first.
+    pub(crate) fn parked_status(&self) -> RunStatus {
+        match self.status {
+            RunStatus::Running => RunStatus::Ready,
+            status => status,
+        }
+    }
+
     /// Whether it was failed from outside, and not at a step: it is as it was committed last.
     pub fn is_set_aside(&self) -> bool {
         matches!(self.ended, Some(Ended::SetAside(_)))

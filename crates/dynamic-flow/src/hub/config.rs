@@ -92,11 +92,13 @@ impl HubBuilder {
         self
     }
 
-    /// Serializes, compresses and seals with a codec of your own. It replaces whatever `keyring`,
+    /// Serializes, compresses and seals with a codec of your own. What it says replaces what `keyring`,
     /// `plaintext`, `compression` and `max_state_size` said before; the latter two, and `options`, may
     /// be said after it, too.
     pub fn codec(mut self, codec: CodecBuilder) -> Self {
-        (self.options.compression, self.options.max_state_size) = codec.plain_settings();
+        let (compression, max_state_size) = codec.plain_settings();
+        self.options.compression = compression.unwrap_or(self.options.compression);
+        self.options.max_state_size = max_state_size.unwrap_or(self.options.max_state_size);
         self.codec = codec;
         self
     }
@@ -232,6 +234,7 @@ impl HubBuilder {
             options,
             flows: RwLock::default(),
             documents: Mutex::default(),
+            reading: Mutex::default(),
             active: Mutex::default(),
             idle: Notify::new(),
             in_hand: AtomicUsize::new(0),

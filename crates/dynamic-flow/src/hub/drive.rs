@@ -43,8 +43,7 @@ impl Driven {
     /// What the run is doing now.
     pub(super) fn status(&self) -> RunStatus {
         match self {
-            Self::To { snapshot, .. } if snapshot.status == RunStatus::Running => RunStatus::Ready,
-            Self::To { snapshot, .. } => snapshot.status,
+            Self::To { snapshot, .. } => snapshot.parked_status(),
             Self::Uncommittable(_) => RunStatus::Failed,
         }
     }
@@ -54,7 +53,7 @@ impl Driven {
         match self {
             Self::To { snapshot, .. } if snapshot.status == RunStatus::Running => Err(Error::new(
                 ErrorKind::ShuttingDown,
-                "the hub is shutting down; the run is committed and goes on with the next worker",
+                "the run was let go before its end; it is committed, and goes on with the next worker",
             )
             .with_run(snapshot.run_id)),
             Self::To { snapshot, keys, at } => outcome_of(&snapshot, at, keys),

@@ -71,7 +71,7 @@ pub enum HubEvent {
         /// What it took.
         receipt: Receipt,
     },
-    /// A run was parked or has ended; nobody drives it any more.
+    /// A run was parked, has ended, or was let go for whoever comes first; nobody drives it any more.
     RunStopped {
         /// The run.
         run_id: RunId,

@@ -207,7 +207,12 @@ impl Inner {
         if let Some(known) = lock(&self.documents).known.get(text) {
             return Ok(known.clone());
         }
-        // Not under the lock: it may take long, and concerns no run of another document.
+        // Not under that lock: it may take long, and concerns no run of a document that is known. One at
+        // a time, or a worker that begins would read the same one for each of its runs.
+        let _reading = lock(&self.reading);
+        if let Some(known) = lock(&self.documents).known.get(text) {
+            return Ok(known.clone());
+        }
         let (flow, pattern_bytes) = Flow::weighed_document_of_run(text, &self.tools)?;
         let weight = text.len() + pattern_bytes;
         Ok(lock(&self.documents).keep(text, Arc::new(Known::new(&flow)), weight))

@@ -38,8 +38,13 @@ impl RunOptions {
     /// like by [`PersistenceHub::drive`], and what it comes to is given. So a caller who does not
     /// know whether a start has come through starts again.
     ///
+    /// Who starts it again gets no keys, which the first caller has; [`PersistenceHub::reissue`] makes
+    /// one. Flow and input must be the same, and metadata of a later start count for nothing.
+    ///
     /// Such a run is written before its first step. An id is known for as long as its run is kept:
-    /// see [`HubOptions::retention`](super::HubOptions::retention).
+    /// see [`HubOptions::retention`](super::HubOptions::retention). Whoever names the run of somebody
+    /// else is given what it came to: an id that is made of a client's words should be made of the
+    /// client's name, too.
     ///
     /// ```
     /// # use std::sync::Arc;

@@ -140,9 +140,14 @@ impl Inner {
         match self.vault.retrying(renew).await {
             Err(error) if error.is_conflict() => Err(Error::new(
                 ErrorKind::RunBusy,
-                "the store took as long as the lease, and somebody else has the run by now",
+                "the store took about as long as the lease, and the lease is lost",
             )
             .with_run(run)),
+            // It is tried again, as for any lease that is held.
+            Err(error) if self.clock.now() < until => {
+                tracing::warn!(%run, %error, "a lease could not be renewed");
+                Ok(())
+            }
             other => other,
         }
     }

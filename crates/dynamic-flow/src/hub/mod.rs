@@ -44,7 +44,6 @@ use tokio::sync::{Notify, broadcast, watch};
 use self::{
     flows::{Documents, Known},
     lease::{Active, Keeper, lock},
-    outcome::is_end_of_run,
     skips::Skips,
     vault::Vault,
 };
@@ -95,6 +94,8 @@ pub(crate) struct Inner {
     skips: Skips,
     flows: RwLock<HashMap<FlowId, Arc<Known>>>,
     documents: Mutex<Documents>,
+    /// Held while a document is read.
+    reading: Mutex<()>,
     active: Mutex<HashMap<RunId, Arc<Active>>>,
     /// Told whenever this hub lets a run go.
     idle: Notify,
@@ -272,7 +273,7 @@ impl PersistenceHub {
             .carry_out(async move {
                 let (accepted, submitted) = hub.accept(&key, &answer, flow.as_ref(), true).await?;
                 let finished = hub.finish(accepted.run_id, submitted).await;
-                finished.map_err(|error| match is_end_of_run(error.kind()) {
+                finished.map_err(|error| match error.is_end_of_run() {
                     true => error,
                     false => error.with("answer", "accepted"),
                 })
@@ -322,7 +323,8 @@ impl PersistenceHub {
 
     /// Ends a run: its waits take no answers any more. Cancelling a cancelled run is no error.
     ///
-    /// Gives the run's status: `Cancelled`; or what it came to where something that was accepted before
+    /// Gives the run's status: `Cancelled`; `Ready` where an answer comes first and nobody here has the
+    /// flow that takes it; or what it came to where something that was accepted before
     /// the cancellation ended it or moved it on first; or what it is doing where somebody else drives
     /// it. A holder in this process stops at once: a tool that it calls ends where it awaits
     /// something, an effect too, whose outcome nobody knows then. One elsewhere stops at its next

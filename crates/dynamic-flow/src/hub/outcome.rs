@@ -199,11 +199,6 @@ pub struct RunView {
     pub document: Option<std::sync::Arc<str>>,
 }
 
-/// Whether an error says how a run ended, and not that something could not be done.
-pub(super) fn is_end_of_run(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::RunFailed | ErrorKind::RunExpired | ErrorKind::RunCancelled)
-}
-
 /// Turns a committed snapshot into what the caller gets.
 pub(crate) fn outcome_of(
     snapshot: &Snapshot,

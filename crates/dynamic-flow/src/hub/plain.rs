@@ -38,20 +38,16 @@ impl Plain {
 
     /// Of a run that nobody drives after the commit.
     pub(super) fn parked(snapshot: &Snapshot, queue: Queue, now: Timestamp, hub: &Inner) -> Self {
-        let status = snapshot.status;
+        let status = snapshot.parked_status();
         if status.is_final() {
             let purge_at = hub.options.retention.map(|retention| now.after(retention));
             let queue = purge_at.map(|_| Queue::purge());
             return Self { status, queue, due_at: purge_at, lease: None };
         }
-        // A run that was let go in mid-work goes on with whoever comes first; a wait that nobody
-        // could be told of is tried again before its deadline.
-        let (status, due_at) = match status {
-            RunStatus::Running => (RunStatus::Ready, Some(now)),
-            _ => {
-                let again = notice_at(snapshot, now, hub);
-                (status, [snapshot.due_at(), again].into_iter().flatten().min())
-            }
+        let due_at = match status {
+            RunStatus::Ready => Some(now),
+            // A wait that nobody could be told of is tried again before its deadline.
+            _ => [snapshot.due_at(), notice_at(snapshot, now, hub)].into_iter().flatten().min(),
         };
         Self { status, queue: Some(queue), due_at, lease: None }
     }

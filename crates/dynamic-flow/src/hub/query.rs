@@ -12,6 +12,7 @@ use super::{
     outcome::{RunView, SuspendedWait},
     pending::pending_receipts,
     plain::changed,
+    requests::has_ended,
     vault::{Opened, binding},
 };
 use crate::{
@@ -176,7 +177,8 @@ impl PersistenceHub {
     /// How many parked runs are overdue: a deadline of theirs has passed, and no worker has done yet
     /// what it does then. Counts up to `most`, and no run whose record does not read back.
     ///
-    /// A number to watch: it stays at nothing while workers keep up.
+    /// A number to watch: it stays at nothing while workers keep up, and callers with states of the
+    /// lower half, whose defaults are given to whoever asks with `claim_states`.
     ///
     /// # Errors
     /// What the store fails with.
@@ -340,12 +342,13 @@ impl PersistenceHub {
         let status = record.status;
         if !upgradable.contains(&status) {
             return Err(match status.is_final() {
-                true => Error::new(
-                    ErrorKind::InvalidState,
-                    format!("the run has ended already: it is {status}"),
+                true => has_ended(run, status),
+                false => Error::new(
+                    ErrorKind::RunBusy,
+                    "the run is in the middle of its work, and its holder is gone; a worker takes it \
+                     over and parks it",
                 )
                 .with_run(run),
-                false => busy(run),
             });
         }
         hub.fit(&opened, known.clone())?;

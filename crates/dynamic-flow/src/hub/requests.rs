@@ -101,11 +101,7 @@ impl Inner {
                 return Ok(RunStatus::Cancelled);
             }
             if status.is_final() {
-                return Err(Error::new(
-                    ErrorKind::InvalidState,
-                    format!("the run has ended already: it is {status}"),
-                )
-                .with_run(run));
+                return Err(has_ended(run, status));
             }
             let flow = match self.fitting_flow(&opened) {
                 Ok(flow) => Some(flow),
@@ -156,6 +152,12 @@ impl Inner {
             }
         }
     }
+}
+
+/// The refusal of what can't be done to a run that has ended.
+pub(super) fn has_ended(run: RunId, status: RunStatus) -> Error {
+    let message = format!("the run has ended already: it is {status}");
+    Error::new(ErrorKind::InvalidState, message).with_run(run)
 }
 
 /// Refuses what is too long to be kept in receipts for ever.

@@ -52,7 +52,7 @@ impl Inner {
         Change {
             epoch: Some(record.epoch.next()),
             // Whoever held it before is gone and left it as it was.
-            attempts: record.lease.as_ref().map(|_| record.attempts + 1),
+            attempts: record.lease.as_ref().map(|_| record.attempts.saturating_add(1)),
             status: Some(RunStatus::Running),
             due_at: Some(Some(until)),
             lease: Some(Some(Lease { owner: self.owner.clone(), until })),

@@ -1,6 +1,6 @@
 //! Workers: fire timers, take over crashed runs, remove what is kept no longer.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use tokio::{
@@ -18,7 +18,9 @@ use super::{
 };
 use crate::{
     ErrorKind, Result, codes,
-    store::{Expect, Filter, Hint, Queue, Record, hinted},
+    engine::RunStatus,
+    seconds,
+    store::{Expect, Filter, Hint, Queue, Record, Summary, hinted},
 };
 
 /// What a round of work did.
@@ -45,15 +47,16 @@ impl Worked {
     }
 }
 
-/// What was done for runs that nobody drives.
-struct Tidied {
-    /// How many states expired that were suspended by themselves.
-    expired: usize,
-    /// How many ended runs were removed.
-    purged: usize,
-    /// Whether there may be more to remove.
+/// What became of a batch of ended runs.
+struct Purged {
+    /// How many were removed.
+    runs: usize,
+    /// Whether there may be more.
     more: bool,
 }
+
+/// How often a worker lets states expire that nobody may ever ask for again.
+const STATES_EXPIRE_EVERY: Duration = seconds(60);
 
 impl PersistenceHub {
     /// Works until [`PersistenceHub::shutdown`]: fires timers, takes over crashed runs, drives what
@@ -99,7 +102,7 @@ impl PersistenceHub {
         let hub = self.inner().clone();
         self.inner()
             .carry_out(async move {
-                let mut all = Worked::default();
+                let mut all = Worked { driven: hub.expire_states().await?, ..Worked::default() };
                 loop {
                     let worked = hub.round().await?;
                     if worked.is_nothing() {
@@ -115,7 +118,7 @@ impl PersistenceHub {
 impl Inner {
     /// Works until this hub stops, or the other end of `gone` is dropped.
     async fn work(self: &Arc<Self>, mut gone: oneshot::Receiver<()>) {
-        let mut purge_at = self.clock.now();
+        let (mut purge_at, mut expire_at) = (self.clock.now(), self.clock.now());
         let mut driving = JoinSet::new();
         let mut hints = self.vault.store().hints(Hint::Due);
         loop {
@@ -133,14 +136,20 @@ impl Inner {
                 }
                 Err(error) => tracing::warn!(%error, "the store could not be asked for due runs"),
             }
+            if now >= expire_at {
+                expire_at = now.after(STATES_EXPIRE_EVERY);
+                if let Err(error) = self.expire_states().await {
+                    tracing::warn!(%error, "the store could not be asked for states that expire");
+                }
+            }
             let mut more_to_purge = false;
             if now >= purge_at {
-                match self.tidy().await {
-                    Ok(Tidied { more: true, .. }) => more_to_purge = true,
+                match self.purge().await {
+                    Ok(Purged { more: true, .. }) => more_to_purge = true,
                     Ok(_) => purge_at = now.after(self.options.cleanup_interval),
                     Err(error) => {
                         purge_at = now.after(self.options.cleanup_interval);
-                        tracing::warn!(%error, "what is over could not be removed");
+                        tracing::warn!(%error, "ended runs could not be removed");
                     }
                 }
             }
@@ -175,47 +184,51 @@ impl Inner {
                 _ => worked.skipped += 1,
             }
         }
-        let tidied = self.tidy().await?;
-        worked.driven += tidied.expired;
-        worked.purged = tidied.purged;
+        worked.purged = self.purge().await?.runs;
         Ok(worked)
     }
 
-    /// Lets states expire, and removes a batch of ended runs whose retention is over.
-    async fn tidy(&self) -> Result<Tidied> {
-        let expired = self.expire_states().await?;
+    /// Removes a batch of ended runs whose retention is over.
+    async fn purge(&self) -> Result<Purged> {
         let batch = self.claim(vec![Queue::purge()], self.options.concurrency).await?;
-        let more = batch.len() == self.options.concurrency;
-        let mut tidied = Tidied { expired, purged: 0, more };
+        let mut purged = Purged { runs: 0, more: batch.len() == self.options.concurrency };
         for record in batch {
             let expect = Expect::Revision(record.revision);
             match self.vault.store().delete(record.id, expect).await {
-                Ok(()) => tidied.purged += 1,
+                Ok(()) => purged.runs += 1,
                 Err(error) if error.is_conflict() => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(tidied)
+        Ok(purged)
     }
 
     /// Lets states expire that were suspended by themselves, whose deadline has passed and which have
     /// no default to be given with: nobody may ever ask for one again. Gives how many did.
     async fn expire_states(&self) -> Result<usize> {
         let now = self.clock.now();
-        let overdue = Filter { flow_id: Some(STATE_FLOW.into()), ..overdue_at(now) };
+        let overdue = Filter {
+            flow_id: Some(STATE_FLOW.into()),
+            // One that was given to a caller who has died before it was answered is running.
+            status: [RunStatus::Waiting, RunStatus::Running].into(),
+            ..overdue_at(now)
+        };
         let (mut expired, mut after) = (0, None);
         loop {
             let store = self.vault.store();
             let page = self.vault.retrying(|| store.query(&overdue, after, PAGE)).await?;
-            for run in page.readable().filter(|run| run.waits.iter().all(|it| !it.has_default)) {
+            let is_left = |run: &&Summary| {
+                !run.is_held(now) && run.waits.iter().all(|wait| !wait.has_default)
+            };
+            for run in page.readable().filter(is_left) {
                 let expiry =
                     async { self.expire_state(self.open_verified(run.id).await?, now).await };
                 match expiry.await {
                     Ok(Expiry::Expired(_)) => expired += 1,
                     Ok(_) => {}
                     Err(error) if error.is_conflict() => {}
-                    // Whoever opens it hears of what is wrong with it.
-                    Err(error) => tracing::warn!(run = %run.id, %error, "a state can't expire"),
+                    // It was removed; or whoever opens it hears of what is wrong with it.
+                    Err(error) => tracing::debug!(run = %run.id, %error, "a state can't expire"),
                 }
             }
             after = page.next;

@@ -154,7 +154,7 @@ fn is_of_the_document(code: &str) -> bool {
 
 /// Prints that a run failed; any other error is the command's own.
 fn failed(context: &Context, error: Error) -> Result {
-    let (true, Some(run)) = (is_of_the_run(&error), error.run_id()) else {
+    let (true, Some(run)) = (error.is_end_of_run(), error.run_id()) else {
         return Err(error.into());
     };
     let step = error.context_value("step").map(str::to_owned);
@@ -217,9 +217,4 @@ pub(super) fn interrupted(context: &Context, message: &'static str, left: Interr
         say(&format!("  run   {run}\n  next  {}{note}", context.command(words)));
     }
     Exit::Interrupted
-}
-
-/// Whether an error says how a run ended, and not that something could not be done.
-pub(super) fn is_of_the_run(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::RunFailed | ErrorKind::RunExpired | ErrorKind::RunCancelled)
 }
