@@ -96,6 +96,14 @@ async fn a_codec_brings_its_limits_along_and_those_that_are_said_after_it_count(
     let codec = || world.builder().codec(Codec::builder().plaintext().max_state_size(100));
     let narrow = codec().build().await.unwrap().register(approval_flow(&counts)).unwrap();
     assert_eq!(narrow.run(order()).await.unwrap_err().kind(), ErrorKind::StateTooLarge);
+    let silent = Codec::builder().plaintext();
+    let silent = world.builder().max_state_size(100).codec(silent).build().await.unwrap();
+    let silent = silent.register(approval_flow(&counts)).unwrap().run(order()).await;
+    assert_eq!(
+        silent.unwrap_err().kind(),
+        ErrorKind::StateTooLarge,
+        "the codec says nothing of it"
+    );
     let wide = codec().configure(|options| options.max_state_size = 100_000);
     let wide = wide.build().await.unwrap().register(approval_flow(&counts)).unwrap();
     suspended(wide.run(order()).await);
