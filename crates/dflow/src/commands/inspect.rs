@@ -236,6 +236,10 @@ fn describe(context: &Context, view: &RunView, flow: Option<&Flow>, style: Style
         let body = receipts(&view.accepted, width) + &who_goes_on(context, view, style);
         section(&mut text, "accepted, and not worked in yet", &body, style);
     }
+    if let Some(cancellation) = &view.cancelling {
+        let body = format!("{}, once whoever drives the run comes to it", cancelled(cancellation));
+        section(&mut text, "accepted", &body, style);
+    }
     let run = view.run_id.to_string();
     for wait in &view.waits {
         let title = format!("open wait {}", clean_line(wait.id.as_str()));
@@ -311,10 +315,12 @@ fn why(ended: &dynamic_flow::engine::Ended) -> String {
         Ended::Failed(failure) | Ended::SetAside(failure) => {
             clean_line(&format!("{}: {} ({})", failure.position, failure.message, failure.code))
         }
-        Ended::Cancelled(Cancellation { by, reason }) => {
-            let by = by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
-            let reason = reason.as_ref().map(|it| format!(": {it}")).unwrap_or_default();
-            clean_line(&format!("cancelled{by}{reason}"))
-        }
+        Ended::Cancelled(cancellation) => cancelled(cancellation),
     }
+}
+
+fn cancelled(Cancellation { by, reason }: &Cancellation) -> String {
+    let by = by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+    let reason = reason.as_ref().map(|it| format!(": {it}")).unwrap_or_default();
+    clean_line(&format!("cancelled{by}{reason}"))
 }

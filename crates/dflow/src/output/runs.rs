@@ -67,6 +67,24 @@ pub(crate) struct Wait {
     metadata: Metadata,
 }
 
+/// An open wait, with when it was opened and what its deadline does.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct WaitInFull {
+    #[serde(flatten)]
+    wait: Wait,
+    /// When it was opened.
+    created_at: Time,
+    /// Whether a default takes the answer's place when it expires.
+    has_default: bool,
+}
+
+impl From<&SuspendedWait> for WaitInFull {
+    fn from(wait: &SuspendedWait) -> Self {
+        let (created_at, has_default) = (wait.created_at.into(), wait.has_default);
+        Self { wait: wait.into(), created_at, has_default }
+    }
+}
+
 /// An open wait, with the key that answers it.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct WaitWithKey {
@@ -284,9 +302,12 @@ pub(crate) struct Show {
     /// Why it ended, when it has ended without an output.
     pub(crate) ended: Option<Ended>,
     /// Its open waits: those that can still be answered.
-    pub(crate) waits: Vec<Wait>,
+    pub(crate) waits: Vec<WaitInFull>,
     /// What was accepted for waits and is not worked in yet, oldest first; a worker goes on with it.
     pub(crate) accepted: Vec<Receipt>,
+    /// A cancellation that was accepted, while whoever drives the run has not come to it yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cancelling: Option<Cancelling>,
     /// What its last waits took, oldest first.
     pub(crate) receipts: Vec<Receipt>,
     /// How many receipts there were before those.
@@ -336,6 +357,15 @@ impl From<&LibraryEnded> for Ended {
     }
 }
 
+/// Who wants a run to end, and why.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Cancelling {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
 impl Show {
     pub(crate) fn new(view: &RunView, diagram: Option<String>) -> Self {
         Self {
@@ -353,6 +383,10 @@ impl Show {
             ended: view.ended.as_ref().map(Into::into),
             waits: view.waits.iter().map(Into::into).collect(),
             accepted: view.accepted.iter().map(Into::into).collect(),
+            cancelling: view.cancelling.as_ref().map(|Cancellation { by, reason }| Cancelling {
+                by: by.clone(),
+                reason: reason.clone(),
+            }),
             receipts: view.receipts.iter().map(Into::into).collect(),
             earlier_receipts: view.earlier_receipts,
             diagram,

@@ -16,6 +16,7 @@ use super::{
     machine::{Command, Event, Machine, Order, Returned, Trace},
     perform::{compute, perform},
     state::{CallKind, Snapshot},
+    status::RunStatus,
     timeline::Timeline,
 };
 use crate::{
@@ -220,17 +221,23 @@ impl<'f, H: Host> Runner<'_, 'f, H> {
     }
 
     /// Puts what was accepted meanwhile in front: before the whole batch if the batch closed a wait
-    /// that may have been answered, else behind it.
+    /// that may have been answered, else behind it; but no end that is not durable comes before a
+    /// cancellation.
     fn merge(
         &mut self,
         merged: Vec<(Event, Timestamp)>,
         before: Option<Before<'f>>,
     ) -> VecDeque<(Event, Timestamp)> {
+        let is_cancelled = merged.iter().any(|(event, _)| matches!(event, Event::Cancelled(_)));
         let mut events = VecDeque::from(merged);
         if let Some(before) = before.filter(|_| self.turn.undo) {
             self.snapshot = before.snapshot;
             self.turn = before.turn;
             events.extend(before.events);
+        } else if is_cancelled && self.snapshot.status.is_final() {
+            self.snapshot.status = RunStatus::Running;
+            self.snapshot.output = None;
+            self.snapshot.ended = None;
         }
         self.turn.commit = true;
         events

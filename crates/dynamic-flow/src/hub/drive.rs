@@ -7,7 +7,7 @@ use tracing::Instrument as _;
 use super::{
     HubEvent, Inner, Known,
     claims::Taken,
-    driver::Driver,
+    driver::{Driver, End},
     outcome::{Outcome, outcome_of},
     take_up::{TakenUp, taken_up},
     vault::Opened,
@@ -135,10 +135,10 @@ async fn run_in_span(
     };
     let driven =
         runner::drive(&flow.def, snapshot, events, options, hub.clock.as_ref(), &mut driver).await;
-    let (keys, epoch) = driver.end();
+    let End { keys, epoch, written_at: at } = driver.end();
     match driven {
         Ok(snapshot) => {
-            let driven = Driven::To { snapshot: snapshot.into(), keys, at: hub.clock.now() };
+            let driven = Driven::To { snapshot: snapshot.into(), keys, at };
             hub.tell(HubEvent::RunStopped { run_id, status: driven.status() });
             Ok(driven)
         }

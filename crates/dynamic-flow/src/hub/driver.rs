@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Result, ToolError,
+    clock::Timestamp,
     codec::{Binding, Part},
     engine::{
         RunStatus, Snapshot, catch_panic,
@@ -36,6 +37,8 @@ pub(super) struct Driver {
     /// The record's revision as of the last look; none before it was written first.
     at: Option<Revision>,
     epoch: Epoch,
+    /// When this holder wrote it last.
+    written_at: Option<Timestamp>,
     /// How many items of the inbox, as of `at`, are worked in.
     applied: usize,
     /// How far the run had come when this holder took it.
@@ -48,6 +51,16 @@ pub(super) struct Driver {
     superseded: Vec<Receipt>,
     active: Arc<Active>,
     hold: Option<Hold>,
+}
+
+/// What is left of a driver whose run was let go.
+pub(super) struct End {
+    /// The keys of the waits that were opened here.
+    pub(super) keys: Vec<(WaitId, SuspensionKey)>,
+    /// The epoch under which the run is stored, if it is.
+    pub(super) epoch: Option<Epoch>,
+    /// When it was written last.
+    pub(super) written_at: Timestamp,
 }
 
 impl Driver {
@@ -64,6 +77,7 @@ impl Driver {
             run,
             at: None,
             epoch: Epoch(1),
+            written_at: None,
             applied: 0,
             mark: None,
             fresh: Vec::new(),
@@ -100,10 +114,13 @@ impl Driver {
         &self.flow
     }
 
-    /// Lets the run go; gives the keys of the waits that were opened here, and the epoch under which
-    /// the run is stored, if it is.
-    pub(super) fn end(mut self) -> (Vec<(WaitId, SuspensionKey)>, Option<Epoch>) {
-        (std::mem::take(&mut self.fresh), self.at.map(|_| self.epoch))
+    /// Lets the run go.
+    pub(super) fn end(mut self) -> End {
+        End {
+            keys: std::mem::take(&mut self.fresh),
+            epoch: self.at.map(|_| self.epoch),
+            written_at: self.written_at.unwrap_or_else(|| self.hub.clock.now()),
+        }
     }
 
     fn hold(&mut self) {
@@ -166,6 +183,7 @@ impl Driver {
         match written {
             Ok(revision) => {
                 self.at = Some(revision);
+                self.written_at = Some(now);
                 self.applied = 0;
                 for receipt in std::mem::take(&mut self.superseded) {
                     self.closed(&receipt);

@@ -107,6 +107,8 @@ pub struct SuspendedWait {
     pub created_at: Timestamp,
     /// Its deadline, if it has one.
     pub expires_at: Option<Timestamp>,
+    /// Whether its deadline takes a default in place of an answer.
+    pub has_default: bool,
     /// Plain values to find it by.
     pub metadata: Metadata,
 }
@@ -136,6 +138,7 @@ impl SuspendedWait {
             schema: wait.request.schema.clone(),
             created_at: wait.created_at,
             expires_at: wait.expires_at,
+            has_default: wait.request.default.is_some(),
             metadata: wait.request.metadata.clone(),
         }
     }
@@ -177,6 +180,8 @@ pub struct RunView {
     /// What was accepted for waits and is not worked in yet, oldest first: those waits are not among
     /// the open ones any more, and whoever drives the run next goes on from here.
     pub accepted: Vec<Receipt>,
+    /// The cancellation that was accepted for it, while it has not ended by that yet.
+    pub cancelling: Option<Cancellation>,
     /// What its last closed waits took, oldest first.
     pub receipts: Vec<Receipt>,
     /// How many receipts there were before those.

@@ -1,11 +1,19 @@
 //! What was accepted for a run and is not worked in yet, as callers are told of it.
 
 use super::{inbox::Accept, vault::Opened};
-use crate::wait::{Closed, Receipt, Wait};
+use crate::wait::{Cancellation, Closed, Receipt, Wait};
+
+/// The cancellation that was accepted and is not worked in yet.
+pub(super) fn pending_cancellation(opened: &Opened) -> Option<&Cancellation> {
+    opened.inbox.iter().find_map(|item| match &item.what {
+        Accept::Cancel(cancellation) => Some(cancellation),
+        _ => None,
+    })
+}
 
 /// Whether a cancellation was accepted and is not worked in yet.
 pub(super) fn is_cancelled(opened: &Opened) -> bool {
-    opened.inbox.iter().any(|item| matches!(item.what, Accept::Cancel(_)))
+    pending_cancellation(opened).is_some()
 }
 
 /// What was accepted for an open wait and is not worked in yet.

@@ -10,7 +10,7 @@ use super::{
     flows::{Known, unusable},
     inbox::Accept,
     outcome::{RunView, SuspendedWait},
-    pending::pending_receipts,
+    pending::{pending_cancellation, pending_receipts},
     plain::changed,
     requests::has_ended,
     vault::{Opened, binding},
@@ -115,6 +115,7 @@ impl PersistenceHub {
     pub async fn get(&self, run: RunId) -> Result<RunView> {
         let opened = self.inner().open_verified(run).await?;
         let accepted = pending_receipts(&opened);
+        let cancelling = pending_cancellation(&opened).cloned();
         let Opened { record, snapshot, .. } = opened;
         let positions = if matches!(snapshot.status, RunStatus::Completed) {
             Vec::new()
@@ -136,6 +137,7 @@ impl PersistenceHub {
                 .map(|wait| SuspendedWait::new(wait, None))
                 .collect(),
             accepted,
+            cancelling,
             receipts: snapshot.receipts,
             earlier_receipts: snapshot.earlier_receipts,
             output: snapshot.output,

@@ -97,8 +97,9 @@ impl Inner {
         loop {
             let opened = self.open_verified(run).await?;
             let status = opened.record.status;
+            // What was accepted before has an effect once whoever drives the run comes to it.
             if status == RunStatus::Cancelled || is_cancelled(&opened) {
-                return Ok(RunStatus::Cancelled);
+                return Ok(status);
             }
             if status.is_final() {
                 return Err(has_ended(run, status));

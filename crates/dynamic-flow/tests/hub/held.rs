@@ -103,8 +103,10 @@ async fn a_cancellation_that_the_holder_has_not_seen_closes_the_wait_already() {
     assert_eq!(late.kind(), ErrorKind::AlreadyResumed);
     assert_eq!(late.receipt().unwrap().closed, Closed::Cancelled);
     let again = hub.cancel(run, Cancellation::new()).await.unwrap();
-    assert_eq!(again, RunStatus::Cancelled, "cancelling twice is once");
+    assert_eq!(again, RunStatus::Running, "its holder has not come to it");
     let view = hub.get(run).await.unwrap();
+    let by = view.cancelling.and_then(|cancellation| cancellation.by);
+    assert_eq!(by.as_deref(), Some("joe"), "cancelling twice is once");
     assert!(view.waits.is_empty(), "it can't be answered any more");
     assert_eq!(view.accepted.len(), 1, "{:?}", view.accepted);
     assert_eq!(view.accepted[0].closed, Closed::Cancelled);

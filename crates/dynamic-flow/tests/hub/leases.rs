@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use dynamic_flow::{
     Answer, Cancellation, ErrorKind, Flow, ToolError,
-    engine::RunStatus,
+    engine::{Ended, RunStatus},
     hours,
     hub::{Durability, Outcome, Worked},
     minutes, seconds,
@@ -293,6 +293,30 @@ async fn a_cancellation_reaches_a_run_that_is_being_driven_here() {
     until(|| calls.get() == 1).await;
     hub.cancel(suspension.run_id, Cancellation::new()).await.unwrap();
     assert_eq!(resumed.await.unwrap().unwrap_err().kind(), ErrorKind::RunCancelled);
+}
+
+#[tokio::test]
+async fn a_cancellation_ends_a_run_that_is_driven_elsewhere_before_its_end_is_durable() {
+    let world = World::new();
+    let (gate, calls) = (Arc::new(Semaphore::new(0)), Counter::default());
+    let (hub, suspension, key) = parked_in(&world, gated(&gate, &calls)).await;
+    let run = suspension.run_id;
+    let driven = tokio::spawn(async move { hub.resume(&key, json!("slow")).await });
+    until(|| calls.get() == 1).await;
+    let elsewhere = world.hub().await;
+    let cancellation = Cancellation::new().by("joe").reason("ordered twice");
+    for _ in 0..2 {
+        let status = elsewhere.cancel(run, cancellation.clone()).await.unwrap();
+        assert_eq!(status, RunStatus::Running, "it has not ended by that yet");
+        assert_eq!(elsewhere.get(run).await.unwrap().cancelling, Some(cancellation.clone()));
+    }
+    gate.add_permits(1);
+    let error = driven.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::RunCancelled);
+    let view = elsewhere.get(run).await.unwrap();
+    assert_eq!((view.output, view.cancelling), (None, None));
+    assert_eq!(view.ended, Some(Ended::Cancelled(cancellation.clone())));
+    assert_eq!(elsewhere.cancel(run, cancellation).await.unwrap(), RunStatus::Cancelled);
 }
 
 #[tokio::test]
