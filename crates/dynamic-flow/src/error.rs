@@ -344,6 +344,16 @@ impl fmt::Display for Error {
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")?;
+        // Neither quotes what was given: schemas, paths and steps alone.
+        for violation in self.violations() {
+            write!(f, "\n  {violation}")?;
+        }
+        for finding in self.findings() {
+            write!(f, "\n  {finding}")?;
+        }
+        for reason in self.reasons() {
+            write!(f, "\n  {reason}")?;
+        }
         let mut source = self.source();
         while let Some(cause) = source {
             write!(f, "\n  caused by: {cause}")?;

@@ -127,6 +127,7 @@ mod words;
 pub use dynamic_flow_macros::tool;
 
 pub use clock::{Clock, SystemClock, Timestamp, days, hours, minutes, seconds};
+pub use engine::RunStatus;
 pub use error::{Error, ErrorKind, Finding, Result, ToolError};
 pub use flow::Flow;
 pub use id::{Epoch, FlowId, KeyDigest, Revision, RunId, StepId, SuspensionKey, ToolId, WaitId};

@@ -6,6 +6,7 @@ mod receipt;
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -55,6 +56,17 @@ impl From<Duration> for Deadline {
 }
 
 /// What a tool asks for when it suspends its run.
+///
+/// ```
+/// use dynamic_flow::{hours, tool::Output, wait::WaitRequest};
+/// # fn main() -> dynamic_flow::Result<()> {
+/// let request = WaitRequest::of::<bool>("Has the parcel been picked up?")?
+///     .timeout(hours(48))
+///     .metadata("carrier", "swift")
+///     .save("parcel 17".into());
+/// let suspends = Output::Suspend(request);
+/// # let _ = suspends; Ok(()) }
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WaitRequest {
     /// The question, in words for whoever answers.
@@ -76,6 +88,75 @@ pub struct WaitRequest {
     /// What the tool wants back in `on_resume`; sealed with the state.
     #[serde(default, with = "present", skip_serializing_if = "Option::is_none")]
     pub saved: Option<Value>,
+}
+
+impl WaitRequest {
+    /// Asks that, for an answer of that schema.
+    ///
+    /// A tool without an `on_resume` of its own gives the answer as its output: the schema must then be
+    /// one of which all values fit the tool's output.
+    #[must_use]
+    pub fn new(prompt: impl Into<String>, schema: Schema) -> Self {
+        Self {
+            prompt: prompt.into(),
+            shown: None,
+            schema,
+            deadline: Deadline::HubDefault,
+            default: None,
+            metadata: Metadata::new(),
+            saved: None,
+        }
+    }
+
+    /// Asks that, for an answer of a type.
+    ///
+    /// # Errors
+    /// `InvalidFlow` for a type that has no schema of use.
+    pub fn of<A: JsonSchema>(prompt: impl Into<String>) -> Result<Self> {
+        Ok(Self::new(prompt, Schema::of::<A>()?))
+    }
+
+    /// What whoever answers must see to decide.
+    #[must_use]
+    pub fn show(mut self, shown: Value) -> Self {
+        self.shown = Some(shown);
+        self
+    }
+
+    /// How long it stays open; the hub's `default_timeout` unless said.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.deadline = Deadline::After(timeout);
+        self
+    }
+
+    /// It stays open for ever.
+    #[must_use]
+    pub fn no_timeout(mut self) -> Self {
+        self.deadline = Deadline::Never;
+        self
+    }
+
+    /// What takes the answer's place after the deadline; `null` is a default too.
+    #[must_use]
+    pub fn default_value(mut self, default: Value) -> Self {
+        self.default = Some(default);
+        self
+    }
+
+    /// A plain value to find the run by while it asks; stored unsealed.
+    #[must_use]
+    pub fn metadata(mut self, name: impl Into<String>, value: impl Into<Scalar>) -> Self {
+        self.metadata.insert(name.into(), value.into());
+        self
+    }
+
+    /// What the tool wants back in `on_resume`.
+    #[must_use]
+    pub fn save(mut self, state: Value) -> Self {
+        self.saved = Some(state);
+        self
+    }
 }
 
 /// An open question of a run: one versioned, persisted object, from which a terminal prompt, a

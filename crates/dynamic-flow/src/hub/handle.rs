@@ -161,7 +161,8 @@ impl<I: Serialize, O: DeserializeOwned> Handle<I, O> {
         typed(self.hub.resume_of(Some(flow), key, answer.into()).await?)
     }
 
-    /// Moves a run of this flow on, if there is anything to do.
+    /// Moves a run of this flow on, if there is anything to do; gives, too, what one that has ended came
+    /// to.
     ///
     /// # Errors
     /// As [`PersistenceHub::drive`]; `SerializationError` for the output of another flow's run.

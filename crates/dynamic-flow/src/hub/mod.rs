@@ -368,9 +368,10 @@ impl PersistenceHub {
         Events::new(self.inner.events.subscribe())
     }
 
-    /// Stops: no run is begun any more, each run that is being driven is committed at its next step
-    /// and let go, and workers end. Gives whether all were let go within `grace`; leases of those
-    /// that were not lapse by themselves.
+    /// Stops: no run is begun any more, each run that is being driven is committed before it calls its
+    /// next tool, asks or sleeps, and let go, and workers end. Gives whether all were let go within
+    /// `grace`; those that were not go on for as long as this process lives, and their leases lapse by
+    /// themselves after it.
     pub async fn shutdown(&self, grace: Duration) -> bool {
         self.inner.stopping.send_replace(true);
         let deadline = tokio::time::Instant::now() + grace;

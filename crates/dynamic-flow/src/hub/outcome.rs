@@ -25,6 +25,66 @@ pub enum Outcome<O = Value> {
     Rejected(Rejection),
 }
 
+impl<O> Outcome<O> {
+    /// The run.
+    pub fn run_id(&self) -> RunId {
+        match self {
+            Self::Completed(it) => it.run_id,
+            Self::Suspended(it) => it.run_id,
+            Self::Rejected(it) => it.run_id,
+        }
+    }
+
+    /// The output of a run that has completed.
+    ///
+    /// # Errors
+    /// `InvalidState` for one that has not.
+    pub fn completed(self) -> Result<O> {
+        match self {
+            Self::Completed(completion) => Ok(completion.output),
+            other => Err(other.is_not("completed")),
+        }
+    }
+
+    /// What a parked run waits for.
+    ///
+    /// # Errors
+    /// `InvalidState` for one that has ended.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use dynamic_flow::{Flow, hub::PersistenceHub, store::MemoryStore, tool::AwaitInput};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> dynamic_flow::Result<()> {
+    /// # let store = Arc::new(MemoryStore::new());
+    /// # let hub = PersistenceHub::builder(store).plaintext().build().await?;
+    /// # let flow = Flow::input::<u32>("purchase")
+    /// #     .await_input(AwaitInput::<bool>::new("approve").prompt("Buy?")).build()?;
+    /// let purchases = hub.register(&flow)?;
+    /// let parked = purchases.run(2048).await?.suspended()?;
+    /// let key = parked.only()?.key()?;
+    /// assert!(purchases.resume(key, serde_json::json!(true)).await?.completed()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn suspended(self) -> Result<Suspension> {
+        match self {
+            Self::Suspended(suspension) => Ok(suspension),
+            other => Err(other.is_not("suspended")),
+        }
+    }
+
+    fn is_not(&self, expected: &str) -> Error {
+        let is = match self {
+            Self::Completed(_) => "has completed".to_owned(),
+            Self::Suspended(_) => "is suspended".to_owned(),
+            Self::Rejected(it) => format!("was rejected by {}", it.step),
+        };
+        let message = format!("the run is not {expected}: it {is}");
+        Error::new(ErrorKind::InvalidState, message).with_run(self.run_id())
+    }
+}
+
 /// A run that ended with an output.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Completion<O = Value> {

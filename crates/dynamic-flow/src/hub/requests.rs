@@ -1,6 +1,6 @@
 //! What is asked for a run as a whole: one more key, its end, another try.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Inner,
@@ -8,6 +8,7 @@ use super::{
     drive,
     flows::Known,
     inbox::{Accept, InboxItem},
+    lease::lock,
     pending::{is_cancelled, pending_receipt},
     submit::Submitted,
 };
@@ -23,6 +24,8 @@ use crate::{
 const MAX_KEYS_PER_WAIT: usize = 16;
 /// How long what is kept of a request beside its input may be, in bytes.
 const MAX_WORDS: usize = 1024;
+/// How long a cancellation waits for the driver of its run, where that is in this hub.
+const LETTING_GO: Duration = Duration::from_secs(5);
 
 impl Inner {
     /// Adds a key to an open wait.
@@ -121,10 +124,37 @@ impl Inner {
                 Ok((_, Submitted::Leased(opened, flow))) => {
                     return Ok(drive::go_on(self.clone(), flow, *opened).await?.status());
                 }
-                Ok((status, Submitted::Left)) => return Ok(status),
+                Ok((status, Submitted::Left)) => {
+                    return match self.until_let_go(run).await {
+                        true => Ok(self.vault.require(run).await?.status),
+                        false => Ok(status),
+                    };
+                }
                 Err(error) if error.is_conflict() => {}
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// Waits for a little while until this hub drives a run no more that it was told to stop; gives
+    /// whether it did.
+    async fn until_let_go(&self, run: RunId) -> bool {
+        let is_active = || lock(&self.active).contains_key(&run);
+        if !is_active() {
+            return false;
+        }
+        let letting_go = async {
+            loop {
+                let idle = self.idle.notified();
+                if !is_active() {
+                    return;
+                }
+                idle.await;
+            }
+        };
+        tokio::select! {
+            () = letting_go => true,
+            () = self.clock.sleep_until(self.clock.now().after(LETTING_GO)) => false,
         }
     }
 

@@ -9,7 +9,7 @@ use crate::{
     clock::Timestamp,
     id::{RunId, SuspensionKey, ToolId},
     schema::Schema,
-    wait::{Deadline, Metadata, WaitRequest},
+    wait::WaitRequest,
 };
 
 /// What a state is suspended for.
@@ -34,15 +34,7 @@ impl SuspensionRequest {
     /// A request for an input of that schema, asked by that tool.
     pub fn new(tool_id: impl Into<ToolId>, schema: Schema) -> Self {
         let tool_id = tool_id.into();
-        let request = WaitRequest {
-            prompt: format!("Input needed: {tool_id}"),
-            shown: None,
-            schema,
-            deadline: Deadline::HubDefault,
-            default: None,
-            metadata: Metadata::new(),
-            saved: None,
-        };
+        let request = WaitRequest::new(format!("Input needed: {tool_id}"), schema);
         Self { tool_id, request }
     }
 
@@ -54,31 +46,31 @@ impl SuspensionRequest {
 
     /// What whoever answers must see.
     pub fn show(mut self, shown: Value) -> Self {
-        self.request.shown = Some(shown);
+        self.request = self.request.show(shown);
         self
     }
 
     /// How long it stays open; the hub's `default_timeout` unless said.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.request.deadline = Deadline::After(timeout);
+        self.request = self.request.timeout(timeout);
         self
     }
 
     /// It stays open for ever.
     pub fn no_timeout(mut self) -> Self {
-        self.request.deadline = Deadline::Never;
+        self.request = self.request.no_timeout();
         self
     }
 
     /// What takes the answer's place after the deadline; `null` is a default too.
     pub fn default_value(mut self, default: Value) -> Self {
-        self.request.default = Some(default);
+        self.request = self.request.default_value(default);
         self
     }
 
     /// A plain value to find it by.
     pub fn metadata(mut self, name: impl Into<String>, value: impl Into<Scalar>) -> Self {
-        self.request.metadata.insert(name.into(), value.into());
+        self.request = self.request.metadata(name, value);
         self
     }
 }

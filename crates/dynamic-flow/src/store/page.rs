@@ -42,8 +42,8 @@ impl Page {
         self.items.iter().filter_map(|listed| listed.as_ref().err())
     }
 
-    /// Cuts what matches a query, newest first, to a page.
-    pub(crate) fn of(mut found: impl Iterator<Item = Listed>, limit: usize) -> Self {
+    /// Cuts what matches a query, newest first, to a page; `next` is set where there is more.
+    pub fn of(mut found: impl Iterator<Item = Listed>, limit: usize) -> Self {
         let items: Vec<_> = found.by_ref().take(limit).collect();
         let next = found.next().and_then(|_| items.last()).map(|last| Cursor(id_of(last)));
         Self { items, next }

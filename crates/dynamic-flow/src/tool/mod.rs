@@ -53,7 +53,8 @@ pub struct ToolSpec {
     pub description: String,
     /// What its input must look like.
     pub input: Schema,
-    /// What its output looks like; for a tool that suspends, what its answer looks like.
+    /// What it gives in the end; of a tool that suspends and has no `on_resume` of its own, that is the
+    /// answer.
     pub output: Schema,
     /// Whether it changes the world outside: the run is committed before and after it.
     pub effect: bool,

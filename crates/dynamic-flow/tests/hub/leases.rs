@@ -291,7 +291,8 @@ async fn a_cancellation_reaches_a_run_that_is_being_driven_here() {
         async move { hub.resume(&key, json!("never")).await }
     });
     until(|| calls.get() == 1).await;
-    hub.cancel(suspension.run_id, Cancellation::new()).await.unwrap();
+    let status = hub.cancel(suspension.run_id, Cancellation::new()).await.unwrap();
+    assert_eq!(status, RunStatus::Cancelled, "it has stopped by now");
     assert_eq!(resumed.await.unwrap().unwrap_err().kind(), ErrorKind::RunCancelled);
 }
 
