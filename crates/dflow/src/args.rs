@@ -105,7 +105,9 @@ pub(crate) struct Run {
     pub(crate) flow: PathBuf,
     #[command(flatten)]
     pub(crate) input: Input,
-    /// A value by which `dflow list` can find the run; stored unsealed. May be given several times
+    /// A value by which `dflow list` can find the run; stored unsealed. May be given several times.
+    /// true, false and numbers as JSON writes them (1, -7, 1.5) are typed; all else is text, as it
+    /// stands (01234, +49, 1e3), and so is "1" in quotes
     #[arg(long, visible_alias = "meta", value_name = "NAME=VALUE", value_parser = words::pair)]
     pub(crate) metadata: Vec<Pair>,
     /// Start this run once: the same id again starts nothing, and prints what that run has come to. A
@@ -202,8 +204,8 @@ pub(crate) struct RunFilter {
     /// Only runs with an open wait of this tool
     #[arg(long, value_name = "ID")]
     pub(crate) tool: Option<String>,
-    /// Only runs with this metadata: true, 1 and 1.5 are a boolean and numbers, "1" in quotes is
-    /// text
+    /// Only runs with this metadata, typed as for `dflow run`: true, 1 and 1.5 are a boolean and
+    /// numbers, 01234, +49, 1e3 and "1" in quotes are text
     #[arg(long, visible_alias = "meta", value_name = "NAME=VALUE", value_parser = words::pair)]
     pub(crate) metadata: Vec<Pair>,
     /// Only runs created at this time or later

@@ -7,6 +7,7 @@ use std::{
 
 use dynamic_flow::{Error, RunId, Scalar, Timestamp, flow::parse_duration};
 use jiff::{civil::Date, tz::TimeZone};
+use serde_json::Value;
 
 use crate::failure::usage;
 
@@ -83,8 +84,8 @@ pub(crate) fn said(text: &str) -> Result<String, String> {
     }
 }
 
-/// Reads `NAME=VALUE`: `true`, `1` and `1.5` are typed, everything else is a text; so is what
-/// stands in double quotes.
+/// Reads `NAME=VALUE`: `true`, and numbers that are spelled as JSON writes them, are typed, everything
+/// else is a text; so is what stands in double quotes.
 pub(crate) fn pair(text: &str) -> Result<Pair, String> {
     let (name, value) = text
         .split_once('=')
@@ -112,16 +113,22 @@ fn scalar(text: &str) -> Scalar {
     if let Ok(value) = text.parse() {
         return Scalar::Bool(value);
     }
-    if let Ok(value) = text.parse() {
-        return Scalar::Int(value);
+    number(text).unwrap_or_else(|| Scalar::Text(text.into()))
+}
+
+/// A text as a number, where JSON would write that number just so: whatever else looks like one, such
+/// as 01234, +49 or 1e3, may be the name of something, and has to be found by what was typed.
+fn number(text: &str) -> Option<Scalar> {
+    if let Some(number) = text.parse::<i64>().ok().filter(|it| it.to_string() == text) {
+        return Some(Scalar::Int(number));
     }
-    // `inf`, `nan` and `infinity` are words.
-    let looks_like_number = text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c))
-        && text.contains(|c: char| c.is_ascii_digit());
-    match text.parse::<f64>() {
-        Ok(value) if looks_like_number && value.is_finite() => Scalar::Float(value),
-        _ => Scalar::Text(text.into()),
-    }
+    let number = text.parse::<f64>().ok().filter(|it| it.is_finite())?;
+    (as_json(number) == text).then_some(Scalar::Float(number))
+}
+
+/// How JSON spells a number.
+fn as_json(number: f64) -> String {
+    Value::from(number).to_string()
 }
 
 /// The number that is equal and of the other type, by which no run is found that has this one:
@@ -179,7 +186,7 @@ pub(crate) fn verb(kind: &str) -> &str {
 /// Spells a value so that it can be typed as it is shown: of another type it would be another value.
 pub(crate) fn spell(value: &Scalar) -> String {
     match value {
-        Scalar::Float(number) => format!("{number:?}"),
+        Scalar::Float(number) => as_json(*number),
         Scalar::Text(text) if scalar(text) != *value => format!("\"{text}\""),
         other => other.to_string(),
     }
@@ -198,7 +205,9 @@ mod tests {
             ("a=1", Scalar::Int(1)),
             ("a=-7", Scalar::Int(-7)),
             ("a=1.5", Scalar::Float(1.5)),
-            ("a=1e3", Scalar::Float(1000.0)),
+            ("a=1.0", Scalar::Float(1.0)),
+            ("a=9223372036854775807", Scalar::Int(i64::MAX)),
+            ("a=-9223372036854775808", Scalar::Int(i64::MIN)),
             ("a=True", Scalar::Text("True".into())),
             ("a=", Scalar::Text(String::new())),
             ("a=\"1\"", Scalar::Text("1".into())),
@@ -209,6 +218,23 @@ mod tests {
             ("a=2026-11-23", Scalar::Text("2026-11-23".into())),
         ] {
             assert_eq!(pair(text).unwrap(), ("a".to_owned(), value), "{text}");
+        }
+        // As a number each of them would be shown otherwise than it was typed.
+        for name in [
+            "01234",
+            "+491234",
+            "-0",
+            "1.10",
+            "1.",
+            ".5",
+            "1e3",
+            "1E3",
+            "123456789012345678901",
+            "9223372036854775808",
+            "0.1000000000000000055511151231257827",
+        ] {
+            let text = Scalar::Text(name.into());
+            assert_eq!(pair(&format!("a={name}")).unwrap().1, text, "{name}");
         }
         assert!(pair("department").is_err());
         assert!(pair("=x").is_err());
@@ -229,8 +255,24 @@ mod tests {
 
     #[test]
     fn metadata_is_shown_as_it_is_typed() {
-        for text in ["true", "\"true\"", "1", "1.0", "\"1\"", "6301.5", "radiology", ""] {
+        for text in [
+            "true",
+            "\"true\"",
+            "1",
+            "1.0",
+            "\"1\"",
+            "6301.5",
+            "radiology",
+            "",
+            "01234",
+            "0.00001",
+            "1234567890123456.0",
+        ] {
             assert_eq!(spell(&scalar(text)), text);
+        }
+        for number in [1e-7, 1e15, 1e16, 1e300, -0.0, f64::MAX, f64::MIN_POSITIVE] {
+            let spelled = spell(&Scalar::Float(number));
+            assert_eq!(scalar(&spelled), Scalar::Float(number), "{spelled}");
         }
     }
 

@@ -305,6 +305,17 @@ fn metadata_is_typed_and_found_again() {
             assert_eq!(found(filter), json!([]), "{filter}");
         }
         assert_eq!(place.call(&["run", "x.yaml", "--metadata", "urgent"]).code, 2);
+        // An id is found by what was typed, and by nothing that is only near it.
+        for (id, other) in [("123456789012345678901", "123456789012345678902"), ("01234", "1234")] {
+            let (run, _) = place.park_with(&["--metadata", &format!("id={id}")]);
+            let found = found(&format!("id={id}"));
+            assert_eq!(
+                (&found[0]["run_id"], &found[0]["metadata"]["id"]),
+                (&json!(run), &json!(id))
+            );
+            let others = place.json(0, &["list", "--meta", &format!("id={other}")]);
+            assert_eq!(others["items"], json!([]), "{other}");
+        }
     });
 }
 
