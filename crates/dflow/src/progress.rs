@@ -278,9 +278,35 @@ pub(crate) fn report(
     })
 }
 
+/// Does something in which nobody drives a run for whoever watches, and tells what happens where a log
+/// was asked for.
+pub(crate) async fn telling<T>(
+    terminal: Terminal,
+    hub: &PersistenceHub,
+    work: impl Future<Output = T>,
+) -> T {
+    if !terminal.verbose {
+        return work.await;
+    }
+    let follower = Follower::new(hub.events(), move |event| tell(&terminal, &event));
+    let result = work.await;
+    follower.end().await;
+    result
+}
+
 fn tell(terminal: &Terminal, event: &HubEvent) {
     if let Some(line) = described(event, terminal.err) {
-        terminal.note(&format!("{}  {line}", event.run_id()));
+        match terminal.verbose {
+            true => log(terminal, event.run_id(), &line),
+            false => terminal.note(&format!("{}  {line}", event.run_id())),
+        }
+    }
+}
+
+/// Says what happened to a run, where a log was asked for; beside JSON, too.
+pub(crate) fn log(terminal: &Terminal, run: RunId, line: &str) {
+    if terminal.verbose {
+        terminal.tell(&format!("{run}  {line}"));
     }
 }
 

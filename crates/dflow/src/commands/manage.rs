@@ -59,7 +59,8 @@ pub(super) async fn reissue(context: &Context, args: args::Reissue) -> Result<Ex
 
 pub(super) async fn cancel(context: &Context, args: args::Cancel) -> Result<Exit, Failure> {
     let hub = context.hub(Missing::Refuse).await?;
-    let status = hub.cancel(args.run, Cancellation { by: args.by, reason: args.reason }).await?;
+    let cancelling = hub.cancel(args.run, Cancellation { by: args.by, reason: args.reason });
+    let status = progress::telling(context.terminal, &hub, cancelling).await?;
     let shown = output::Cancelled { run_id: args.run.into(), status: status.to_string() };
     context.terminal.result(&shown, |style| {
         let note = match status {
@@ -126,7 +127,7 @@ pub(super) async fn cleanup(context: &Context, args: args::Cleanup) -> Result<Ex
         }
     };
     let cleaned = tokio::select! {
-        cleaned = hub.cleanup(&which) => cleaned?,
+        cleaned = progress::telling(context.terminal, &hub, hub.cleanup(&which)) => cleaned?,
         () = interrupted => {
             context.terminal.note("Interrupted; what was not removed by then is kept.");
             return Err(Failure::Told(Exit::Interrupted));

@@ -118,6 +118,9 @@ pub(super) async fn resume(context: &Context, args: Given) -> Result {
 pub(super) async fn answer(context: &Context, args: Given) -> Result {
     let (hub, key, answer) = prepare(context, args).await?;
     let accepted = hub.answer(&key, answer).await?;
+    let what = if accepted.repeated { "accepted before" } else { "accepted" };
+    let log = format!("{what}; {}", receipt(&accepted.receipt));
+    progress::log(&context.terminal, accepted.run_id, &log);
     let shown = output::Accepted {
         status: "accepted",
         run_id: accepted.run_id.into(),
@@ -126,7 +129,6 @@ pub(super) async fn answer(context: &Context, args: Given) -> Result {
         receipt: (&accepted.receipt).into(),
     };
     context.terminal.result(&shown, |style| {
-        let what = if accepted.repeated { "accepted before" } else { "accepted" };
         context.terminal.fitted(&format!(
             "{} {}\n  {}\n  run {} is {}\n",
             style.green("✓"),

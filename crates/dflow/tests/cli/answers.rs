@@ -5,9 +5,9 @@ use dynamic_flow::{
     hub::{PersistenceHub, SuspensionRequest},
     store,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::{NO, Place, YES, error_of, on_each_store, result, text};
+use crate::support::{NO, Place, YES, error_of, examples, on_each_store, result, text};
 
 #[test]
 fn the_key_may_stay_out_of_the_command_line() {
@@ -280,4 +280,23 @@ fn no_worker_is_named_that_can_not_go_on_with_a_run() {
     let told = place.call(&["answer", &parked.key.expose(), "--input", "\"yes\""]);
     assert_eq!(told.code, 0, "{told:?}");
     assert!(!told.err.contains("work --once") && told.err.contains("Rust"), "{told:?}");
+}
+
+#[test]
+fn a_log_is_written_beside_json_too() {
+    let place = Place::file();
+    let flow = examples().join("purchase-approval.yaml");
+    let order = format!("@{}", examples().join("order.json").display());
+    let logged = |code: i32, args: &[&str], says: &str| {
+        let called = place.call(&[args, &["--json", "--verbose"]].concat());
+        assert_eq!(called.code, code, "{called:?}");
+        assert!(called.err.lines().any(|line| line.contains(says)), "{args:?}: {called:?}");
+        assert!(!called.err.contains("df_") && !called.err.contains("Jane"), "{called:?}");
+        serde_json::from_str::<Value>(&called.out).unwrap()
+    };
+    let parked = logged(10, &["run", flow.to_str().unwrap(), "--input", &order], "asks  (");
+    let key = text(&parked["waits"][0]["key"]);
+    logged(0, &["answer", &key, "--input", YES], "accepted; ");
+    let worked = logged(0, &["work", "--once"], "completed");
+    assert_eq!(worked["driven"], 1);
 }
