@@ -30,11 +30,7 @@ pub(super) async fn check(context: &Context, args: &args::FlowFile) -> Result<Ex
     let report = hub.check(&flow).await?;
     let mut unopened = report.unopened;
     let ended = check_retryable(&hub, &flow, &mut unopened).await?;
-    let refused = |runs: &[Stranded]| -> Vec<Refused> {
-        let refused =
-            |run: &Stranded| Refused { run_id: run.run_id.into(), reasons: run.reasons.clone() };
-        runs.iter().map(refused).collect()
-    };
+    let refused = |runs: &[Stranded]| -> Vec<Refused> { runs.iter().map(Into::into).collect() };
     let shown = output::Checked {
         flow_id: flow.def().id.to_string(),
         runs: report.runs,

@@ -3,6 +3,7 @@
 use dynamic_flow::{
     Error, ErrorKind,
     codec::EncryptionKey,
+    hub::Stranded,
     store::{Cursor, Unreadable},
 };
 
@@ -13,8 +14,11 @@ use crate::{
     failure::{Exit, Failure},
     output,
     progress::{EndSignals, spinner},
-    render::many,
+    render::{clean_line, many},
 };
+
+/// How many of those are named, where people read it, that do not open.
+const NAMED: usize = 20;
 
 pub(super) fn keygen(context: &Context) -> Result<Exit, Failure> {
     let key = EncryptionKey::generate()?;
@@ -40,6 +44,7 @@ pub(super) async fn rotate(context: &Context, args: &RotateKeys) -> Result<Exit,
     let hub = context.hub(Missing::Refuse).await?;
     let mut shown = output::Rotated::default();
     let mut unreadable: Vec<Unreadable> = Vec::new();
+    let mut failed: Vec<Stranded> = Vec::new();
     let mut after = args.cursor.map(Cursor);
     let bar = spinner(&context.terminal, "resealing");
     let mut signals = EndSignals::catch();
@@ -56,6 +61,7 @@ pub(super) async fn rotate(context: &Context, args: &RotateKeys) -> Result<Exit,
         shown.resealed += page.resealed;
         shown.busy += page.busy;
         shown.failed += page.failed;
+        failed.extend(page.failed_runs);
         unreadable.extend(page.unreadable);
         let looked_at = many(shown.runs, "run");
         bar.set_message(format!("{looked_at} looked at, {} resealed", shown.resealed));
@@ -67,6 +73,7 @@ pub(super) async fn rotate(context: &Context, args: &RotateKeys) -> Result<Exit,
     };
     bar.finish_and_clear();
     shown.unreadable = unreadable.iter().map(Into::into).collect();
+    shown.failed_runs = failed.iter().map(Into::into).collect();
     shown.next_cursor = after.map(|cursor| cursor.0.to_string());
     shown.interrupted = matches!(result, Ok(Exit::Interrupted));
     let go_on = || match shown.next_cursor.as_deref() {
@@ -95,9 +102,16 @@ pub(super) async fn rotate(context: &Context, args: &RotateKeys) -> Result<Exit,
         if shown.failed > 0 {
             let what = style.red(&format!("{} could not be opened", shown.failed));
             text.push_str(&format!(
-                "{what}: was their key left out, or were they stored without one? --verbose names \
-                 them and says why\n"
+                "{what}: was their key left out, or were they stored without one?\n"
             ));
+            for run in failed.iter().take(NAMED) {
+                let why = clean_line(&run.reasons.join("; "));
+                text.push_str(&format!("  {}  {why}\n", run.run_id));
+            }
+            if failed.len() > NAMED {
+                let more = failed.len() - NAMED;
+                text.push_str(&format!("  and {more} more; --json has them all\n"));
+            }
         }
         for record in &unreadable {
             text.push_str(&inspect::unreadable(record, style));

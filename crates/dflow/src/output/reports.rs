@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use dynamic_flow::hub::Stranded;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
@@ -87,6 +88,9 @@ pub(crate) struct Rotated {
     pub(crate) busy: usize,
     /// How many could not be opened with the keys at hand.
     pub(crate) failed: usize,
+    /// Those, and why; left out where there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) failed_runs: Vec<Refused>,
     /// Those whose records do not read back; left out where there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) unreadable: Vec<Unreadable>,
@@ -120,11 +124,17 @@ pub(crate) struct Checked {
     pub(crate) unopened: Vec<Refused>,
 }
 
-/// A run that can't go on with a flow.
+/// A run that can't go on with a flow, or can't be opened.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Refused {
     pub(crate) run_id: Run,
     pub(crate) reasons: Vec<String>,
+}
+
+impl From<&Stranded> for Refused {
+    fn from(run: &Stranded) -> Self {
+        Self { run_id: run.run_id.into(), reasons: run.reasons.clone() }
+    }
 }
 
 /// What `upgrade` prints.
@@ -186,7 +196,7 @@ pub(crate) struct Report {
     /// Without credentials.
     pub(crate) location: String,
     pub(crate) latency_ms: f64,
-    /// Whether what was acknowledged survives a power failure.
+    /// Whether what was acknowledged survives a power failure; false where the store can't be used.
     pub(crate) durable: bool,
     /// Whether state is sealed.
     pub(crate) encrypted: bool,
@@ -202,7 +212,7 @@ pub(crate) struct Report {
     /// none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) unreadable: Vec<Unreadable>,
-    /// Why not all runs could be listed, and so not all are counted.
+    /// Why nothing can be written, or why not all runs could be listed, and so not all are counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) problem: Option<String>,
     /// Whether the newest run can be opened; null where there is none.

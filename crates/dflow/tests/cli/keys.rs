@@ -100,6 +100,9 @@ fn a_hub_with_a_key_takes_no_plaintext() {
         assert_eq!((&rotated["runs"], &rotated["failed"]), (&json!(1), &json!(1)));
         let told = place.call(&["rotate-keys"]);
         assert!(told.out.contains("stored without one"), "{told:?}");
+        assert_eq!(rotated["failed_runs"][0]["run_id"], json!(run));
+        let why = text(&rotated["failed_runs"][0]["reasons"][0]);
+        assert!(why.contains("EncryptionError") && told.out.contains(&why), "{why}: {told:?}");
         place.unset("FLOW_ENCRYPTION_KEY");
         assert_eq!(place.status(&run), "waiting");
     }

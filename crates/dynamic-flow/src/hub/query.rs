@@ -56,12 +56,13 @@ impl CheckReport {
     }
 }
 
-/// A run that does not go on with a newer flow.
-#[derive(Debug, Clone, Serialize)]
+/// A run with which what was asked for can't be done: one that does not go on with a newer flow, or
+/// does not open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Stranded {
     /// The run.
     pub run_id: RunId,
-    /// Why it does not.
+    /// Why it can't.
     pub reasons: Vec<String>,
 }
 
@@ -76,6 +77,8 @@ pub struct ResealReport {
     pub busy: usize,
     /// How many could not be opened with any key at hand.
     pub failed: usize,
+    /// Those, and why.
+    pub failed_runs: Vec<Stranded>,
     /// Those whose records do not read back, and so stay as they are.
     pub unreadable: Vec<Unreadable>,
     /// Where to go on; none when all were looked at.
@@ -86,6 +89,7 @@ impl ResealReport {
     fn fail(&mut self, run: RunId, error: &Error) {
         tracing::warn!(%run, %error, "a run could not be sealed anew");
         self.failed += 1;
+        self.failed_runs.push(Stranded { run_id: run, reasons: vec![error.to_string()] });
     }
 }
 

@@ -398,7 +398,12 @@ async fn sealing_anew_leaves_what_is_driven_and_what_does_not_open() {
     let (_, new) = rotated(&world).await;
     let one = ResealReport { runs: 1, ..ResealReport::default() };
     let report = new.reseal(None, 9).await.unwrap();
-    assert_eq!(report, ResealReport { failed: 1, ..one.clone() }, "it was sealed with the old key");
+    let [failed] = report.failed_runs.as_slice() else { panic!("{report:?}") };
+    assert_eq!(failed.run_id, suspension.run_id);
+    assert!(failed.reasons[0].starts_with("EncryptionError"), "{failed:?}");
+    let failed_runs = report.failed_runs.clone();
+    let expected = ResealReport { failed: 1, failed_runs, ..one.clone() };
+    assert_eq!(report, expected, "it was sealed with the old key");
 
     let (faults, cut) = faulty(&world);
     let (both, _) = rotated(&cut).await;
