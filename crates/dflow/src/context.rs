@@ -142,6 +142,15 @@ impl Context {
         self.store_url.starts_with("memory:")
     }
 
+    /// Which kind of store it is and where, if it is on this machine and there.
+    pub(crate) fn place_of_store(&self) -> Option<(String, String)> {
+        let (scheme, path) = self.store_url.split_once(':')?;
+        let is_there =
+            ["file", "sqlite"].contains(&scheme) && missing_at(&self.store_url).is_none();
+        let path = path.strip_prefix("//").unwrap_or(path);
+        is_there.then(|| (scheme.to_owned(), path.to_owned()))
+    }
+
     /// Opens the store, and makes a hub over it.
     ///
     /// # Errors

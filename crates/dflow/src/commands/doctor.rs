@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use dynamic_flow::{
-    ErrorKind, RunId,
+    Error, ErrorKind, RunId,
+    codec::Keyring,
     hub::PersistenceHub,
     store::{Filter, Unreadable, compiled_in},
 };
@@ -29,9 +30,19 @@ const TRIED: usize = 20;
 
 pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
     let keyring = context.keyring()?;
-    let hub = context.hub(Missing::Refuse).await?;
-    let health = hub.health().await?;
-    let Counted { runs, ids, unreadable, all_counted, problem } = count(&hub, COUNTED).await;
+    let hub = match context.hub(Missing::Refuse).await {
+        Ok(hub) => hub,
+        Err(error) => return unopened(context, keyring.as_ref(), error),
+    };
+    let health = match hub.health().await {
+        Ok(health) => health,
+        Err(error) => return unopened(context, keyring.as_ref(), error),
+    };
+    let Counted { runs, ids, unreadable, all_counted, problem: unlisted } =
+        count(&hub, COUNTED).await;
+    let unlisted = unlisted.map(|why| format!("The runs can't be listed: {why}"));
+    let problems: Vec<String> = health.problem.into_iter().chain(unlisted).collect();
+    let problem = (!problems.is_empty()).then(|| problems.join(" "));
     let mut tried = Vec::new();
     let mut any_sealed = false;
     for run in sample(&ids, TRIED) {
@@ -68,7 +79,7 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
         latency_ms: health.latency.as_secs_f64() * 1e3,
         durable: health.durable,
         encrypted: keyring.is_some(),
-        key_ids: keyring.iter().flat_map(|it| it.key_ids()).map(|id| id.to_string()).collect(),
+        key_ids: key_ids(keyring.as_ref()),
         runs,
         all_counted,
         overdue,
@@ -82,6 +93,48 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
     };
     context.terminal.result(&report, |style| context.terminal.fitted(&describe(&report, style)))?;
     Ok(if report.healthy { Exit::Done } else { Exit::State })
+}
+
+/// Reports that a store on this machine is there and can't be used: a monitor reads that as it reads
+/// everything else.
+///
+/// # Errors
+/// The same error, where the store is not there, is on a server, or something else is wrong.
+fn unopened(context: &Context, keyring: Option<&Keyring>, error: Error) -> Result<Exit, Failure> {
+    let (Some((backend, location)), ErrorKind::StorageError) =
+        (context.place_of_store(), error.kind())
+    else {
+        return Err(error.into());
+    };
+    let report = Report {
+        healthy: false,
+        backend,
+        location,
+        latency_ms: 0.0,
+        durable: false,
+        encrypted: keyring.is_some(),
+        key_ids: key_ids(keyring),
+        runs: BTreeMap::new(),
+        all_counted: false,
+        overdue: 0,
+        unreadable: Vec::new(),
+        problem: Some(format!("The store can't be used: {error}")),
+        newest: None,
+        tried: 0,
+        unopened: Vec::new(),
+        backends: compiled_in().iter().map(ToString::to_string).collect(),
+        warnings: Vec::new(),
+    };
+    context.terminal.result(&report, |style| {
+        let problem = report.problem.as_deref().unwrap_or_default();
+        context.terminal.fitted(&format!("{} {}\n", style.red("✗"), clean_line(problem)))
+    })?;
+    Ok(Exit::State)
+}
+
+/// The ids of the keys at hand.
+fn key_ids(keyring: Option<&Keyring>) -> Vec<String> {
+    keyring.into_iter().flat_map(|it| it.key_ids()).map(|id| id.to_string()).collect()
 }
 
 /// Where there is no key, and no run that was sealed with one.
@@ -178,14 +231,17 @@ fn describe(report: &Report, style: Style) -> String {
     }
     let counts: Vec<String> =
         report.runs.iter().map(|(status, count)| format!("{count} {status}")).collect();
-    match (&report.problem, counts.join(", ")) {
-        (Some(problem), _) => line(&bad, &format!("The runs can't be listed: {problem}")),
-        (None, counts) if counts.is_empty() && report.unreadable.is_empty() => {
-            line(&good, "There are no runs.");
+    if let Some(problem) = &report.problem {
+        line(&bad, problem);
+    }
+    match counts.join(", ") {
+        counts if counts.is_empty() => {
+            if report.problem.is_none() && report.unreadable.is_empty() {
+                line(&good, "There are no runs.");
+            }
         }
-        (None, counts) if counts.is_empty() => {}
-        (None, counts) if report.all_counted => line(&good, &format!("Runs: {counts}.")),
-        (None, counts) => line(&good, &format!("Among the newest runs: {counts}.")),
+        counts if report.all_counted => line(&good, &format!("Runs: {counts}.")),
+        counts => line(&good, &format!("Among the newest runs: {counts}.")),
     }
     match (report.tried, report.unopened.len()) {
         (0, _) => {}

@@ -107,20 +107,50 @@ fn the_doctor_finds_a_disk_that_takes_no_record() {
         let flow = place.write("flow.yaml", FLOW);
         place.json(10, &["run", flow]);
         let program = assert_cmd::cargo::cargo_bin!("dflow").display();
-        let doctor = |blocks: &str| {
+        let doctor = |code: i32, blocks: &str| {
             let told = place.shell(&format!(
                 "unset FLOW_ENCRYPTION_KEY; trap '' XFSZ; ulimit -f {blocks}; {program} doctor --json"
             ));
-            assert_eq!(told.code, 0, "{told:?}");
-            told.out
+            result(&told, code, "doctor")
         };
         let problem = "64 KiB could not be written there";
-        assert!(!doctor("unlimited").contains(problem));
+        let well = doctor(0, "unlimited");
+        assert!(well["healthy"] == true && well.get("problem").is_none(), "{well}");
         // What no file may be larger than, in units of 512 bytes.
-        let told = doctor("96");
-        assert!(told.contains(problem), "{told}");
+        let told = doctor(5, "96");
+        assert_eq!(
+            (&told["healthy"], &told["runs"]["waiting"]),
+            (&json!(false), &json!(1)),
+            "{told}"
+        );
+        assert!(text(&told["problem"]).contains(problem), "{told}");
+        assert!(text(&told["problem"]).contains("make room"), "{told}");
         let files = std::fs::read_dir(place.folder.path()).unwrap();
         let names: Vec<_> = files.map(|it| it.unwrap().file_name()).collect();
         assert!(!names.iter().any(|it| it.to_string_lossy().contains("probe")), "{names:?}");
     }
+}
+
+#[test]
+fn the_doctor_reports_also_where_nothing_can_be_written_or_read() {
+    // A folder where a file should be stops everybody, whoever runs the tests.
+    let block = |place: &Place, name: &str| {
+        let path = place.folder.path().join("flows").join(name);
+        std::fs::remove_file(&path).ok();
+        std::fs::create_dir(&path).unwrap();
+    };
+    let place = Place::file();
+    place.run(10, FLOW);
+    let reported = |what: &str| {
+        let report = place.json(5, &["doctor"]);
+        assert_eq!((&report["healthy"], &report["backend"]), (&json!(false), &json!("file")));
+        assert!(text(&report["problem"]).starts_with(what), "{report}");
+        let told = place.call(&["doctor"]);
+        assert!(told.code == 5 && told.out.contains(&format!("✗ {what}")), "{told:?}");
+        report
+    };
+    (0..64).for_each(|shard| block(&place, &format!("locks/{shard:02x}")));
+    assert_eq!(reported("Nothing can be written there")["runs"]["waiting"], 1);
+    block(&place, "dynamic-flow-store.json");
+    reported("The store can't be used");
 }

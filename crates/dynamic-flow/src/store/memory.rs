@@ -201,6 +201,7 @@ impl Store for MemoryStore {
             latency: Duration::ZERO,
             durable: false,
             warnings: vec!["Runs are lost when this process ends.".into()],
+            problem: None,
         })
     }
 

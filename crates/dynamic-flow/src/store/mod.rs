@@ -387,6 +387,9 @@ pub struct Health {
     /// What an operator should mend or know, each a sentence: it ends with a period, and begins
     /// with a capital letter or the name of a setting.
     pub warnings: Vec<String>,
+    /// Why nothing can be written, where a write was tried and failed, and what to do; as a warning
+    /// is.
+    pub problem: Option<String>,
 }
 
 /// Whether a warning of [`Health`] is a sentence.

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Write as _,
+    io::{self, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -59,7 +59,7 @@ fn judge(kind: &str) -> (bool, Option<String>) {
     }
 }
 
-/// Says so where the disk has no room for another record: what is about as large is written into a
+/// Says so where another record can't be written, such as on a full disk, and what to do: what is about as large is written into a
 /// file of that name, which is there for nothing else, and removed.
 pub(super) fn cramped(probe: &Path) -> Option<String> {
     const BYTES: usize = 64 << 10;
@@ -71,8 +71,17 @@ pub(super) fn cramped(probe: &Path) -> Option<String> {
         filled.and(fs::remove_file(probe))
     });
     let error = filled.err()?;
+    let advice = match error.kind() {
+        io::ErrorKind::PermissionDenied => "let this user write to that folder",
+        io::ErrorKind::ReadOnlyFilesystem => "mount it writable, or choose another place",
+        io::ErrorKind::StorageFull => "make room",
+        io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            "make room, or raise the limit of this user"
+        }
+        _ => "check the disk and the system's log",
+    };
     Some(format!(
-        "{} KiB could not be written there ({error}): make room, before runs and answers fail.",
+        "{} KiB could not be written there ({error}): {advice}; runs and answers fail until then.",
         BYTES >> 10
     ))
 }

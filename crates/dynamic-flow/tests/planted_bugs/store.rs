@@ -375,6 +375,7 @@ impl Store for Planted {
             latency: Duration::ZERO,
             durable: false,
             warnings: vec!["nothing is kept".into()],
+            problem: None,
         })
     }
 }

@@ -22,22 +22,26 @@ impl Folder {
         self.check_present()?;
         let root = self.layout.root();
         let started = Instant::now();
-        let cramped = self.probe()?;
+        // That nothing can be written keeps nobody from hearing of the rest.
+        let problem = match self.probe() {
+            Ok(cramped) => cramped,
+            Err(error) => Some(format!("Nothing can be written there: {error}.")),
+        };
         let latency = started.elapsed();
 
         let (durable, warning) = disk_under(root);
-        let warnings =
-            warning.into_iter().chain(self.permissions_warning()).chain(cramped).collect();
+        let warnings = warning.into_iter().chain(self.permissions_warning()).collect();
         Ok(Health {
             backend: "file".into(),
             location: root.display().to_string(),
             latency,
             durable,
             warnings,
+            problem,
         })
     }
 
-    /// What writes do: lock, write, sync, rename or change names, sync the folder. Gives a warning
+    /// What writes do: lock, write, sync, rename or change names, sync the folder. Tells
     /// where there is no room for what is as large as a record may well be.
     fn probe(&self) -> Result<Option<String>> {
         let mut bytes = [0; 16];

@@ -20,7 +20,14 @@ pub(super) async fn health(connection: &Connection, location: String) -> Result<
     let kept = set_up(connection, &server, &mut warnings);
     let stored = is_stored(connection, &mut warnings).await?;
     indexes(connection, &mut warnings).await?;
-    Ok(Health { backend: "mongodb".into(), location, latency, durable: kept && stored, warnings })
+    Ok(Health {
+        backend: "mongodb".into(),
+        location,
+        latency,
+        durable: kept && stored,
+        warnings,
+        problem: None,
+    })
 }
 
 /// Whether what is acknowledged is in a journal, and not undone by a failover.

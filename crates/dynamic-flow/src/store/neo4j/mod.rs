@@ -352,6 +352,7 @@ impl Store for Neo4jStore {
             // setting that changes this.
             durable: true,
             warnings,
+            problem: None,
         })
     }
 }

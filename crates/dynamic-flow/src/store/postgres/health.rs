@@ -91,7 +91,14 @@ impl Said {
     }
 
     fn health(&self, location: String, latency: Duration, warnings: Vec<String>) -> Health {
-        Health { backend: "postgres".into(), location, latency, durable: self.durable(), warnings }
+        Health {
+            backend: "postgres".into(),
+            location,
+            latency,
+            durable: self.durable(),
+            warnings,
+            problem: None,
+        }
     }
 
     fn warnings(&self, pool_size: usize, table: &str) -> Vec<String> {

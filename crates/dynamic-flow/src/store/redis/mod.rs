@@ -373,6 +373,7 @@ impl Store for RedisStore {
             latency,
             durable: checkup.durable,
             warnings: checkup.warnings,
+            problem: None,
         })
     }
 

@@ -197,7 +197,8 @@ impl Store for SqliteStore {
 
     async fn health(&self) -> Result<Health> {
         let began = Instant::now();
-        let Done::Health(journal, synchronous) = self.write("health", Operation::Health).await?
+        let Done::Health(journal, synchronous, written) =
+            self.write("health", Operation::Health).await?
         else {
             return Err(Self::confused("health"));
         };
@@ -217,13 +218,17 @@ impl Store for SqliteStore {
         warnings.extend(exposed(&self.shared.path));
         let probe = beside(&self.shared.path)?;
         let cramped = tokio::task::spawn_blocking(move || cramped(&probe));
-        warnings.extend(cramped.await.ok().flatten());
+        let problem = match written.map_err(|it| it.into_error("health", &self.shared.path)) {
+            Ok(()) => cramped.await.ok().flatten(),
+            Err(error) => Some(format!("Nothing can be written there: {error}.")),
+        };
         Ok(Health {
             backend: "sqlite".into(),
             location: self.shared.path.display().to_string(),
             latency,
             durable: is_synced && survives,
             warnings,
+            problem,
         })
     }
 }

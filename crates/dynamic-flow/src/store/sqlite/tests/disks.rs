@@ -23,8 +23,9 @@ async fn a_full_disk_is_told_before_a_run_fails() {
     let record = record(1000);
     store.insert(record.clone()).await.unwrap();
     let is_told = async || {
-        let warnings = store.health().await.unwrap().warnings;
-        warnings.iter().any(|it| it.contains("could not be written there"))
+        let problem = store.health().await.unwrap().problem;
+        problem
+            .is_some_and(|it| it.contains("could not be written there") && it.contains("make room"))
     };
     assert!(!is_told().await);
     let mut rest = fs::File::create(disk.path().join("rest")).unwrap();
