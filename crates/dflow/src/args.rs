@@ -111,7 +111,8 @@ pub(crate) struct Run {
     #[arg(long, visible_alias = "meta", value_name = "NAME=VALUE", value_parser = words::pair)]
     pub(crate) metadata: Vec<Pair>,
     /// Start this run once: the same id again starts nothing, and prints what that run has come to. A
-    /// UUIDv7, or time and name of what the run is for, of which one is made: 2026-11-23/PO-2048
+    /// UUIDv7, or time and name of what the run is for, of which one is made: 2026-11-23/PO-2048. The
+    /// run counts as created at that time, from 1970 on. While another process drives it, this waits
     #[arg(long, value_name = "UUID|TIME/NAME", value_parser = words::chosen_run)]
     pub(crate) run_id: Option<RunId>,
 }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use dynamic_flow::{
-    Answer, Error, ErrorKind, RunId, Schema, SuspensionKey,
+    Answer, Error, ErrorKind, Flow, RunId, Schema, SuspensionKey,
     hub::{HubEvent, Outcome, PersistenceHub, RunOptions, SuspendedWait},
 };
 use serde_json::Value;
@@ -72,6 +72,7 @@ pub(super) async fn run(context: &Context, args: Run) -> Result {
     let notice = seal_notice(&hub, context.keyring()?.as_ref()).await?;
     let mut options = RunOptions::new();
     if let Some(id) = args.run_id {
+        tell_of_holder(context, &hub, id, &flow, &input).await;
         options = options.id(id);
     }
     for (name, value) in args.metadata {
@@ -79,6 +80,11 @@ pub(super) async fn run(context: &Context, args: Run) -> Result {
     }
     let handle = hub.register(&flow)?;
     let driven = drive(context, &hub, handle.run_with(input, options)).await;
+    let notice = match context.forgets() {
+        // Of a run that is gone nobody needs to know how it was sealed; for people the result says so.
+        true => context.terminal.json.then(|| ("Volatile", GONE.to_owned())),
+        false => notice,
+    };
     if let Some((kind, notice)) = notice.filter(|_| stores(&driven)) {
         context.terminal.notice(kind, &notice);
     }
@@ -96,6 +102,30 @@ pub(super) async fn run(context: &Context, args: Run) -> Result {
             };
             Ok(interrupted(context, message, left))
         }
+    }
+}
+
+/// What becomes of a run in memory, and of the key that it was given.
+const GONE: &str = "the store is in memory: the run is gone when this process ends, and no key of it is of \
+                    use; choose another with --store";
+
+/// Says who drives the run that was begun with that id before, and so has to be waited for.
+async fn tell_of_holder(
+    context: &Context,
+    hub: &PersistenceHub,
+    id: RunId,
+    flow: &Flow,
+    input: &Value,
+) {
+    // Whatever else is the matter with it, starting it tells.
+    let Ok(view) = hub.get(id).await else { return };
+    let is_this = view.flow_id == flow.def().id && view.input == *input;
+    let is_held = view.due_at.is_none_or(|lapses_at| lapses_at > now());
+    if let Some(holder) = view.driven_by.filter(|_| is_this && is_held) {
+        let message = format!(
+            "the run {id} is held by {holder}: this waits for it, or for its lease to end if it is gone"
+        );
+        context.terminal.notice("Waiting", &clean_line(&message));
     }
 }
 

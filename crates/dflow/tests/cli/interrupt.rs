@@ -129,6 +129,35 @@ fn a_run_that_is_stopped_at_once_is_taken_over_when_its_lease_has_lapsed() {
 }
 
 #[test]
+fn who_waits_for_a_run_of_somebody_else_is_told_so() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap();
+    let place = Place::file();
+    let settings = format!("[http]\nallowed_hosts = [{{ host = \"{host}\", private = true }}]\n");
+    place.write("dflow.toml", &settings);
+    let document = format!(
+        "flow: f\nsteps:\n  - id: call\n    call: http\n    with: {{ url: 'http://{host}/' }}\n"
+    );
+    let flow = place.write("flow.yaml", &document);
+    let run = ["run", flow, "--run-id", "2026-11-23/one", "--json"];
+    let (first, _stderr) = spawn(&place, &run);
+    let (mut connection, _) = listener.accept().unwrap();
+    let (second, mut stderr) = spawn(&place, &run);
+    read_until(&mut stderr, r#"{"notice":{"kind":"Waiting","message":"the run "#);
+    // It is told for this very run only.
+    let other = place.error(5, &["run", flow, "--run-id", "2026-11-23/one", "--input", "1"]);
+    assert_eq!(other["kind"], "AlreadyExists");
+    let mut request = BufReader::new(connection.try_clone().unwrap()).lines();
+    while request.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+    let response = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\
+                    Connection: close\r\n\r\n{}";
+    connection.write_all(response.as_bytes()).unwrap();
+    let [first, second] = [first, second].map(|child| child.wait_with_output().unwrap());
+    assert_eq!((first.status.code(), second.status.code()), (Some(0), Some(0)));
+    assert_eq!(first.stdout, second.stdout);
+}
+
+#[test]
 fn a_rotation_that_is_interrupted_does_not_say_that_it_is_done() {
     let mut place = Place::file();
     let key = |place: &Place| text(&place.json(0, &["keygen"])["key"]);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{NO, Place, YES, examples, on_each_store, text};
+use crate::support::{NO, Place, YES, examples, on_each_store, result, text};
 
 #[test]
 fn an_order_is_approved_by_another_process() {
@@ -327,6 +327,11 @@ fn a_run_in_memory_is_not_said_to_go_on() {
     let told = place.call(&["run", flow.to_str().unwrap(), "--input", &order]);
     assert_eq!(told.code, 10, "{told:?}");
     assert!(told.out.contains("gone") && !told.out.contains(" resume "), "{told:?}");
+    assert_eq!(told.err, "", "how it was sealed is of no interest");
+    let told = place.call(&["run", flow.to_str().unwrap(), "--input", &order, "--json"]);
+    result(&told, 10, "run");
+    assert_eq!(told.err.lines().count(), 1, "{told:?}");
+    assert!(told.err.contains("Volatile") && told.err.contains("--store"), "{told:?}");
 }
 
 #[test]
