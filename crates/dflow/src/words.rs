@@ -56,6 +56,8 @@ pub(crate) fn chosen_run(text: &str) -> Result<RunId, String> {
                                     time such as 2026-11-23T08:00:00Z"
             .into()),
         Moment::At(_) if name.is_empty() => Err("there is no name behind the time".into()),
+        // An id holds no earlier time: all of them would be one.
+        Moment::At(at) if at.as_millis() < 0 => Err("a run is not created before 1970".into()),
         Moment::At(at) => Ok(RunId::derive(at, name)),
     }
 }
@@ -248,7 +250,16 @@ mod tests {
             assert_eq!(chosen_run(text), Ok(id), "{text}");
         }
         assert_eq!(chosen_run("2026-11-23/a/b"), Ok(RunId::derive(day, "a/b")));
-        for text in ["PO-2048", "", "2026-11-23/", "2h/PO-2048", "soon/PO-2048", "/PO-2048"] {
+        for text in [
+            "PO-2048",
+            "",
+            "2026-11-23/",
+            "2h/PO-2048",
+            "soon/PO-2048",
+            "/PO-2048",
+            "1969-12-31/PO-2048",
+            "1969-12-31T23:59:59.999Z/PO-2048",
+        ] {
             assert!(chosen_run(text).is_err(), "{text}");
         }
     }

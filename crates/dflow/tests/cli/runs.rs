@@ -63,7 +63,7 @@ fn an_id_of_another_run_is_refused() {
     assert_eq!(place.json(0, &["run", flow, "--input", "1", "--run-id", id])["output"], 1);
     let error = place.error(5, &["run", flow, "--input", "2", "--run-id", id]);
     assert_eq!(error["kind"], "AlreadyExists");
-    for wrong in ["one", "2h/one", "5ac3b4f6-58f3-4f0b-9c31-0ea1f4e5a2a7"] {
+    for wrong in ["one", "2h/one", "1969-12-31/one", "5ac3b4f6-58f3-4f0b-9c31-0ea1f4e5a2a7"] {
         let error = place.error(2, &["run", flow, "--input", "1", "--run-id", wrong]);
         assert_eq!(error["kind"], "InvalidArgument", "{wrong}");
     }
