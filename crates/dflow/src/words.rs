@@ -148,15 +148,18 @@ pub(crate) fn twin(value: &Scalar) -> Option<Scalar> {
     }
 }
 
+/// How many bytes a text may have at the most.
+pub(crate) const MOST_READ: u64 = 64 << 20;
+
 /// Reads a text, unless it has no end.
 ///
 /// # Errors
-/// `InvalidData`, with the place, for what is not written in UTF-8.
+/// `InvalidData`, with the place, for what is not written in UTF-8; `FileTooLarge`.
 pub(crate) fn read_text(from: impl io::Read) -> io::Result<String> {
-    const MOST: u64 = 64 << 20;
     let mut bytes = Vec::new();
-    if from.take(MOST + 1).read_to_end(&mut bytes)? as u64 > MOST {
-        return Err(io::Error::other(format!("it is larger than {} MiB", MOST >> 20)));
+    if from.take(MOST_READ + 1).read_to_end(&mut bytes)? as u64 > MOST_READ {
+        let message = format!("it is larger than {} MiB", MOST_READ >> 20);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
     }
     String::from_utf8(bytes).map_err(|error| {
         let bytes = error.as_bytes();

@@ -51,22 +51,28 @@ pub(crate) async fn perform(context: &Context, command: Command) -> Result<Exit,
 /// Reads JSON as it was given: itself, `@FILE`, or `-` for standard input.
 fn read_json(given: &str) -> Result<Value> {
     let (text, from) = match given {
-        "-" => (read_stdin()?, "standard input".to_owned()),
+        "-" => {
+            let text = words::read_text(io::stdin());
+            let text = text.map_err(|error| unreadable("standard input", &error))?;
+            (text, "standard input".to_owned())
+        }
         given => match given.strip_prefix('@') {
             Some(path) => {
-                let text = fs::File::open(path).and_then(words::read_text).map_err(|error| {
-                    usage(format!("the input can't be read: {error}")).with("path", path)
-                })?;
+                let text = fs::File::open(path).and_then(words::read_text);
+                let text =
+                    text.map_err(|error| unreadable("the input", &error).with("path", path))?;
                 (text, path.to_owned())
             }
             None => (given.to_owned(), "--input".to_owned()),
         },
     };
+    // As in documents, some editors begin a file with one.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let invalid = |message| Error::new(ErrorKind::InputValidationError, message);
     if text.trim().is_empty() {
         return Err(invalid("the input is empty, and no JSON").with("in", from));
     }
-    json::read(&text).map_err(|wrong| {
+    json::read(text).map_err(|wrong| {
         let (error, line, column) = match wrong {
             Wrong::NoJson { line, column } => (invalid("the input is no JSON"), line, column),
             Wrong::Twice { key, line, column } => {
@@ -94,7 +100,13 @@ fn read_line() -> Result<String> {
     Ok(line)
 }
 
-fn read_stdin() -> Result<String> {
-    words::read_text(io::stdin())
-        .map_err(|error| usage(format!("standard input can't be read: {error}")))
+/// Why an input was not read; what is wrong with the input itself is told as of any other input.
+fn unreadable(what: &str, error: &io::Error) -> Error {
+    let message = format!("{what} can't be read: {error}");
+    match error.kind() {
+        io::ErrorKind::InvalidData => Error::new(ErrorKind::InputValidationError, message),
+        io::ErrorKind::FileTooLarge => Error::new(ErrorKind::LimitExceeded, message)
+            .with("size", format!("more than {}", words::MOST_READ)),
+        _ => usage(message),
+    }
 }

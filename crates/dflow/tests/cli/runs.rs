@@ -56,6 +56,30 @@ fn a_run_with_an_id_is_started_once() {
 }
 
 #[test]
+fn an_input_that_is_wrong_as_such_is_told_as_any_other() {
+    let place = Place::file();
+    let flow = place.write("f.yaml", "flow: f\nsteps: [{ id: a, set: '${ value }' }]\n");
+    let path = place.folder.path().join("input.json");
+    let run = ["run", flow, "--input", "@input.json"];
+    std::fs::write(&path, "\u{feff}[1]").unwrap();
+    assert_eq!(place.json(0, &run)["output"], json!([1]), "a byte order mark is none of it");
+    let piped = place.call_with(&["run", flow, "--input", "-", "--json"], "\u{feff}[1]");
+    assert_eq!(result(&piped, 0, "run")["output"], json!([1]));
+    std::fs::write(&path, b"\"\xff\"").unwrap();
+    let error = place.error(4, &run);
+    assert_eq!(error["kind"], "InputValidationError");
+    assert!(text(&error["message"]).contains("line 1 is not UTF-8"), "{error}");
+    // Beyond what is read at all, and beyond what the hub takes.
+    for size in [(64 << 20) + 1, (1 << 20) + 1] {
+        std::fs::write(&path, format!("\"{}\"", "a".repeat(size))).unwrap();
+        let error = place.error(4, &run);
+        assert_eq!((&error["kind"], &error["retryable"]), (&json!("LimitExceeded"), &json!(false)));
+    }
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(place.error(2, &run)["kind"], "InvalidArgument");
+}
+
+#[test]
 fn an_id_of_another_run_is_refused() {
     let place = Place::file();
     let flow = place.write("f.yaml", "flow: f\nsteps: [{ id: a, set: '${ value }' }]\n");
