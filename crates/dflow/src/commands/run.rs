@@ -231,12 +231,14 @@ async fn prepare(
     let key = match args.key {
         Some(_) if from_stdin => read_key(context).await?,
         Some(key) => key,
-        None => variable("DFLOW_KEY")?.filter(|key| !key.trim().is_empty()).ok_or_else(|| {
-            usage(
-                "no key is given; pass it as an argument, with - on standard input, or in DFLOW_KEY",
-            )
-        })?,
+        None => variable("DFLOW_KEY")?.unwrap_or_default(),
     };
+    // A command or a variable that was to give the key gave none: that is no wrong key.
+    if key.trim().is_empty() {
+        let message =
+            "no key is given; pass it as an argument, with - on standard input, or in DFLOW_KEY";
+        return Err(usage(message).into());
+    }
     let key: SuspensionKey = key.parse().map_err(Failure::from)?;
     let input = args.input.input.as_deref().map(read_json).transpose()?;
     let hub = context.hub(Missing::Refuse).await?;

@@ -213,6 +213,21 @@ fn no_key_and_no_input_is_traced() {
 }
 
 #[test]
+fn a_key_that_is_empty_is_none_and_not_a_wrong_one() {
+    let place = Place::file();
+    place.make();
+    for command in ["resume", "answer"] {
+        for (args, stdin) in
+            [(&[command, "-"][..], ""), (&[command, "-"], "\n"), (&[command, ""], "")]
+        {
+            let called = place.call_with(&[args, &["--input", "1", "--json"]].concat(), stdin);
+            let error = error_of(&called, 2);
+            assert!(text(&error["message"]).contains("no key is given"), "{args:?}: {error}");
+        }
+    }
+}
+
+#[test]
 fn a_flow_that_a_run_does_not_carry_is_not_needed() {
     // The document travels inside the run: here its file is gone.
     on_each_store(|place| {
