@@ -161,7 +161,11 @@ pub(super) async fn upgrade(context: &Context, args: args::Upgrade) -> Result<Ex
     let hub = context.hub(Missing::Refuse).await?;
     let (runs, unreadable) = match args.all {
         true => runs_of(&hub, &flow, |it| !it.is_final() || is_retryable(it)).await?,
-        false => (args.runs, Vec::new()),
+        false => {
+            // One that is named twice is moved once, and reported so.
+            let mut seen = BTreeSet::new();
+            (args.runs.into_iter().filter(|run| seen.insert(*run)).collect(), Vec::new())
+        }
     };
     let mut shown = output::Upgraded {
         flow_id: flow.def().id.to_string(),

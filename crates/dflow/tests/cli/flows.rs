@@ -72,8 +72,8 @@ fn an_upgrade_compares_first_and_moves_what_can_be_moved() {
         let again = place.json(0, &["upgrade", "longer.yaml", &run, "--dry-run"]);
         assert_eq!(again["upgraded"], json!([run]), "a dry run moves nothing");
 
-        let moved = place.json(0, &["upgrade", "longer.yaml", "--all"]);
-        assert_eq!(moved["upgraded"], json!([run]));
+        let moved = place.json(0, &["upgrade", "longer.yaml", &run, &run]);
+        assert_eq!((&moved["upgraded"], &moved["unchanged"]), (&json!([run]), &json!([])));
         let done = place.json(0, &["upgrade", "longer.yaml", "--all"]);
         assert_eq!((&done["upgraded"], &done["unchanged"]), (&json!([]), &json!([run])));
         let resumed = place.json(0, &["resume", &key, "--input", r#"{"text": "Ada"}"#]);
