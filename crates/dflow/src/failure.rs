@@ -106,6 +106,8 @@ pub(crate) fn problem(error: &Error) -> output::Failed {
         error: output::Problem {
             kind: error.kind().to_string(),
             message: without_keys(error.message()),
+            // Whoever drives a run will be done with it.
+            retryable: error.is_retryable() || error.kind() == ErrorKind::RunBusy,
             run_id: error.context_value("run").map(str::to_owned),
             context,
             violations: violations.collect(),
@@ -220,6 +222,14 @@ mod tests {
         }
         let large = Error::new(ErrorKind::LimitExceeded, "the input is too large").with("size", 9);
         assert_eq!(exit_of(&large), Exit::Input);
+    }
+
+    #[test]
+    fn a_busy_run_and_a_passing_fault_may_be_tried_again() {
+        let retryable = |error: &Error| problem(error).error.retryable;
+        assert!(retryable(&Error::new(ErrorKind::RunBusy, "x")));
+        assert!(retryable(&Error::new(ErrorKind::StorageError, "x").retryable()));
+        assert!(!retryable(&Error::new(ErrorKind::StorageError, "x")));
     }
 
     #[test]

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::Receipt;
 
-/// What is printed on standard error when a command fails. Exit codes 2 to 5, and 1.
+/// What is printed on standard error when a command fails. Exit codes 1 to 5, and 130 where a run was
+/// interrupted.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Failed {
     pub(crate) error: Problem,
@@ -20,6 +21,7 @@ impl Failed {
             error: Problem {
                 kind: "OutputError".into(),
                 message: format!("the result could not be written: {error}"),
+                retryable: false,
                 run_id: None,
                 context: BTreeMap::new(),
                 violations: Vec::new(),
@@ -38,6 +40,9 @@ pub(crate) struct Problem {
     /// `OutputError` where the result could not be written.
     pub(crate) kind: String,
     pub(crate) message: String,
+    /// Whether the same call may succeed when it is made again: a store that is out of reach for a
+    /// moment, a run that somebody drives. Nothing else helps by itself.
+    pub(crate) retryable: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) run_id: Option<String>,
     /// The things it happened to, by name.

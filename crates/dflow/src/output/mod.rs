@@ -114,7 +114,7 @@ mod tests {
         let required = |of: &str| schema["$defs"][of]["required"].clone();
         assert_eq!(required("List"), json!(["items", "next_cursor"]));
         assert_eq!(required("Failed"), json!(["error"]));
-        assert_eq!(required("Problem"), json!(["kind", "message"]));
+        assert_eq!(required("Problem"), json!(["kind", "message", "retryable"]));
         assert_eq!(
             required("WaitWithKey"),
             json!(["id", "tool_id", "prompt", "shown", "schema", "expires_at", "metadata"])
