@@ -22,7 +22,8 @@ pub(crate) struct Reissued {
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Cancelled {
     pub(crate) run_id: Run,
-    /// `cancelled`, or what the run is doing where its holder, who was told, is still at work.
+    /// `cancelled`; or what the run is doing, where its holder, who was told, is still at work; or what
+    /// it came to in the meantime, such as `completed`.
     pub(crate) status: String,
 }
 

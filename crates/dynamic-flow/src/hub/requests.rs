@@ -65,7 +65,9 @@ impl Inner {
                 return Ok(key);
             }
             if keys.len() >= MAX_KEYS_PER_WAIT {
-                return Err(Error::new(ErrorKind::LimitExceeded, "the wait has too many keys")
+                let message = "the wait has too many keys to get another: answer it with one of \
+                               them, or cancel the run";
+                return Err(Error::new(ErrorKind::LimitExceeded, message)
                     .with_run(run)
                     .with("wait", wait)
                     .with("limit", MAX_KEYS_PER_WAIT));
