@@ -139,3 +139,7 @@ pub use wait::{Answer, Cancellation, Deadline, Metadata, Receipt, Scalar};
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+#[cfg(all(doctest, feature = "testkit"))]
+#[doc = include_str!("../../../docs/testing.md")]
+struct Testing;
