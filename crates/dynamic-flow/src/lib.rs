@@ -143,3 +143,7 @@ struct Readme;
 #[cfg(all(doctest, feature = "testkit"))]
 #[doc = include_str!("../../../docs/testing.md")]
 struct Testing;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/deploying.md")]
+struct Deploying;

@@ -37,14 +37,18 @@ impl<I, O> Flow<I, O> {
     /// run more than once for a run and must give the same each time.
     ///
     /// ```
-    /// use dynamic_flow::Flow;
+    /// use dynamic_flow::{Flow, wait::ContentDigest};
     ///
-    /// let old = Flow::input::<i64>("f").sleep("pause", dynamic_flow::hours(1)).build()?;
+    /// // The fingerprint as the old version had it, for its code is gone by now.
+    /// const OLD: &str = "15257949a2fdac8184e8e6b2d6dd7dad896384286b5ed66b2c8282336dc80d05";
+    ///
     /// let new = Flow::input::<i64>("f")
     ///     .sleep("rest", dynamic_flow::hours(1))
     ///     .build()?
-    ///     .upgrade(old.fingerprint()?.clone(), |state| state.rename_step("pause", "rest"));
+    ///     .upgrade(ContentDigest(OLD.into()), |state| state.rename_step("pause", "rest"));
     /// # let _ = new;
+    /// # let old = Flow::input::<i64>("f").sleep("pause", dynamic_flow::hours(1)).build()?;
+    /// # assert_eq!(old.fingerprint()?.0, OLD);
     /// # Ok::<(), dynamic_flow::Error>(())
     /// ```
     #[must_use]
@@ -89,7 +93,8 @@ impl<I, O> Flow<I, O> {
 
 impl Snapshot {
     /// Moves a run that stands in the step at `path` (`outer/inner`, without iterations) to a step
-    /// of another name in the same body. A run that does not stand there stays as it is.
+    /// of another name in the same body. A run that does not stand there stays as it is. The tool
+    /// that the step calls keeps its id.
     ///
     /// # Errors
     /// Never at the moment; it fits the closure of [`Flow::upgrade`].

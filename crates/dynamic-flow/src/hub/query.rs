@@ -223,7 +223,9 @@ impl PersistenceHub {
         crate::codec::Codec::sealed_info(&record.snapshot).map_err(|error| error.with_run(run))
     }
 
-    /// Tells which parked runs a newer flow could not go on with, before it is deployed.
+    /// Tells which parked runs a newer version of a flow could not go on with, before it is deployed;
+    /// changes nothing. The flow may be a document or code, and need not be registered. Failed and
+    /// expired runs are left out: [`PersistenceHub::check_run`] takes them.
     ///
     /// # Errors
     /// When the store fails. A run that can't be opened, or whose record does not read back, is told
@@ -280,8 +282,8 @@ impl PersistenceHub {
         Ok(())
     }
 
-    /// Tells whether a flow could go on with a run, also with one that has failed or expired, if
-    /// [`PersistenceHub::upgrade`] moved it there; changes nothing.
+    /// Tells whether a newer version of a flow, a document or code, could go on with a run, also with
+    /// one that has failed or expired, if [`PersistenceHub::upgrade`] moved it there; changes nothing.
     ///
     /// # Errors
     /// As [`PersistenceHub::upgrade`] would fail with.
@@ -289,9 +291,13 @@ impl PersistenceHub {
         self.upgraded(run, &Arc::new(Known::new(&flow.erase()))).await.map(drop)
     }
 
-    /// Moves a run that nobody drives to a newer document, if that can go on with it: one that is
-    /// parked, one that is ready for a worker, and one that has failed or expired, with which `retry`
-    /// then goes on by the newer document.
+    /// Moves a run that nobody drives to a newer version of its flow, if that can go on with it: one
+    /// that is parked, one that is ready for a worker, and one that has failed or expired, with which
+    /// `retry` then goes on by the newer version.
+    ///
+    /// A run of a document needs it, for it carries its document along and goes on with that one. A
+    /// run of a flow in code goes on with what is registered anyway; this writes down now what an
+    /// upgrade of that flow ([`Flow::upgrade`]) makes of it, instead of at the next commit.
     ///
     /// # Errors
     /// `FlowIncompatible` with reasons, the run staying as it was, also where it is of another flow, or
