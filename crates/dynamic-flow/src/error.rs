@@ -376,6 +376,29 @@ impl StdError for Error {
 /// let error = ToolError::new("no such customer").code("not_found");
 /// assert_eq!(error.to_string(), "no such customer");
 /// ```
+///
+/// It is no [`std::error::Error`] itself, so that `?` turns any error into one:
+///
+/// ```
+/// use dynamic_flow::{ToolError, tool};
+///
+/// /// Reads a number.
+/// #[tool]
+/// fn parse(text: String) -> Result<u32, ToolError> {
+///     Ok(text.trim().parse::<u32>()?)
+/// }
+///
+/// // In a test, call the function that the tool is made of:
+/// assert_eq!(parse(" 7".into()).unwrap(), 7);
+///
+/// // Where `?` wants a `std::error::Error`, say what becomes of this one:
+/// fn test() -> Result<(), Box<dyn std::error::Error>> {
+///     let seven = parse("7".into()).map_err(|error| error.message)?;
+///     assert_eq!(seven, 7);
+///     Ok(())
+/// }
+/// # test().unwrap();
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ToolError {

@@ -62,7 +62,8 @@ pub struct FnTool<I, O> {
     function: Arc<Function<I, O>>,
 }
 
-/// Makes a tool of an async closure.
+/// Makes a tool of an async closure, which may own something of the program, such as a pool. One that
+/// has to know of its call, such as its idempotency key, is made by [`FnTool::with_context`].
 ///
 /// ```
 /// use dynamic_flow::{ToolError, TypedTool, tool::tool_fn};
@@ -92,18 +93,38 @@ where
 }
 
 impl<I, O> FnTool<I, O> {
-    /// Makes a tool of a function that wants to know of the call it is in.
+    /// Makes a tool of a closure that wants to know of the call it is in, and may own something of the
+    /// program, such as a client or a pool of connections.
     ///
     /// ```
-    /// use dynamic_flow::{ToolContext, ToolError, tool::FnTool};
+    /// use dynamic_flow::{Flow, ToolContext, ToolError, TypedTool, tool::FnTool};
     ///
-    /// let charge = FnTool::with_context("charge", |cents: u32, context: &ToolContext| {
-    ///     Box::pin(async move {
-    ///         // a payment provider takes `context.idempotency_key` …
-    ///         Ok::<_, ToolError>(format!("{cents} charged as {}", context.idempotency_key))
+    /// /// The client of a payment provider.
+    /// #[derive(Clone)]
+    /// struct Client;
+    ///
+    /// impl Client {
+    ///     /// Charges once for a key, however often it is called.
+    ///     async fn charge(&self, cents: u32, key: &str) -> std::io::Result<String> {
+    ///         Ok(format!("{cents} charged as {key}"))
+    ///     }
+    /// }
+    ///
+    /// fn charge(client: Client) -> impl TypedTool<Input = u32, Output = String> {
+    ///     FnTool::with_context("charge", move |cents: u32, context: &ToolContext| {
+    ///         let (client, key) = (client.clone(), context.idempotency_key.clone());
+    ///         Box::pin(async move {
+    ///             let receipt = client.charge(cents, &key).await?;
+    ///             Ok::<_, ToolError>(receipt)
+    ///         })
     ///     })
-    /// })
-    /// .effect();
+    ///     .description("Takes the money.")
+    ///     .effect()
+    /// }
+    ///
+    /// let flow = Flow::input::<u32>("pay").tool(charge(Client)).build()?;
+    /// # let _ = flow;
+    /// # Ok::<(), dynamic_flow::Error>(())
     /// ```
     pub fn with_context<R>(
         id: impl Into<ToolId>,
