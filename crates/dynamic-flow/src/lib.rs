@@ -147,3 +147,7 @@ struct Testing;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/deploying.md")]
 struct Deploying;
+
+#[cfg(all(doctest, feature = "testkit"))]
+#[doc = include_str!("../../../docs/stores.md")]
+struct Stores;

@@ -15,6 +15,9 @@
 //!     dynamic_flow::conformance_tests!(on_memory, super::memory);
 //! }
 //! ```
+//!
+//! If many fail, look at them in the order of the modules: records, updates, claims, renewals, queries,
+//! paging. Each leans on those before it, and the comparison with the reference on all.
 
 mod build;
 mod claims;
