@@ -148,6 +148,10 @@ struct Testing;
 #[doc = include_str!("../../../docs/deploying.md")]
 struct Deploying;
 
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/observing.md")]
+struct Observing;
+
 #[cfg(all(doctest, feature = "testkit"))]
 #[doc = include_str!("../../../docs/stores.md")]
 struct Stores;
