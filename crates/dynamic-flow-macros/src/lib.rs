@@ -9,18 +9,20 @@ use proc_macro::TokenStream;
 ///
 /// The function stays as it is, to be called in tests: `charge(order, &ToolContext::detached())`.
 /// What it gives has to be `unwrap`ped there, or its error mapped, where it is a `ToolError`: that
-/// is no `std::error::Error`. Beside it stands a unit struct with its
-/// name in CamelCase, `ValidateOrder` for `validate_order`, which is a `TypedTool`: the function's
-/// name is the tool's id, its doc comment the description, its types are the schemas.
+/// is no `std::error::Error`.
+///
+/// Beside it stands a unit struct with its name in CamelCase, `ValidateOrder` for `validate_order`,
+/// which is a `TypedTool`: the function's name is the tool's id, its doc comment the description,
+/// its types are the schemas.
 ///
 /// ```ignore
 /// /// Checks stock and credit.
 /// #[tool]
-/// async fn validate_order(order: Order) -> Result<ValidOrder, ToolError> { … }
+/// async fn validate_order(order: Order) -> Result<ValidOrder, ToolError> { todo!() }
 ///
 /// /// Takes the money, once: the run is committed before and after it.
 /// #[tool(effect, id = "charge", name = "Charge the card")]
-/// async fn charge(order: ValidOrder, context: &ToolContext) -> Result<Receipt, CardError> { … }
+/// async fn charge(order: ValidOrder, context: &ToolContext) -> Result<Receipt, CardError> { todo!() }
 /// ```
 ///
 /// - It takes its input by value, several as a tuple or struct; without an argument it takes `()`.
