@@ -209,6 +209,10 @@ impl PersistenceHub {
         match hub.expire_state(opened, hub.clock.now()).await? {
             Expiry::Defaulted => {
                 let opened = hub.open_verified(run).await?;
+                if accepted(&opened).is_none() {
+                    // Somebody else was given it in the meantime, and is done with it.
+                    return Ok(None);
+                }
                 StateClaim::of(self, self.take_state(opened, None).await?).await.map(Some)
             }
             Expiry::Expired(_) => Ok(None),

@@ -8,11 +8,11 @@ use dynamic_flow::{
     hub::{Cleanup, HubEvent, PersistenceHub, StateClaim, Suspended, SuspensionRequest},
     minutes,
     store::{Change, Expect},
-    testkit::faults::Operation,
+    testkit::faults::{Moment, Operation},
 };
 use serde_json::{Value, json};
 
-use crate::support::{World, overlap, yes};
+use crate::support::{World, faulty, overlap, yes};
 
 fn request() -> SuspensionRequest {
     SuspensionRequest::new("ask", Schema::new(json!({ "type": "object" })).unwrap())
@@ -68,6 +68,26 @@ async fn a_state_that_was_suspended_anew_while_the_expired_are_cleaned_up_stays(
         assert_eq!(cleaned.deleted_count, 0, "dry: {dry}");
         assert_eq!(hub.get(first.run_id).await.unwrap().status, RunStatus::Waiting);
     }
+}
+
+#[tokio::test]
+async fn a_state_that_was_completed_while_its_default_was_taken_stays_so() {
+    let world = World::new();
+    let hub = world.hub().await;
+    let request = SuspensionRequest::new("ask", Schema::any()).timeout(hours(1));
+    let parked = hub.suspend(&json!("half way"), request.default_value(json!(7))).await.unwrap();
+    world.clock.advance(hours(1));
+    let (faults, slow) = faulty(&world);
+    let slow = slow.hub().await;
+    // It has accepted the default, and looks at the state again to take it.
+    let pause = faults.pause_next(Operation::Get, Moment::Before);
+    let claiming = tokio::spawn(async move { slow.claim_states::<Value>(1).await });
+    pause.reached().await;
+    let mut claims = hub.claim_states::<Value>(1).await.unwrap();
+    claims.pop().unwrap().complete().await.unwrap();
+    pause.release();
+    assert!(claiming.await.unwrap().unwrap().is_empty());
+    assert_eq!(hub.get(parked.run_id).await.unwrap().status, RunStatus::Completed);
 }
 
 #[tokio::test]
