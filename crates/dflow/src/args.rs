@@ -344,13 +344,14 @@ pub(crate) struct Work {
 Example:
   export FLOW_ENCRYPTION_KEY=$(dflow keygen)
 
-To rotate: put the new key first and the old one after a comma, then run `dflow rotate-keys`.")]
+To rotate: give OLD,NEW to every process, then NEW,OLD, then run `dflow rotate-keys`, then leave OLD
+out.")]
 pub(crate) struct Keygen {}
 
 /// Reseal every run with the active key
 ///
-/// FLOW_ENCRYPTION_KEY=NEW,OLD: the first key seals, all of them open. Can be interrupted at any time
-/// and continued with --cursor.
+/// FLOW_ENCRYPTION_KEY=NEW,OLD: the first key seals, all of them open. Every process that answers or
+/// works must have both before. Can be interrupted at any time and continued with --cursor.
 #[derive(Group)]
 #[command(after_help = "\
 Examples:

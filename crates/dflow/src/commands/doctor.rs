@@ -68,7 +68,8 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
     let overdue = hub.overdue(COUNTED).await.unwrap_or_default();
     if overdue > 0 {
         warnings.push(format!(
-            "Overdue: {}, whose deadline has passed. `dflow work` sees to deadlines; is it running?",
+            "Overdue: {}, whose deadline has passed or which nobody continues. `dflow work` sees to \
+             that; is it running?",
             many(overdue, "run")
         ));
     }

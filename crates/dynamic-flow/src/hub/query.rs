@@ -22,11 +22,15 @@ use crate::{
     engine::RunStatus,
     flow::{Fit, Flow, FlowDef},
     id::{RunId, SuspensionKey},
+    minutes,
     store::{Change, Cursor, Filter, Health, Page, Summary, Unreadable},
 };
 
 /// How many runs are read at once when all are gone through.
 pub(super) const PAGE: usize = 200;
+/// How long after it was due a run counts as overdue: workers look every second, and wait for a minute
+/// with what they could not go on with.
+const LATE: Duration = minutes(2);
 
 /// How the parked runs of a flow get on with a newer one.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -180,8 +184,10 @@ impl PersistenceHub {
         self.inner().vault.store().health().await
     }
 
-    /// How many parked runs are overdue: a deadline of theirs has passed, and no worker has done yet
-    /// what it does then. Counts up to `most`, and no run whose record does not read back.
+    /// How many runs are overdue: a deadline of a wait has passed, and no worker has done yet what it
+    /// does then; or somebody should have gone on with them two minutes ago, because something was accepted
+    /// for them, or because whoever drove them has died. Counts up to `most`, no run whose record does
+    /// not read back, and no sleep that is over.
     ///
     /// A number to watch: it stays at nothing while workers keep up, and callers with states of the
     /// lower half, whose defaults are given to whoever asks with `claim_states`.
@@ -201,17 +207,32 @@ impl PersistenceHub {
     /// # Ok::<(), dynamic_flow::Error>(()) }).unwrap();
     /// ```
     pub async fn overdue(&self, most: usize) -> Result<usize> {
-        let filter = overdue_at(self.inner().clock.now());
+        let now = self.inner().clock.now();
+        let late = now.before(LATE);
+        let left =
+            Filter { status: [RunStatus::Ready, RunStatus::Running].into(), ..Filter::default() };
+        let waits = self.count(&overdue_at(now), most, |_| true).await?;
+        let is_late = |run: &Summary| run.due_at.is_some_and(|due| due < late);
+        Ok(waits + self.count(&left, most - waits, is_late).await?)
+    }
+
+    /// How many runs match, up to `most`.
+    async fn count(
+        &self,
+        filter: &Filter,
+        most: usize,
+        counts: impl Fn(&Summary) -> bool,
+    ) -> Result<usize> {
         let (mut count, mut after) = (0, None);
         while count < most {
-            let page = self.query(&filter, after, PAGE.min(most - count)).await?;
-            count += page.readable().count();
+            let page = self.query(filter, after, PAGE).await?;
+            count += page.readable().filter(|run| counts(run)).count();
             after = page.next;
             if after.is_none() {
                 break;
             }
         }
-        Ok(count)
+        Ok(count.min(most))
     }
 
     /// How the state of a run is sealed.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dynamic_flow::{
     Cancellation, ErrorKind, Flow, ToolError,
     engine::RunStatus,
-    hours, seconds,
+    hours, minutes, seconds,
     testkit::faults::{Moment, Operation},
     tool::{AwaitInput, tool_fn},
     wait::Closed,
@@ -90,6 +90,23 @@ async fn a_resume_that_takes_a_run_over_counts_as_a_takeover() {
     commit.release();
     completed(resumed.await.unwrap());
     assert_eq!(attempts().await, 0, "it got further");
+}
+
+#[tokio::test]
+async fn what_nobody_goes_on_with_is_overdue() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, _, key) = parked(&world, &counts).await;
+    let (_, crashed, _) = parked(&world, &counts).await;
+    hub.answer(&key, yes()).await.unwrap();
+    held(&world, crashed.run_id, seconds(30)).await;
+    assert_eq!(hub.overdue(10).await.unwrap(), 0, "somebody may come any moment");
+    world.clock.advance(minutes(2) + seconds(1));
+    assert_eq!(hub.overdue(10).await.unwrap(), 1, "it was answered two minutes ago");
+    world.clock.advance(seconds(30));
+    assert_eq!(hub.overdue(10).await.unwrap(), 2, "its holder has died two minutes ago");
+    assert_eq!(hub.overdue(1).await.unwrap(), 1, "no more than asked for are counted");
+    hub.work_once().await.unwrap();
+    assert_eq!(hub.overdue(10).await.unwrap(), 0);
 }
 
 #[tokio::test]
