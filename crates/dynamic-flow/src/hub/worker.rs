@@ -17,7 +17,9 @@ use super::{
     vault::Opened,
 };
 use crate::{
-    ErrorKind, Result, codes,
+    ErrorKind, Result,
+    clock::Timestamp,
+    codes,
     engine::RunStatus,
     seconds,
     store::{Expect, Filter, Hint, Queue, Record, Summary, hinted},
@@ -57,6 +59,8 @@ struct Purged {
 
 /// How often a worker lets states expire that nobody may ever ask for again.
 const STATES_EXPIRE_EVERY: Duration = seconds(60);
+/// How often a worker that can do nothing says so.
+const OUTAGE_TOLD_EVERY: Duration = seconds(60);
 
 impl PersistenceHub {
     /// Works until [`PersistenceHub::shutdown`]: fires timers, takes over crashed runs, drives what
@@ -119,6 +123,7 @@ impl Inner {
     /// Works until this hub stops, or the other end of `gone` is dropped.
     async fn work(self: &Arc<Self>, mut gone: oneshot::Receiver<()>) {
         let (mut purge_at, mut expire_at) = (self.clock.now(), self.clock.now());
+        let mut outage: Option<Timestamp> = None;
         let mut driving = JoinSet::new();
         let mut hints = self.vault.store().hints(Hint::Due);
         loop {
@@ -130,11 +135,20 @@ impl Inner {
             let free = self.options.concurrency.saturating_sub(driving.len());
             match self.claim(self.queues(), free).await {
                 Ok(records) => {
+                    if outage.take().is_some() {
+                        tracing::warn!("the store can be asked for due runs again");
+                    }
                     for record in records {
                         driving.spawn(self.clone().drive_claimed(record));
                     }
                 }
-                Err(error) => tracing::warn!(%error, "the store could not be asked for due runs"),
+                Err(error) if outage.is_none_or(|told| now >= told.after(OUTAGE_TOLD_EVERY)) => {
+                    outage = Some(now);
+                    tracing::error!(%error, "the store can't be asked for due runs: nothing goes on");
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the store can't be asked for due runs still")
+                }
             }
             if now >= expire_at {
                 expire_at = now.after(STATES_EXPIRE_EVERY);
