@@ -38,10 +38,16 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
         Ok(health) => health,
         Err(error) => return unopened(context, keyring.as_ref(), error),
     };
+    let mut problem = health.problem;
+    if problem.is_none()
+        && let Err(error) = hub.try_write().await
+    {
+        problem = Some(format!("Nothing can be written: {error}."));
+    }
     let Counted { runs, ids, unreadable, all_counted, problem: unlisted } =
         count(&hub, COUNTED).await;
     let unlisted = unlisted.map(|why| format!("The runs can't be listed: {why}"));
-    let problems: Vec<String> = health.problem.into_iter().chain(unlisted).collect();
+    let problems: Vec<String> = problem.into_iter().chain(unlisted).collect();
     let problem = (!problems.is_empty()).then(|| problems.join(" "));
     let mut tried = Vec::new();
     let mut any_sealed = false;

@@ -14,6 +14,7 @@ mod lease;
 mod outcome;
 mod pending;
 mod plain;
+mod probe;
 mod query;
 mod requests;
 mod rewrite;

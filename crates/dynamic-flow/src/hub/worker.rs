@@ -147,7 +147,7 @@ impl Inner {
                     tracing::error!(%error, "the store can't be asked for due runs: nothing goes on");
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "the store can't be asked for due runs still")
+                    tracing::debug!(%error, "the store can't be asked for due runs still");
                 }
             }
             if now >= expire_at {

@@ -7,6 +7,7 @@ use dynamic_flow::{
     Cancellation, ErrorKind, Flow, ToolError,
     engine::RunStatus,
     hours, minutes, seconds,
+    store::Filter,
     testkit::faults::{Moment, Operation},
     tool::{AwaitInput, tool_fn},
     wait::Closed,
@@ -90,6 +91,19 @@ async fn a_resume_that_takes_a_run_over_counts_as_a_takeover() {
     commit.release();
     completed(resumed.await.unwrap());
     assert_eq!(attempts().await, 0, "it got further");
+}
+
+#[tokio::test]
+async fn a_store_that_takes_no_writes_is_found_out_and_one_that_does_has_nothing_more_in_it() {
+    let world = World::new();
+    let (faults, refusing) = faulty(&world);
+    let hub = refusing.hub().await;
+    hub.try_write().await.unwrap();
+    faults.fail_all(Operation::Insert, Moment::Before);
+    let before = faults.calls(Operation::Insert);
+    assert_eq!(hub.try_write().await.unwrap_err().kind(), ErrorKind::StorageError);
+    assert_eq!(faults.calls(Operation::Insert), before + 1, "it is tried once");
+    assert!(hub.query(&Filter::default(), None, 10).await.unwrap().items.is_empty());
 }
 
 #[tokio::test]
