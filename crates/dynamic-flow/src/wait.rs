@@ -59,12 +59,14 @@ impl From<Duration> for Deadline {
 ///
 /// ```
 /// use dynamic_flow::{hours, tool::Output, wait::WaitRequest};
+/// use serde_json::Value;
+///
 /// # fn main() -> dynamic_flow::Result<()> {
 /// let request = WaitRequest::of::<bool>("Has the parcel been picked up?")?
 ///     .timeout(hours(48))
 ///     .metadata("carrier", "swift")
 ///     .save("parcel 17".into());
-/// let suspends = Output::Suspend(request);
+/// let suspends: Output<Value> = Output::Suspend(request);
 /// # let _ = suspends; Ok(()) }
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
