@@ -18,11 +18,11 @@ use proc_macro::TokenStream;
 /// ```ignore
 /// /// Checks stock and credit.
 /// #[tool]
-/// async fn validate_order(order: Order) -> Result<ValidOrder, ToolError> { todo!() }
+/// async fn validate_order(order: Order) -> Result<ValidOrder, ToolError> { … }
 ///
 /// /// Takes the money, once: the run is committed before and after it.
 /// #[tool(effect, id = "charge", name = "Charge the card")]
-/// async fn charge(order: ValidOrder, context: &ToolContext) -> Result<Receipt, CardError> { todo!() }
+/// async fn charge(order: ValidOrder, context: &ToolContext) -> Result<Receipt, CardError> { … }
 /// ```
 ///
 /// - It takes its input by value, several as a tuple or struct; without an argument it takes `()`.

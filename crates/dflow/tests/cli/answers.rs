@@ -1,10 +1,6 @@
 //! `resume` and `answer`: keys, inputs, repetitions, deadlines.
 
-use dynamic_flow::{
-    Schema,
-    hub::{PersistenceHub, SuspensionRequest},
-    store,
-};
+use dynamic_flow::{Schema, hub::SuspensionRequest};
 use serde_json::{Value, json};
 
 use crate::support::{NO, Place, YES, error_of, examples, on_each_store, result, text};
@@ -283,12 +279,7 @@ fn an_answer_that_makes_the_state_too_large_fails_its_run_and_says_so() {
 #[test]
 fn no_worker_is_named_that_can_not_go_on_with_a_run() {
     let place = Place::file();
-    let url = format!("file:{}", place.folder.path().join("flows").display());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    // As a program in Rust does.
-    let parked = runtime.block_on(async {
-        let hub = PersistenceHub::builder(store::open(&url).unwrap()).plaintext();
-        let hub = hub.build().await.unwrap();
+    let parked = place.in_rust(async |hub| {
         let schema = Schema::new(json!({ "type": "string" })).unwrap();
         hub.suspend(&1, SuspensionRequest::new("ask", schema)).await.unwrap()
     });

@@ -1,11 +1,6 @@
 //! `reissue`, `cancel`, `cleanup` and `work`.
 
-use dynamic_flow::{
-    Flow,
-    hub::{Outcome, PersistenceHub},
-    store,
-    tool::AwaitInput,
-};
+use dynamic_flow::{Flow, hub::Outcome, tool::AwaitInput};
 use serde_json::{Value, json};
 
 use crate::support::{Place, YES, on_each_store, text};
@@ -76,12 +71,7 @@ fn a_cancelled_run_takes_no_answers() {
 #[test]
 fn a_cancellation_names_a_holder_only_where_there_is_one() {
     let place = Place::file();
-    let url = format!("file:{}", place.folder.path().join("flows").display());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    // As a program in Rust does.
-    let parked = runtime.block_on(async {
-        let hub = PersistenceHub::builder(store::open(&url).unwrap()).plaintext();
-        let hub = hub.build().await.unwrap();
+    let parked = place.in_rust(async |hub| {
         let flow = Flow::input::<Value>("rust").await_input(AwaitInput::<String>::new("ask"));
         let handle = hub.register(flow.build().unwrap()).unwrap();
         handle.run(json!(null)).await.unwrap()

@@ -11,7 +11,7 @@ use std::{
 };
 
 use assert_cmd::Command;
-use dynamic_flow::Schema;
+use dynamic_flow::{Schema, hub::PersistenceHub, store};
 use dynamic_flow_services::{Corner, Kind};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -119,6 +119,16 @@ impl Place {
     /// Calls the program with `--json`; gives the error it printed, which must be as published.
     pub(crate) fn error(&self, code: i32, args: &[&str]) -> Value {
         error_of(&self.call(&[args, &["--json"]].concat()), code)
+    }
+
+    /// Does something with the store `file:flows` as a program in Rust does.
+    pub(crate) fn in_rust<T>(&self, work: impl AsyncFnOnce(PersistenceHub) -> T) -> T {
+        let url = format!("file:{}", self.folder.path().join("flows").display());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let hub = PersistenceHub::builder(store::open(&url).unwrap()).plaintext();
+            work(hub.build().await.unwrap()).await
+        })
     }
 
     /// Makes the store, without a run in it.

@@ -6,14 +6,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{
-    Completion, Inner, Outcome, PersistenceHub, drive,
-    flows::Known,
-    plain::{Plain, first_record, worked_in},
-    vault::Opened,
+    Completion, Inner, Outcome, PersistenceHub, drive, flows::Known, plain::Plain, vault::Opened,
 };
 use crate::{
     Error, ErrorKind, Result,
-    codec::{Binding, Part},
     engine::Snapshot,
     id::{RunId, SuspensionKey},
     value::{from_value, to_value},
@@ -201,14 +197,9 @@ impl Inner {
         if self.vault.get(run).await?.is_some() {
             return self.join(snapshot).await;
         }
-        snapshot.advance();
         let now = self.clock.now();
-        let flow_id = flow.def.id.clone();
-        let binding = Binding { run, flow: &flow_id, part: Part::Snapshot };
-        let sealed = self.codec.seal_state(&snapshot, snapshot.sequence, binding)?;
-        let plain = Plain::running(flow.queue(), now, self);
-        let written = plain.beside(worked_in(&snapshot, sealed, now));
-        let record = first_record(run, flow_id, written);
+        let record =
+            self.seal_first(&mut snapshot, Plain::running(flow.queue(), now, self), now)?;
         match self.vault.insert_unless_there(&record).await {
             Ok(()) => {
                 let begun = Opened { record, snapshot, inbox: Vec::new() };

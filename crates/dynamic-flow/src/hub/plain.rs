@@ -6,7 +6,7 @@ use super::{Inner, vault::Opened};
 use crate::{
     Result,
     clock::Timestamp,
-    codec::{Codec, Sealed},
+    codec::{Binding, Codec, Part, Sealed},
     engine::{RunStatus, Snapshot},
     id::{Epoch, FlowId, Revision, RunId},
     store::{Change, Lease, Queue, Record, WaitIndex},
@@ -109,6 +109,22 @@ pub(super) fn first_record(id: RunId, flow_id: FlowId, written: Change) -> Recor
     };
     written.apply(&mut record);
     Record { revision: Revision::FIRST, ..record }
+}
+
+impl Inner {
+    /// Seals a snapshot that is written for the first time by something else than its driver.
+    pub(super) fn seal_first(
+        &self,
+        snapshot: &mut Snapshot,
+        plain: Plain,
+        now: Timestamp,
+    ) -> Result<Record> {
+        snapshot.advance();
+        let (run, flow) = (snapshot.run_id, snapshot.flow.id.clone());
+        let binding = Binding { run, flow: &flow, part: Part::Snapshot };
+        let sealed = self.codec.seal_state(snapshot, snapshot.sequence, binding)?;
+        Ok(first_record(run, flow, plain.beside(worked_in(snapshot, sealed, now))))
+    }
 }
 
 /// The plain columns of a wait.

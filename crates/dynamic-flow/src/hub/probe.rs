@@ -2,15 +2,11 @@
 
 use serde_json::Value;
 
-use super::{
-    PersistenceHub,
-    plain::{Plain, first_record, worked_in},
-};
+use super::{PersistenceHub, plain::Plain};
 use crate::{
     Result,
-    codec::{Binding, Part},
     engine::{FlowStamp, RunStatus, Snapshot},
-    id::{FlowId, Revision, RunId},
+    id::{Revision, RunId},
     store::{Expect, Queue},
 };
 
@@ -39,15 +35,12 @@ impl PersistenceHub {
     pub async fn try_write(&self) -> Result<()> {
         let hub = self.inner();
         let now = hub.clock.now();
-        let (run, flow) = (RunId::new(now)?, FlowId::from(PROBE_FLOW));
-        let stamp = FlowStamp::unstamped(flow.clone());
+        let run = RunId::new(now)?;
+        let stamp = FlowStamp::unstamped(PROBE_FLOW.into());
         let mut snapshot = Snapshot::start(run, stamp, &Vec::new(), Value::Null);
         snapshot.status = RunStatus::Cancelled;
-        snapshot.advance();
-        let binding = Binding { run, flow: &flow, part: Part::Snapshot };
-        let sealed = hub.codec.seal_state(&snapshot, snapshot.sequence, binding)?;
         let plain = Plain::parked(&snapshot, Queue::states(), now, hub);
-        let record = first_record(run, flow, plain.beside(worked_in(&snapshot, sealed, now)));
+        let record = hub.seal_first(&mut snapshot, plain, now)?;
         let store = hub.vault.store();
         let written = store.insert(record).await;
         let removed = store.delete(run, Expect::Revision(Revision::FIRST)).await;

@@ -9,7 +9,7 @@ use super::{
     claims::Taken,
     inbox::{Accept, InboxItem},
     pending::is_cancelled,
-    plain::{Plain, first_record, worked_in},
+    plain::Plain,
     state_claim::StateClaim,
     suspension::{Suspended, SuspensionRequest},
     vault::Opened,
@@ -17,10 +17,9 @@ use super::{
 use crate::{
     Error, ErrorKind, Result,
     clock::Timestamp,
-    codec::{Binding, Part},
     codes,
     engine::{Ended, Failure, FlowStamp, RunStatus, Snapshot, StepState},
-    id::{FlowId, RunId, SuspensionKey, WaitId},
+    id::{RunId, SuspensionKey, WaitId},
     position::Position,
     store::{Change, Queue, Record},
     value::{from_value, to_value},
@@ -49,16 +48,11 @@ impl PersistenceHub {
         let hub = self.inner();
         let now = hub.clock.now();
         let run = RunId::new(now)?;
-        let flow = FlowId::from(STATE_FLOW);
-        let stamp = FlowStamp::unstamped(flow.clone());
+        let stamp = FlowStamp::unstamped(STATE_FLOW.into());
         let mut snapshot = Snapshot::start(run, stamp, &Vec::new(), Value::Null);
         let key = self.ask(&mut snapshot, to_value(state)?, request, now)?;
-        snapshot.advance();
-        let bound = Binding { run, flow: &flow, part: Part::Snapshot };
-        let sealed = hub.codec.seal_state(&snapshot, snapshot.sequence, bound)?;
         let plain = Plain::parked(&snapshot, Queue::states(), now, hub);
-        let written = plain.beside(worked_in(&snapshot, sealed, now));
-        hub.vault.insert(&first_record(run, flow, written)).await?;
+        hub.vault.insert(&hub.seal_first(&mut snapshot, plain, now)?).await?;
         snapshot.waits.iter().for_each(|wait| hub.tell(HubEvent::wait_opened(run, wait)));
         let expires_at = snapshot.waits.iter().filter_map(|wait| wait.expires_at).min();
         Ok(Suspended { run_id: run, key, suspended_at: now, expires_at })
