@@ -324,9 +324,8 @@ pub(crate) struct Cleanup {
 ///
 /// Any number of workers may share a store. It continues runs of documents; a flow in Rust needs a
 /// program that registers it. Ctrl-C ends it once the steps in progress are committed.
-/// With --once it exits with 5 if a run could not be continued; that run stays as it was, and is tried
-/// again a second later at the earliest, then ever later, up to a minute: a call before that exits
-/// with 0, as nothing is due.
+/// A run that could not be continued stays as it was: other workers are offered it at once, this one
+/// a second later, then ever later, up to a minute. With --once it then exits with 5.
 #[derive(Group)]
 #[command(after_help = "\
 Examples:

@@ -96,6 +96,7 @@ async fn as_a_process_that_counts_and_claims() {
             owner: "process".into(),
             lease: seconds(60),
             limit: 1,
+            except: [].into(),
         };
         for held in store.claim(claim).await.unwrap() {
             tell(&held.id.to_string());

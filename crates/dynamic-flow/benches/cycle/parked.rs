@@ -128,6 +128,7 @@ async fn claims(
         owner: "bench".into(),
         lease: seconds(30),
         limit,
+        except: [].into(),
     };
     for (what, at, limit, given) in [
         ("a claim, nothing due", now, 10, 0),

@@ -245,6 +245,7 @@ async fn calls(bench: &Bench, times: usize) -> Result<Times> {
         owner: "bench".into(),
         lease: seconds(30),
         limit: 10,
+        except: [].into(),
     };
     for (what, at) in [("a claim, nothing due", now), ("a claim of ten", now.after(hours(48)))] {
         let mut each = Vec::new();

@@ -18,12 +18,14 @@ impl Inner {
         if limit == 0 {
             return Ok(Vec::new());
         }
+        let now = self.clock.now();
         let claim = Claim {
-            now: self.clock.now(),
+            now,
             queues,
             owner: self.owner.clone(),
             lease: self.options.lease,
             limit,
+            except: self.skips.left_alone(now),
         };
         let may_have_claimed = AtomicBool::new(false);
         self.vault
@@ -61,10 +63,10 @@ impl Inner {
         }
     }
 
-    /// Gives a run back as it was taken, to be offered again: soon, if it was not skipped here before.
+    /// Gives a run back as it was taken, to be offered to others at once, and here after a pause.
     pub(super) async fn release(&self, taken: &Taken) {
         let now = self.clock.now();
-        let change = taken.let_go(self.skips.again(taken.id, now), now);
+        let change = taken.let_go(self.skips.skip(taken.id, now), now);
         // Should this fail, the lease lapses by itself.
         if let Err(error) = self.vault.update(taken.id, taken.revision, change).await {
             tracing::debug!(run = %taken.id, %error, "a lease is left to lapse");

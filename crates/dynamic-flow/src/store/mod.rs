@@ -342,6 +342,9 @@ pub struct Claim {
     pub lease: Duration,
     /// How many at the most.
     pub limit: usize,
+    /// Runs that the claimer can't go on with: they are left to others, and take no place of those
+    /// that it can. A hub names a thousand at the most.
+    pub except: BTreeSet<RunId>,
 }
 
 impl Claim {
@@ -350,6 +353,7 @@ impl Claim {
         record.due_at.is_some_and(|at| at <= self.now)
             && record.queue.as_ref().is_some_and(|queue| self.queues.contains(queue))
             && !record.is_held(self.now)
+            && !self.except.contains(&record.id)
             // There is no next one: it would fail the claim for all others.
             && record.revision.0.max(record.epoch.0) < MAX_COUNTER
     }

@@ -140,6 +140,7 @@ pub(crate) fn claim(now: Timestamp, limit: usize) -> Claim {
         owner: "worker".into(),
         lease: Duration::from_secs(30),
         limit,
+        except: [].into(),
     }
 }
 

@@ -95,6 +95,7 @@ async fn a_retry_wins_over_a_worker_that_is_about_to_purge() {
         owner: "w".into(),
         lease: seconds(30),
         limit: 1,
+        except: [].into(),
     };
     let taken = world.store.claim(claim).await.unwrap().remove(0);
     let outcome = hub.retry(run).await;

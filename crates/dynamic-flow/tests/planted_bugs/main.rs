@@ -76,6 +76,8 @@ bugs! {
     ClaimLimitsBeforeLeases => leased_runs_do_not_hide_free_ones,
     ClaimInOrderOfIds => those_due_for_longest_come_first,
     ClaimIgnoresLimit => a_claim_keeps_to_its_limit,
+    ClaimIgnoresExceptions => a_claim_leaves_alone_what_it_excepts,
+    ClaimLimitsBeforeExceptions => a_claim_leaves_alone_what_it_excepts,
     ClaimKeepsEpoch => a_claim_changes_what_it_says,
     ClaimKeepsRevision => a_claim_changes_what_it_says,
     ClaimKeepsAttempts => a_claim_changes_what_it_says,

@@ -235,8 +235,10 @@ impl Store for Planted {
                 let Some(record) = shared.records.get_mut(&id) else { continue };
                 let leased = record.lease.as_ref().is_some_and(|lease| lease.until > claim.now);
                 let changed = !self.admits(&claim, record, &shared.first[&id]);
+                let unwanted = claim.except.contains(&id);
                 if (changed && !self.is(Bug::ClaimRaces))
                     || (leased && self.is(Bug::ClaimLimitsBeforeLeases))
+                    || (unwanted && self.is(Bug::ClaimLimitsBeforeExceptions))
                 {
                     continue;
                 }

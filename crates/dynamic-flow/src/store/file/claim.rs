@@ -101,11 +101,13 @@ impl Folder {
     /// Takes what is due in those folders, which are about the same seconds.
     fn claim_slice(&self, claim: &Claim, folders: &[PathBuf], taken: &mut Taken) -> Result<()> {
         let mut due = BTreeSet::new();
+        let is_wanted =
+            |(at, id): &(Timestamp, RunId)| *at <= claim.now && !claim.except.contains(id);
         for folder in folders {
             let mut any = false;
             let each = |name: &str| {
                 any = true;
-                if let Some((at, id)) = parse_due(name).filter(|(at, _)| *at <= claim.now) {
+                if let Some((at, id)) = parse_due(name).filter(is_wanted) {
                     due.insert(Due { at, id, hint: folder.join(name) });
                 }
             };

@@ -120,13 +120,18 @@ impl Taking<'_> {
 fn free(claim: &Claim) -> Document {
     let now = claim.now.as_millis();
     let queues: Vec<_> = claim.queues.iter().map(|queue| queue.0.as_str()).collect();
-    doc! {
+    let except: Vec<_> = claim.except.iter().map(|run| id(*run)).collect();
+    let mut free = doc! {
         "queue": { "$in": queues },
         "dueAt": { "$lte": now },
         "lease.until": { "$not": { "$gt": now } },
         "revision": below_end(),
         "epoch": below_end(),
+    };
+    if !except.is_empty() {
+        free.insert("_id", doc! { "$nin": except });
     }
+    free
 }
 
 /// What [`Claim::apply`] does to a record in memory.

@@ -150,7 +150,7 @@ pub(super) fn claim(names: &Names, claim: &Claim) -> Statement {
         "UNWIND $p.queues AS queue \
          CALL (queue) {{ \
            MATCH (c:{run}) USING INDEX SEEK c:{run}(queue, dueAt) \
-           WHERE c.queue = queue AND {} AND {} \
+           WHERE c.queue = queue AND {} AND {} AND NOT c.id IN $p.except \
            RETURN c.id AS id, c.dueAt AS due ORDER BY c.queue, c.dueAt LIMIT $p.limit \
          }} \
          WITH id, due ORDER BY due LIMIT $p.limit \
@@ -179,6 +179,7 @@ pub(super) fn claim(names: &Names, claim: &Claim) -> Statement {
     Statement::new(text)
         .param("queues", queues)
         .param("limit", size(claim.limit))
+        .param("except", claim.except.iter().map(|id| id_text(*id)).collect::<Vec<_>>())
         .param("now", claim.now.as_millis())
         .param("until", claim.until().as_millis())
         .param("owner", claim.owner.as_str())

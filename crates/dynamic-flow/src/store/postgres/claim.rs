@@ -4,7 +4,7 @@ use tokio_postgres::{Row, types::Type};
 
 use super::{
     connection::Statement,
-    rows::{self, all_columns, columns},
+    rows::{self, Id, all_columns, columns},
     tables::Tables,
     trouble::Trouble,
 };
@@ -28,6 +28,8 @@ pub(super) fn claim<'a>(tables: &Tables, claim: &'a Claim) -> Statement<'a> {
     let until = it.bind(claim.until().as_millis(), Type::INT8);
     let owner = it.bind(&*claim.owner, Type::TEXT);
     let wanted = it.bind(limit, Type::INT8);
+    let except: Vec<_> = claim.except.iter().map(|run| Id(*run)).collect();
+    let except = it.bind(except, Type::UUID_ARRAY);
     let candidates = it.bind(limit.saturating_mul(4).saturating_add(64), Type::INT8);
     let finals = RunStatus::ALL.iter().filter(|status| status.is_final());
     let finals: Vec<_> = finals.map(|status| format!("'{}'", status.as_str())).collect();
@@ -41,7 +43,8 @@ pub(super) fn claim<'a>(tables: &Tables, claim: &'a Claim) -> Statement<'a> {
         "WITH candidates AS MATERIALIZED ( \
            SELECT c.id FROM (SELECT DISTINCT unnest({queues}) AS queue) AS q \
            CROSS JOIN LATERAL ( \
-             SELECT f.id, f.due_at FROM {flows} AS f WHERE f.queue = q.queue AND {admitted} \
+             SELECT f.id, f.due_at FROM {flows} AS f \
+               WHERE f.queue = q.queue AND {admitted} AND f.id <> ALL ({except}) \
              ORDER BY f.due_at LIMIT {candidates} \
            ) AS c ORDER BY c.due_at LIMIT {candidates} \
          ), due AS ( \

@@ -141,6 +141,7 @@ fn claims(limit: usize) -> Claim {
         owner: "hub".into(),
         lease: Duration::from_secs(30),
         limit,
+        except: [].into(),
     }
 }
 

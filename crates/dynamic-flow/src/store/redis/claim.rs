@@ -167,7 +167,7 @@ impl<'a> Streams<'a> {
             let result = match timeout_at(give_up, replies).await {
                 Ok(replies) => replies.and_then(|replies| {
                     streams.into_iter().zip(replies).try_for_each(|(stream, reply)| {
-                        stream.take_in(reply::all_bytes(reply)?, claim.now, chunk)
+                        stream.take_in(reply::all_bytes(reply)?, claim, chunk)
                     })
                 }),
                 Err(_) => Err(TimedOut(reading(shared)).into()),
@@ -217,7 +217,7 @@ impl Stream {
     fn take_in(
         &mut self,
         entries: Vec<Vec<u8>>,
-        now: Timestamp,
+        claim: &Claim,
         chunk: usize,
     ) -> Result<(), Trouble> {
         self.ended = entries.len() < chunk;
@@ -226,7 +226,7 @@ impl Stream {
             let (due_at, until) = entry::due_of(&entry).ok_or(Trouble::Damaged("index"))?;
             let id = entry::id_of(&entry).ok_or(Trouble::Damaged("index"))?;
             // One that is leased keeps none that is free from being found.
-            if until <= now {
+            if until <= claim.now && !claim.except.contains(&id) {
                 self.read.push(Candidate { due_at, id, entry });
             }
         }

@@ -246,7 +246,7 @@ pub(super) const DUE: &str = concat!(
 
 fn claim(connection: &Connection, claim: &Claim) -> Result<Vec<Record>, Trouble> {
     let mut taken = Vec::new();
-    let mut seen = BTreeSet::new();
+    let mut seen = claim.except.clone();
     loop {
         let wanted = claim.limit - taken.len();
         let due = due(connection, claim, wanted, &seen)?;
@@ -268,7 +268,7 @@ fn claim(connection: &Connection, claim: &Claim) -> Result<Vec<Record>, Trouble>
     }
 }
 
-/// So many that are due, but for those seen before, due for longest first.
+/// So many that are due, but for those seen before and those the claimer does not want, due for longest first.
 fn due(
     connection: &Connection,
     claim: &Claim,

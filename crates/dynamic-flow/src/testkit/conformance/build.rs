@@ -117,6 +117,7 @@ pub(super) fn claim(now: Timestamp) -> Claim {
         owner: "claimer".into(),
         lease: Duration::from_secs(60),
         limit: 1,
+        except: [].into(),
     }
 }
 

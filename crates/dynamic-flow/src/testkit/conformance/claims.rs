@@ -195,6 +195,24 @@ pub async fn a_claim_keeps_to_its_limit(subject: Subject) {
     assert_eq!(claimed(&*store, some(usize::MAX)).await.len(), 5);
 }
 
+/// Runs that the claimer can't go on with are left to others, and keep it from no others, however
+/// many they are and however long they have been due.
+pub async fn a_claim_leaves_alone_what_it_excepts(subject: Subject) {
+    let store = subject.provisioned().await;
+    insert_crowd(&store, (0..150).map(|n| due(id(n), at(n as i64))).collect()).await;
+    let but = |except: std::ops::Range<u64>| Claim {
+        except: except.map(id).collect(),
+        limit: 2,
+        ..claim(at(1000))
+    };
+    assert_eq!(claimed(&*store, but(0..148)).await, [id(148), id(149)]);
+    assert_eq!(claimed(&*store, but(0..148)).await, []);
+    assert_eq!(read(&*store, id(0)).await, due(id(0), at(0)), "what was left alone is untouched");
+    assert_eq!(claimed(&*store, but(1..148)).await, [id(0)]);
+    // One that is not there, or not due, is no fault.
+    assert_eq!(claimed(&*store, but(145..1145)).await, [id(1), id(2)]);
+}
+
 /// Lease, due time, epoch, revision, attempts, time and status change, and nothing else.
 pub async fn a_claim_changes_what_it_says(subject: Subject) {
     let store = subject.provisioned().await;

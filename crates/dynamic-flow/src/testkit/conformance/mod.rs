@@ -211,6 +211,7 @@ checks! { ($)
         leased_runs_do_not_hide_free_ones,
         those_due_for_longest_come_first,
         a_claim_keeps_to_its_limit,
+        a_claim_leaves_alone_what_it_excepts,
         a_claim_changes_what_it_says,
         a_claim_gives_the_whole_record,
         a_claim_of_an_ended_run_keeps_its_status,

@@ -215,6 +215,7 @@ pub async fn random_operations_agree_with_the_reference(subject: Subject) {
                     owner: dice.name().into(),
                     lease: Duration::from_millis(dice.roll(300)),
                     limit: dice.roll(4) as usize,
+                    except: (dice.roll(3) == 0).then_some(id).into_iter().collect(),
                 };
                 model.claim(&claim, &store.claim(claim.clone()).await.expect("claim"));
             }

@@ -61,6 +61,7 @@ pub async fn scale(subject: Subject, runs: u64) -> Scale {
         owner: "scale".into(),
         lease: Duration::from_secs(60),
         limit: 10,
+        except: [].into(),
     };
     let began = Instant::now();
     assert_eq!(store.claim(ten(-1)).await.expect("claim"), []);

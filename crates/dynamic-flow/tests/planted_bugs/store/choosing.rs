@@ -38,7 +38,11 @@ impl Planted {
             Bug::ClaimAfterLapseOnly => lease.until < claim.now,
             _ => lease.until <= claim.now,
         });
-        due && queued && free
+        let wanted = match self.bug {
+            Bug::ClaimIgnoresExceptions | Bug::ClaimLimitsBeforeExceptions => true,
+            _ => !claim.except.contains(&record.id),
+        };
+        due && queued && free && wanted
     }
 
     pub(super) fn take(&self, claim: &Claim, record: &mut Record) -> Record {

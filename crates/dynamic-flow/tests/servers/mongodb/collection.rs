@@ -270,6 +270,7 @@ async fn only_what_has_ended_has_a_date_to_be_purged() {
         owner: "purger".into(),
         lease: Duration::from_secs(60),
         limit: 1,
+        except: [].into(),
     };
     assert_eq!(store.claim(claim.clone()).await.unwrap().len(), 1);
     assert_eq!(date(1).await, Some(claim.until().after(WEEK).as_millis()));

@@ -154,5 +154,6 @@ fn claim() -> Claim {
         owner: "tester".into(),
         lease: std::time::Duration::from_secs(60),
         limit: 10,
+        except: [].into(),
     }
 }

@@ -319,5 +319,6 @@ fn claim_of(queue: dynamic_flow::store::Queue) -> dynamic_flow::store::Claim {
         owner: "me".into(),
         lease: Duration::from_secs(1),
         limit: 1,
+        except: [].into(),
     }
 }

@@ -157,6 +157,7 @@ async fn an_index_leads_every_statement() {
         owner: "me".into(),
         lease: Duration::from_secs(60),
         limit: 10,
+        except: [].into(),
     };
     store.claim(claim).await.unwrap();
     let sent = messages(&proxy.sent());

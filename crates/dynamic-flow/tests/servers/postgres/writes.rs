@@ -102,6 +102,7 @@ fn claim() -> Claim {
         owner: "hub".into(),
         lease: Duration::from_secs(30),
         limit: 10,
+        except: [].into(),
     }
 }
 

@@ -113,6 +113,7 @@ pub(super) fn claim(limit: usize) -> Claim {
         owner: "claimer".into(),
         lease: Duration::from_secs(60),
         limit,
+        except: [].into(),
     }
 }
 

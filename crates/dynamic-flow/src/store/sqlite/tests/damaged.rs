@@ -94,6 +94,7 @@ async fn due_runs_that_do_not_read_back_do_not_keep_workers_from_the_others() {
         owner: "worker".into(),
         lease: Duration::from_secs(30),
         limit,
+        except: [].into(),
     };
     let [first, second] =
         [store.claim(claim(1)).await.unwrap(), store.claim(claim(9)).await.unwrap()];
