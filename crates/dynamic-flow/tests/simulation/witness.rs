@@ -41,6 +41,8 @@ struct Run {
     waits: BTreeMap<WaitId, Wait>,
     /// How it ended, and when that was heard.
     end: Option<(String, usize)>,
+    /// Whether somebody was told that they have completed the state.
+    completed: bool,
     /// What the state is, if it is one of the lower half, by the wait that it was suspended with.
     states: BTreeMap<WaitId, i64>,
 }
@@ -161,14 +163,13 @@ impl Witness {
         }
     }
 
-    /// Somebody is done with a state.
+    /// Somebody is done with a state. Others may have heard of it before.
     pub(crate) fn state_completed(&self, run: RunId) {
-        let again = self.seen().run(run).end.clone();
-        match again {
-            Some((end, _)) => self.fail(&format!("{run} was {end} and is completed once more")),
-            // As `drive` tells of it.
-            None => self.ended(run, "completed with null".into()),
+        if std::mem::replace(&mut self.seen().run(run).completed, true) {
+            self.fail(&format!("{run} was completed, and is once more"));
         }
+        // As `drive` tells of it.
+        self.ended(run, "completed with null".into());
     }
 
     pub(crate) fn keys(&self) -> Vec<Known> {
