@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use dynamic_flow::{
     Error, ErrorKind, RunId,
-    codec::Keyring,
+    codec::{Keyring, SealedInfo},
     hub::PersistenceHub,
     store::{Filter, Unreadable, compiled_in},
 };
+use futures::{StreamExt as _, stream};
 
 use crate::{
     context::{Context, Missing},
@@ -22,11 +23,14 @@ const PAGE: usize = 1_000;
 /// How many runs are counted: whoever has more did not ask for their exact number, and waits.
 const COUNTED: usize = 10_000;
 
-/// How many of those are named that do not read back.
+/// How many of those are named that do not read back, or do not open.
 const NAMED: usize = 20;
 
 /// How many of them are opened, to see whether they do.
-const TRIED: usize = 20;
+const TRIED: usize = 1_000;
+
+/// How many are opened at the same time: no more than a hub has connections.
+const TOGETHER: usize = 8;
 
 pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
     let keyring = context.keyring()?;
@@ -49,17 +53,11 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
     let unlisted = unlisted.map(|why| format!("The runs can't be listed: {why}"));
     let problems: Vec<String> = problem.into_iter().chain(unlisted).collect();
     let problem = (!problems.is_empty()).then(|| problems.join(" "));
-    let mut tried = Vec::new();
-    let mut any_sealed = false;
-    for run in sample(&ids, TRIED) {
-        tried.push(open(&hub, run).await);
-        any_sealed |= hub.sealed_info(run).await.is_ok_and(|info| info.key_id.is_some());
-    }
+    let tries = stream::iter(sample(&ids, TRIED)).map(|run| open(&hub, run));
+    let tried: Vec<_> = tries.buffered(TOGETHER).collect().await;
     let mut warnings = health.warnings;
-    match (&keyring, any_sealed) {
-        (Some(_), _) => {}
-        (None, true) => warnings.push(NO_KEY.into()),
-        (None, false) => warnings.push(UNSEALED.into()),
+    if keyring.is_none() {
+        warnings.push(if any_sealed(&hub, &ids).await { NO_KEY.into() } else { UNSEALED.into() });
     }
     warnings.extend(context.config.http.unset_secrets().map(|(name, variable)| {
         format!("The secret {name} of [http] has no value: {variable} is not set.")
@@ -214,6 +212,13 @@ async fn open(hub: &PersistenceHub, run: RunId) -> Newest {
     Newest { run_id: run.into(), opens: problem.is_none(), problem }
 }
 
+/// Whether any of those was sealed with a key.
+async fn any_sealed(hub: &PersistenceHub, runs: &[RunId]) -> bool {
+    let infos = stream::iter(sample(runs, TRIED)).map(|run| hub.sealed_info(run));
+    let is_sealed = |info: Result<SealedInfo, _>| async { info.is_ok_and(|it| it.key_id.is_some()) };
+    infos.buffered(TOGETHER).any(is_sealed).await
+}
+
 fn describe(report: &Report, style: Style) -> String {
     let good = style.green("✓");
     let bad = style.red("✗");
@@ -256,8 +261,12 @@ fn describe(report: &Report, style: Style) -> String {
         (tried, 0) => line(&good, &format!("All {tried} runs that were tried open.")),
         (tried, n) => line(&bad, &format!("Of {} tried, {n} did not open:", many(tried, "run"))),
     }
-    for problem in report.unopened.iter().filter_map(|run| run.problem.as_ref()) {
+    for problem in report.unopened.iter().filter_map(|run| run.problem.as_ref()).take(NAMED) {
         line(&bad, problem);
+    }
+    if report.unopened.len() > NAMED {
+        let more = report.unopened.len() - NAMED;
+        line(&bad, &format!("There are {more} more; --json has them all."));
     }
     let unreadable = report.unreadable.len();
     if unreadable > 0 {
