@@ -1,6 +1,13 @@
 //! Time as integer milliseconds, and the clock that tells it.
 
-use std::{fmt, future::Future, pin::Pin, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    str::FromStr,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +80,39 @@ impl FromStr for Timestamp {
     }
 }
 
+/// What is finer than a millisecond is dropped; what no `Timestamp` can say is the nearest that it can.
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        let epoch = Self(0);
+        match time.duration_since(UNIX_EPOCH) {
+            Ok(since) => epoch.after(since),
+            Err(error) => epoch.before(error.duration()),
+        }
+    }
+}
+
+impl Timestamp {
+    /// The same point as the standard library has it; none beyond what that can say.
+    ///
+    /// ```
+    /// use std::time::SystemTime;
+    ///
+    /// use dynamic_flow::Timestamp;
+    ///
+    /// let noon: Timestamp = "2026-11-23T12:00:00Z".parse()?;
+    /// let time: SystemTime = noon.to_system_time().expect("a time like others");
+    /// assert_eq!(Timestamp::from(time), noon);
+    /// # Ok::<(), dynamic_flow::Error>(())
+    /// ```
+    pub fn to_system_time(self) -> Option<SystemTime> {
+        let distance = Duration::from_millis(self.0.unsigned_abs());
+        match self.0 < 0 {
+            true => UNIX_EPOCH.checked_sub(distance),
+            false => UNIX_EPOCH.checked_add(distance),
+        }
+    }
+}
+
 /// Tells the time and waits for it; [`SystemClock`] in production, a manual one in tests.
 pub trait Clock: Send + Sync + 'static {
     /// The time now.
@@ -80,6 +120,16 @@ pub trait Clock: Send + Sync + 'static {
 
     /// Ends when `at` has come.
     fn sleep_until(&self, at: Timestamp) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+}
+
+impl<T: Clock + ?Sized> Clock for Arc<T> {
+    fn now(&self) -> Timestamp {
+        (**self).now()
+    }
+
+    fn sleep_until(&self, at: Timestamp) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        (**self).sleep_until(at)
+    }
 }
 
 /// The operating system's clock.
@@ -112,15 +162,15 @@ pub const fn seconds(n: u64) -> Duration {
 
 /// So many minutes.
 pub const fn minutes(n: u64) -> Duration {
-    Duration::from_secs(n * 60)
+    Duration::from_secs(n.saturating_mul(60))
 }
 
 /// So many hours.
 pub const fn hours(n: u64) -> Duration {
-    Duration::from_secs(n * 60 * 60)
+    Duration::from_secs(n.saturating_mul(60 * 60))
 }
 
 /// So many days of 24 hours.
 pub const fn days(n: u64) -> Duration {
-    Duration::from_secs(n * 24 * 60 * 60)
+    Duration::from_secs(n.saturating_mul(24 * 60 * 60))
 }

@@ -4,7 +4,7 @@ use std::{borrow::Cow, error::Error as StdError, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{codes, id::RunId, schema::Violation, wait::Receipt};
+use crate::{codes, failure::Failure, id::RunId, schema::Violation, wait::Receipt};
 
 /// What every fallible call of this library returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -169,6 +169,7 @@ enum Detail {
     Findings(Vec<Finding>),
     Reasons(Vec<String>),
     Receipt(Box<Receipt>),
+    Failure(Box<Failure>),
     PerhapsWritten,
 }
 
@@ -252,6 +253,16 @@ impl Error {
         self
     }
 
+    pub(crate) fn with_failure(mut self, failure: Failure) -> Self {
+        self.0.detail = Detail::Failure(Box::new(failure));
+        self
+    }
+
+    /// Says that an answer was accepted before something else went wrong.
+    pub(crate) fn answer_accepted(self) -> Self {
+        self.with("answer", "accepted")
+    }
+
     /// What went wrong.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
@@ -280,6 +291,12 @@ impl Error {
     /// Whether the same call may succeed when it is made again.
     pub fn is_retryable(&self) -> bool {
         self.0.retryable
+    }
+
+    /// Whether the answer was accepted all the same: it is not lost, and must not be given again. A
+    /// worker goes on with the run, or [`PersistenceHub::drive`](crate::hub::PersistenceHub::drive).
+    pub fn is_answer_accepted(&self) -> bool {
+        self.context_value("answer") == Some("accepted")
     }
 
     /// Whether the record was changed by somebody else in the meantime.
@@ -321,6 +338,14 @@ impl Error {
     pub fn receipt(&self) -> Option<&Receipt> {
         match &self.0.detail {
             Detail::Receipt(receipt) => Some(receipt),
+            _ => None,
+        }
+    }
+
+    /// How a run failed, at which step and with which code: of `RunFailed` and `RunExpired`.
+    pub fn failure(&self) -> Option<&Failure> {
+        match &self.0.detail {
+            Detail::Failure(failure) => Some(failure),
             _ => None,
         }
     }

@@ -25,9 +25,39 @@ macro_rules! string_id {
             }
         }
 
-        impl<T: AsRef<str>> From<T> for $name {
-            fn from(text: T) -> Self {
-                Self(text.as_ref().into())
+        impl From<&str> for $name {
+            fn from(text: &str) -> Self {
+                Self(text.into())
+            }
+        }
+
+        impl From<String> for $name {
+            fn from(text: String) -> Self {
+                Self(text.into())
+            }
+        }
+
+        impl From<&String> for $name {
+            fn from(text: &String) -> Self {
+                Self(text.as_str().into())
+            }
+        }
+
+        impl From<std::sync::Arc<str>> for $name {
+            fn from(text: std::sync::Arc<str>) -> Self {
+                Self(text)
+            }
+        }
+
+        impl From<&$name> for $name {
+            fn from(id: &$name) -> Self {
+                id.clone()
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
             }
         }
 
@@ -348,6 +378,14 @@ impl SuspensionKey {
             ErrorKind::SuspensionKeyNotFound,
             "no open wait has this key; check that the key is complete, and that this is the right store",
         )
+    }
+}
+
+/// From its text, as a path or a body of a request has it. It is never serialized.
+impl<'de> Deserialize<'de> for SuspensionKey {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = zeroize::Zeroizing::new(String::deserialize(deserializer)?);
+        text.parse().map_err(serde::de::Error::custom)
     }
 }
 

@@ -110,6 +110,7 @@ pub mod codes;
 pub mod engine;
 mod error;
 pub mod expr;
+mod failure;
 pub mod flow;
 pub mod hub;
 pub mod id;
@@ -125,10 +126,13 @@ pub mod wait;
 mod words;
 
 pub use dynamic_flow_macros::tool;
+// What traits of this crate are implemented with, in the versions that fit.
+pub use {async_trait::async_trait, schemars, serde_json};
 
 pub use clock::{Clock, SystemClock, Timestamp, days, hours, minutes, seconds};
 pub use engine::RunStatus;
 pub use error::{Error, ErrorKind, Finding, Result, ToolError};
+pub use failure::Failure;
 pub use flow::Flow;
 pub use id::{Epoch, FlowId, KeyDigest, Revision, RunId, StepId, SuspensionKey, ToolId, WaitId};
 pub use position::Position;

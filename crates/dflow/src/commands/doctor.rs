@@ -215,7 +215,8 @@ async fn open(hub: &PersistenceHub, run: RunId) -> Newest {
 /// Whether any of those was sealed with a key.
 async fn any_sealed(hub: &PersistenceHub, runs: &[RunId]) -> bool {
     let infos = stream::iter(sample(runs, TRIED)).map(|run| hub.sealed_info(run));
-    let is_sealed = |info: Result<SealedInfo, _>| async { info.is_ok_and(|it| it.key_id.is_some()) };
+    let is_sealed =
+        |info: Result<SealedInfo, _>| async { info.is_ok_and(|it| it.key_id.is_some()) };
     infos.buffered(TOGETHER).any(is_sealed).await
 }
 

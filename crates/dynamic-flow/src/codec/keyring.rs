@@ -195,6 +195,21 @@ impl Keyring {
         }
     }
 
+    /// The keyring that `FLOW_ENCRYPTION_KEY` holds, where one must be there: a variable that is
+    /// misspelled leaves no state unsealed.
+    ///
+    /// # Errors
+    /// `InvalidConfig` when it is not set, or set to anything but keys with commas between.
+    pub fn require_env() -> Result<Self> {
+        Self::from_env()?.ok_or_else(|| {
+            Error::new(
+                ErrorKind::InvalidConfig,
+                "no encryption key is set; `dflow keygen` makes one",
+            )
+            .with("variable", Self::ENV)
+        })
+    }
+
     /// The key that seals.
     pub fn active(&self) -> &EncryptionKey {
         &self.active.key

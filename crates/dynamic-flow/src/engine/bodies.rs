@@ -6,12 +6,13 @@ use serde_json::Value;
 
 use super::{
     machine::Event,
-    state::{Branch, Failure, Hint, Memo, StepState},
+    state::{Branch, Hint, Memo, StepState},
     turn::{Env, Here, Progress, Turn, misfit, too_large},
 };
 use crate::{
     ToolError, codes,
     expr::Variables,
+    failure::Failure,
     flow::ir::{BodyName, Step, StepKind},
     value::check_room,
     wait::Closed,

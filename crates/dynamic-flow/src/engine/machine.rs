@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use serde_json::Value;
 
 use super::{
-    state::{Call, Ended, Failure, Snapshot},
+    state::{Call, Ended, Snapshot},
     status::RunStatus,
     turn::{Env, Place, Progress, Turn},
 };
@@ -18,6 +18,7 @@ use crate::{
     clock::Timestamp,
     codes,
     expr::Variables,
+    failure::Failure,
     flow::ir::{FlowDef, Step},
     id::{KeyDigest, ToolId, WaitId},
     position::Position,

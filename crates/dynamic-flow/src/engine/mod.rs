@@ -15,6 +15,6 @@ mod turn;
 
 pub(crate) use perform::{catch_panic, panicked};
 pub use state::{
-    Branch, Call, CallKind, Ended, Failure, FlowStamp, Hint, Memo, Snapshot, StepStamp, StepState,
+    Branch, Call, CallKind, Ended, FlowStamp, Hint, Memo, Snapshot, StepStamp, StepState,
 };
 pub use status::RunStatus;

@@ -9,6 +9,7 @@ use super::{status::RunStatus, stored};
 use crate::{
     clock::Timestamp,
     expr::Variables,
+    failure::Failure,
     flow::ir::{Body, BodyName},
     id::{FlowId, KeyDigest, RunId, StepId, ToolId, WaitId},
     position::Position,
@@ -249,30 +250,6 @@ pub enum Ended {
     SetAside(Failure),
     /// Somebody cancelled it.
     Cancelled(Cancellation),
-}
-
-/// A failure of a step.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Failure {
-    /// What to catch it by: one of [`codes`](crate::codes), or a tool's own.
-    pub code: String,
-    /// What happened.
-    pub message: String,
-    /// Where.
-    pub position: Position,
-    /// In which tool, if a tool was called.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tool_id: Option<ToolId>,
-    /// Whether a `retry` should try again.
-    pub retryable: bool,
-}
-
-impl Failure {
-    /// One that no `retry` helps against, of no tool.
-    pub(crate) fn permanent(code: &str, message: impl Into<String>, position: Position) -> Self {
-        let (code, message) = (code.to_owned(), message.into());
-        Self { code, message, position, tool_id: None, retryable: false }
-    }
 }
 
 /// One live thread of a run: a body that is being gone through.

@@ -7,13 +7,14 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     machine::{Command, Event, Order, Trace, Traced},
-    state::{Branch, Call, CallKind, Failure, Hint, Memo, StepState},
+    state::{Branch, Call, CallKind, Hint, Memo, StepState},
 };
 use crate::{
     Error, Result, ToolError,
     clock::Timestamp,
     codes,
     expr::Variables,
+    failure::Failure,
     flow::ir::{Body, BodyName, Step, StepKind},
     id::RunId,
     position::Position,

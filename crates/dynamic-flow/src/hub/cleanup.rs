@@ -107,8 +107,9 @@ pub struct CleanupError {
 }
 
 impl PersistenceHub {
-    /// Removes runs. Never one that somebody drives; one that goes on with what was accepted for it only
-    /// where the filter asks for the status `Ready`, for when nobody has its flow any more; one that
+    /// Removes runs. Never one that somebody drives; one that a worker would go on with, because
+    /// something was accepted for it or its holder has died, only where the filter asks for its status
+    /// (`Ready`, `Running`), for when nobody has its flow any more; one that
     /// changes at that very moment stays, and so does one whose record does not read back. A run that
     /// was set aside has ended: it is removed with what was accepted for it, as it is after the
     /// retention.
@@ -139,11 +140,8 @@ impl PersistenceHub {
                     }
                 };
                 let now = hub.clock.now();
-                let goes_on = match run.status {
-                    RunStatus::Running => true,
-                    RunStatus::Ready => !which.filter.status.contains(&RunStatus::Ready),
-                    _ => false,
-                };
+                let goes_on = matches!(run.status, RunStatus::Ready | RunStatus::Running)
+                    && !which.filter.status.contains(&run.status);
                 let live = run.is_held(now) || goes_on;
                 if !which.matches(run, now) {
                     continue;

@@ -31,6 +31,12 @@ pub trait KeyGenerator: Send + Sync + 'static {
     fn generate(&self, run: RunId) -> Result<SuspensionKey>;
 }
 
+impl<T: KeyGenerator + ?Sized> KeyGenerator for Arc<T> {
+    fn generate(&self, run: RunId) -> Result<SuspensionKey> {
+        (**self).generate(run)
+    }
+}
+
 /// The operating system's randomness.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OsKeyGenerator;

@@ -1,6 +1,9 @@
 //! What a hub tells those who watch, and who is told of new waits.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
+use futures::{Stream, stream};
 use serde::Serialize;
 use tokio::sync::broadcast::{
     self,
@@ -148,6 +151,28 @@ impl Events {
         }
     }
 
+    /// All events from here on, as a stream: to be served, merged or filtered.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use dynamic_flow::{hub::{HubEvent, PersistenceHub}, store::MemoryStore};
+    /// use futures::{StreamExt as _, stream::BoxStream};
+    ///
+    /// fn of_waits(hub: &PersistenceHub) -> BoxStream<'static, HubEvent> {
+    ///     let is_of_waits = |event: &HubEvent| {
+    ///         matches!(event, HubEvent::WaitOpened { .. } | HubEvent::WaitClosed { .. })
+    ///     };
+    ///     let events = hub.events().into_stream();
+    ///     events.filter(move |event| std::future::ready(is_of_waits(event))).boxed()
+    /// }
+    /// ```
+    pub fn into_stream(self) -> impl Stream<Item = HubEvent> + Send + Unpin + 'static {
+        Box::pin(stream::unfold(self, |mut events| async {
+            let event = events.next().await?;
+            Some((event, events))
+        }))
+    }
+
     /// The next event if it has happened already.
     pub fn try_next(&mut self) -> Option<HubEvent> {
         loop {
@@ -175,4 +200,16 @@ pub trait Notifier: Send + Sync + 'static {
         flow: &FlowId,
         wait: &SuspendedWait,
     ) -> Result<(), ToolError>;
+}
+
+#[async_trait]
+impl<T: Notifier + ?Sized> Notifier for Arc<T> {
+    async fn notify(
+        &self,
+        run: RunId,
+        flow: &FlowId,
+        wait: &SuspendedWait,
+    ) -> Result<(), ToolError> {
+        (**self).notify(run, flow, wait).await
+    }
 }

@@ -1,6 +1,6 @@
 //! Flows that are ready to run, and how their runs begin.
 
-use std::{marker::PhantomData, sync::Arc};
+use std::{fmt, marker::PhantomData, sync::Arc};
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -11,7 +11,7 @@ use super::{
 use crate::{
     Error, ErrorKind, Result,
     engine::Snapshot,
-    id::{RunId, SuspensionKey},
+    id::{FlowId, RunId, SuspensionKey},
     value::{from_value, to_value},
     wait::{Answer, Metadata, Scalar},
 };
@@ -75,8 +75,7 @@ impl RunOptions {
     }
 }
 
-/// A flow that is registered with a hub, ready to run.
-#[derive(Debug)]
+/// A flow that is registered with a hub, ready to run. A clone costs little.
 pub struct Handle<I = Value, O = Value> {
     pub(super) hub: PersistenceHub,
     pub(super) known: Arc<Known>,
@@ -86,6 +85,24 @@ pub struct Handle<I = Value, O = Value> {
 impl<I, O> Clone for Handle<I, O> {
     fn clone(&self) -> Self {
         Self { hub: self.hub.clone(), known: self.known.clone(), types: PhantomData }
+    }
+}
+
+impl<I, O> fmt::Debug for Handle<I, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("flow", self.flow_id()).finish_non_exhaustive()
+    }
+}
+
+impl<I, O> Handle<I, O> {
+    /// The flow.
+    pub fn flow_id(&self) -> &FlowId {
+        &self.known.def.id
+    }
+
+    /// The hub that it is registered with.
+    pub fn hub(&self) -> &PersistenceHub {
+        &self.hub
     }
 }
 
@@ -153,7 +170,7 @@ impl<I: Serialize, O: DeserializeOwned> Handle<I, O> {
         key: &SuspensionKey,
         answer: impl Into<Answer>,
     ) -> Result<Outcome<O>> {
-        let flow = self.known.def.id.clone();
+        let flow = self.flow_id().clone();
         typed(self.hub.resume_of(Some(flow), key, answer.into()).await?)
     }
 

@@ -256,7 +256,7 @@ impl PersistenceHub {
     /// # Errors
     /// As [`PersistenceHub::answer`], `FlowNotRegistered` (nothing is consumed), and what the run
     /// fails with after the wait. Where the answer was accepted and something else went wrong
-    /// afterwards, such as the store, the error's context says `answer accepted`:
+    /// afterwards, such as the store, [`Error::is_answer_accepted`] says so:
     /// [`PersistenceHub::drive`] or a worker goes on, and the same answer again is `AlreadyResumed`,
     /// unless it has a [`request_id`](Answer::request_id).
     pub async fn resume(&self, key: &SuspensionKey, answer: impl Into<Answer>) -> Result<Outcome> {
@@ -276,7 +276,7 @@ impl PersistenceHub {
                 let finished = hub.finish(accepted.run_id, submitted).await;
                 finished.map_err(|error| match error.is_end_of_run() {
                     true => error,
-                    false => error.with("answer", "accepted"),
+                    false => error.answer_accepted(),
                 })
             })
             .await

@@ -13,9 +13,28 @@ use crate::{
     wait::{Cancellation, ContentDigest, Metadata, Receipt, Wait},
 };
 
-/// What driving a run came to. A failure is an error, which carries run id and step, and the run
-/// keeps its state for `retry`.
-#[derive(Debug, Clone)]
+/// What driving a run came to. A failure is an error ([`Error::failure`]), which carries run id and
+/// step, and the run keeps its state for `retry`.
+///
+/// It is serialized with its `status`, and without keys: whoever is to answer gets those in another
+/// way than whoever started the run.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use dynamic_flow::{Flow, hub::PersistenceHub, store::MemoryStore};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> dynamic_flow::Result<()> {
+/// # let store = Arc::new(MemoryStore::new());
+/// # let hub = PersistenceHub::builder(store).plaintext().build().await?;
+/// let double = Flow::input::<u32>("double").map("twice", |n| 2 * n).build()?;
+/// let done = hub.register(&double)?.run(21).await?;
+/// let shown = serde_json::json!({ "status": "completed", "run_id": done.run_id(), "output": 42 });
+/// assert_eq!(serde_json::to_value(&done).unwrap(), shown);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
 pub enum Outcome<O = Value> {
     /// It ended with an output.
     Completed(Completion<O>),
@@ -86,7 +105,8 @@ impl<O> Outcome<O> {
 }
 
 /// A run that ended with an output.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Completion<O = Value> {
     /// The run.
     pub run_id: RunId,
@@ -95,7 +115,8 @@ pub struct Completion<O = Value> {
 }
 
 /// A run that a filter ended.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Rejection {
     /// The run.
     pub run_id: RunId,
@@ -106,7 +127,8 @@ pub struct Rejection {
 }
 
 /// A run that is parked, and how to make it go on.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct Suspension {
     /// The run.
     pub run_id: RunId,
@@ -149,11 +171,13 @@ impl Suspension {
 }
 
 /// An open wait, as the caller who parked the run gets it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct SuspendedWait {
     /// Which wait of its run it is.
     pub id: WaitId,
     /// The key that answers it: only for a wait that this very call opened. `reissue` gives another.
+    #[serde(skip)]
     pub key: Option<SuspensionKey>,
     /// The tool that asks.
     pub tool_id: ToolId,
@@ -206,6 +230,7 @@ impl SuspendedWait {
 
 /// An answer that was accepted: from now on it is not lost.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Accepted {
     /// The run.
     pub run_id: RunId,
@@ -218,7 +243,7 @@ pub struct Accepted {
 }
 
 /// All that the owner of a run may see of it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct RunView {
     /// The run.
@@ -301,7 +326,8 @@ pub(crate) fn outcome_of(
                 .with_run(run_id)
                 .with("flow", &snapshot.flow.id)
                 .with("step", &failed.position)
-                .with("code", &failed.code);
+                .with("code", &failed.code)
+                .with_failure(failed.clone());
             if let Some(tool) = &failed.tool_id {
                 error = error.with("tool", tool);
             }

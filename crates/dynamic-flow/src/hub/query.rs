@@ -381,7 +381,8 @@ impl PersistenceHub {
                     "the run is in the middle of its work, and its holder is gone; a worker takes it \
                      over and parks it",
                 )
-                .with_run(run),
+                .with_run(run)
+                .retryable(),
             });
         }
         hub.fit(&opened, known.clone())?;
@@ -462,6 +463,7 @@ impl PersistenceHub {
 fn busy(run: RunId) -> Error {
     Error::new(ErrorKind::RunBusy, "the run is being driven; try again when it is parked")
         .with_run(run)
+        .retryable()
 }
 
 /// Makes sure that an upgraded state asks what its inbox answers.

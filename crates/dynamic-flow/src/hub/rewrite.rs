@@ -6,10 +6,10 @@ use super::{
     vault::{Opened, binding},
 };
 use crate::{
-    Result,
+    Failure, Result,
     clock::Timestamp,
     codec::Part,
-    engine::{Ended, Failure, RunStatus},
+    engine::{Ended, RunStatus},
     id::RunId,
     store::Change,
     wait::Receipt,

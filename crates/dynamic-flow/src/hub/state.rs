@@ -15,10 +15,10 @@ use super::{
     vault::Opened,
 };
 use crate::{
-    Error, ErrorKind, Result,
+    Error, ErrorKind, Failure, Result,
     clock::Timestamp,
     codes,
-    engine::{Ended, Failure, FlowStamp, RunStatus, Snapshot, StepState},
+    engine::{Ended, FlowStamp, RunStatus, Snapshot, StepState},
     id::{RunId, SuspensionKey, WaitId},
     position::Position,
     store::{Change, Queue, Record},
@@ -267,7 +267,8 @@ impl PersistenceHub {
                 ErrorKind::RunBusy,
                 "the state was given to a caller who has not completed it yet",
             )
-            .with_run(opened.record.id));
+            .with_run(opened.record.id)
+            .retryable());
         }
         let change = hub.lease_change(&opened.record);
         hub.write(opened, change, item).await

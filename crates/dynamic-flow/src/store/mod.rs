@@ -379,6 +379,7 @@ impl Claim {
 
 /// How a store is, in plain words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Health {
     /// Which kind of store it is: `file`, `sqlite`, …
     pub backend: String,
@@ -394,6 +395,25 @@ pub struct Health {
     /// Why nothing can be written, where a write was tried and failed, and what to do; as a warning
     /// is.
     pub problem: Option<String>,
+}
+
+impl Health {
+    /// A store of that kind that answers, and keeps nothing for sure; its other fields are set
+    /// afterwards.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use dynamic_flow::store::Health;
+    ///
+    /// let mut health = Health::new("ours", "host-7:4321", Duration::from_millis(2));
+    /// health.durable = true;
+    /// assert!(health.warnings.is_empty() && health.problem.is_none());
+    /// ```
+    pub fn new(backend: impl Into<String>, location: impl Into<String>, latency: Duration) -> Self {
+        let (backend, location) = (backend.into(), location.into());
+        Self { backend, location, latency, durable: false, warnings: Vec::new(), problem: None }
+    }
 }
 
 /// Whether a warning of [`Health`] is a sentence.

@@ -1,12 +1,15 @@
 //! Limits and settings, on both sides of where they lie.
 
 use dynamic_flow::{
-    Clock as _, ErrorKind, Flow, Result, RunId, SuspensionKey, ToolError,
+    Cancellation, Clock as _, ErrorKind, Flow, Result, RunId, Schema, SuspensionKey, ToolError,
+    WaitId,
     codec::{Codec, EncryptionKey},
     days,
     engine::RunStatus,
     hours,
-    hub::{Cleanup, HubOptions, KeyGenerator, RunOptions},
+    hub::{
+        Cleanup, Handle, HubOptions, KeyGenerator, PersistenceHub, RunOptions, SuspensionRequest,
+    },
     store::Filter,
     tool::{AwaitInput, tool_fn},
 };
@@ -261,4 +264,39 @@ async fn metadata_of_a_run_and_of_its_question_have_room_beside_each_other() {
     let one_more = handle.run_with(order(), options.metadata("run-32", 32)).await.unwrap_err();
     assert_eq!(one_more.kind(), ErrorKind::InvalidArgument);
     assert!(one_more.message().contains("at most 32"), "{one_more}");
+}
+
+/// Whatever a hub does can be spawned, whatever the flow's types.
+#[test]
+fn the_futures_of_all_calls_can_go_to_other_threads() {
+    fn is_send<T: Send>(_: impl FnOnce(Calls) -> T) {}
+    struct Calls {
+        hub: PersistenceHub,
+        handle: Handle<Order, Order>,
+        key: SuspensionKey,
+        run: RunId,
+    }
+    is_send(|it| async move { it.handle.run(order()).await });
+    is_send(|it| async move { it.handle.run_with(order(), RunOptions::new()).await });
+    is_send(|it| async move { it.handle.resume(&it.key, json!(1)).await });
+    is_send(|it| async move { it.handle.drive(it.run).await });
+    is_send(|it| async move { it.hub.answer(&it.key, json!(1)).await });
+    is_send(|it| async move { it.hub.cancel(it.run, Cancellation::new()).await });
+    is_send(|it| async move { it.hub.retry(it.run).await });
+    is_send(|it| async move { it.hub.reissue(it.run, &WaitId::from("ask#1")).await });
+    is_send(|it| async move { it.hub.get(it.run).await });
+    is_send(|it| async move { it.hub.query(&Filter::default(), None, 9).await });
+    is_send(|it| async move { it.hub.cleanup(&Cleanup::new().all()).await });
+    is_send(|it| async move { it.hub.suspend(&1, request()).await });
+    is_send(|it| async move { it.hub.resume_state::<Order>(&it.key, json!(1)).await });
+    is_send(|it| async move { it.hub.claim_states::<Order>(9).await });
+    is_send(|it| async move { it.hub.work().await });
+    is_send(|it| async move { it.hub.work_once().await });
+    is_send(|it| async move { it.hub.health().await });
+    is_send(|it| async move { it.hub.shutdown(hours(1)).await });
+    is_send(|it| async move { it.hub.events().next().await });
+}
+
+fn request() -> SuspensionRequest {
+    SuspensionRequest::new("ask", Schema::any())
 }

@@ -45,7 +45,7 @@ async fn an_upgrade_between_a_commit_that_seemed_to_fail_and_its_next_try_stays(
     hub.upgrade(run, &longer()).await.unwrap();
     third.release();
     let told = resumed.await.unwrap().unwrap_err();
-    assert_eq!((told.kind(), told.context_value("answer")), (ErrorKind::RunBusy, Some("accepted")));
+    assert_eq!((told.kind(), told.is_answer_accepted()), (ErrorKind::RunBusy, true));
     let document = hub.get(run).await.unwrap().document.unwrap();
     assert!(document.contains("shout"), "the upgrade was undone");
 }
@@ -69,7 +69,7 @@ async fn an_answer_between_a_commit_that_seemed_to_fail_and_its_next_try_is_not_
     hub.upgrade(run, &longer()).await.unwrap();
     third.release();
     let told = resumed.await.unwrap().unwrap_err();
-    assert_eq!((told.kind(), told.context_value("answer")), (ErrorKind::RunBusy, Some("accepted")));
+    assert_eq!((told.kind(), told.is_answer_accepted()), (ErrorKind::RunBusy, true));
     let view = hub.get(run).await.unwrap();
     let answered = view.receipts.len() + view.accepted.len();
     assert_eq!(answered, 2, "the second answer is gone: {:?}", view.status);

@@ -7,7 +7,8 @@ use dynamic_flow::{
     engine::RunStatus,
     hours,
     hub::{Cleanup, PersistenceHub, SuspensionRequest},
-    store::{Change, Expect, Filter, Page},
+    seconds,
+    store::{Change, Expect, Filter, Lease, Page},
     testkit::faults::{Moment, Operation},
     tool::AwaitInput,
 };
@@ -124,6 +125,29 @@ async fn cleanup_keeps_a_crashed_run_with_an_accepted_answer() {
     let now = world.clock.now();
     let cleaned = hub.cleanup(&Cleanup::new().older_than(now)).await.unwrap();
     assert_eq!(cleaned.deleted_count, 0, "{suspension:?}");
+    assert_eq!(cleaned.left, [suspension.run_id]);
+}
+
+#[tokio::test]
+async fn a_run_whose_holder_has_died_is_removed_by_who_asks_for_what_is_running() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (_, suspension, _) = parked(&world, &counts).await;
+    let (run, now) = (suspension.run_id, world.clock.now());
+    let lease = Lease { owner: "gone soon".into(), until: now.after(seconds(1)) };
+    let held =
+        Change { status: Some(RunStatus::Running), lease: Some(Some(lease)), ..Change::at(now) };
+    world.store.update(run, Expect::Any, held).await.unwrap();
+    let hub = world.hub().await;
+    let running = Filter { status: [RunStatus::Running].into(), ..Filter::default() };
+    let running = Cleanup::new().filter(running);
+    assert_eq!(hub.cleanup(&running).await.unwrap().left, [run], "its holder lives");
+    world.clock.advance(seconds(1));
+    assert_eq!(
+        hub.cleanup(&Cleanup::new().all()).await.unwrap().left,
+        [run],
+        "a worker may have it"
+    );
+    assert_eq!(hub.cleanup(&running).await.unwrap().deleted, [run]);
 }
 
 #[tokio::test]

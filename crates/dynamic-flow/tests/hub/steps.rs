@@ -118,6 +118,8 @@ async fn a_step_that_fails_on_purpose_tells_its_code() {
     let hub = World::new().hub().await;
     let flow = Flow::input::<Value>("fails").fail::<Value>("stop", "too-much", "no more").build();
     let error = failure(&hub, flow.unwrap().erase()).await;
+    let failure = error.failure().unwrap();
+    assert_eq!((&*failure.code, failure.position.to_string()), ("too-much", "stop".into()));
     assert_eq!(error.context_value("code"), Some("too-much"));
     assert_eq!(error.context_value("step"), Some("stop"));
 }

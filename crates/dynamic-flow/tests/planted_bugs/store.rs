@@ -371,13 +371,9 @@ impl Store for Planted {
 
     async fn health(&self) -> Result<Health> {
         let silent = self.is(Bug::HealthIsSilent);
-        Ok(Health {
-            backend: "planted".into(),
-            location: if silent { String::new() } else { "memory".into() },
-            latency: Duration::ZERO,
-            durable: false,
-            warnings: vec!["nothing is kept".into()],
-            problem: None,
-        })
+        let location = if silent { "" } else { "memory" };
+        let mut health = Health::new("planted", location, Duration::ZERO);
+        health.warnings.push("nothing is kept".into());
+        Ok(health)
     }
 }

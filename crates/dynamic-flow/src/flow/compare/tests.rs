@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    Position, RunId, Timestamp,
-    engine::{Call, Ended, Failure},
+    Failure, Position, RunId, Timestamp,
+    engine::{Call, Ended},
     expr::{Cel, Code, Compute, Variables},
     flow::{
         Backoff,

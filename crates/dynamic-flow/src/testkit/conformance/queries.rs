@@ -243,8 +243,8 @@ pub async fn names_that_look_alike_are_different(subject: Subject) {
     }
     for (n, text) in (1..).zip(ODD_TEXTS) {
         let by = [
-            Filter { flow_id: Some(text.into()), ..Filter::default() },
-            Filter { tool_id: Some(text.into()), ..Filter::default() },
+            Filter { flow_id: Some((*text).into()), ..Filter::default() },
+            Filter { tool_id: Some((*text).into()), ..Filter::default() },
             Filter {
                 metadata: Metadata::from([((*text).into(), "here".into())]),
                 ..Filter::default()
