@@ -120,7 +120,8 @@ pub(crate) struct Run {
 #[derive(Group)]
 pub(crate) struct Input {
     /// JSON, or @FILE to read it from a file, or - to read it from standard input
-    #[arg(long, short, value_name = "JSON|@FILE|-", allow_negative_numbers = true)]
+    #[arg(long, short, value_name = "JSON|@FILE|-")]
+    #[arg(allow_hyphen_values = true, value_parser = words::input)]
     pub(crate) input: Option<String>,
 }
 

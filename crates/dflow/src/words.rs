@@ -86,6 +86,18 @@ pub(crate) fn said(text: &str) -> Result<String, String> {
     }
 }
 
+/// Takes an input as it stands, also one that begins with a minus; but an option in its place means
+/// that it was left out.
+pub(crate) fn input(text: &str) -> Result<String, String> {
+    let is_option = text
+        .strip_prefix('-')
+        .is_some_and(|rest| !rest.is_empty() && !rest.starts_with(|c: char| c.is_ascii_digit()));
+    match is_option {
+        true => Err("it looks like an option, and no JSON begins like that".into()),
+        false => Ok(text.to_owned()),
+    }
+}
+
 /// Reads `NAME=VALUE`: `true`, and numbers that are spelled as JSON writes them, are typed, everything
 /// else is a text; so is what stands in double quotes.
 pub(crate) fn pair(text: &str) -> Result<Pair, String> {
@@ -243,6 +255,16 @@ mod tests {
         }
         assert!(pair("department").is_err());
         assert!(pair("=x").is_err());
+    }
+
+    #[test]
+    fn an_input_may_begin_with_a_minus_and_is_no_option() {
+        for text in ["-5", "-1e-5", "-0.5", "-", "@-", "@--json", "\"--json\"", "", "{}"] {
+            assert_eq!(input(text), Ok(text.to_owned()));
+        }
+        for text in ["--json", "-v", "--", "-.5"] {
+            assert!(input(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -183,6 +183,23 @@ fn the_input_comes_from_the_line_a_file_or_standard_input() {
 }
 
 #[test]
+fn an_input_that_begins_with_a_minus_is_no_option() {
+    let place = Place::file();
+    let ask = "flow: f\nsteps:\n  - id: ask\n    await_input: { prompt: Score?, schema: { type: number } }\n";
+    let flow = place.write("flow.yaml", ask);
+    for number in ["-5", "-1e-5", "-0.5"] {
+        let expected: serde_json::Value = serde_json::from_str(number).unwrap();
+        let parked = place.json(10, &["run", flow, "--input", number]);
+        assert_eq!(place.json(0, &["show", &text(&parked["run_id"])])["input"], expected);
+        let key = text(&parked["waits"][0]["key"]);
+        assert_eq!(place.json(0, &["resume", &key, "--input", number])["output"], expected);
+    }
+    // Where the input was left out, the next option is not taken for it.
+    let error = place.error(2, &["run", flow, "--input", "--json"]);
+    assert!(text(&error["message"]).contains("--input"), "{error}");
+}
+
+#[test]
 fn an_input_that_is_no_json_is_refused_without_being_quoted() {
     let place = Place::file();
     let flow = place.write("flow.yaml", "flow: f\nsteps:\n  - id: s\n    succeed: 1\n");
