@@ -6,6 +6,7 @@ use dynamic_flow::{Error, ErrorKind};
 
 use crate::{
     output,
+    redacted,
     render::{self, Style},
     without_keys,
 };
@@ -109,7 +110,9 @@ pub(crate) fn problem(error: &Error) -> output::Failed {
             // Whoever drives a run will be done with it.
             retryable: error.is_retryable() || error.kind() == ErrorKind::RunBusy,
             run_id: error.context_value("run").map(str::to_owned),
+            operation: error.operation_name(),
             context,
+            causes: causes(error),
             violations: violations.collect(),
             findings: findings.collect(),
             reasons: error.reasons().to_vec(),
@@ -159,18 +162,22 @@ pub(crate) fn explain(error: &Error, document: Option<&PathBuf>, style: Style) -
         let things = without_keys(&things.join(", "));
         line(&mut text, &style.dim(&format!("  {}", render::clean(&things))));
     }
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let why = render::clean(&cause.to_string());
+    for cause in causes(error) {
+        let why = render::clean(&cause);
         if !text.contains(&why) {
             line(&mut text, &style.dim(&format!("  caused by: {why}")));
         }
-        source = cause.source();
     }
     if let Some(advice) = advice(error) {
         line(&mut text, &format!("  {advice}"));
     }
     text
+}
+
+/// What caused an error, and what caused that in turn.
+fn causes(error: &Error) -> Vec<String> {
+    let chain = std::iter::successors(error.source(), |&cause| cause.source());
+    chain.map(|cause| redacted(&cause.to_string())).collect()
 }
 
 fn line(text: &mut String, line: &str) {
@@ -230,6 +237,26 @@ mod tests {
         assert!(retryable(&Error::new(ErrorKind::RunBusy, "x")));
         assert!(retryable(&Error::new(ErrorKind::StorageError, "x").retryable()));
         assert!(!retryable(&Error::new(ErrorKind::StorageError, "x")));
+    }
+
+    #[test]
+    fn programs_are_told_what_the_store_knows_and_no_secret() {
+        let cause = io::Error::other("no route to postgres://u:hunter2@h/d");
+        let error = Error::new(ErrorKind::StorageError, "the server is gone")
+            .operation("get")
+            .with("server", "postgres://h/d")
+            .with_source(Error::new(ErrorKind::StorageError, "it hung up").with_source(cause));
+        let told = serde_json::to_value(problem(&error)).unwrap();
+        let expected = serde_json::json!({ "error": {
+            "kind": "StorageError",
+            "message": "the server is gone",
+            "retryable": false,
+            "operation": "get",
+            "context": { "server": "postgres://h/d" },
+            "causes": ["StorageError: it hung up", "no route to postgres://…"],
+        } });
+        assert_eq!(told, expected);
+        assert!(!explain(&error, None, Style::plain()).contains("hunter2"));
     }
 
     #[test]

@@ -145,6 +145,7 @@ impl fmt::Display for Finding {
 ///     .operation("insert")
 ///     .with("path", "./.suspended-flows");
 /// assert_eq!(error.kind(), ErrorKind::StorageError);
+/// assert_eq!(error.operation_name(), Some("insert"));
 /// assert_eq!(
 ///     error.to_string(),
 ///     "StorageError: the folder is read-only (insert; path ./.suspended-flows)"
@@ -271,6 +272,11 @@ impl Error {
     /// The message alone, without kind and context.
     pub fn message(&self) -> &str {
         &self.0.message
+    }
+
+    /// The operation in which it happened, where that is known: of a store that failed, the call.
+    pub fn operation_name(&self) -> Option<&'static str> {
+        self.0.operation
     }
 
     /// The things it happened to, as pairs of name and value.

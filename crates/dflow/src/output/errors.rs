@@ -23,7 +23,9 @@ impl Failed {
                 message: format!("the result could not be written: {error}"),
                 retryable: false,
                 run_id: None,
+                operation: None,
                 context: BTreeMap::new(),
+                causes: Vec::new(),
                 violations: Vec::new(),
                 findings: Vec::new(),
                 reasons: Vec::new(),
@@ -45,9 +47,18 @@ pub(crate) struct Problem {
     pub(crate) retryable: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) run_id: Option<String>,
-    /// The things it happened to, by name.
+    /// In which operation it happened, where that is known: of a store that failed, the call, such as
+    /// `get`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) operation: Option<&'static str>,
+    /// The things it happened to, by name: of a store, its `server` (without credentials) or its
+    /// `path`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) context: BTreeMap<String, String>,
+    /// What caused it, and what caused that in turn; for people, and not the same from one version to
+    /// the next.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) causes: Vec<String>,
     /// Everything in which an input does not fit its schema.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) violations: Vec<Violation>,

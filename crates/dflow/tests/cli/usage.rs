@@ -183,7 +183,25 @@ fn a_store_that_can_not_be_used_says_which_path() {
         let called = place.call(&["list", "--store", url, "--json"]);
         let error = error_of(&called, 5);
         assert_eq!(error["kind"], "StorageError", "{url}");
-        assert!(error.to_string().contains("file"), "{error}");
+        assert!(text(&error["context"]["path"]).starts_with("file"), "{error}");
+        assert!(!text(&error["operation"]).is_empty(), "{error}");
+        assert!(!text(&error["causes"][0]).is_empty(), "{error}");
+    }
+}
+
+#[test]
+fn a_server_that_is_out_of_reach_is_told_with_all_that_is_known_but_no_password() {
+    let place = Place::file();
+    // Nobody listens there.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for scheme in ["postgres", "redis", "bolt"] {
+        let url = format!("{scheme}://u:hunter2@{free}");
+        let error = place.error(5, &["list", "--store", &url]);
+        assert_eq!((&error["kind"], &error["retryable"]), (&json!("StorageError"), &json!(true)));
+        assert!(text(&error["context"]["server"]).contains(&free.to_string()), "{error}");
+        assert!(!text(&error["operation"]).is_empty(), "{error}");
+        assert!(text(&error["causes"][0]).contains("refused"), "{error}");
+        assert!(!error.to_string().contains("hunter2"), "{error}");
     }
 }
 
