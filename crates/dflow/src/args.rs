@@ -324,9 +324,12 @@ pub(crate) struct Cleanup {
 /// Work in the background: fire timers, continue answered runs, take over crashed ones
 ///
 /// Any number of workers may share a store. It continues runs of documents; a flow in Rust needs a
-/// program that registers it. Ctrl-C ends it once the steps in progress are committed.
+/// program that registers it. Ctrl-C ends it once the steps in progress are committed, after 10 seconds
+/// at the latest; pressed again, it ends at once. Where steps were left in the middle it exits with 130,
+/// and their runs are taken over when their leases have lapsed.
 /// A run that could not be continued stays as it was: other workers are offered it at once, this one
-/// a second later, then ever later, up to a minute. With --once it then exits with 5.
+/// a second later, then ever later, up to a minute. With --once it then exits with 5. Without --once,
+/// --json says null of `purged`: ended runs are removed from time to time, and not counted.
 #[derive(Group)]
 #[command(after_help = "\
 Examples:

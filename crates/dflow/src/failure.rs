@@ -5,8 +5,7 @@ use std::{collections::BTreeMap, error::Error as _, fmt::Write as _, io, path::P
 use dynamic_flow::{Error, ErrorKind};
 
 use crate::{
-    output,
-    redacted,
+    output, redacted,
     render::{self, Style},
     without_keys,
 };

@@ -196,14 +196,15 @@ pub(super) async fn work(context: &Context, args: &args::Work) -> Result<Exit, F
     if !args.once {
         context.terminal.note("Working; Ctrl-C ends it.");
     }
-    let worked = until_ended(context, &hub, args.once, signals).await;
+    let ended = until_ended(context, &hub, args.once, signals).await;
     reporter.end().await;
-    let worked = worked?;
+    let ended = ended?;
     let mut shown = std::mem::take(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner));
-    if let Some(worked) = worked {
+    if let Ended::Done(worked) = ended {
         (shown.driven, shown.skipped) = (worked.driven, worked.skipped);
         shown.purged = Some(worked.purged);
     }
+    shown.interrupted = matches!(ended, Ended::AtOnce);
     context.terminal.result(&shown, |_| match args.once {
         // Which were skipped, and why, was told as it happened.
         true => outline(
@@ -212,7 +213,16 @@ pub(super) async fn work(context: &Context, args: &args::Work) -> Result<Exit, F
         ),
         false => String::new(),
     })?;
-    Ok(if args.once && shown.skipped > 0 { Exit::State } else { Exit::Done })
+    Ok(match ended {
+        Ended::AtOnce => {
+            let message = "Stopped in the middle of steps. Everything that was accepted is kept: a worker \
+                           takes these runs over when their leases have lapsed.";
+            context.terminal.note(message);
+            Exit::Interrupted
+        }
+        _ if args.once && shown.skipped > 0 => Exit::State,
+        _ => Exit::Done,
+    })
 }
 
 /// Counts what happens in a worker.
@@ -230,32 +240,42 @@ fn note(seen: &mut output::Worked, event: &HubEvent, name_skipped: bool) {
     }
 }
 
+/// How a worker ended.
+enum Ended {
+    /// With everything done that was due.
+    Done(Worked),
+    /// With every run let go that it had at hand.
+    LetGo,
+    /// Before that: in the middle of steps.
+    AtOnce,
+}
+
 /// Works until everything due is done, or until Ctrl-C.
 async fn until_ended(
     context: &Context,
     hub: &PersistenceHub,
     once: bool,
     mut signals: EndSignals,
-) -> Result<Option<Worked>, Error> {
+) -> Result<Ended, Error> {
     let working = async {
         match once {
-            true => hub.work_once().await.map(Some),
-            false => hub.work().await.map(|()| None),
+            true => hub.work_once().await.map(Ended::Done),
+            false => hub.work().await.map(|()| Ended::LetGo),
         }
     };
     let mut working = std::pin::pin!(working);
     tokio::select! {
-        worked = &mut working => worked,
+        ended = &mut working => ended,
         () = signals.next() => {
             context.terminal.note("Stopping after the steps at hand; Ctrl-C again to stop at once.");
             let ended = async {
-                let (_, worked) = tokio::join!(hub.shutdown(GRACE), &mut working);
-                worked
+                let (_, ended) = tokio::join!(hub.shutdown(GRACE), &mut working);
+                ended
             };
             tokio::select! {
-                worked = ended => worked,
-                () = tokio::time::sleep(GRACE) => Ok(None),
-                () = signals.next() => Ok(None),
+                ended = ended => ended,
+                () = tokio::time::sleep(GRACE) => Ok(Ended::AtOnce),
+                () = signals.next() => Ok(Ended::AtOnce),
             }
         }
     }

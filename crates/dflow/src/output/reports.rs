@@ -55,11 +55,16 @@ pub(crate) struct Worked {
     pub(crate) driven: usize,
     /// How many could not be gone on with, and stay as they were.
     pub(crate) skipped: usize,
-    /// How many ended runs were removed after their retention; null without `--once`.
+    /// How many ended runs were removed after their retention. Null where nobody counts them: without
+    /// `--once`, and where `interrupted` says that it was stopped before it was done.
     pub(crate) purged: Option<usize>,
     /// Those that were skipped, and why; left out where there are none, and without `--once`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) skipped_runs: Vec<Skipped>,
+    /// That it was stopped in the middle of steps: a worker takes their runs over when their leases
+    /// have lapsed. Left out where it was not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) interrupted: bool,
 }
 
 /// A run that a worker could not go on with.

@@ -7,6 +7,8 @@ use std::{
     process::{Child, ChildStderr, Command, Stdio},
 };
 
+use dynamic_flow::{SystemClock, Timestamp, clock::Clock as _};
+
 use crate::support::{Place, text};
 
 fn spawn(place: &Place, args: &[&str]) -> (Child, BufReader<ChildStderr>) {
@@ -204,4 +206,85 @@ fn a_worker_that_is_interrupted_ends_well() {
     interrupt(&child);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0));
+}
+
+/// A place with a run that is answered, and calls a host that may hesitate next.
+fn answered_before_a_call(listener: &TcpListener) -> (Place, String) {
+    let host = listener.local_addr().unwrap();
+    let place = Place::file();
+    let settings = format!(
+        "[hub]\nlease = \"300ms\"\n[http]\nallowed_hosts = [{{ host = \"{host}\", private = true }}]\n"
+    );
+    place.write("dflow.toml", &settings);
+    let document = format!(
+        "flow: f\nsteps:\n  - id: ask\n    await_input: {{ preset: confirmation, prompt: Sure? }}\n  \
+         - id: call\n    call: http\n    with: {{ url: 'http://{host}/' }}\n  - id: again\n    \
+         await_input: {{ preset: confirmation, prompt: Really? }}\n"
+    );
+    let parked = place.run(10, &document);
+    let key = text(&parked["waits"][0]["key"]);
+    place.json(0, &["answer", &key, "--input", r#"{"confirmed": true}"#]);
+    (place, text(&parked["run_id"]))
+}
+
+#[test]
+fn a_worker_that_is_interrupted_in_a_step_gives_its_lease_back() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (place, run) = answered_before_a_call(&listener);
+    let (child, mut stderr) = spawn(&place, &["work"]);
+    let (mut connection, _) = listener.accept().unwrap();
+    let mut request = BufReader::new(connection.try_clone().unwrap()).lines();
+    while request.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+    interrupt(&child);
+    read_until(&mut stderr, "Ctrl-C again to stop at once");
+    let response = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\
+                    Connection: close\r\n\r\n{}";
+    connection.write_all(response.as_bytes()).unwrap();
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(0));
+    let left = place.json(0, &["show", &run]);
+    assert_eq!((&left["status"], &left["driven_by"]), (&"ready".into(), &().into()));
+    // Nobody listens any more: were the call made again, it would fail.
+    drop((connection, listener));
+    assert_eq!(place.json(0, &["work", "--once"])["driven"], 1);
+    assert_eq!(place.status(&run), "waiting");
+}
+
+#[test]
+fn a_worker_that_is_stopped_at_once_says_so_and_loses_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (place, run) = answered_before_a_call(&listener);
+    for args in [&["work"][..], &["work", "--json"], &["work", "--once", "--json"]] {
+        let (mut child, mut stderr) = spawn(&place, args);
+        let connection = listener.accept().unwrap();
+        while child.try_wait().unwrap().is_none() {
+            interrupt(&child);
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let mut rest = String::new();
+        stderr.read_to_string(&mut rest).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130), "{args:?}: {rest}");
+        match args {
+            ["work"] => assert!(rest.contains("lease"), "{rest}"),
+            _ => {
+                let worked: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+                assert_eq!((&worked["driven"], &worked["interrupted"]), (&0.into(), &true.into()));
+            }
+        }
+        // What was accepted is there, for whoever takes the run over.
+        let left = place.json(0, &["show", &run]);
+        assert_eq!(left["status"], "running");
+        drop(connection);
+        let lapses_at: Timestamp = text(&left["due_at"]).parse().unwrap();
+        while SystemClock.now() <= lapses_at {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+    drop(listener);
+    assert_eq!(place.json(0, &["work", "--once"])["driven"], 1);
+    let failed = place.json(0, &["show", &run]);
+    assert_eq!(
+        (&failed["status"], &failed["receipts"][0]["closed"]),
+        (&"failed".into(), &"answered".into())
+    );
 }
