@@ -323,7 +323,12 @@ fn described(event: &HubEvent, style: Style) -> Option<String> {
         HubEvent::StepFailed { step, code, .. } => at(step, &format!("failed  ({code})")),
         HubEvent::WaitOpened { step, tool_id, .. } => at(step, &format!("asks  ({tool_id})")),
         HubEvent::WaitClosed { receipt: closed, .. } => receipt(closed),
-        HubEvent::RunStopped { status, .. } => style.status(*status),
+        HubEvent::RunStopped { status, step, code, .. } => {
+            let step = step.iter().map(|step| format!("  {step}"));
+            let code = code.iter().map(|code| format!("  ({code})"));
+            let why: String = step.chain(code).collect();
+            style.status(*status) + &clean_line(&why)
+        }
         HubEvent::RunSkipped { reason, .. } => {
             format!("{}  {}", style.red("skipped"), clean_line(reason))
         }

@@ -157,6 +157,18 @@ fn a_worker_fires_what_is_due_and_leaves_the_rest() {
 }
 
 #[test]
+fn a_worker_says_where_a_run_has_failed() {
+    let place = Place::file();
+    let run = place.run(
+        10,
+        "flow: f\nsteps:\n  - id: ask\n    await_input: { preset: text, prompt: Who?, timeout: 1ms }\n",
+    );
+    let told = place.call(&["work", "--once"]);
+    let expired = format!("{}  expired  ask  (wait_timed_out)\n", text(&run["run_id"]));
+    assert!(told.err.contains(&expired), "{told:?}");
+}
+
+#[test]
 fn a_worker_says_which_runs_it_skipped_and_why() {
     for store in ["file:flows", "sqlite:flows.db"] {
         let sealed = || {

@@ -138,9 +138,8 @@ async fn run_in_span(
     let End { keys, epoch, written_at: at } = driver.end();
     match driven {
         Ok(snapshot) => {
-            let driven = Driven::To { snapshot: snapshot.into(), keys, at };
-            hub.tell(HubEvent::RunStopped { run_id, status: driven.status() });
-            Ok(driven)
+            hub.tell(HubEvent::run_stopped(&snapshot, snapshot.parked_status()));
+            Ok(Driven::To { snapshot: snapshot.into(), keys, at })
         }
         Err(error) => {
             let error = error.with_run(run_id);

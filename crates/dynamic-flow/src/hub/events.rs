@@ -13,7 +13,7 @@ use tokio::sync::broadcast::{
 use super::outcome::SuspendedWait;
 use crate::{
     ToolError,
-    engine::{RunStatus, machine::Traced},
+    engine::{Ended, RunStatus, Snapshot, machine::Traced},
     id::{FlowId, RunId, ToolId},
     position::Position,
     wait::{Receipt, Wait},
@@ -80,6 +80,13 @@ pub enum HubEvent {
         run_id: RunId,
         /// What it is doing now.
         status: RunStatus,
+        /// The step that ended it, if it was rejected, has failed or has expired.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        step: Option<Position>,
+        /// What it failed by, if it has failed or expired. The message is sealed, for it may hold what
+        /// somebody said: [`get`](super::PersistenceHub::get) has it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        code: Option<String>,
     },
     /// A worker could not go on with a run, which stays as it was.
     RunSkipped {
@@ -105,6 +112,18 @@ impl HubEvent {
     pub(crate) fn wait_opened(run_id: RunId, wait: &Wait) -> Self {
         let (step, tool_id) = (wait.position.clone(), wait.tool_id.clone());
         Self::WaitOpened { run_id, step, tool_id }
+    }
+
+    pub(super) fn run_stopped(snapshot: &Snapshot, status: RunStatus) -> Self {
+        let ended = snapshot.ended.as_ref().filter(|_| status.is_final());
+        let (step, code) = match ended {
+            Some(Ended::Rejected { position, .. }) => (Some(position.clone()), None),
+            Some(Ended::Failed(failure) | Ended::SetAside(failure)) => {
+                (Some(failure.position.clone()), Some(failure.code.clone()))
+            }
+            Some(Ended::Cancelled(_)) | None => (None, None),
+        };
+        Self::RunStopped { run_id: snapshot.run_id, status, step, code }
     }
 
     /// The run that it happened to.

@@ -9,8 +9,7 @@ use crate::{
     Failure, Result,
     clock::Timestamp,
     codec::Part,
-    engine::{Ended, RunStatus},
-    id::RunId,
+    engine::{Ended, RunStatus, Snapshot},
     store::Change,
     wait::Receipt,
 };
@@ -51,15 +50,15 @@ impl Inner {
             ..plain.beside(changed(&opened, sealed, &self.codec, now)?)
         };
         self.vault.update(record.id, record.revision, change).await?;
-        self.tell_of_end(record.id, closed, snapshot.status);
+        self.tell_of_end(snapshot, closed);
         Ok(())
     }
 
     /// Tells of a run that was let go by a write outside of the engine, which has closed waits.
-    pub(super) fn tell_of_end(&self, run_id: RunId, closed: Vec<Receipt>, status: RunStatus) {
+    pub(super) fn tell_of_end(&self, snapshot: &Snapshot, closed: Vec<Receipt>) {
         for receipt in closed {
-            self.tell(HubEvent::WaitClosed { run_id, receipt });
+            self.tell(HubEvent::WaitClosed { run_id: snapshot.run_id, receipt });
         }
-        self.tell(HubEvent::RunStopped { run_id, status });
+        self.tell(HubEvent::run_stopped(snapshot, snapshot.status));
     }
 }

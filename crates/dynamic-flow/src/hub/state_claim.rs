@@ -206,7 +206,7 @@ async fn write_back(hub: &PersistenceHub, mut opened: Opened, receipt: Receipt) 
             Ok(_) => {
                 let opens = opened.snapshot.waits.iter();
                 opens.for_each(|wait| hub.tell(HubEvent::wait_opened(run, wait)));
-                hub.tell_of_end(run, vec![receipt], opened.snapshot.status);
+                hub.tell_of_end(&opened.snapshot, vec![receipt]);
                 return Ok(());
             }
             Err(error) if error.is_conflict() => {

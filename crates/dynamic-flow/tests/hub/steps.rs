@@ -2,7 +2,7 @@
 
 use dynamic_flow::{
     Error, ErrorKind, Flow, ToolError, hours,
-    hub::PersistenceHub,
+    hub::{Outcome, PersistenceHub},
     tool::{ToolRegistry, tool_fn},
 };
 use serde_json::{Value, json};
@@ -164,4 +164,38 @@ steps:
         let told = hub.register(flow).unwrap().run(json!(4)).await;
         assert_eq!(completed(told), json!(["output_invalid", "all/s64"]), "{step}");
     }
+}
+
+#[tokio::test]
+async fn watchers_hear_where_a_run_ended_and_by_what_code_and_nothing_that_anybody_said() {
+    let world = World::new();
+    let hub = world.hub().await;
+    let mut events = hub.events();
+    let mut stopped = async |steps: &str| {
+        let text = format!("flow: f\nsteps:\n{steps}");
+        let flow = Flow::from_document(&text, &ToolRegistry::new()).unwrap();
+        let run = hub.register(flow).unwrap().run(json!({ "pin": "hunter2" })).await;
+        if let Ok(Outcome::Suspended(_)) = &run {
+            world.clock.advance(hours(1));
+            hub.work_once().await.unwrap();
+        }
+        let mut told = serde_json::Value::Null;
+        while let Some(event) = events.try_next() {
+            let event = serde_json::to_value(event).unwrap();
+            assert!(!event.to_string().contains("hunter2"), "{event}");
+            told = event;
+        }
+        assert_eq!(told["event"], "run_stopped");
+        ["status", "step", "code"].map(|field| told[field].clone())
+    };
+    let failed =
+        stopped("  - id: no\n    fail: { code: wrong_pin, message: '{{ value.pin }}?' }\n");
+    assert_eq!(failed.await, [json!("failed"), json!("no"), json!("wrong_pin")]);
+    let rejected = stopped("  - id: ok\n    filter: \"${ value.pin == '1' }\"\n");
+    assert_eq!(rejected.await, [json!("rejected"), json!("ok"), json!(null)]);
+    let expired =
+        stopped("  - id: ask\n    await_input: { preset: text, prompt: Who?, timeout: 1h }\n");
+    assert_eq!(expired.await, [json!("expired"), json!("ask"), json!("wait_timed_out")]);
+    let completed = stopped("  - id: yes\n    succeed: 1\n");
+    assert_eq!(completed.await, [json!("completed"), json!(null), json!(null)]);
 }
