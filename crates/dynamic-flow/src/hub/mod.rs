@@ -143,6 +143,18 @@ impl Inner {
         }
     }
 
+    /// As [`Self::carry_out`], where nobody waits for what comes of it; nothing where no runtime is at
+    /// hand.
+    fn carry_out_unseen(self: &Arc<Self>, work: impl Future<Output = ()> + Send + 'static) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        self.in_hand.fetch_add(1, Ordering::SeqCst);
+        let in_hand = InHand(self.clone());
+        runtime.spawn(async move {
+            let _in_hand = in_hand;
+            work.await;
+        });
+    }
+
     async fn stopped(&self) {
         // An error means that the sender is gone, and it is in this very hub.
         self.stopping.subscribe().wait_for(|stopping| *stopping).await.ok();

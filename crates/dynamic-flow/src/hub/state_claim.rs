@@ -1,6 +1,6 @@
 //! A stored state in the hands of a caller: its input, and the ways to be done with it.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -20,15 +20,24 @@ use crate::{
     clock::Timestamp,
     codec::Part,
     engine::RunStatus,
-    id::RunId,
+    id::{Epoch, Revision, RunId},
+    seconds,
     store::{Change, Queue, Record},
     value::{from_value, to_value},
     wait::Receipt,
 };
 
+/// How soon a state is offered again that was dropped: whoever fails over it at once should not be
+/// given it over and over.
+const GIVEN_AGAIN_AFTER: Duration = seconds(1);
+
 /// A state that was given back with its input, and is this caller's until it is completed,
-/// suspended anew or released, or its lease lapses; then it is given again.
-#[must_use = "complete it or suspend it anew, or it is given again after its lease"]
+/// suspended anew or released; then it is given again.
+///
+/// One that is dropped is given back in the background, where a tokio runtime is at hand: whoever has
+/// the key gets it at once, `claim_states` a second later. Elsewhere, and where the process ends before,
+/// its lease lapses.
+#[must_use = "complete it or suspend it anew, or it is given again"]
 pub struct StateClaim<S> {
     /// The run under which the state is stored.
     pub run_id: RunId,
@@ -40,9 +49,15 @@ pub struct StateClaim<S> {
     pub resumed_at: Timestamp,
     /// What the wait took.
     pub receipt: Receipt,
+    held: Held,
+}
+
+/// A state whose lease this caller has.
+struct Held {
     hub: PersistenceHub,
     opened: Box<Opened>,
-    _hold: Hold,
+    /// Its lease; none once the caller is done with it.
+    hold: Option<Hold>,
 }
 
 impl<S: DeserializeOwned> StateClaim<S> {
@@ -70,9 +85,7 @@ impl<S: DeserializeOwned> StateClaim<S> {
             input,
             resumed_at: inner.clock.now(),
             receipt,
-            hub: hub.clone(),
-            opened: Box::new(opened),
-            _hold: hold,
+            held: Held { hub: hub.clone(), opened: Box::new(opened), hold: Some(hold) },
         })
     }
 }
@@ -94,11 +107,10 @@ impl<S> StateClaim<S> {
     /// # Errors
     /// `RunBusy` when the lease lapsed and somebody else has the claim by now.
     pub async fn complete(self) -> Result<()> {
-        let Self { hub, opened, receipt, .. } = self;
-        let mut opened = *opened;
-        opened.snapshot.status = RunStatus::Completed;
-        opened.snapshot.root.value = Arc::default();
-        write_back(&hub, opened, receipt).await
+        let Self { mut held, receipt, .. } = self;
+        held.opened.snapshot.status = RunStatus::Completed;
+        held.opened.snapshot.root.value = Arc::default();
+        held.write_back(receipt).await
     }
 
     /// Suspends a new state under the same run: the claim ends, and a new key resumes it.
@@ -111,12 +123,11 @@ impl<S> StateClaim<S> {
         state: &T,
         request: SuspensionRequest,
     ) -> Result<Suspended> {
-        let Self { hub, opened, receipt, run_id, .. } = self;
-        let mut opened = *opened;
-        let now = hub.inner().clock.now();
-        let key = hub.ask(&mut opened.snapshot, to_value(state)?, request, now)?;
-        let expires_at = opened.snapshot.waits.iter().filter_map(|wait| wait.expires_at).min();
-        write_back(&hub, opened, receipt).await?;
+        let Self { mut held, receipt, run_id, .. } = self;
+        let now = held.hub.inner().clock.now();
+        let key = held.hub.ask(&mut held.opened.snapshot, to_value(state)?, request, now)?;
+        let expires_at = held.opened.snapshot.waits.iter().filter_map(|wait| wait.expires_at).min();
+        held.write_back(receipt).await?;
         Ok(Suspended { run_id, key, suspended_at: now, expires_at })
     }
 
@@ -127,40 +138,79 @@ impl<S> StateClaim<S> {
     /// `RunBusy` as [`StateClaim::complete`]; what the store fails with: the lease then lapses by
     /// itself.
     pub async fn release(self) -> Result<()> {
-        let hub = self.hub.inner();
-        let now = hub.clock.now();
-        let change = Taken::of(&self.opened.record).let_go(now, now);
-        let mut held = self.opened.record;
-        loop {
-            match hub.vault.update(held.id, held.revision, change.clone()).await {
-                Ok(_) => return Ok(()),
-                Err(error) if error.is_conflict() => {
-                    let there = hub.still_held(&held).await?;
-                    held.revision = there.record.revision;
-                    if hub.cancelled_meanwhile(there).await? {
-                        return Ok(());
-                    }
-                }
-                Err(error) => return Err(error.with_run(held.id)),
-            }
+        let mut held = self.held;
+        let hub = held.hub.inner();
+        hub.let_go(LeasedState::of(&held.opened.record), hub.clock.now()).await?;
+        held.hold = None;
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.hold.take().is_none() {
+            return;
         }
+        let hub = self.hub.inner();
+        let (leased, giving) = (LeasedState::of(&self.opened.record), hub.clone());
+        hub.carry_out_unseen(async move {
+            let run = leased.taken.id;
+            let again_at = giving.clock.now().after(GIVEN_AGAIN_AFTER);
+            if let Err(error) = giving.let_go(leased, again_at).await {
+                tracing::debug!(%run, %error, "the lease of a state is left to lapse");
+            }
+        });
+    }
+}
+
+/// A state with a lease, as it is given back unused.
+struct LeasedState {
+    taken: Taken,
+    revision: Revision,
+    epoch: Epoch,
+}
+
+impl LeasedState {
+    fn of(record: &Record) -> Self {
+        Self { taken: Taken::of(record), revision: record.revision, epoch: record.epoch }
     }
 }
 
 impl Inner {
+    /// Gives a state back unused, to be offered again at that time. One that was cancelled meanwhile
+    /// ends by that.
+    async fn let_go(&self, leased: LeasedState, again_at: Timestamp) -> Result<()> {
+        let LeasedState { taken, mut revision, epoch } = leased;
+        let change = taken.let_go(again_at, self.clock.now());
+        loop {
+            match self.vault.update(taken.id, revision, change.clone()).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.is_conflict() => {
+                    let there = self.still_held(taken.id, epoch).await?;
+                    revision = there.record.revision;
+                    // A write that seemed to fail may have let it go.
+                    if there.record.lease.is_none() || self.cancelled_meanwhile(there).await? {
+                        return Ok(());
+                    }
+                }
+                Err(error) => return Err(error.with_run(taken.id)),
+            }
+        }
+    }
+
     /// A state to which something was added while its caller has it.
     ///
     /// # Errors
     /// `RunBusy` where somebody else has it by now.
-    async fn still_held(&self, held: &Record) -> Result<Opened> {
-        let there = self.vault.get(held.id).await?;
-        let Some(there) = there.filter(|there| there.epoch == held.epoch) else {
+    async fn still_held(&self, run: RunId, epoch: Epoch) -> Result<Opened> {
+        let there = self.vault.get(run).await?;
+        let Some(there) = there.filter(|there| there.epoch == epoch) else {
             return Err(Error::new(
                 ErrorKind::RunBusy,
                 "the claim's lease lapsed and the state was given to somebody else; nothing was \
                  written",
             )
-            .with_run(held.id));
+            .with_run(run));
         };
         Opened::unseal(&self.codec, there)
     }
@@ -180,47 +230,50 @@ impl Inner {
     }
 }
 
-/// Commits a state that its caller is done with.
-async fn write_back(hub: &PersistenceHub, mut opened: Opened, receipt: Receipt) -> Result<()> {
-    let hub = hub.inner();
-    let run = opened.record.id;
-    if opened.snapshot.status == RunStatus::Completed {
-        opened.snapshot.waits.clear();
-    }
-    opened.snapshot.keep(receipt.clone());
-    opened.snapshot.advance();
-    let now = hub.clock.now();
-    let sealed = hub.codec.seal_state(
-        &opened.snapshot,
-        opened.snapshot.sequence,
-        binding(&opened.record, Part::Snapshot),
-    )?;
-    let plain = Plain::parked(&opened.snapshot, Queue::states(), now, hub);
-    let mut change = Change {
-        attempts: Some(0),
-        inbox_drop: opened.record.inbox.len(),
-        ..plain.beside(worked_in(&opened.snapshot, sealed, now))
-    };
-    loop {
-        match hub.vault.update(run, opened.record.revision, change.clone()).await {
-            Ok(_) => {
-                let opens = opened.snapshot.waits.iter();
-                opens.for_each(|wait| hub.tell(HubEvent::wait_opened(run, wait)));
-                hub.tell_of_end(&opened.snapshot, vec![receipt]);
-                return Ok(());
-            }
-            Err(error) if error.is_conflict() => {
-                let there = hub.still_held(&opened.record).await?;
-                change.inbox_drop = there.record.inbox.len();
-                opened.record.revision = there.record.revision;
-                // A cancellation that came in is too late where the caller is done.
-                if opened.snapshot.status == RunStatus::Waiting
-                    && hub.cancelled_meanwhile(there).await?
-                {
-                    return Err(cancelled(run));
+impl Held {
+    /// Commits a state that its caller is done with.
+    async fn write_back(mut self, receipt: Receipt) -> Result<()> {
+        let (hub, opened) = (self.hub.inner(), &mut self.opened);
+        let run = opened.record.id;
+        if opened.snapshot.status == RunStatus::Completed {
+            opened.snapshot.waits.clear();
+        }
+        opened.snapshot.keep(receipt.clone());
+        opened.snapshot.advance();
+        let now = hub.clock.now();
+        let sealed = hub.codec.seal_state(
+            &opened.snapshot,
+            opened.snapshot.sequence,
+            binding(&opened.record, Part::Snapshot),
+        )?;
+        let plain = Plain::parked(&opened.snapshot, Queue::states(), now, hub);
+        let mut change = Change {
+            attempts: Some(0),
+            inbox_drop: opened.record.inbox.len(),
+            ..plain.beside(worked_in(&opened.snapshot, sealed, now))
+        };
+        loop {
+            match hub.vault.update(run, opened.record.revision, change.clone()).await {
+                Ok(_) => {
+                    let opens = opened.snapshot.waits.iter();
+                    opens.for_each(|wait| hub.tell(HubEvent::wait_opened(run, wait)));
+                    hub.tell_of_end(&opened.snapshot, vec![receipt]);
+                    self.hold = None;
+                    return Ok(());
                 }
+                Err(error) if error.is_conflict() => {
+                    let there = hub.still_held(run, opened.record.epoch).await?;
+                    change.inbox_drop = there.record.inbox.len();
+                    opened.record.revision = there.record.revision;
+                    // A cancellation that came in is too late where the caller is done.
+                    if opened.snapshot.status == RunStatus::Waiting
+                        && hub.cancelled_meanwhile(there).await?
+                    {
+                        return Err(cancelled(run));
+                    }
+                }
+                Err(error) => return Err(error.with_run(run)),
             }
-            Err(error) => return Err(error.with_run(run)),
         }
     }
 }

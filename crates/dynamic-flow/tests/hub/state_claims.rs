@@ -6,7 +6,7 @@ use dynamic_flow::{
     engine::RunStatus,
     hours,
     hub::{Cleanup, HubEvent, PersistenceHub, StateClaim, Suspended, SuspensionRequest},
-    minutes,
+    minutes, seconds,
     store::{Change, Expect},
     testkit::faults::{Moment, Operation},
 };
@@ -199,6 +199,76 @@ async fn every_key_of_a_state_that_was_cancelled_is_told_of_it() {
         assert_eq!(error.kind(), ErrorKind::AlreadyResumed, "{error}");
         assert_eq!(error.receipt(), told.receipt(), "it was closed when it was cancelled");
     }
+}
+
+#[tokio::test]
+async fn a_claim_that_is_dropped_is_given_back_and_offered_again_a_second_later() {
+    let world = World::new();
+    let (hub, parked) = suspended_state(&world).await;
+    let claim: StateClaim<Value> = hub.resume_state(&parked.key, yes()).await.unwrap();
+    drop(claim);
+    // `shutdown` waits for what goes on in the background.
+    assert!(hub.shutdown(seconds(10)).await);
+    let view = hub.get(parked.run_id).await.unwrap();
+    assert_eq!((view.status, view.driven_by), (RunStatus::Ready, None));
+    let hub = world.hub().await;
+    // Whoever has key and input gets it at once; others are not kept busy by one that always fails.
+    let claim: StateClaim<Value> = hub.resume_state(&parked.key, yes()).await.unwrap();
+    drop(claim);
+    assert!(hub.shutdown(seconds(10)).await);
+    let hub = world.hub().await;
+    assert!(hub.claim_states::<Value>(1).await.unwrap().is_empty());
+    world.clock.advance(seconds(1));
+    hub.claim_states::<Value>(1).await.unwrap().remove(0).complete().await.unwrap();
+    assert_eq!(hub.get(parked.run_id).await.unwrap().status, RunStatus::Completed);
+}
+
+#[tokio::test]
+async fn a_claim_that_is_dropped_where_its_state_was_cancelled_ends_it() {
+    let world = World::new();
+    let (hub, parked) = suspended_state(&world).await;
+    let claim: StateClaim<Value> = hub.resume_state(&parked.key, yes()).await.unwrap();
+    hub.cancel(parked.run_id, Cancellation::new()).await.unwrap();
+    drop(claim);
+    assert!(hub.shutdown(seconds(10)).await);
+    assert_eq!(hub.get(parked.run_id).await.unwrap().status, RunStatus::Cancelled);
+}
+
+#[tokio::test]
+async fn a_claim_whose_end_could_not_be_written_is_given_back_and_one_that_has_ended_stays_so() {
+    for (moment, status) in
+        [(Moment::Before, RunStatus::Ready), (Moment::After, RunStatus::Completed)]
+    {
+        let world = World::new();
+        let parked = suspended_state(&world).await.1;
+        let (faults, faulty) = faulty(&world);
+        let hub = faulty.builder().max_retries(0).build().await.unwrap();
+        let claim: StateClaim<Value> = hub.resume_state(&parked.key, yes()).await.unwrap();
+        faults.fail_next(Operation::Update, moment);
+        claim.complete().await.unwrap_err();
+        assert!(hub.shutdown(seconds(10)).await);
+        let view = world.hub().await.get(parked.run_id).await.unwrap();
+        assert_eq!((view.status, view.driven_by), (status, None), "{moment:?}");
+    }
+}
+
+#[test]
+fn a_claim_that_is_dropped_without_a_runtime_is_left_to_its_lease() {
+    let world = World::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (parked, claim) = runtime.block_on(async {
+        let (hub, parked) = suspended_state(&world).await;
+        let claim: StateClaim<Value> = hub.resume_state(&parked.key, yes()).await.unwrap();
+        (parked, claim)
+    });
+    drop(claim);
+    runtime.block_on(async {
+        let hub = world.hub().await;
+        let busy = hub.resume_state::<Value>(&parked.key, yes()).await.unwrap_err();
+        assert_eq!(busy.kind(), ErrorKind::RunBusy);
+        world.clock.advance(minutes(1));
+        hub.claim_states::<Value>(1).await.unwrap().remove(0).complete().await.unwrap();
+    });
 }
 
 #[tokio::test]
