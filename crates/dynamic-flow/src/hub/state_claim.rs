@@ -188,8 +188,7 @@ impl Inner {
                 Err(error) if error.is_conflict() => {
                     let there = self.still_held(taken.id, epoch).await?;
                     revision = there.record.revision;
-                    // A write that seemed to fail may have let it go.
-                    if there.record.lease.is_none() || self.cancelled_meanwhile(there).await? {
+                    if self.cancelled_meanwhile(there).await? {
                         return Ok(());
                     }
                 }
@@ -201,10 +200,13 @@ impl Inner {
     /// A state to which something was added while its caller has it.
     ///
     /// # Errors
-    /// `RunBusy` where somebody else has it by now.
+    /// `RunBusy` where somebody else has it by now, or has been done with it.
     async fn still_held(&self, run: RunId, epoch: Epoch) -> Result<Opened> {
         let there = self.vault.get(run).await?;
-        let Some(there) = there.filter(|there| there.epoch == epoch) else {
+        // Without a lease it was let go: by a write that seemed to fail, or by another task of this
+        // process that was given it under the same epoch.
+        let is_held = |there: &Record| there.epoch == epoch && there.lease.is_some();
+        let Some(there) = there.filter(is_held) else {
             return Err(Error::new(
                 ErrorKind::RunBusy,
                 "the claim's lease lapsed and the state was given to somebody else; nothing was \

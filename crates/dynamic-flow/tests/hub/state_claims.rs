@@ -252,6 +252,24 @@ async fn a_claim_whose_end_could_not_be_written_is_given_back_and_one_that_has_e
     }
 }
 
+#[tokio::test]
+async fn a_state_that_was_let_go_under_the_same_epoch_is_not_completed_over_it() {
+    let world = World::new();
+    let (hub, parked) = suspended_state(&world).await;
+    let claim: StateClaim<Value> = hub.resume_state(&parked.key, yes()).await.unwrap();
+    // As by another task of this process, of which this one can't be told apart.
+    let let_go = Change {
+        status: Some(RunStatus::Completed),
+        lease: Some(None),
+        ..Change::at(world.clock.now())
+    };
+    world.store.update(parked.run_id, Expect::Any, let_go).await.unwrap();
+    let before = world.store.get(parked.run_id).await.unwrap();
+    assert_eq!(claim.complete().await.unwrap_err().kind(), ErrorKind::RunBusy);
+    assert!(hub.shutdown(seconds(10)).await);
+    assert_eq!(world.store.get(parked.run_id).await.unwrap(), before);
+}
+
 #[test]
 fn a_claim_that_is_dropped_without_a_runtime_is_left_to_its_lease() {
     let world = World::new();
