@@ -149,7 +149,7 @@ pub(super) async fn update_both(store: &dyn Store, record: &mut Record, change: 
     let revision = store.update(record.id, expect, change.clone()).await.expect("update");
     change.apply(record);
     assert_eq!(revision, record.revision, "the revision that update returned");
-    assert_eq!(read(store, record.id).await, *record);
+    assert_same!(read(store, record.id).await, *record);
 }
 
 /// Turns all pages of a query, and checks of each that it is full unless it is the last.

@@ -191,7 +191,7 @@ pub async fn a_claim_keeps_to_its_limit(subject: Subject) {
     assert_eq!(claimed(&*store, some(0)).await, []);
     assert_eq!(claimed(&*store, some(1)).await, [id(0)]);
     assert_eq!(claimed(&*store, some(4)).await.len(), 4);
-    assert_eq!(read(&*store, id(5)).await, due(id(5), at(5)), "what was not given is untouched");
+    assert_same!(read(&*store, id(5)).await, due(id(5), at(5)), "what was not given is untouched");
     assert_eq!(claimed(&*store, some(usize::MAX)).await.len(), 5);
 }
 
@@ -232,12 +232,12 @@ pub async fn a_claim_changes_what_it_says(subject: Subject) {
         assert_eq!(after.lease.as_ref().map(|lease| lease.until), Some(at(9_734)));
         assert_eq!(after.due_at, Some(at(9_734)));
         assert_eq!(after.status, RunStatus::Running);
-        assert_eq!(given, [after.clone()]);
-        assert_eq!(read(&*store, id(n)).await, after);
+        assert_same!(given, [after.clone()]);
+        assert_same!(read(&*store, id(n)).await, after);
         let again = Claim { now: at(9_734), ..claim };
         let given = store.claim(again.clone()).await.expect("claim");
         again.apply(&mut after);
-        assert_eq!(given, [after], "a takeover counts on");
+        assert_same!(given, [after], "a takeover counts on");
         store.delete(id(n), Expect::Any).await.expect("delete");
     }
 }
@@ -257,7 +257,7 @@ pub async fn a_claim_gives_the_whole_record(subject: Subject) {
     assert_eq!(given.len(), 5);
     for record in given {
         assert_eq!(record.inbox.len(), 3);
-        assert_eq!(read(&*store, record.id).await, record);
+        assert_same!(read(&*store, record.id).await, record);
     }
 }
 
@@ -335,6 +335,6 @@ pub async fn a_lease_without_end_saturates(subject: Subject) {
     let given = store.claim(forever).await.expect("claim");
     assert_eq!(given[0].due_at, Some(Timestamp::from_millis(i64::MAX)));
     assert_eq!(given[0].attempts, u32::MAX);
-    assert_eq!(read(&*store, id(1)).await, given[0]);
+    assert_same!(read(&*store, id(1)).await, given[0]);
     assert_eq!(claimed(&*store, claim(at(1_000_000))).await, []);
 }

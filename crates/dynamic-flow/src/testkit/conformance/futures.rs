@@ -36,7 +36,7 @@ pub async fn a_dropped_write_is_whole_or_nothing(subject: Subject) {
         // second insert settles it.
         let second = store.insert(record()).await;
         assert!(!inserted || second.is_err(), "an insert that succeeded was lost");
-        assert_eq!(read(&*store, before.id).await, before);
+        assert_same!(read(&*store, before.id).await, before);
         let change = Change {
             snapshot: Some(sealed("after")),
             inbox_drop: 1,
@@ -52,7 +52,7 @@ pub async fn a_dropped_write_is_whole_or_nothing(subject: Subject) {
         assert!(seen == before || seen == after, "half an update: {seen:?}");
         let second = store.update(before.id, expect, change).await;
         assert!(!updated || second.is_err(), "an update that succeeded was lost");
-        assert_eq!(read(&*store, before.id).await, after);
+        assert_same!(read(&*store, before.id).await, after);
         let deleted = polled(store.delete(before.id, Expect::Any), times as usize).await;
         let second = store.delete(before.id, Expect::Any).await;
         assert!(!deleted || second.is_err(), "a delete that succeeded was lost");
@@ -76,7 +76,7 @@ pub async fn dropped_calls_leave_the_store_usable(subject: Subject) {
         let _ = polled(store.health(), times).await;
     }
     for store in [store, other] {
-        assert_eq!(read(&*store, kept.id).await, kept);
+        assert_same!(read(&*store, kept.id).await, kept);
         // Due later than any of the claims above, which may still take effect.
         store.insert(due(id(2000), at(100))).await.expect("insert");
         let all = Claim { limit: 10, ..claim(at(101)) };

@@ -22,7 +22,7 @@ pub async fn provision_is_idempotent(subject: Subject) {
     store.insert(full(id(1))).await.expect("insert");
     store.provision().await.expect("provision again");
     subject.reopen().provision().await.expect("provision from another handle");
-    assert_eq!(read(&*store, id(1)).await, full(id(1)));
+    assert_same!(read(&*store, id(1)).await, full(id(1)));
 }
 
 /// Twenty processes that start at once all find a store that works.
@@ -49,7 +49,7 @@ pub async fn a_second_handle_sees_every_write_at_once(subject: Subject) {
         assert_eq!(reader.get(id).await.expect("get"), None);
         let mut record = due(id, at(0));
         writer.insert(record.clone()).await.expect("insert");
-        assert_eq!(read(&**reader, id).await, record);
+        assert_same!(read(&**reader, id).await, record);
         let name = format!("tool-{turn}");
         let change = Change {
             waits: Some(vec![wait("w", &name, None)]),
@@ -59,7 +59,7 @@ pub async fn a_second_handle_sees_every_write_at_once(subject: Subject) {
         };
         writer.update(id, Expect::Revision(record.revision), change.clone()).await.expect("update");
         change.apply(&mut record);
-        assert_eq!(read(&**reader, id).await, record);
+        assert_same!(read(&**reader, id).await, record);
         let by_tool = Filter { tool_id: Some(name.as_str().into()), ..Filter::default() };
         assert_eq!(listed(&**reader, &by_tool).await, [id]);
         let by_metadata = Filter { metadata: record.metadata.clone(), ..Filter::default() };
@@ -84,13 +84,13 @@ pub async fn what_was_written_is_there_after_reopening(subject: Subject) {
     drop(store);
     let later = subject.reopen();
     later.provision().await.expect("provision");
-    assert_eq!(read(&*later, id(1)).await, full(id(1)));
+    assert_same!(read(&*later, id(1)).await, full(id(1)));
     assert_eq!(later.get(id(3)).await.expect("get"), None);
     assert_eq!(listed(&*later, &Filter::default()).await, [id(2), id(1)]);
     assert_eq!(later.claim(claim(at(0))).await.expect("claim").len(), 1);
     let more = Record { inbox: vec![sealed("more")], ..plain(id(4)) };
     later.insert(more.clone()).await.expect("insert");
-    assert_eq!(read(&*subject.store(), id(4)).await, more);
+    assert_same!(read(&*subject.store(), id(4)).await, more);
 }
 
 /// Revisions and epochs go on where others left them, whichever handle counts, however late it came.
@@ -113,11 +113,11 @@ pub async fn a_handle_that_is_opened_later_goes_on_counting(subject: Subject) {
             let given = handle.claim(claim.clone()).await.expect("claim");
             let lost = record.epoch;
             claim.apply(&mut record);
-            assert_eq!(given, [record.clone()]);
+            assert_same!(given, [record.clone()]);
             assert_kind(handle.renew(id(1), lost, at(9)).await, ErrorKind::Conflict);
         }
         for handle in &handles {
-            assert_eq!(read(&**handle, id(1)).await, record);
+            assert_same!(read(&**handle, id(1)).await, record);
         }
     }
     assert_eq!((record.revision.0, record.epoch.0, record.attempts), (29, 14, 14));
@@ -134,7 +134,7 @@ pub async fn provisioning_disturbs_no_work(subject: Subject) {
         tasks.spawn(async move {
             for _ in 0..2 {
                 starting.provision().await.expect("provision");
-                assert_eq!(read(&*starting, id(1000)).await, full(id(1000)));
+                assert_same!(read(&*starting, id(1000)).await, full(id(1000)));
             }
         });
         let working = [&store, &other][n as usize % 2].clone();
@@ -144,10 +144,10 @@ pub async fn provisioning_disturbs_no_work(subject: Subject) {
                 working.insert(record.clone()).await.expect("insert");
                 let change = Change { inbox_push: vec![sealed("item")], ..Change::at(at(1)) };
                 update_both(&*working, &mut record, change).await;
-                assert_eq!(read(&*working, id(1000)).await, full(id(1000)));
+                assert_same!(read(&*working, id(1000)).await, full(id(1000)));
                 let mine = Some(Cursor(id(n * 10 + step + 1)));
                 let page = working.query(&Filter::default(), mine, 1).await.expect("query");
-                assert_eq!(page.items, [Ok(Summary::from(&record))], "listed while others start");
+                assert_same!(page.items, [Ok(Summary::from(&record))], "listed while others start");
             }
         });
     }

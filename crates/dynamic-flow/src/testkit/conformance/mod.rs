@@ -17,7 +17,12 @@
 //! ```
 //!
 //! If many fail, look at them in the order of the modules: records, updates, claims, renewals, queries,
-//! paging. Each leans on those before it, and the comparison with the reference on all.
+//! paging. Each leans on those before it, and the comparison with the reference on all. Where a whole
+//! record is not what it should be, the failure says which of its fields differ.
+
+// Its macro is for the others.
+#[macro_use]
+mod differences;
 
 mod build;
 mod claims;

@@ -163,7 +163,7 @@ impl Model {
             let mine = self.0.get_mut(&record.id).expect("known");
             assert!(claim.admits(mine), "{} is not free", record.id);
             claim.apply(mine);
-            assert_eq!(mine, record);
+            assert_same!(mine, record);
         }
     }
 
@@ -223,11 +223,11 @@ pub async fn random_operations_agree_with_the_reference(subject: Subject) {
                 let filter = dice.filter();
                 let limit = 1 + dice.roll(5) as usize;
                 let found = pages(store, &filter, limit).await;
-                assert_eq!(found, model.query(&filter), "query, step {step}: {filter:?}");
+                assert_same!(found, model.query(&filter), "query, step {step}: {filter:?}");
             }
         }
         let stored = stores[dice.roll(2) as usize].get(id).await.expect("get");
-        assert_eq!(stored.as_ref(), model.0.get(&id), "step {step}");
+        assert_same!(stored.as_ref(), model.0.get(&id), "step {step}");
     }
-    assert_eq!(pages(&*stores[0], &Filter::default(), 3).await, model.query(&Filter::default()));
+    assert_same!(pages(&*stores[0], &Filter::default(), 3).await, model.query(&Filter::default()));
 }

@@ -33,7 +33,7 @@ pub async fn the_newest_are_listed_first(subject: Subject) {
     assert_eq!(listed(&*store, &Filter::default()).await, expected);
     let summaries = pages(&*store, &Filter::default(), 100).await;
     let whole: Vec<_> = expected.into_iter().map(|id| Summary::from(&full(id))).collect();
-    assert_eq!(summaries, whole);
+    assert_same!(summaries, whole);
 }
 
 /// Every page size gives the same list; a page that just fits is the last one.
@@ -44,7 +44,7 @@ pub async fn pages_of_any_size_list_everything_once(subject: Subject) {
     for filter in criteria() {
         let expected = expected(&records, &filter);
         for limit in [1, 2, 7, expected.len().max(1), expected.len() + 1, 100] {
-            assert_eq!(pages(&*store, &filter, limit).await, expected, "{limit}: {filter:?}");
+            assert_same!(pages(&*store, &filter, limit).await, expected, "{limit}: {filter:?}");
         }
         let all = store.query(&filter, None, usize::MAX).await.expect("query");
         let expected = expected.into_iter().map(Ok).collect();

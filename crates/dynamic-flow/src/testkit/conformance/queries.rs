@@ -132,7 +132,7 @@ pub async fn each_filter_and_all_pairs_of_them_list_what_matches(subject: Subjec
         for second in &criteria {
             let filter = both(first, second);
             let found = pages(&*store, &filter, 100).await;
-            assert_eq!(found, expected(&records, &filter), "{filter:?}");
+            assert_same!(found, expected(&records, &filter), "{filter:?}");
         }
     }
     let everything = Filter {
@@ -146,7 +146,7 @@ pub async fn each_filter_and_all_pairs_of_them_list_what_matches(subject: Subjec
         expires_before: Some(at(10_000)),
     };
     let found = pages(&*store, &everything, 100).await;
-    assert_eq!(found, expected(&records, &everything));
+    assert_same!(found, expected(&records, &everything));
     assert!(!found.is_empty(), "the check must find something");
 }
 
@@ -173,7 +173,7 @@ pub async fn wait_criteria_hold_for_one_wait(subject: Subject) {
     assert_eq!(listed(&*store, &both(&x, &between)).await, [id(6), id(2)]);
     assert_eq!(listed(&*store, &early).await, [id(6), id(3), id(2)]);
     for limit in [1, 2] {
-        assert_eq!(pages(&*store, &both(&x, &between), limit).await.len(), 2);
+        assert_same!(pages(&*store, &both(&x, &between), limit).await.len(), 2);
     }
 }
 
@@ -379,7 +379,7 @@ pub async fn a_query_follows_every_write(subject: Subject) {
 async fn compare(store: &dyn Store, asked: &[Filter], record: &Record) {
     for filter in asked {
         let expected = expected(&[record.clone(), plain(id(2))], filter);
-        assert_eq!(pages(store, filter, 10).await, expected, "{filter:?}");
+        assert_same!(pages(store, filter, 10).await, expected, "{filter:?}");
     }
 }
 

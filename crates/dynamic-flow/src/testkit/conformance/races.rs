@@ -178,7 +178,7 @@ pub async fn two_claimers_never_share_a_run(subject: Subject) {
             let before = holders.insert(record.id, n);
             assert_eq!(before, None, "{} was given to two claimers", record.id);
             let stored = read(&*stores[1], record.id).await;
-            assert_eq!(stored, record, "what is stored is what was given");
+            assert_same!(stored, record, "what is stored is what was given");
             assert_eq!(stored.lease.expect("a lease").owner, format!("worker-{n}"));
             assert_eq!((stored.epoch.0, stored.revision.0, stored.attempts), (1, 2, 1));
         }
@@ -483,11 +483,11 @@ pub async fn a_reader_never_sees_half_a_deletion(subject: Subject) {
                 let page = store.query(&Filter::default(), None, 3).await.expect("query");
                 for listed in page.items {
                     let summary = listed.expect("a record that reads back");
-                    assert_eq!(summary, Summary::from(&full(summary.id)));
+                    assert_same!(summary, Summary::from(&full(summary.id)));
                 }
                 for _ in 0..part {
                     match store.get(id(next)).await.expect("get") {
-                        Some(record) => assert_eq!(record, full(id(next))),
+                        Some(record) => assert_same!(record, full(id(next))),
                         None => next = next.saturating_sub(1),
                     }
                 }

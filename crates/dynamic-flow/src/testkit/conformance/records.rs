@@ -88,7 +88,7 @@ pub(super) const ODD_TEXTS: &[&str] = &[
 async fn round_trip(subject: &Subject, record: Record) {
     let store = subject.provisioned().await;
     store.insert(record.clone()).await.expect("insert");
-    assert_eq!(read(&*store, record.id).await, record);
+    assert_same!(read(&*store, record.id).await, record);
 }
 
 /// Every field of a record comes back.
@@ -285,7 +285,7 @@ pub async fn long_texts_are_found_whole(subject: Subject) {
         for (n, last) in [(n, 'a'), (n + 100, 'b')] {
             let record = Record { metadata: entry(length, last), ..plain(id(n)) };
             store.insert(record.clone()).await.expect("insert");
-            assert_eq!(read(&*store, id(n)).await, record);
+            assert_same!(read(&*store, id(n)).await, record);
         }
     }
     for (n, length) in (1..).zip(lengths) {
@@ -326,7 +326,7 @@ pub async fn a_second_insert_is_refused_and_keeps_the_first(subject: Subject) {
     second.waits = vec![wait("second", "second", Some(at(1)))];
     second.inbox = vec![sealed("second")];
     assert_kind(store.insert(second.clone()).await, ErrorKind::AlreadyExists);
-    assert_eq!(read(&*store, id(1)).await, first);
+    assert_same!(read(&*store, id(1)).await, first);
     let of_second = Filter { metadata: second.metadata, ..Filter::default() };
     assert_eq!(listed(&*store, &of_second).await, []);
     let of_tool = Filter { tool_id: Some("second".into()), ..Filter::default() };
@@ -375,7 +375,7 @@ pub async fn what_no_store_may_hold_is_refused(subject: Subject) {
     ];
     for change in changes {
         assert_kind(store.update(id(2), Expect::Any, change).await, ErrorKind::InvalidArgument);
-        assert_eq!(read(&*store, id(2)).await, kept);
+        assert_same!(read(&*store, id(2)).await, kept);
     }
     let claims = [
         Claim { owner: nul.into(), ..claim(at(1)) },
@@ -397,7 +397,7 @@ pub async fn a_delete_is_conditional(subject: Subject) {
         let expect = Expect::Revision(Revision(wrong));
         assert_kind(store.delete(id(1), expect).await, ErrorKind::Conflict);
     }
-    assert_eq!(read(&*store, id(1)).await, record);
+    assert_same!(read(&*store, id(1)).await, record);
     store.delete(id(1), Expect::Revision(Revision(7))).await.expect("delete");
     assert_eq!(store.get(id(1)).await.expect("get"), None);
     store.insert(full(id(2))).await.expect("insert");

@@ -48,7 +48,7 @@ pub async fn a_renewal_changes_nothing_else(subject: Subject) {
         store.renew(id(1), record.epoch, at(until)).await.expect("renew");
         record.due_at = Some(at(until));
         record.lease.as_mut().expect("a lease").until = at(until);
-        assert_eq!(read(&*store, id(1)).await, record);
+        assert_same!(read(&*store, id(1)).await, record);
     }
     let expect = Expect::Revision(record.revision);
     store.update(id(1), expect, Change::at(at(9))).await.expect("the holder's commit");
@@ -64,11 +64,11 @@ pub async fn a_renewal_needs_the_epoch_and_a_lease(subject: Subject) {
         let renewal = store.renew(id(1), Epoch(wrong), at(99_999)).await;
         assert_kind(renewal, ErrorKind::Conflict);
     }
-    assert_eq!(read(&*store, id(1)).await, held);
+    assert_same!(read(&*store, id(1)).await, held);
     assert_kind(store.renew(id(2), released.epoch, at(99_999)).await, ErrorKind::Conflict);
-    assert_eq!(read(&*store, id(2)).await, released);
+    assert_same!(read(&*store, id(2)).await, released);
     assert_kind(store.renew(id(3), Epoch(0), at(99_999)).await, ErrorKind::Conflict);
-    assert_eq!(read(&*store, id(3)).await, plain(id(3)));
+    assert_same!(read(&*store, id(3)).await, plain(id(3)));
     assert_kind(store.renew(id(4), Epoch(0), at(99_999)).await, ErrorKind::Conflict);
     assert_eq!(store.get(id(4)).await.expect("get"), None);
     let release = Change { lease: Some(None), due_at: Some(None), ..Change::at(at(1)) };
@@ -88,7 +88,7 @@ pub async fn a_lapsed_lease_can_be_renewed_until_somebody_claims(subject: Subjec
     store.renew(id(1), held.epoch, at(300_000)).await.expect("renew a lapsed lease");
     let successor = holder(&*other, id(1), at(300_000)).await;
     assert_kind(store.renew(id(1), held.epoch, at(999_999)).await, ErrorKind::Conflict);
-    assert_eq!(read(&*store, id(1)).await, successor);
+    assert_same!(read(&*store, id(1)).await, successor);
     let stale = Expect::Revision(held.revision);
     assert_kind(store.update(id(1), stale, Change::at(at(1))).await, ErrorKind::Conflict);
     other.renew(id(1), successor.epoch, at(400_000)).await.expect("the successor renews");

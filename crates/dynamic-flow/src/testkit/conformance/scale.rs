@@ -52,7 +52,7 @@ pub async fn scale(subject: Subject, runs: u64) -> Scale {
         let began = Instant::now();
         let page = store.query(&filter, None, 50).await.expect("query");
         measured.push((name, began.elapsed()));
-        assert_eq!(page.items.len() as u64, expected.min(50), "{name}");
+        assert_same!(page.items.len() as u64, expected.min(50), "{name}");
         assert_eq!(page.next.is_some(), expected > 50, "{name}");
     }
     let ten = |millis| Claim {

@@ -108,7 +108,7 @@ pub async fn a_stale_update_is_refused_and_changes_nothing(subject: Subject) {
     for wrong in [0, 1, 6, 7, 9, 1 << 63, u64::MAX] {
         let expect = Expect::Revision(Revision(wrong));
         assert_kind(store.update(id(1), expect, change.clone()).await, ErrorKind::Conflict);
-        assert_eq!(read(&*store, id(1)).await, record);
+        assert_same!(read(&*store, id(1)).await, record);
     }
 }
 
