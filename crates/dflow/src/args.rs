@@ -229,7 +229,8 @@ pub(crate) struct RunFilter {
 #[command(after_help = "\
 Examples:
   dflow show 019a…
-  dflow show 019a… --format mermaid    (the diagram as Mermaid text)")]
+  dflow show 019a… --format mermaid    (the diagram as Mermaid text)
+  timeout 1h dflow show 019a… --wait --json")]
 pub(crate) struct Show {
     /// The run's id, as `dflow list` shows it
     #[arg(value_parser = words::run)]
@@ -237,6 +238,10 @@ pub(crate) struct Show {
     /// How to draw its flow, with the parked position marked
     #[arg(long, value_enum, default_value_t = ShowFormat::Tree)]
     pub(crate) format: ShowFormat,
+    /// Wait until it has ended, and exit as `dflow run` does: with 0 if it has completed, 11 if it was
+    /// rejected, 1 if it has failed, expired or was cancelled. Continues nothing; see `dflow work`
+    #[arg(long)]
+    pub(crate) wait: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

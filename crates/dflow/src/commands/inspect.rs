@@ -2,19 +2,21 @@
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, Width, presets::NOTHING};
 use dynamic_flow::{
-    Cancellation, Flow, Receipt, Timestamp,
+    Cancellation, Error, ErrorKind, Flow, Receipt, RunId, Timestamp,
     engine::RunStatus,
     flow::{Mark, dot, mermaid},
-    hub::RunView,
+    hub::{PersistenceHub, RunView},
     store::{Cursor, Filter, Summary, Unreadable},
 };
 
 use crate::{
     args::{List, Show, ShowFormat},
     context::{Context, Missing, now},
-    failure::{Exit, Failure},
+    failure::{Exit, Failure, problem},
     output::{self, ListItem},
+    progress::EndSignals,
     render::{Style, clean_line, many, message_within, outline, prompt, receipt, relative, within},
+    terminal::{say, to_json},
     tree::tree,
     words,
 };
@@ -168,7 +170,10 @@ fn fit(table: &mut Table) {
 
 pub(super) async fn show(context: &Context, args: Show) -> Result<Exit, Failure> {
     let hub = context.hub(Missing::Refuse).await?;
-    let view = hub.get(args.run).await?;
+    let view = match args.wait {
+        true => until_ended(context, &hub, args.run).await?,
+        false => hub.get(args.run).await?,
+    };
     let flow = match &view.document {
         // A document that this version can't read any more is shown without its diagram.
         Some(document) => Flow::from_document_of_run(document, hub.tools()).ok(),
@@ -192,7 +197,39 @@ pub(super) async fn show(context: &Context, args: Show) -> Result<Exit, Failure>
             Some(_) => "This version of dflow can't read the document of the run.",
         });
     }
-    Ok(Exit::Done)
+    Ok(match view.status {
+        RunStatus::Rejected if args.wait => Exit::Rejected,
+        RunStatus::Failed | RunStatus::Expired | RunStatus::Cancelled if args.wait => Exit::Failed,
+        _ => Exit::Done,
+    })
+}
+
+/// Waits until a run has ended; Ctrl-C ends the waiting, and nothing else.
+async fn until_ended(
+    context: &Context,
+    hub: &PersistenceHub,
+    run: RunId,
+) -> Result<RunView, Failure> {
+    let mut signals = EndSignals::catch();
+    context.terminal.note("Waiting for its end; Ctrl-C ends the waiting alone.");
+    let ended = tokio::select! {
+        ended = hub.ended(run) => Some(ended),
+        () = signals.next() => None,
+    };
+    match ended {
+        Some(ended) => Ok(ended?),
+        None => {
+            let message = "interrupted; the run goes on as it did";
+            match context.terminal.json {
+                true => {
+                    let error = Error::new(ErrorKind::ShuttingDown, message).with_run(run);
+                    say(&to_json(&problem(&error)));
+                }
+                false => context.terminal.note(message),
+            }
+            Err(Failure::Told(Exit::Interrupted))
+        }
+    }
 }
 
 fn describe(context: &Context, view: &RunView, flow: Option<&Flow>, style: Style) -> String {

@@ -236,6 +236,31 @@ fn an_ended_run_is_shown_with_receipts_and_output() {
 }
 
 #[test]
+fn who_waits_for_the_end_of_a_run_is_shown_it_and_exits_as_run_does() {
+    on_each_store(|place| {
+        for (answer, code, status) in [(YES, 0, "completed"), (NO, 11, "rejected")] {
+            let (run, key) = place.park();
+            let shown = std::thread::scope(|scope| {
+                let waiting = scope.spawn(|| place.json(code, &["show", &run, "--wait"]));
+                place.json(code, &["resume", &key, "--input", answer]);
+                waiting.join().unwrap()
+            });
+            assert_eq!(shown["status"], status);
+            assert_eq!(place.json(code, &["show", &run, "--wait"]), shown);
+            assert_eq!(place.status(&run), status, "without --wait it exits with 0");
+        }
+        let (run, _) = place.park();
+        place.json(0, &["cancel", &run]);
+        let told = place.call(&["show", &run, "--wait"]);
+        assert!(told.code == 1 && told.out.contains("cancelled"), "{told:?}");
+    });
+    let gone = Place::file();
+    gone.make();
+    let error = gone.error(5, &["show", "019a2076-4400-7000-8000-000000000000", "--wait"]);
+    assert_eq!(error["kind"], "RunNotFound");
+}
+
+#[test]
 fn a_run_that_is_not_there_is_told() {
     on_each_store(|place| {
         place.make();

@@ -199,6 +199,18 @@ fn a_rotation_that_is_interrupted_does_not_say_that_it_is_done() {
 }
 
 #[test]
+fn who_waits_no_longer_for_a_run_changes_nothing() {
+    let place = Place::file();
+    let (run, _) = place.park();
+    let (child, mut stderr) = spawn(&place, &["show", &run, "--wait"]);
+    read_until(&mut stderr, "Waiting for its end");
+    interrupt(&child);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stdout), (Some(130), Vec::new()));
+    assert_eq!(place.status(&run), "waiting");
+}
+
+#[test]
 fn a_worker_that_is_interrupted_ends_well() {
     let place = Place::file();
     let (child, mut stderr) = spawn(&place, &["work"]);

@@ -6,6 +6,7 @@ mod cleanup;
 mod config;
 mod drive;
 mod driver;
+mod ended;
 mod events;
 mod flows;
 mod handle;

@@ -7,6 +7,7 @@ mod branches;
 mod carried;
 mod cleanup;
 mod conflicts;
+mod ended;
 mod held;
 mod keys;
 mod late;
