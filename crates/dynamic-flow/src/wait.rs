@@ -146,7 +146,8 @@ impl WaitRequest {
         self
     }
 
-    /// A plain value to find the run by while it asks; stored unsealed.
+    /// A plain value to find the run by while it asks; stored unsealed. It hides one of the same name
+    /// that the run itself has.
     #[must_use]
     pub fn metadata(mut self, name: impl Into<String>, value: impl Into<Scalar>) -> Self {
         self.metadata.insert(name.into(), value.into());

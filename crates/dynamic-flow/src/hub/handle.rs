@@ -68,7 +68,8 @@ impl RunOptions {
         self
     }
 
-    /// A plain value to find the run by; stored unsealed. A run has at most 32.
+    /// A plain value to find the run by; stored unsealed. A run has at most 32. While a wait of it is
+    /// open that has one of the same name, the run is found by that of the wait instead.
     pub fn metadata(mut self, name: impl Into<String>, value: impl Into<Scalar>) -> Self {
         self.metadata.insert(name.into(), value.into());
         self

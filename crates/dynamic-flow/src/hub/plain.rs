@@ -139,7 +139,8 @@ pub(super) fn index_of(wait: &Wait) -> WaitIndex {
     }
 }
 
-/// The plain metadata of a run: its own, and those of its open waits.
+/// The plain metadata of a run: its own, and those of its open waits, which hide its own of the same
+/// name. A contract: what is stored is held against it.
 pub(super) fn plain_metadata(snapshot: &Snapshot) -> Metadata {
     let mut metadata = snapshot.metadata.clone();
     for wait in &snapshot.waits {

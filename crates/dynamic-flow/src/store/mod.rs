@@ -291,7 +291,9 @@ pub struct Filter {
     pub flow_id: Option<FlowId>,
     /// With an open wait of that tool.
     pub tool_id: Option<ToolId>,
-    /// With all of these in the metadata, of the same type and value.
+    /// With all of these in the metadata, of the same type and value. A run has those that it was given
+    /// and those of its open waits; of two of the same name, the wait's counts, and of two waits that of
+    /// the later one.
     pub metadata: Metadata,
     /// Created at that time or later.
     pub created_after: Option<Timestamp>,

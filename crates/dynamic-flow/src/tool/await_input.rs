@@ -187,7 +187,8 @@ impl<A, S> AwaitInput<A, S> {
         self
     }
 
-    /// Adds a plain value to find the wait by. Metadata is stored unsealed: nothing private.
+    /// Adds a plain value to find the wait by. Metadata is stored unsealed: nothing private. While the
+    /// wait is open, it hides one of the same name that the run itself has.
     pub fn metadata(mut self, name: impl Into<String>, value: impl Into<Scalar>) -> Self {
         let name = name.into();
         match plain(value.into()) {

@@ -3,12 +3,14 @@
 use dynamic_flow::{
     ErrorKind, Flow, RunId, Schema,
     engine::{RunStatus, Snapshot},
-    hub::SuspensionRequest,
+    hub::{RunOptions, SuspensionRequest},
+    store::Filter,
 };
 use serde_json::json;
 
 use crate::support::{
-    Counts, World, approval_flow, completed, order, parked, restate, suspended, yes,
+    Counts, World, approval_flow, approval_flow_with, completed, order, parked, question, restate,
+    suspended, yes,
 };
 
 /// Makes the open wait of a run another question, as only a bug could.
@@ -85,4 +87,23 @@ async fn an_answer_that_was_accepted_before_an_upgrade_asked_otherwise_wedges_no
     assert!(refused.message().contains("drive it first"), "{refused}");
     // Who drives it works the answer in, and then goes on with the upgrade.
     assert_eq!(completed(hub.drive(suspension.run_id).await), json!("PO-17 by jane"));
+}
+
+#[tokio::test]
+async fn metadata_of_a_wait_hide_those_of_its_run_while_it_is_open() {
+    let (world, counts) = (World::new(), Counts::default());
+    let hub = world.hub().await;
+    let flow = approval_flow_with(&counts, question().metadata("desk", "approvals"));
+    let handle = hub.register(flow).unwrap();
+    let named = RunOptions::new().metadata("desk", "orders").metadata("order", "PO-17");
+    let parked = handle.run_with(order(), named).await.unwrap().suspended().unwrap();
+    let found_by = async |name: &str, value: &str| {
+        let metadata = [(name.to_owned(), value.into())].into();
+        let page = hub.query(&Filter { metadata, ..Filter::default() }, None, 10).await.unwrap();
+        page.readable().count() == 1
+    };
+    assert!(found_by("desk", "approvals").await && found_by("order", "PO-17").await);
+    assert!(!found_by("desk", "orders").await);
+    completed(hub.resume(parked.only().unwrap().key().unwrap(), yes()).await);
+    assert!(found_by("desk", "orders").await && !found_by("desk", "approvals").await);
 }
