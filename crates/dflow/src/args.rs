@@ -297,9 +297,10 @@ pub(crate) struct OneRun {
 
 /// Remove runs
 ///
-/// All given criteria must hold. A run that somebody is driving is never removed, one that has an
-/// accepted answer still to work in only with --status ready, and one whose worker has died only with
-/// --status running; how many runs were left for those reasons is reported. On a terminal it asks first, except with --json; where it does not ask, --all needs --yes.
+/// All given criteria must hold. A run that somebody is driving is never removed, one that a worker goes
+/// on with next (it was answered, or let go in the middle) only with --status ready, and one whose
+/// process has died only with --status running; how many runs were left for those reasons is reported.
+/// On a terminal it asks first, except with --json; where it does not ask, --all needs --yes.
 #[derive(Group)]
 #[command(after_help = "\
 Examples:

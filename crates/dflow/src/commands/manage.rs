@@ -172,9 +172,8 @@ pub(super) async fn cleanup(context: &Context, args: args::Cleanup) -> Result<Ex
 /// Says how many runs a cleanup left though they were named, and why, with the command that lists
 /// them; nothing if it left none.
 fn still_live(context: &Context, left: usize) -> Option<(String, String)> {
-    let what = "runs that are being driven are never removed, those that have an accepted answer \
-                still to work in only with --status ready, and those whose worker has died only with \
-                --status running";
+    let what = "runs that are being driven are never removed, those that a worker goes on with next only \
+                with --status ready, and those whose process has died only with --status running";
     (left > 0).then(|| {
         let command = context.command(&["list", "--status", "ready,running"]);
         (format!("{} left: {what}", many(left, "run")), command)

@@ -34,8 +34,8 @@ pub(crate) struct Cleaned {
     pub(crate) dry_run: bool,
     pub(crate) deleted_count: usize,
     pub(crate) deleted: Vec<Run>,
-    /// Those that the criteria name and that were left all the same: they are being driven, go on
-    /// with what was accepted for them, or changed at that very moment.
+    /// Those that the criteria name and that were left all the same: they are being driven or were when
+    /// their process died, a worker goes on with them next, or they changed at that very moment.
     pub(crate) left: Vec<Run>,
     /// Those that could not be removed, and why.
     pub(crate) errors: Vec<CleanupError>,

@@ -131,6 +131,9 @@ fn cleanup_says_what_it_left_and_why() {
         let told = place.call(&["cleanup", "--all", "--yes"]);
         assert!(told.out.starts_with("1 run removed\n1 run left: "), "{told:?}");
         assert!(told.out.contains(" list --status ready,running"), "{told:?}");
+        // It waits for a worker; nobody drives it.
+        let why = told.out.replace('\n', " ");
+        assert!(why.contains("those that a worker goes on with next only with"), "{told:?}");
         assert_eq!(place.status(&ready), "ready");
         place.json(0, &["work", "--once"]);
         let gone = place.json(0, &["cleanup", "--all", "--yes"]);
