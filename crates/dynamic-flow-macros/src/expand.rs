@@ -44,10 +44,9 @@ fn make(options: &Options, function: &ItemFn) -> Result<TokenStream> {
     let input_name = format_ident!("{}", if signature.takes_input { "input" } else { "_input" });
     let context_name =
         format_ident!("{}", if signature.takes_context { "context" } else { "_context" });
-    let arguments =
-        [(signature.takes_input, &input_name), (signature.takes_context, &context_name)];
-    let arguments = arguments.into_iter().filter(|(taken, _)| *taken).map(|(_, name)| name);
-    let call = quote!(#name(#(#arguments),*));
+    let argument = signature.takes_input.then(|| quote!(#input_name,));
+    let context = signature.takes_context.then(|| quote!(&#context_name));
+    let call = quote!(#name(#argument #context));
     let call = if function.sig.asyncness.is_some() { quote!(#call.await) } else { call };
 
     Ok(quote! {
@@ -66,8 +65,8 @@ fn make(options: &Options, function: &ItemFn) -> Result<TokenStream> {
             ) -> ::dynamic_flow::Result<::std::sync::Arc<dyn ::dynamic_flow::Tool>> {
                 let tool = ::dynamic_flow::tool::FnTool::<#input, _>::with_context(
                     #id,
-                    |#input_name: #input, #context_name: &::dynamic_flow::ToolContext| {
-                        ::std::boxed::Box::pin(async move { #call })
+                    |#input_name: #input, #context_name: ::dynamic_flow::ToolContext| async move {
+                        #call
                     },
                 );
                 ::dynamic_flow::TypedTool::into_tool(tool #(#label)* #description #effect)

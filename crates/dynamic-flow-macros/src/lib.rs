@@ -40,15 +40,12 @@ use proc_macro::TokenStream;
 /// A tool with a client, an effect and an idempotency key:
 ///
 /// ```ignore
-/// use dynamic_flow::{ToolContext, ToolError, TypedTool, tool::FnTool};
+/// use dynamic_flow::{TypedTool, tool::FnTool};
 ///
 /// fn charge(client: Client) -> impl TypedTool<Input = u32, Output = String> {
-///     FnTool::with_context("charge", move |cents: u32, context: &ToolContext| {
-///         let (client, key) = (client.clone(), context.idempotency_key.clone());
-///         Box::pin(async move {
-///             let receipt = client.charge(cents, &key).await?;
-///             Ok::<_, ToolError>(receipt)
-///         })
+///     FnTool::with_context("charge", move |cents, context| {
+///         let client = client.clone();
+///         async move { client.charge(cents, &context.idempotency_key).await }
 ///     })
 ///     .description("Takes the money.")
 ///     .effect()

@@ -1,6 +1,6 @@
 //! Tools made of functions and closures.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
@@ -49,12 +49,10 @@ impl<T, E: Into<ToolError>> ToolReturn for Result<Output<T>, E> {
     }
 }
 
-/// What the function of a tool gives back at once: its work, still to be done.
-pub type ToolFuture<'a, R> = Pin<Box<dyn Future<Output = R> + Send + 'a>>;
+/// The work that a call begins.
+type Work<O> = Pin<Box<dyn Future<Output = Result<Output<O>, ToolError>> + Send>>;
 
-type Function<I, O> = dyn for<'a> Fn(I, &'a ToolContext) -> ToolFuture<'a, Result<Output<O>, ToolError>>
-    + Send
-    + Sync;
+type Function<I, O> = dyn Fn(I, &ToolContext) -> Work<O> + Send + Sync;
 
 /// A tool made of a function from `I` to `O`; what `#[tool]` and [`tool_fn`] make.
 pub struct FnTool<I, O> {
@@ -93,11 +91,11 @@ where
 }
 
 impl<I, O> FnTool<I, O> {
-    /// Makes a tool of a closure that wants to know of the call it is in, and may own something of the
-    /// program, such as a client or a pool of connections.
+    /// Makes a tool of an async closure that wants to know of the call it is in, and may own something
+    /// of the program, such as a client or a pool of connections.
     ///
     /// ```
-    /// use dynamic_flow::{Flow, ToolContext, ToolError, TypedTool, tool::FnTool};
+    /// use dynamic_flow::{Flow, TypedTool, tool::FnTool};
     ///
     /// /// The client of a payment provider.
     /// #[derive(Clone)]
@@ -111,12 +109,9 @@ impl<I, O> FnTool<I, O> {
     /// }
     ///
     /// fn charge(client: Client) -> impl TypedTool<Input = u32, Output = String> {
-    ///     FnTool::with_context("charge", move |cents: u32, context: &ToolContext| {
-    ///         let (client, key) = (client.clone(), context.idempotency_key.clone());
-    ///         Box::pin(async move {
-    ///             let receipt = client.charge(cents, &key).await?;
-    ///             Ok::<_, ToolError>(receipt)
-    ///         })
+    ///     FnTool::with_context("charge", move |cents, context| {
+    ///         let client = client.clone();
+    ///         async move { client.charge(cents, &context.idempotency_key).await }
     ///     })
     ///     .description("Takes the money.")
     ///     .effect()
@@ -126,17 +121,21 @@ impl<I, O> FnTool<I, O> {
     /// # let _ = flow;
     /// # Ok::<(), dynamic_flow::Error>(())
     /// ```
-    pub fn with_context<R>(
+    ///
+    /// Where `?` makes a [`ToolError`] of errors of several types, the last expression names it:
+    /// `Ok::<_, ToolError>(receipt)`.
+    pub fn with_context<R, F>(
         id: impl Into<ToolId>,
-        function: impl for<'a> Fn(I, &'a ToolContext) -> ToolFuture<'a, R> + Send + Sync + 'static,
+        function: impl Fn(I, ToolContext) -> F + Send + Sync + 'static,
     ) -> Self
     where
-        R: ToolReturn<Value = O> + 'static,
+        R: ToolReturn<Value = O>,
+        F: Future<Output = R> + Send + 'static,
     {
         Self {
             spec: ToolSpec::new(id),
             function: Arc::new(move |input, context| {
-                let work = function(input, context);
+                let work = function(input, context.clone());
                 Box::pin(async move { work.await.into_output() })
             }),
         }
@@ -161,6 +160,18 @@ impl<I, O> FnTool<I, O> {
     pub fn effect(mut self) -> Self {
         self.spec = self.spec.effect(true);
         self
+    }
+}
+
+impl<I, O> Clone for FnTool<I, O> {
+    fn clone(&self) -> Self {
+        Self { spec: self.spec.clone(), function: self.function.clone() }
+    }
+}
+
+impl<I, O> fmt::Debug for FnTool<I, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FnTool").field("spec", &self.spec).finish_non_exhaustive()
     }
 }
 
@@ -292,10 +303,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_function_may_know_of_its_call() {
-        let tool = FnTool::with_context("key", |(): (), context: &ToolContext| {
-            Box::pin(async move { Ok::<_, ToolError>(context.idempotency_key.clone()) })
-        })
-        .effect();
+        let tool = FnTool::with_context("key", |(), context| async move {
+            Ok::<_, ToolError>(context.idempotency_key)
+        });
+        let tool = tool.effect().clone();
+        assert!(format!("{tool:?}").starts_with("FnTool { spec: ToolSpec { id: "), "{tool:?}");
         let tool = tool.into_tool().unwrap();
         assert!(tool.spec().effect);
         let output = tool.execute(&json!(null), &ToolContext::detached()).await.unwrap();

@@ -33,7 +33,7 @@ pub(crate) use self::{
 };
 pub use self::{
     await_input::{About, AnyInput, AwaitInput, AwaitInputDef, FitsPipe},
-    function::{FnTool, ToolFuture, ToolReturn, tool_fn},
+    function::{FnTool, ToolReturn, tool_fn},
     presets::{
         Annotation, Approval, ChoiceInput, ChoicesInput, Confirmation, DocumentReview, FormInput,
         HumanInTheLoop, NumberInput, Preset, ReviewDecision, TextInput,
@@ -187,6 +187,9 @@ pub trait TypedTool: Sized {
 }
 
 /// What a tool may know of the call it is in.
+///
+/// A clone of it shares the variables and the input of the run; it copies no more than a short text and
+/// a short path.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ToolContext {

@@ -103,14 +103,14 @@ pub(crate) fn asked_in_vain(world: &World) -> Flow<String, Value> {
 /// A wait in everything that a wait can be in, in the second attempt of a retry.
 pub(crate) fn nested(world: &World) -> Flow<u64, (String, u64)> {
     let before = world.before.clone();
-    let flaky = FnTool::with_context("flaky", move |n: u64, context: &ToolContext| {
+    let flaky = FnTool::with_context("flaky", move |n: u64, context| {
         before.fetch_add(1, Ordering::SeqCst);
-        Box::pin(async move {
+        async move {
             match context.attempt {
                 1 => Err(ToolError::new("not yet").code("busy")),
                 _ => Ok(n + 1),
             }
-        })
+        }
     });
     let number = Schema::new(json!({ "type": "integer" })).unwrap();
     let inner = Flow::input::<u64>("golden-inner")
@@ -199,13 +199,11 @@ pub(crate) fn sleeping(world: &World) -> Flow<String, String> {
 /// Fails at the first attempt, and pauses for an hour.
 pub(crate) fn pausing() -> Flow<String, String> {
     let backoff = Backoff { first: hours(1), factor: 2.0, max: hours(24) };
-    let second = FnTool::with_context("second-time", |text: String, context: &ToolContext| {
-        Box::pin(async move {
-            match context.attempt {
-                1 => Err(ToolError::new("not yet")),
-                n => Ok(format!("{text} at attempt {n}")),
-            }
-        })
+    let second = FnTool::with_context("second-time", |text: String, context| async move {
+        match context.attempt {
+            1 => Err(ToolError::new("not yet")),
+            n => Ok(format!("{text} at attempt {n}")),
+        }
     });
     Flow::input::<String>("golden-pausing")
         .retry("again", 3, backoff, |text| text.tool(second))
@@ -216,14 +214,14 @@ pub(crate) fn pausing() -> Flow<String, String> {
 /// A tool with an effect that gives its idempotency key, and hangs until the world is mended.
 pub(crate) fn calling(world: &World) -> Flow<String, String> {
     let (mended, charged) = (world.mended, world.charged.clone());
-    let charge = FnTool::with_context("charge", move |_: String, context: &ToolContext| {
+    let charge = FnTool::with_context("charge", move |_: String, context| {
         charged.send_replace(context.idempotency_key.clone());
-        Box::pin(async move {
+        async move {
             if !mended {
                 future::pending::<()>().await;
             }
-            Ok::<_, ToolError>(context.idempotency_key.clone())
-        })
+            Ok::<_, ToolError>(context.idempotency_key)
+        }
     });
     Flow::input::<String>("golden-calling")
         .tool(prepare(world))

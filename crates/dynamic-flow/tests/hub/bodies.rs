@@ -6,7 +6,7 @@ use std::{
 };
 
 use dynamic_flow::{
-    Flow, Schema, ToolContext, ToolError,
+    Flow, Schema, ToolError,
     engine::RunStatus,
     flow::{Backoff, build::FlowBuilder},
     hours, seconds,
@@ -293,12 +293,12 @@ steps:
 async fn what_a_retry_does_after_the_flow_gave_up_are_other_calls() {
     let keys = Arc::new(Mutex::new(Vec::new()));
     let seen = keys.clone();
-    let post = FnTool::with_context("post", move |yes: bool, context: &ToolContext| {
+    let post = FnTool::with_context("post", move |yes: bool, context| {
         let mut seen = seen.lock().unwrap();
-        seen.push(context.idempotency_key.clone());
+        seen.push(context.idempotency_key);
         // The first call fails, the second gives what was answered.
         let result = if seen.len() == 1 { Err(ToolError::new("not now")) } else { Ok(yes) };
-        Box::pin(async move { result })
+        async { result }
     });
     let at_once = Backoff { first: Duration::ZERO, ..Backoff::default() };
     let flow = Flow::input::<Order>("until-yes")

@@ -97,9 +97,9 @@ async fn a_tool_that_runs_again_after_a_crash_has_the_same_idempotency_key() {
         let seen = seen.clone();
         Flow::input::<Order>("crashes")
             .await_input(AwaitInput::<bool>::new("ask"))
-            .tool(FnTool::with_context("pay", move |_: bool, context: &ToolContext| {
-                seen.lock().unwrap().push(context.idempotency_key.clone());
-                Box::pin(async move { Ok::<_, ToolError>("paid".to_owned()) })
+            .tool(FnTool::with_context("pay", move |_: bool, context| {
+                seen.lock().unwrap().push(context.idempotency_key);
+                async { Ok::<_, ToolError>("paid".to_owned()) }
             }))
             .build()
             .unwrap()

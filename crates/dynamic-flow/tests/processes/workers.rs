@@ -54,12 +54,12 @@ fn settings(options: &mut HubOptions) {
 fn flow(work: impl Fn(&ToolContext) + Clone + Send + Sync + 'static) -> Flow<u64, u64> {
     Flow::input::<u64>("worked-at")
         .sleep("nap", hours(1))
-        .tool(FnTool::with_context("work", move |n: u64, context: &ToolContext| {
+        .tool(FnTool::with_context("work", move |n: u64, context| {
             let work = work.clone();
-            Box::pin(async move {
-                work(context);
+            async move {
+                work(&context);
                 Ok::<_, ToolError>(n)
-            })
+            }
         }))
         .build()
         .unwrap()

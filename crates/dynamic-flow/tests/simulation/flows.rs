@@ -92,11 +92,11 @@ fn newer(flow: FlowBuilder<i64, i64>, version: Version, step: &str) -> FlowBuild
 /// A tool that makes another number of a number, always the same of the same.
 fn work(life: &Life, id: &'static str) -> FnTool<i64, i64> {
     let life = life.clone();
-    FnTool::with_context(id, move |number: i64, context: &ToolContext| {
+    FnTool::with_context(id, move |number: i64, context| {
         let life = life.clone();
-        Box::pin(async move {
+        async move {
             life.pause().await;
-            life.ground.witness.called(&life.name, id, context, &json!(number));
+            life.ground.witness.called(&life.name, id, &context, &json!(number));
             if life.fails(12) {
                 let ground = &life.ground;
                 let needed = seconds(ground.dice.below(20));
@@ -106,9 +106,9 @@ fn work(life: &Life, id: &'static str) -> FnTool<i64, i64> {
             if life.fails(8) {
                 return Err(ToolError::new("not now"));
             }
-            life.ground.witness.returned(context);
+            life.ground.witness.returned(&context);
             Ok(worked(number))
-        })
+        }
     })
 }
 

@@ -12,8 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 use dynamic_flow::{
-    Answer, Epoch, Flow, Result, Revision, RunId, SuspensionKey, Timestamp, ToolContext, ToolError,
-    days,
+    Answer, Epoch, Flow, Result, Revision, RunId, SuspensionKey, Timestamp, ToolError, days,
     engine::RunStatus,
     hub::{Durability, HubOptions, Outcome, PersistenceHub, Suspension},
     seconds,
@@ -139,15 +138,15 @@ impl Store for Deadly {
 impl Client {
     fn tool(&self, id: &'static str) -> FnTool<String, String> {
         let client = self.clone();
-        FnTool::with_context(id, move |text: String, context: &ToolContext| {
+        FnTool::with_context(id, move |text: String, context| {
             let client = client.clone();
-            Box::pin(async move {
+            async move {
                 client.note(&Done::Began {
                     life: client.life,
                     tool: id.into(),
                     run: context.run_id,
                     at: context.position.to_string(),
-                    key: context.idempotency_key.clone(),
+                    key: context.idempotency_key,
                 });
                 client.points.pass(&format!("in {id}, before its work"));
                 if id == "ship" {
@@ -160,7 +159,7 @@ impl Client {
                 });
                 client.points.pass(&format!("in {id}, after its work"));
                 Ok::<_, ToolError>(format!("{text} {id}"))
-            })
+            }
         })
     }
 
