@@ -1,6 +1,6 @@
 //! From a function to the function and its tool.
 
-use proc_macro2::{Ident, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::{
     Attribute, Error, Expr, ExprLit, FnArg, Item, ItemFn, Lit, Meta, Result, ReturnType, Safety,
@@ -38,38 +38,72 @@ fn make(options: &Options, function: &ItemFn) -> Result<TokenStream> {
     let description = (!description.is_empty()).then(|| quote!(.description(#description)));
     let effect = options.effect.then(|| quote!(.effect()));
 
+    let library =
+        options.library.as_ref().map_or_else(|| quote!(::dynamic_flow), |path| quote!(#path));
     let Signature { input, output, .. } = &signature;
-    let returned =
-        quote_spanned!(output.span()=> <#output as ::dynamic_flow::tool::ToolReturn>::Value);
-    let input_name = format_ident!("{}", if signature.takes_input { "input" } else { "_input" });
-    let context_name =
-        format_ident!("{}", if signature.takes_context { "context" } else { "_context" });
-    let argument = signature.takes_input.then(|| quote!(#input_name,));
-    let context = signature.takes_context.then(|| quote!(&#context_name));
-    let call = quote!(#name(#argument #context));
-    let call = if function.sig.asyncness.is_some() { quote!(#call.await) } else { call };
+    let returned = quote_spanned!(output.span()=> <#output as #library::tool::ToolReturn>::Value);
+    let made = from_closure(options, &signature, function, &id)?;
 
     Ok(quote! {
         #(#cfgs)*
         #(#docs)*
-        #[derive(Debug, Clone, Copy, Default)]
+        #[derive(
+            ::core::fmt::Debug,
+            ::core::clone::Clone,
+            ::core::marker::Copy,
+            ::core::default::Default,
+        )]
         #visibility struct #tool;
 
         #(#cfgs)*
-        impl ::dynamic_flow::TypedTool for #tool {
+        impl #library::TypedTool for #tool {
             type Input = #input;
             type Output = #returned;
 
-            fn into_tool(
-                self,
-            ) -> ::dynamic_flow::Result<::std::sync::Arc<dyn ::dynamic_flow::Tool>> {
-                let tool = ::dynamic_flow::tool::FnTool::<#input, _>::with_context(
+            fn into_tool(self) -> #library::Result<::std::sync::Arc<dyn #library::Tool>> {
+                #library::TypedTool::into_tool(
+                    #library::tool::#made #(#label)* #description #effect
+                )
+            }
+        }
+    })
+}
+
+/// What makes a tool of a closure that calls the function, in the library's module `tool`.
+fn from_closure(
+    options: &Options,
+    signature: &Signature,
+    function: &ItemFn,
+    id: &str,
+) -> Result<TokenStream> {
+    let name = &function.sig.ident;
+    let is_async = function.sig.asyncness.is_some();
+    let Signature { input, takes_input, takes_context, .. } = signature;
+    // Names of their own: the function may be called like one of them.
+    let input_name = Ident::new("input", Span::mixed_site());
+    let context_name = Ident::new("context", Span::mixed_site());
+    let input_argument = takes_input.then(|| quote!(#input_name,));
+    let context_argument = takes_context.then(|| quote!(&#context_name));
+    let input_name = if *takes_input { quote!(#input_name) } else { quote!(_) };
+    let context_name = if *takes_context { quote!(#context_name) } else { quote!(_) };
+    let call = quote!(#name(#input_argument #context_argument));
+    Ok(match options.blocking {
+        Some(blocking) if is_async => {
+            let message = "an async function blocks nothing: leave `blocking` or `async` out";
+            return Err(Error::new(blocking, message));
+        }
+        Some(_) => {
+            quote!(FnTool::blocking(#id, |#input_name: #input, #context_name| #call))
+        }
+        None => {
+            let call = if is_async { quote!(#call.await) } else { call };
+            if *takes_context {
+                quote!(FnTool::with_context(
                     #id,
-                    |#input_name: #input, #context_name: ::dynamic_flow::ToolContext| async move {
-                        #call
-                    },
-                );
-                ::dynamic_flow::TypedTool::into_tool(tool #(#label)* #description #effect)
+                    |#input_name: #input, #context_name| async move { #call },
+                ))
+            } else {
+                quote!(tool_fn(#id, |#input_name: #input| async move { #call }))
             }
         }
     })
@@ -178,4 +212,23 @@ fn description(docs: &[&Attribute]) -> String {
     let lines: Vec<String> =
         lines.map(|line| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned()).collect();
     lines.join("\n").trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_but_the_path_that_it_is_given_names_the_library() {
+        let item = quote! {
+            fn charge(cents: u32, context: &ToolContext) -> Result<String, CardError> {}
+        };
+        for options in [quote!(), quote!(blocking, effect, id = "a", name = "b")] {
+            let here = expand(options.clone(), &item).to_string();
+            assert!(here.contains(":: dynamic_flow :: TypedTool"), "{here}");
+            let renamed = expand(quote!(crate = "facade::flows", #options), &item).to_string();
+            assert!(!renamed.contains("dynamic_flow"), "{renamed}");
+            assert_eq!(here.replace(":: dynamic_flow", "facade :: flows"), renamed);
+        }
+    }
 }

@@ -125,6 +125,78 @@ pub mod value;
 pub mod wait;
 mod words;
 
+/// Makes a tool of a function.
+///
+/// ```
+/// use dynamic_flow::{Flow, ToolContext, ToolError, tool};
+///
+/// /// Checks stock and credit.
+/// #[tool]
+/// async fn validate_order(cents: u32) -> Result<u32, ToolError> {
+///     if cents == 0 {
+///         return Err(ToolError::new("nothing was ordered").code("empty").permanent());
+///     }
+///     Ok(cents)
+/// }
+///
+/// /// Takes the money, once: the run is committed before and after it.
+/// #[tool(effect, id = "charge", name = "Charge the card")]
+/// async fn charge_card(cents: u32, context: &ToolContext) -> std::io::Result<String> {
+///     Ok(format!("{cents} charged as {}", context.idempotency_key))
+/// }
+///
+/// let flow = Flow::input::<u32>("purchase").tool(ValidateOrder).tool(ChargeCard).build()?;
+/// # let _ = flow;
+///
+/// // The function stays as it is, to be called in tests:
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn test() {
+/// assert_eq!(validate_order(5).await.unwrap(), 5);
+/// assert_eq!(charge_card(5, &ToolContext::detached()).await.unwrap(), "5 charged as detached");
+/// # }
+/// # test();
+/// # Ok::<(), dynamic_flow::Error>(())
+/// ```
+///
+/// Beside it stands a unit struct with its name in CamelCase, `ValidateOrder` for `validate_order`,
+/// which is a [`TypedTool`]: the function's name is the tool's id, its doc comment the description,
+/// its types are the schemas.
+///
+/// - It takes its input by value, several as a tuple or struct; without an argument it takes `()`.
+/// - A last argument [`&ToolContext`](ToolContext) tells of the call: run, attempt, idempotency key.
+/// - It gives a `Result` of a value, or of an [`Output<T>`](tool::Output) where it may suspend the run.
+///   The error is [`ToolError`] or any [`std::error::Error`].
+/// - It may be sync. Then it should be quick, for it blocks a thread that others need, or say
+///   `blocking`.
+/// - What needs something of the program, such as a client or a pool of connections, is made of a
+///   closure that owns it: by [`FnTool::with_context`](tool::FnTool::with_context) where it must know
+///   of the call, as every effect must for its idempotency key; by [`tool_fn`](tool::tool_fn)
+///   otherwise.
+///
+/// Options:
+///
+/// | option | says |
+/// | --- | --- |
+/// | `effect` | it changes the world outside |
+/// | `blocking` | it is sync and takes its time: it runs on a thread for that, as [`FnTool::blocking`](tool::FnTool::blocking) |
+/// | `id = "…"`, `name = "…"` | what replaces the id and the name that the function's name gives |
+/// | `crate = "…"` | the path of this library, where it is not `::dynamic_flow`: a renamed dependency, or a library that re-exports it |
+///
+/// ```
+/// mod facade {
+///     pub use dynamic_flow as flows;
+/// }
+///
+/// /// Adds up what is in a file.
+/// #[facade::flows::tool(blocking, crate = "facade::flows")]
+/// fn add_up(path: String) -> std::io::Result<u64> {
+///     let text = std::fs::read_to_string(path)?;
+///     Ok(text.lines().filter_map(|line| line.parse::<u64>().ok()).sum())
+/// }
+/// # use facade::flows::TypedTool;
+/// # assert_eq!(AddUp.into_tool()?.spec().id, "add_up");
+/// # Ok::<(), dynamic_flow::Error>(())
+/// ```
 pub use dynamic_flow_macros::tool;
 // What traits of this crate are implemented with, in the versions that fit.
 pub use {async_trait::async_trait, schemars, serde_json};

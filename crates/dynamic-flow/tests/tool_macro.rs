@@ -1,6 +1,11 @@
 //! What `#[tool]` makes of functions.
 
-use std::num::ParseIntError;
+use std::{
+    num::ParseIntError,
+    sync::Mutex,
+    sync::mpsc::{Receiver, channel},
+    time::Duration,
+};
 
 use dynamic_flow::{
     Deadline, Metadata, Schema, Tool, ToolContext, ToolError, TypedTool, tool, tool::Output,
@@ -49,6 +54,62 @@ async fn r#yield() -> Result<(), ToolError> {
 #[tool]
 async fn count_2_times(known: bool) -> Result<Output<u32>, ToolError> {
     Ok(if known { Output::Value(7) } else { Output::Suspend(question()) })
+}
+
+/// Functions that are called like what stands in the code that is made of them.
+mod called_alike {
+    use dynamic_flow::{ToolContext, ToolError, tool};
+
+    #[tool]
+    pub(super) fn input(n: u32) -> Result<u32, ToolError> {
+        Ok(n)
+    }
+
+    #[tool]
+    pub(super) async fn context(n: u32, context: &ToolContext) -> Result<u32, ToolError> {
+        Ok(n + context.attempt)
+    }
+
+    #[tool(blocking)]
+    pub(super) fn function(context: &ToolContext) -> Result<u32, ToolError> {
+        Ok(context.attempt)
+    }
+}
+
+/// A crate that hands the library on, with names in it that shadow those of the language.
+mod facade {
+    pub(crate) use dynamic_flow as flows;
+
+    #[expect(dead_code, reason = "they shadow what a macro without paths would name")]
+    mod shadowed {
+        trait Debug {}
+        trait Clone {}
+        trait Copy {}
+        trait Default {}
+        type Result = ();
+        type Box = ();
+
+        #[super::flows::tool(crate = "super::flows")]
+        pub(crate) fn handed_on(n: u32) -> super::flows::Result<u32> {
+            Ok(n)
+        }
+    }
+
+    pub(crate) use self::shadowed::HandedOn;
+}
+
+static WAITED_FOR: Mutex<Option<Receiver<u32>>> = Mutex::new(None);
+
+/// Blocks its thread until somebody sends it something.
+#[tool(blocking)]
+fn wait_for_it(n: u32) -> Result<u32, ToolError> {
+    let waited_for = WAITED_FOR.lock().unwrap().take().unwrap();
+    Ok(waited_for.recv_timeout(Duration::from_secs(10))? + n)
+}
+
+#[tool(blocking)]
+fn give_up(_: u32) -> Result<u32, ToolError> {
+    panic!("enough")
 }
 
 fn question() -> WaitRequest {
@@ -104,6 +165,31 @@ async fn functions_of_every_shape_run() {
     assert_eq!(call(Yield, json!(null)).await, value(json!(null)));
     assert_eq!(call(Count2Times, json!(true)).await, value(json!(7)));
     assert_eq!(call(Count2Times, json!(false)).await, Ok(Output::Suspend(question())));
+}
+
+#[tokio::test]
+async fn a_function_may_be_called_like_anything_in_what_is_made_of_it() {
+    let value = |value: Value| Ok(Output::Value(value));
+    assert_eq!(call(called_alike::Input, json!(3)).await, value(json!(3)));
+    assert_eq!(call(called_alike::Context, json!(3)).await, value(json!(4)));
+    assert_eq!(call(called_alike::Function, json!(null)).await, value(json!(1)));
+    assert_eq!(call(facade::HandedOn, json!(3)).await, value(json!(3)));
+}
+
+// One thread, which the tool would keep from sending.
+#[tokio::test(flavor = "current_thread")]
+async fn a_blocking_tool_lets_others_go_on_meanwhile() {
+    let (send, receive) = channel();
+    *WAITED_FOR.lock().unwrap() = Some(receive);
+    let (output, sent) =
+        tokio::join!(call(WaitForIt, json!(1)), async { send.send(41).map_err(drop) });
+    assert_eq!((output, sent), (Ok(Output::Value(json!(42))), Ok(())));
+}
+
+#[tokio::test]
+async fn a_blocking_tool_that_panics_does_so_where_it_is_awaited() {
+    let panic = tokio::spawn(call(GiveUp, json!(1))).await.unwrap_err().into_panic();
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"enough"));
 }
 
 #[tokio::test]

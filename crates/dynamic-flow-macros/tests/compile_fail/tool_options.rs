@@ -27,4 +27,14 @@ async fn bare(n: u32) -> Result<u32, ToolError> {
     Ok(n)
 }
 
+#[tool(blocking)]
+async fn blocks_nothing(n: u32) -> Result<u32, ToolError> {
+    Ok(n)
+}
+
+#[tool(crate = "1")]
+async fn nowhere(n: u32) -> Result<u32, ToolError> {
+    Ok(n)
+}
+
 fn main() {}

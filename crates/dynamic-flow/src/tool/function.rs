@@ -1,11 +1,12 @@
 //! Tools made of functions and closures.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use std::{fmt, future::Future, panic::resume_unwind, pin::Pin, sync::Arc};
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
+use tracing::Span;
 
 use crate::{
     Error, Result, Schema, ToolError,
@@ -137,6 +138,50 @@ impl<I, O> FnTool<I, O> {
             function: Arc::new(move |input, context| {
                 let work = function(input, context.clone());
                 Box::pin(async move { work.await.into_output() })
+            }),
+        }
+    }
+
+    /// Makes a tool of a sync closure that takes its time: it waits, or computes for long. It runs on a
+    /// thread for such work ([`tokio::task::spawn_blocking`]), and keeps nothing else waiting.
+    ///
+    /// Once it has begun it goes on to its end, also where a `timeout` around it, or a hub that shuts
+    /// down, no longer waits for it.
+    ///
+    /// ```
+    /// use dynamic_flow::{TypedTool, tool::FnTool};
+    ///
+    /// let read = FnTool::blocking("read", |path: String, _| std::fs::read_to_string(path));
+    /// assert_eq!(read.into_tool()?.spec().id, "read");
+    /// # Ok::<(), dynamic_flow::Error>(())
+    /// ```
+    pub fn blocking<R>(
+        id: impl Into<ToolId>,
+        function: impl Fn(I, ToolContext) -> R + Send + Sync + 'static,
+    ) -> Self
+    where
+        I: Send + 'static,
+        O: Send + 'static,
+        R: ToolReturn<Value = O>,
+    {
+        let function = Arc::new(function);
+        Self {
+            spec: ToolSpec::new(id),
+            function: Arc::new(move |input, context| {
+                let (function, context) = (function.clone(), context.clone());
+                Box::pin(async move {
+                    let span = Span::current();
+                    let work = move || span.in_scope(|| function(input, context).into_output());
+                    tokio::task::spawn_blocking(work).await.unwrap_or_else(|ended| {
+                        match ended.try_into_panic() {
+                            // As if it had panicked here.
+                            Ok(panic) => resume_unwind(panic),
+                            Err(_) => {
+                                Err(ToolError::new("the runtime was shut down before it began"))
+                            }
+                        }
+                    })
+                })
             }),
         }
     }
