@@ -61,16 +61,23 @@ pub enum AnyInput {}
 /// A question about an `I`: its prompt, shown value or metadata are computed from one.
 pub struct About<I>(PhantomData<fn(I)>);
 
-/// Says which questions fit a pipe that carries `I`s: those about `I`, and those about nothing.
+/// Says which questions fit a pipe that carries `I`s: those about `I`, and those about nothing. There
+/// are no others: the trait is sealed.
 #[diagnostic::on_unimplemented(
     message = "this question can't be asked here: it is `{Self}`, and the pipe carries `{I}`",
     label = "a question about another type",
     note = "`prompt_with`, `show` and `metadata_with` take the value that reaches the step"
 )]
-pub trait FitsPipe<I> {}
+pub trait FitsPipe<I>: sealed::Sealed {}
 
 impl<I> FitsPipe<I> for AnyInput {}
 impl<I> FitsPipe<I> for About<I> {}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::AnyInput {}
+    impl<I> Sealed for super::About<I> {}
+}
 
 /// Where the schema of the answer comes from; options may still change a preset.
 #[derive(Clone)]

@@ -16,13 +16,14 @@ use crate::{
 };
 
 /// What the function of a tool may return: a `Result` of a value, or of an [`Output`] where the
-/// tool may suspend; its error is anything that turns into a [`ToolError`].
+/// tool may suspend; its error is anything that turns into a [`ToolError`]. Nothing else may: the trait
+/// is sealed.
 #[diagnostic::on_unimplemented(
     message = "a tool can't return `{Self}`",
     label = "not a `Result` that a tool may return",
     note = "return `Result<T, E>` or `Result<Output<T>, E>`: `T` derives `Serialize`, `Deserialize` and `JsonSchema`, and `E` is `ToolError` or any `std::error::Error`"
 )]
-pub trait ToolReturn {
+pub trait ToolReturn: sealed::Sealed {
     /// What the tool gives when it is done.
     type Value;
 
@@ -31,6 +32,11 @@ pub trait ToolReturn {
     /// # Errors
     /// What the function failed with.
     fn into_output(self) -> Result<Output<Self::Value>, ToolError>;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl<T, E> Sealed for Result<T, E> {}
 }
 
 impl<T: Serialize, E: Into<ToolError>> ToolReturn for Result<T, E> {
