@@ -129,7 +129,13 @@ impl<A, S> AwaitInput<A, S> {
     }
 
     /// Narrows what an answer must look like; what fits it must still read as an `A`.
+    ///
+    /// It stands in place of all that a preset says. Where options of one were given, before or after
+    /// it, one of them would be of no effect: building refuses that.
     pub fn schema(mut self, schema: Schema) -> Self {
+        if matches!(&self.answer, AnswerSchema::Preset(preset) if preset.has_options()) {
+            self.exclusive();
+        }
         self.answer = AnswerSchema::Given(schema);
         self
     }
@@ -262,8 +268,11 @@ impl<A, S> AwaitInput<A, S> {
         &self.def.id
     }
 
-    /// Changes an option of the preset that the answer is; any other schema gives way to `fresh`.
+    /// Changes an option of the preset that the answer is; the schema of the type gives way to `fresh`.
     pub(super) fn option(mut self, fresh: Preset, change: impl FnOnce(&mut Preset)) -> Self {
+        if let AnswerSchema::Given(_) = self.answer {
+            self.exclusive();
+        }
         let mut preset = match self.answer {
             AnswerSchema::Preset(preset) => preset,
             AnswerSchema::Of(_) | AnswerSchema::Given(_) => fresh,
@@ -271,6 +280,14 @@ impl<A, S> AwaitInput<A, S> {
         change(&mut preset);
         self.answer = AnswerSchema::Preset(preset);
         self
+    }
+
+    fn exclusive(&mut self) {
+        let problem = "a schema of its own and options of a preset exclude each other: say in the \
+                       schema what the options would say";
+        if !self.problems.iter().any(|known| known == problem) {
+            self.problems.push(problem.into());
+        }
     }
 
     fn about<I: DeserializeOwned>(

@@ -20,7 +20,8 @@ pub use self::{
     preset::Preset,
 };
 
-/// Makes questions with the usual answers; their options change what an answer must look like.
+/// Makes questions with the usual answers; their options change what an answer must look like. So does
+/// [`AwaitInput::schema`], which goes with none of them.
 ///
 /// ```
 /// use dynamic_flow::{hours, tool::HumanInTheLoop};

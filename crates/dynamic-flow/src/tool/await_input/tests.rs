@@ -1,7 +1,11 @@
 use serde_json::json;
 
 use super::{def::scalar, *};
-use crate::{ErrorKind, Metadata, ToolContext, hours, tool::Output, wait::WaitRequest};
+use crate::{
+    ErrorKind, Metadata, ToolContext, hours,
+    tool::{HumanInTheLoop, Output},
+    wait::WaitRequest,
+};
 
 #[derive(Clone, Serialize, serde::Deserialize, JsonSchema)]
 struct Order {
@@ -225,6 +229,24 @@ async fn computations_see_variables_and_the_run() {
     let Output::Suspend(request) = output else { panic!("{output:?}") };
     let run = context.run_id.to_string();
     assert_eq!(request.shown, Some(json!([1, "jane", "started so", run])));
+}
+
+#[test]
+fn a_schema_and_options_of_a_preset_exclude_each_other() {
+    let schema = || Schema::new(json!({ "type": "object", "required": ["comments"] })).unwrap();
+    let refused = |problems: Vec<String>| {
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].contains("exclude each other"), "{problems:?}");
+    };
+    let approval = || HumanInTheLoop::approval("ask");
+    refused(problems(approval().schema(schema()).require_comments()));
+    refused(problems(approval().require_comments().schema(schema())));
+    refused(problems(approval().require_comments().schema(schema()).allow_delegation()));
+    refused(problems(HumanInTheLoop::choice("ask", ["a", "b"]).schema(schema())));
+    refused(problems(HumanInTheLoop::form("ask").field("a", json!(true)).schema(schema())));
+    // A preset without options has nothing that could be lost, and of two schemas the last one counts.
+    let narrowed = approval().schema(Schema::any()).schema(schema());
+    assert_eq!(narrowed.into_def().unwrap().schema, schema());
 }
 
 #[test]

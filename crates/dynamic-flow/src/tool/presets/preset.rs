@@ -106,6 +106,19 @@ impl Preset {
         Self::Form { fields: Map::new(), optional: BTreeSet::new() }
     }
 
+    /// Whether any option was taken.
+    pub(in crate::tool) fn has_options(&self) -> bool {
+        let fresh = [
+            Self::approval(),
+            Self::confirmation(),
+            Self::document_review(),
+            Self::text(),
+            Self::number(),
+            Self::form(),
+        ];
+        !fresh.contains(self)
+    }
+
     /// What an answer must look like, under the options that were taken.
     ///
     /// # Errors
