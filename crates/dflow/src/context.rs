@@ -185,7 +185,7 @@ impl Context {
             }
         }
         let builder = PersistenceHub::builder(store).options(self.config.hub.clone());
-        let builder = builder.tools(self.tools()?);
+        let builder = builder.tools(self.tools());
         let builder = match keyring {
             Some(keyring) => builder.keyring(keyring),
             None => builder.plaintext(),
@@ -194,7 +194,7 @@ impl Context {
     }
 
     /// The tools that documents may call.
-    pub(crate) fn tools(&self) -> Result<ToolRegistry> {
+    pub(crate) fn tools(&self) -> ToolRegistry {
         tools::registry(&self.config)
     }
 
@@ -214,7 +214,7 @@ impl Context {
             let message = format!("the flow can't be read: {error}");
             Error::new(kind, message).with("path", from.display())
         })?;
-        let flow = Flow::from_document(&text, &self.tools()?);
+        let flow = Flow::from_document(&text, &self.tools());
         flow.map_err(|error| Failure::Error(error, Some(from.to_owned())))
     }
 

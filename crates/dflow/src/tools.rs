@@ -1,21 +1,17 @@
 //! The tools that documents may call, with the powers that the settings give them.
 
-use std::{env, sync::Arc};
+use std::env;
 
 use dynamic_flow::{
     Error, ErrorKind, Result,
-    tool::{HttpPolicy, HttpTool, Secret, SetTool, TemplateTool, ToolRegistry},
+    tool::{HttpPolicy, Secret, ToolRegistry},
 };
 
 use crate::config::{Config, HttpSection, SecretSource};
 
 /// The tools of this program.
-pub(crate) fn registry(config: &Config) -> Result<ToolRegistry> {
-    let mut registry = ToolRegistry::new();
-    registry.add(Arc::new(HttpTool::new(policy(&config.http))?))?;
-    registry.add(Arc::new(SetTool::new()))?;
-    registry.add(Arc::new(TemplateTool::new()?))?;
-    Ok(registry)
+pub(crate) fn registry(config: &Config) -> ToolRegistry {
+    ToolRegistry::for_documents_with_http(policy(&config.http))
 }
 
 fn policy(section: &HttpSection) -> HttpPolicy {

@@ -129,7 +129,14 @@ impl Schema {
         ANY.clone()
     }
 
-    fn uncompiled(source: Value) -> Self {
+    /// The same, compiled when it is first needed: of types of this library, whose schemas are tested.
+    pub(crate) fn of_ours<T: JsonSchema>() -> Self {
+        let generator = SchemaSettings::draft2020_12().into_generator();
+        Self::uncompiled(generator.into_root_schema_for::<T>().to_value())
+    }
+
+    /// A schema that is compiled when it is first needed. One that does not compile fits no value.
+    pub(crate) fn uncompiled(source: Value) -> Self {
         Self(Arc::new(Inner { source, compiled: OnceLock::new() }))
     }
 

@@ -320,7 +320,7 @@ pub(super) fn diagram(context: &Context, args: &args::Diagram) -> Result<Exit, F
 }
 
 pub(super) fn tools(context: &Context, args: &args::Tools) -> Result<Exit, Failure> {
-    let registry = context.tools()?;
+    let registry = context.tools();
     let shown = output::Tools {
         tools: registry
             .specs()

@@ -23,7 +23,7 @@ use self::{
     request::{Input, Plan},
 };
 use crate::{
-    Result, Schema, ToolError, codes,
+    Schema, ToolError, codes,
     tool::{Output, Tool, ToolContext, ToolSpec},
 };
 
@@ -69,15 +69,12 @@ pub struct HttpTool {
 
 impl HttpTool {
     /// A tool that may do what the policy says.
-    ///
-    /// # Errors
-    /// None that a caller could cause.
-    pub fn new(policy: HttpPolicy) -> Result<Self> {
+    pub fn new(policy: HttpPolicy) -> Self {
         let spec = ToolSpec::new("http")
             .name("HTTP request")
             .description("Sends an HTTP request to an allowed host and gives the response.")
-            .input(Schema::of::<Input>()?)
-            .output(Schema::new(json!({
+            .input(Schema::of_ours::<Input>())
+            .output(Schema::uncompiled(json!({
                 "type": "object",
                 "required": ["status", "headers", "body"],
                 "properties": {
@@ -89,9 +86,9 @@ impl HttpTool {
                     },
                     "body": { "description": "JSON where the response says so, else a text; null when empty." }
                 }
-            }))?)
+            })))
             .effect(true);
-        Ok(Self { spec, policy, public: OnceLock::new(), private: OnceLock::new() })
+        Self { spec, policy, public: OnceLock::new(), private: OnceLock::new() }
     }
 
     fn client(&self, private: bool) -> Result<&Client, ToolError> {

@@ -250,18 +250,54 @@ impl ToolRegistry {
         Self::default()
     }
 
+    /// The tools that documents may be given without a thought, for they reach nothing: `set`
+    /// ([`SetTool`]) and `template` ([`TemplateTool`]).
+    ///
+    /// ```
+    /// use dynamic_flow::{Flow, tool::ToolRegistry};
+    ///
+    /// let greet = "
+    /// flow: greet
+    /// steps:
+    ///   - id: say
+    ///     call: template
+    ///     with: { template: \"Hello, {{ value }}\" }
+    /// ";
+    /// Flow::from_document(greet, &ToolRegistry::for_documents())?;
+    /// # Ok::<(), dynamic_flow::Error>(())
+    /// ```
+    pub fn for_documents() -> Self {
+        let mut registry = Self::new();
+        registry.put(Arc::new(SetTool::new()));
+        registry.put(Arc::new(TemplateTool::new()));
+        registry
+    }
+
+    /// All tools for documents that this library has: [`ToolRegistry::for_documents`], and `http`
+    /// ([`HttpTool`]) for what the policy allows.
+    #[cfg(feature = "http")]
+    pub fn for_documents_with_http(policy: HttpPolicy) -> Self {
+        let mut registry = Self::for_documents();
+        registry.put(Arc::new(HttpTool::new(policy)));
+        registry
+    }
+
+    fn put(&mut self, tool: Arc<dyn Tool>) {
+        self.tools.insert(tool.spec().id.clone(), tool);
+    }
+
     /// Adds a tool.
     ///
     /// # Errors
     /// `InvalidConfig` when a tool of that id is there.
     pub fn add(&mut self, tool: Arc<dyn Tool>) -> Result<&mut Self> {
-        let id = tool.spec().id.clone();
-        if self.tools.contains_key(&id) {
+        let id = &tool.spec().id;
+        if self.contains(id) {
             return Err(
                 Error::new(ErrorKind::InvalidConfig, "two tools have the same id").with("tool", id)
             );
         }
-        self.tools.insert(id, tool);
+        self.put(tool);
         Ok(self)
     }
 
@@ -278,6 +314,21 @@ impl ToolRegistry {
         self.tools.get(id)
     }
 
+    /// Whether there is a tool of that id.
+    pub fn contains(&self, id: &ToolId) -> bool {
+        self.tools.contains_key(id)
+    }
+
+    /// How many tools there are.
+    pub fn len(&self) -> usize {
+        self.tools.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.tools.is_empty()
+    }
+
     /// What tools there are, by id.
     pub fn specs(&self) -> impl Iterator<Item = &ToolSpec> {
         self.tools.values().map(|tool| tool.spec())
@@ -287,5 +338,38 @@ impl ToolRegistry {
 impl fmt::Debug for ToolRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.tools.keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_has_what_it_was_given_once() {
+        let mut tools = ToolRegistry::new();
+        assert!(tools.is_empty());
+        tools.add(Arc::new(SetTool::new())).unwrap().add(Arc::new(TemplateTool::new())).unwrap();
+        assert_eq!(tools.len(), 2);
+        assert!(tools.contains(&"set".into()) && !tools.contains(&"http".into()));
+        let twice = tools.add(Arc::new(SetTool::new())).unwrap_err();
+        assert_eq!(twice.kind(), ErrorKind::InvalidConfig);
+        assert_eq!(twice.context_value("tool"), Some("set"));
+        assert_eq!((tools.len(), tools.is_empty()), (2, false));
+    }
+
+    #[test]
+    fn the_tools_for_documents_are_there_and_their_schemas_compile() {
+        let tools = ToolRegistry::for_documents();
+        assert_eq!(format!("{tools:?}"), r#"{"set", "template"}"#);
+        #[cfg(feature = "http")]
+        let tools = ToolRegistry::for_documents_with_http(HttpPolicy::default());
+        #[cfg(feature = "http")]
+        assert_eq!(format!("{tools:?}"), r#"{"http", "set", "template"}"#);
+        for spec in tools.specs() {
+            for schema in [&spec.input, &spec.output] {
+                assert_eq!(Schema::new(schema.as_value().clone()).as_ref().ok(), Some(schema));
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    Result, Schema, ToolError, codes,
+    Schema, ToolError, codes,
     expr::{Scope, Template},
     tool::{Output, Tool, ToolContext, ToolSpec},
 };
@@ -37,17 +37,20 @@ pub(crate) const DATA: &str = "data";
 
 impl TemplateTool {
     /// The tool.
-    ///
-    /// # Errors
-    /// None that a caller could cause.
-    pub fn new() -> Result<Self> {
+    pub fn new() -> Self {
         let mut spec = ToolSpec::new("template")
             .name("Template")
             .description("Fills a template with data and gives the text.")
-            .input(Schema::of::<Input>()?)
-            .output(Schema::of::<String>()?);
+            .input(Schema::of_ours::<Input>())
+            .output(Schema::of_ours::<String>());
         spec.fills_template = true;
-        Ok(Self(spec))
+        Self(spec)
+    }
+}
+
+impl Default for TemplateTool {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -85,7 +88,7 @@ mod tests {
     use super::*;
 
     async fn run(input: Value) -> Result<Output, ToolError> {
-        let tool = TemplateTool::new().unwrap();
+        let tool = TemplateTool::new();
         let mut context = ToolContext::detached();
         context.variables = Arc::new(BTreeMap::from([("greeting".to_owned(), json!("Hi").into())]));
         context.run_input = Arc::new(json!({ "by": "Bo" }));

@@ -99,7 +99,7 @@ fn private(server: &Server) -> Value {
 }
 
 async fn call(policy: HttpPolicy, input: Value) -> Result<Value, ToolError> {
-    let tool = HttpTool::new(policy).unwrap();
+    let tool = HttpTool::new(policy);
     if let Err(violations) = tool.spec().input.validate(&input) {
         panic!("{violations:?}");
     }
@@ -427,7 +427,7 @@ async fn inputs_that_make_no_request_are_refused() {
     assert_error(call_at(&server, unknown).await, "http_refused", false, "no secret OTHER");
     assert!(server.requests().is_empty());
 
-    let tool = HttpTool::new(HttpPolicy::default()).unwrap();
+    let tool = HttpTool::new(HttpPolicy::default());
     for input in [
         json!({}),
         json!({ "url": "http://a", "retries": 6 }),
@@ -447,7 +447,7 @@ fn the_tool_shows_no_secret() {
         secrets: BTreeMap::from([("KEY".to_owned(), Secret::new("s3cret"))]),
         ..HttpPolicy::default()
     };
-    let tool = HttpTool::new(policy).unwrap();
+    let tool = HttpTool::new(policy);
     assert!(tool.spec().effect);
     assert!(!format!("{tool:?}").contains("s3cret"));
 }

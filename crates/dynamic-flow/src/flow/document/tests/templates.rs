@@ -9,7 +9,7 @@ use crate::{
 
 fn tools() -> ToolRegistry {
     let mut tools = ToolRegistry::new();
-    tools.add(Arc::new(TemplateTool::new().unwrap())).unwrap();
+    tools.add(Arc::new(TemplateTool::new())).unwrap();
     tools
 }
 
