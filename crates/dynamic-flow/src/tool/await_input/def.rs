@@ -11,6 +11,7 @@ use crate::{
     Deadline, Error, ErrorKind, Finding, Metadata, Result, Scalar, Schema, ToolError, codes,
     expr::{Compute, Meter, Scope},
     id::{ToolId, id_problem},
+    metadata::kind_of,
     tool::{Output, Tool, ToolContext, ToolSpec},
     wait::WaitRequest,
 };
@@ -111,7 +112,7 @@ impl AwaitInputDef {
                 problems.push((QuestionPart::Metadata, problem.into()));
             }
             if let Compute::Value(value) = compute
-                && let Err(problem) = scalar(value.clone())
+                && let Err(problem) = Scalar::of_json(value.clone())
             {
                 let problem = format!("metadata {name:?} {problem}");
                 problems.push((QuestionPart::Metadata, problem));
@@ -152,7 +153,7 @@ impl AwaitInputTool {
         let mut metadata = Metadata::new();
         for (name, compute) in &def.metadata {
             let value = compute.evaluate_named(&["metadata", name], &meter, scope)?;
-            let value = scalar(value)
+            let value = Scalar::of_json(value)
                 .map_err(|problem| not_metadata(format_args!("metadata {name:?} {problem}")))?;
             metadata.insert(name.clone(), value);
         }
@@ -196,32 +197,4 @@ pub(super) fn unusable(id: &ToolId, problems: Vec<String>) -> Error {
 
 pub(super) fn not_metadata(problem: fmt::Arguments<'_>) -> ToolError {
     ToolError::new(problem).code(codes::METADATA).permanent()
-}
-
-/// JSON as a scalar, or what keeps it from being metadata.
-pub(super) fn scalar(value: Value) -> Result<Scalar, String> {
-    match value {
-        Value::Bool(value) => Ok(Scalar::Bool(value)),
-        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
-            (Some(whole), _) => Ok(Scalar::Int(whole)),
-            (None, Some(float)) if number.is_f64() && float.is_finite() => Ok(Scalar::Float(float)),
-            _ => Err("is a number beyond 64 bits with a sign".into()),
-        },
-        Value::String(text) if text.contains('\0') => {
-            Err("holds U+0000, which not every database can hold".into())
-        }
-        Value::String(text) => Ok(Scalar::Text(text)),
-        other => Err(format!("is a text, a number or a boolean, not {}", kind_of(&other))),
-    }
-}
-
-fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
 }

@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use super::{def::scalar, *};
+use super::*;
 use crate::{
     ErrorKind, Metadata, ToolContext, hours,
     tool::{HumanInTheLoop, Output},
@@ -202,7 +202,7 @@ fn every_kind_of_scalar_is_metadata_as_it_is() {
         (json!(2.0), Scalar::Float(2.0)),
         (json!("text"), Scalar::Text("text".into())),
     ] {
-        assert_eq!(scalar(value.clone()), Ok(expected.clone()));
+        assert_eq!(Scalar::of_json(value.clone()), Ok(expected.clone()));
         assert_eq!(plain(expected), Ok(value));
     }
 }
