@@ -476,7 +476,7 @@ impl ToolError {
     }
 
     fn told(error: &(dyn StdError + 'static)) -> Self {
-        let chain = || std::iter::successors(Some(error), |error| error.source()).take(MAX_CAUSES);
+        let chain = || std::iter::successors(Some(error), |&error| error.source()).take(MAX_CAUSES);
         let mut message = String::new();
         for text in chain().map(ToString::to_string) {
             if !message.contains(&text) {
