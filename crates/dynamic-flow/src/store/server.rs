@@ -9,6 +9,8 @@ mod url;
 use std::{borrow::Cow, future::Future, time::Duration};
 
 pub use self::secret::Secret;
+#[cfg(any(feature = "postgres", feature = "neo4j"))]
+pub(crate) use self::url::check_credentials;
 #[cfg(any(feature = "redis", feature = "mongodb"))]
 pub(crate) use self::url::maybe_duration;
 pub(crate) use self::{

@@ -321,6 +321,8 @@ mod tests {
             "mongodb://u:p#hunter2@h/x",
             "mongodb://u:p#a?hunter2@h/x",
             "mongodb://u:hunter2%@h",
+            "mongodb://u:12/hunter2@h",
+            "mongodb://u:p@ss/hunter2@h",
             "mongodb://u:hunter2@h/?nonsense=hunter2&readPreference=sometimes",
             "mongodb://u:hunter2@h/?w=0",
             "mongodb://u:hunter2@h/?readPreference=secondary",

@@ -9,8 +9,8 @@ use super::names::Names;
 use crate::{
     Result,
     store::server::{
-        CONNECT_TIMEOUT, Name, OPERATION_TIMEOUT, Parameters, Secret, duration, location,
-        misconfigured,
+        CONNECT_TIMEOUT, Name, OPERATION_TIMEOUT, Parameters, Secret, check_credentials, duration,
+        location, misconfigured,
     },
 };
 
@@ -128,6 +128,7 @@ impl Neo4jConfig {
                  in a URL is percent-encoded in user and password",
             )
         };
+        check_credentials(url)?;
         let parsed = Url::parse(url).map_err(|_| wrong())?;
         let host = parsed.host_str().filter(|host| !host.is_empty()).ok_or_else(wrong)?;
         let port = parsed.port().map(|port| format!(":{port}")).unwrap_or_default();
@@ -290,6 +291,9 @@ mod tests {
             "neo4j://u:12?hunter2@h/d",
             "neo4j://u:p?hunter2=hunter2&namespace=a@h/d",
             "neo4j://u:p#hunter2@h/d",
+            "neo4j://u:12/hunter2@h",
+            "neo4j://u:p@ss/hunter2@h/d",
+            "neo4j://u:hunter2@ss@h/d",
         ];
         for url in wrong_urls {
             let error = Neo4jConfig::from_url(url).and_then(|it| it.check().map(drop)).unwrap_err();

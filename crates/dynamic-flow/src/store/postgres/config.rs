@@ -10,8 +10,8 @@ use crate::{
     Result,
     flow::parse_duration,
     store::server::{
-        CONNECT_TIMEOUT, Name, OPERATION_TIMEOUT, Parameters, Secret, duration, location,
-        misconfigured,
+        CONNECT_TIMEOUT, Name, OPERATION_TIMEOUT, Parameters, Secret, check_credentials, duration,
+        location, misconfigured,
     },
 };
 
@@ -169,6 +169,7 @@ impl Settings {
                 "a PostgreSQL store has a URL such as postgres://user@host/database",
             ));
         }
+        check_credentials(url.expose())?;
         let location = location(url.expose()).into();
         let mut parameters = Parameters::of(url.expose());
         config.take(&mut parameters)?;

@@ -352,9 +352,9 @@ mod tests {
             ("redis://h?cluster=hunter2", "cluster"),
             ("redis://hunter2@h", "a user has a password"),
             ("redis://hunter2:@h", "a user has a password"),
-            ("redis://:p?hunter2@h/0", "? is %3F"),
-            ("redis://:hunter2?prefix=x@h/0", "? is %3F"),
-            ("redis://:p?hunter2=hunter2&prefix=a@h/0", "? is %3F"),
+            ("redis://:p?hunter2@h/0", "? as %3F"),
+            ("redis://:hunter2?prefix=x@h/0", "? as %3F"),
+            ("redis://:p?hunter2=hunter2&prefix=a@h/0", "? as %3F"),
         ] {
             let error = RedisConfig::from_url(url).unwrap_err();
             assert_eq!(error.kind(), crate::ErrorKind::InvalidConfig, "{url}");

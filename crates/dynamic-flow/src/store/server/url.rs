@@ -30,6 +30,27 @@ fn is_unclear(url: &str) -> bool {
     url.find(['?', '#']).is_some_and(|at| url[at..].contains('@'))
 }
 
+/// Refuses a URL whose user or password holds an `@`, `/` or `#` that is not escaped. Drivers differ
+/// in where the host begins then: they would go to another one, and call it by a part of the
+/// password.
+#[cfg(any(feature = "postgres", feature = "neo4j"))]
+pub(crate) fn check_credentials(url: &str) -> Result<()> {
+    let (_, rest) = url.split_once("://").unwrap_or_default();
+    let base = rest.split('?').next().unwrap_or_default();
+    match base.rsplit_once('@') {
+        Some((credentials, _)) if credentials.contains(['@', '/', '#']) => Err(not_escaped()),
+        _ => Ok(()),
+    }
+}
+
+/// Shows nothing of the URL, of which any part may be a part of the password.
+fn not_escaped() -> Error {
+    misconfigured(
+        "the URL can't be read: a character that has a meaning in URLs is not escaped; in user, \
+         password, names and parameters write @ as %40, / as %2F, ? as %3F and # as %23",
+    )
+}
+
 /// The parameters of a URL, `?name=value&…`, from which a store takes those that are its own.
 #[derive(Clone)]
 pub(crate) struct Parameters {
@@ -49,12 +70,7 @@ impl Parameters {
     /// What to say of a URL that can't be read, where what looks like parameters may be a part of
     /// the password: nothing of it.
     pub(crate) fn unclear(&self) -> Option<Error> {
-        self.unclear.then(|| {
-            misconfigured(
-                "the URL can't be read: it has an @ after a ? or #; write such characters of user, \
-                 password and parameters as escapes: ? is %3F, # is %23, @ is %40, / is %2F",
-            )
-        })
+        self.unclear.then(not_escaped)
     }
 
     /// Takes a parameter; none if it is not there.
@@ -200,7 +216,27 @@ mod tests {
         ] {
             let said = Parameters::of(url).unclear();
             assert_eq!(said.is_some(), unclear, "{url}");
-            assert!(said.is_none_or(|it| it.message().contains("? is %3F")), "{url}");
+            assert!(said.is_none_or(|it| it.message().contains("? as %3F")), "{url}");
+        }
+    }
+
+    #[test]
+    #[cfg(any(feature = "postgres", feature = "neo4j"))]
+    fn where_the_host_begins_is_beyond_doubt() {
+        for (url, clear) in [
+            ("pg://u:p@h:5432/db?x=a@b", true),
+            ("pg://u:p%40%2F%23@h,i:7/db", true),
+            ("pg://%2Frun%2Fpg/db", true),
+            ("pg://h", true),
+            ("pg://u:p@ss@h/db", false),
+            ("pg://u:p/ss@h/db", false),
+            ("pg://u:p#ss@h/db", false),
+            ("pg://u:p@ss/w@h/db?x=y", false),
+            ("pg://h/d@b", false),
+        ] {
+            let checked = check_credentials(url);
+            assert_eq!(checked.is_ok(), clear, "{url}");
+            assert!(checked.is_ok() || checked.unwrap_err().message().contains("@ as %40"));
         }
     }
 

@@ -93,6 +93,9 @@ fn a_name_that_can_not_be_is_refused_at_once() {
         "postgres://u:p?hunter2@h/d".into(),
         "postgres://u:p?hunter2=hunter2&pool_size=3@h/d".into(),
         "postgres://u:p#hunter2@h:port/d".into(),
+        "postgres://u:p@hunter2@h/d".into(),
+        "postgres://u:p@ss/hunter2@h/d".into(),
+        "postgres://u:12/hunter2@h/d".into(),
     ] {
         let error = open(&url).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{url}: {error}");
