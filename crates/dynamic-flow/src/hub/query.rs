@@ -113,7 +113,7 @@ impl PersistenceHub {
             return Err(Error::new(ErrorKind::InvalidArgument, "a page has at least one row"));
         }
         let vault = &self.inner().vault;
-        vault.retrying(|| vault.store().query(filter, after, limit)).await
+        vault.reading(|| vault.store().query(filter, after, limit)).await
     }
 
     /// Opens a run for its owner: all of it but the keys, which nobody has.

@@ -4,6 +4,7 @@
 use std::{
     future::Future,
     sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
 };
 
 use backon::{ExponentialBuilder, Retryable as _};
@@ -157,7 +158,11 @@ pub(crate) fn binding(record: &Record, part: Part) -> Binding<'_> {
 pub(crate) struct Vault {
     store: std::sync::Arc<dyn Store>,
     retries: ExponentialBuilder,
+    patience: Duration,
 }
+
+/// How long the tries of a read may wait for answers: less than one that hangs takes by default.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 impl Vault {
     pub(crate) fn new(store: std::sync::Arc<dyn Store>, options: &HubOptions) -> Self {
@@ -165,7 +170,7 @@ impl Vault {
             .with_min_delay(options.retry_delay)
             .with_max_times(options.max_retries as usize)
             .with_jitter();
-        Self { store, retries }
+        Self { store, retries, patience: PATIENCE }
     }
 
     pub(crate) fn store(&self) -> &dyn Store {
@@ -180,8 +185,26 @@ impl Vault {
         call.retry(self.retries).when(Error::is_retryable).await
     }
 
+    /// Makes a call that only reads. Once its tries have waited in vain for [`PATIENCE`] there are no
+    /// more: somebody waits for it, and nothing is left undone.
+    pub(crate) async fn reading<T, F>(&self, mut call: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let mut waited = Duration::ZERO;
+        let timed = || {
+            let (call, began) = (call(), Instant::now());
+            async move { call.await.map_err(|error| (error, began.elapsed())) }
+        };
+        let is_worth_it = |(error, took): &(Error, Duration)| {
+            waited += *took;
+            error.is_retryable() && waited < self.patience
+        };
+        timed.retry(self.retries).when(is_worth_it).await.map_err(|(error, _)| error)
+    }
+
     pub(crate) async fn get(&self, id: RunId) -> Result<Option<Record>> {
-        self.retrying(|| self.store.get(id)).await
+        self.reading(|| self.store.get(id)).await
     }
 
     /// The record of a run that must be there.
@@ -281,7 +304,7 @@ fn is_result_of(record: &Record, expected: Revision, change: &Change) -> bool {
 
 #[cfg(all(test, feature = "testkit"))]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::{cell::Cell, sync::Arc};
 
     use super::*;
     use crate::{
@@ -313,6 +336,22 @@ mod tests {
 
     fn accept() -> Change {
         Change { inbox_push: vec![Sealed(vec![2])], ..Change::at(NOW) }
+    }
+
+    /// Four times the timeout of a store would keep whoever asks waiting for a minute.
+    #[tokio::test]
+    async fn a_read_that_has_waited_in_vain_is_not_made_again() {
+        let (mut vault, ..) = vault().await;
+        for (patience, made) in [(PATIENCE, 4), (Duration::ZERO, 1)] {
+            vault.patience = patience;
+            let calls = Cell::new(0);
+            let failing = vault.reading(|| async {
+                calls.set(calls.get() + 1);
+                Err::<(), _>(Error::new(ErrorKind::StorageError, "no answer").retryable())
+            });
+            assert!(failing.await.is_err());
+            assert_eq!(calls.get(), made, "with a patience of {patience:?}");
+        }
     }
 
     #[tokio::test]
