@@ -71,11 +71,21 @@ pub(crate) fn exists() -> Error {
     Error::new(ErrorKind::AlreadyExists, "there is a record of that run")
 }
 
+/// What there is to say of a call whose end is not known: unless it only reads, it may be done.
+pub(crate) fn perhaps_done(operation: &str) -> &'static str {
+    match operation {
+        "get" | "query" | "health" => "",
+        _ => "; the call may have taken effect",
+    }
+}
+
 /// A call did not come to its end on the store's own thread.
-pub(crate) fn interrupted(how: Interrupted) -> Error {
+pub(crate) fn interrupted(how: Interrupted, operation: &str) -> Error {
     let message = match how {
         Interrupted::NoThread(_) => format!("{how}; allow this process more of them"),
-        Interrupted::BrokenOff => "the call was interrupted; it may have taken effect".into(),
+        Interrupted::BrokenOff => {
+            format!("the call was interrupted{}; try again", perhaps_done(operation))
+        }
     };
     storage(message).retryable()
 }

@@ -148,4 +148,7 @@ pub(crate) fn assert_tells(
         assert!(!shown.contains(password), "{shown}");
     }
     assert!(!error.message().contains('\n'), "one line: {error}");
+    if ["get", "query", "health"].contains(&operation) {
+        assert!(!error.message().contains("taken effect"), "it only reads: {error}");
+    }
 }

@@ -6,7 +6,9 @@ use mongodb::error::{ErrorKind as Driver, WriteConcernError, WriteFailure};
 
 use crate::{
     Error, ErrorKind,
-    store::server::{Interrupted, TimedOut, conflict, damaged, exists, interrupted, storage},
+    store::server::{
+        Interrupted, TimedOut, conflict, damaged, exists, interrupted, perhaps_done, storage,
+    },
 };
 
 /// What can go wrong; mapped to [`Error`] once, at the edge of the store.
@@ -239,14 +241,15 @@ impl Trouble {
 
     /// What everybody hears of it.
     pub(super) fn into_error(self, operation: &'static str, server: &str) -> Error {
+        let perhaps = perhaps_done(operation);
         let error = match &self {
             Self::Conflict => return conflict().operation(operation),
             Self::Exists => return exists().operation(operation),
-            Self::Server(complaint) => complaint.what.error().with_source(self.clone()),
-            Self::TimedOut(after) => storage(format!(
-                "{after}: the server hangs or is overloaded; the call may have taken effect"
-            ))
-            .retryable(),
+            Self::Server(complaint) => complaint.what.error(perhaps).with_source(self.clone()),
+            Self::TimedOut(after) => {
+                storage(format!("{after}{perhaps}; look whether the server hangs or is overloaded"))
+                    .retryable()
+            }
             Self::Damaged(field) => damaged(field),
             Self::Newer(version) => storage(format!(
                 "the collection has schema {version}, which is newer than this program; update it"
@@ -268,7 +271,7 @@ impl Trouble {
                 ErrorKind::LimitExceeded,
                 "the revision or epoch of the record has come to its end",
             ),
-            Self::Interrupted(how) => interrupted(*how),
+            Self::Interrupted(how) => interrupted(*how, operation),
         };
         error.operation(operation).with("server", server)
     }
@@ -277,7 +280,7 @@ impl Trouble {
 const TOO_OLD: &str = "the server is too old; MongoDB 4.4 or later is needed";
 
 impl What {
-    fn error(self) -> Error {
+    fn error(self, perhaps: &str) -> Error {
         let (advice, retryable) = match self {
             Self::Code(code) => return of_code(code),
             Self::Unconfirmed(79 | 100) => (
@@ -292,11 +295,10 @@ impl What {
             ),
             Self::Login => (LOGIN, false),
             Self::NoServer(reason) => return of_reason(reason.unwrap_or(Reason::Unknown)),
-            Self::Broken => (
-                "the connection broke; the call may have taken effect; check that the server runs, \
-                 and its log",
-                true,
-            ),
+            Self::Broken => {
+                let advice = "check that the server runs, and its log";
+                return storage(format!("the connection broke{perhaps}; {advice}")).retryable();
+            }
             Self::Certificates => (
                 "the certificates can't be used; check tlsCAFile and tlsCertificateKeyFile in the \
                  URL",

@@ -159,6 +159,7 @@ impl Way {
         let ready = async {
             let graph = self.graph().await?;
             let turn = self.turns.acquire().await.map_err(|_| Interrupted::BrokenOff)?;
+            self.greet(graph).await?;
             Ok::<_, Trouble>((graph, turn))
         };
         let (graph, _turn) = tokio::select! {
@@ -168,11 +169,7 @@ impl Way {
         };
         let tries = || once(graph, access, query.clone());
         let tries = tries.retry(pauses()).when(Trouble::is_rolled_back);
-        let result = within(self.config.operation_timeout, tries).await;
-        if result.is_ok() {
-            self.place.greeted.store(true, Ordering::Relaxed);
-        }
-        result
+        within(self.config.operation_timeout, tries).await
     }
 
     async fn graph(&self) -> Result<&Graph, Trouble> {
@@ -201,6 +198,24 @@ impl Way {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(neo4rs::Error::from(error).into()),
             Err(_) => Err(neo4rs::Error::ConnectionTimedOut.into()),
+        }
+    }
+
+    /// Waits for the server's first answer no longer than it may take to reach it: one that is frozen
+    /// takes connections, too.
+    async fn greet(&self, graph: &Graph) -> Result<(), Trouble> {
+        if self.place.was_greeted() {
+            return Ok(());
+        }
+        let greeting = once(graph, Access::Look, Query::new("RETURN 1".into()));
+        match tokio::time::timeout(self.config.connect_timeout, greeting).await {
+            // A refusal is an answer, as of a database that is still to be made.
+            Ok(Ok(_) | Err(Trouble::Server { .. })) => {
+                self.place.greeted.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            Ok(Err(trouble)) => Err(trouble),
+            Err(_) => Err(Trouble::Silent(self.config.connect_timeout)),
         }
     }
 

@@ -1,13 +1,15 @@
 //! What can go wrong with a Neo4j server, in this store's own words, and in everybody's.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use neo4rs::Neo4jError;
 
 use super::connection::Place;
 use crate::{
     Error, ErrorKind,
-    store::server::{Interrupted, TimedOut, conflict, damaged, exists, interrupted, storage},
+    store::server::{
+        Interrupted, TimedOut, conflict, damaged, exists, interrupted, perhaps_done, storage,
+    },
 };
 
 /// What can go wrong; mapped to [`Error`] once, at the edge of the store.
@@ -21,6 +23,9 @@ pub(super) enum Trouble {
     Server { code: String, message: String },
     #[error("{0}")]
     Driver(Arc<neo4rs::Error>),
+    /// Nothing was asked of it.
+    #[error("no greeting within {0:?}")]
+    Silent(Duration),
     #[error(transparent)]
     TimedOut(#[from] TimedOut),
     #[error(transparent)]
@@ -109,17 +114,22 @@ impl Trouble {
 
     /// What everybody hears of it.
     pub(super) fn into_error(self, operation: &'static str, place: &Place) -> Error {
+        let perhaps = perhaps_done(operation);
         let error = match &self {
             Self::Conflict => return conflict().operation(operation),
             Self::Exists => return exists().operation(operation),
             Self::Server { code, .. } => of_code(code).with_source(self.clone()),
-            Self::Driver(error) => of_driver(error, place.was_greeted()).with_source(self.clone()),
-            Self::TimedOut(late) => storage(format!(
-                "{late}; the call may have taken effect all the same: look whether the server is \
-                 overloaded, stopped or cut off"
+            Self::Driver(error) => of_driver(error, place.was_greeted(), perhaps).with_source(self.clone()),
+            Self::Silent(limit) => storage(format!(
+                "the server took the connection and did not answer within {limit:?}; look whether it \
+                 is frozen, overloaded or just starting, and whether the port is that for Bolt"
             ))
             .retryable(),
-            Self::Interrupted(how) => interrupted(*how),
+            Self::TimedOut(late) => storage(format!(
+                "{late}{perhaps}; look whether the server is overloaded, stopped or cut off"
+            ))
+            .retryable(),
+            Self::Interrupted(how) => interrupted(*how, operation),
             Self::NoRandomness => storage("the operating system gives no randomness"),
             Self::Damaged(what) => damaged(what),
             Self::Counter => Error::new(
@@ -236,9 +246,9 @@ fn of_code(code: &str) -> Error {
 }
 
 /// What went wrong between here and the server.
-fn of_driver(error: &neo4rs::Error, greeted: bool) -> Error {
+fn of_driver(error: &neo4rs::Error, greeted: bool, perhaps: &str) -> Error {
     match error {
-        neo4rs::Error::IOError { detail } => of_io(detail, greeted),
+        neo4rs::Error::IOError { detail } => of_io(detail, greeted, perhaps),
         neo4rs::Error::ConnectionTimedOut => {
             storage("the server can't be reached in time; check host, port and firewall")
                 .retryable()
@@ -273,12 +283,12 @@ fn of_driver(error: &neo4rs::Error, greeted: bool) -> Error {
         | neo4rs::Error::MapTooBig => {
             Error::new(ErrorKind::StateTooLarge, "the record is larger than Bolt can carry")
         }
-        _ => storage("the conversation with the server broke off; the call may have taken effect")
+        _ => storage(format!("the conversation with the server broke off{perhaps}; try again"))
             .retryable(),
     }
 }
 
-fn of_io(cause: &io::Error, greeted: bool) -> Error {
+fn of_io(cause: &io::Error, greeted: bool, perhaps: &str) -> Error {
     if let Some(error) = cause.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         return of_tls(error);
     }
@@ -304,7 +314,7 @@ fn of_io(cause: &io::Error, greeted: bool) -> Error {
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::BrokenPipe => {
-            storage("the connection was cut; the call may have taken effect").retryable()
+            storage(format!("the connection was cut{perhaps}; try again")).retryable()
         }
         _ if cause.to_string().contains("lookup address") => {
             let error = storage(
@@ -313,7 +323,7 @@ fn of_io(cause: &io::Error, greeted: bool) -> Error {
             // A name that is not known stays so.
             if cause.to_string().contains("not known") { error } else { error.retryable() }
         }
-        _ => storage("the connection failed; the call may have taken effect").retryable(),
+        _ => storage(format!("the connection failed{perhaps}; try again")).retryable(),
     }
 }
 

@@ -10,7 +10,9 @@ use tokio_postgres::{
 use super::config::Settings;
 use crate::{
     Error, ErrorKind,
-    store::server::{Interrupted, TimedOut, conflict, damaged, exists, interrupted, storage},
+    store::server::{
+        Interrupted, TimedOut, conflict, damaged, exists, interrupted, perhaps_done, storage,
+    },
 };
 
 /// What can go wrong; mapped to [`Error`] once, at the edge of the store.
@@ -108,7 +110,7 @@ impl Trouble {
             Self::Conflict => return conflict().operation(operation),
             Self::Exists => return exists().operation(operation),
             Self::Damaged(column) => damaged(column),
-            Self::Interrupted(how) => interrupted(*how),
+            Self::Interrupted(how) => interrupted(*how, operation),
             Self::Certificates(what) => {
                 Error::new(ErrorKind::InvalidConfig, format!("TLS can't be set up: {what}"))
             }
@@ -119,7 +121,7 @@ impl Trouble {
                 )
             }
             _ => {
-                let advice = self.advice(settings);
+                let advice = self.advice(settings, perhaps_done(operation));
                 let error = storage(advice.message).with_source(self.clone());
                 if advice.retryable { error.retryable() } else { error }
             }
@@ -127,16 +129,15 @@ impl Trouble {
         error.operation(operation).with("server", &settings.location)
     }
 
-    fn advice(&self, settings: &Settings) -> Advice {
+    fn advice(&self, settings: &Settings, perhaps: &str) -> Advice {
         match self {
             Self::Driver(error) => match error.as_db_error() {
-                Some(said) => of_server(said, settings)
+                Some(said) => of_server(said, settings, perhaps)
                     .unwrap_or_else(|| once(format!("the server refuses: {}", Said(error)))),
-                None => of_connection(error, settings),
+                None => of_connection(error, settings, perhaps),
             },
             Self::TimedOut(after) => again(format!(
-                "{after}; the call may have taken effect; look whether the server is overloaded, or \
-                 something holds locks"
+                "{after}{perhaps}; look whether the server is overloaded, or something holds locks"
             )),
             Self::Silent(after) => again(format!(
                 "the server took no connection within {after:?}; check host and port, the network, \
@@ -180,6 +181,10 @@ fn is_code(error: &DriverError, code: &SqlState) -> bool {
     error.code() == Some(code)
 }
 
+fn broken(perhaps: &str) -> Advice {
+    again(format!("the connection to the server broke{perhaps}; try again"))
+}
+
 fn read_only(settings: &Settings) -> Advice {
     let message = "the server is read-only, such as a standby is; name the primary, or all of them \
                    with target_session_attrs=read-write";
@@ -199,7 +204,7 @@ fn pooler(settings: &Settings) -> &'static str {
 }
 
 /// What a server says; none if there is nothing to add to its own words.
-fn of_server(said: &DbError, settings: &Settings) -> Option<Advice> {
+fn of_server(said: &DbError, settings: &Settings, perhaps: &str) -> Option<Advice> {
     let (user, database) = (&settings.user, &settings.database);
     let tables = &settings.tables;
     let advice = match *said.code() {
@@ -247,7 +252,7 @@ fn of_server(said: &DbError, settings: &Settings) -> Option<Advice> {
         ),
         SqlState::CANNOT_CONNECT_NOW => again("the server is starting or stopping; try again"),
         SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN | SqlState::IDLE_SESSION_TIMEOUT => {
-            again("the server ended the connection; the call may have taken effect")
+            again(format!("the server ended the connection{perhaps}; try again"))
         }
         SqlState::T_R_SERIALIZATION_FAILURE
         | SqlState::T_R_DEADLOCK_DETECTED
@@ -268,9 +273,7 @@ fn of_server(said: &DbError, settings: &Settings) -> Option<Advice> {
         {
             return None;
         }
-        ref other if other.code().starts_with("08") => {
-            again("the connection to the server broke; the call may have taken effect")
-        }
+        ref other if other.code().starts_with("08") => broken(perhaps),
         SqlState::UNDEFINED_PSTATEMENT | SqlState::DUPLICATE_PSTATEMENT => once(pooler(settings)),
         _ => return None,
     };
@@ -278,9 +281,9 @@ fn of_server(said: &DbError, settings: &Settings) -> Option<Advice> {
 }
 
 /// What goes wrong before the server says anything, or in the middle of it.
-fn of_connection(error: &DriverError, settings: &Settings) -> Advice {
+fn of_connection(error: &DriverError, settings: &Settings, perhaps: &str) -> Advice {
     if error.is_closed() {
-        return again("the connection to the server broke; the call may have taken effect");
+        return broken(perhaps);
     }
     let what = Said(error).to_string();
     let mut cause = error.source();
@@ -294,7 +297,7 @@ fn of_connection(error: &DriverError, settings: &Settings) -> Advice {
             return of_tls(tls);
         }
         if let Some(io) = inner.downcast_ref::<io::Error>() {
-            return of_network(error, io, settings);
+            return of_network(error, io, settings, perhaps);
         }
         cause = inner.source();
     }
@@ -307,7 +310,7 @@ fn of_connection(error: &DriverError, settings: &Settings) -> Advice {
     once(what)
 }
 
-fn of_network(error: &DriverError, io: &io::Error, settings: &Settings) -> Advice {
+fn of_network(error: &DriverError, io: &io::Error, settings: &Settings, perhaps: &str) -> Advice {
     let connecting = error.to_string().contains("connecting");
     match io.kind() {
         io::ErrorKind::ConnectionRefused => again(
@@ -329,7 +332,7 @@ fn of_network(error: &DriverError, io: &io::Error, settings: &Settings) -> Advic
             // A name that is not known stays so.
             if text.contains("not known") { once(message) } else { again(message) }
         }
-        _ => again("the connection to the server broke; the call may have taken effect"),
+        _ => broken(perhaps),
     }
 }
 

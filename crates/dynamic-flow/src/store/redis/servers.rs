@@ -13,11 +13,12 @@ use std::{
     time::Duration,
 };
 
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use redis::{Cmd, Value, aio::PubSub};
 use rustls::ClientConfig;
 use tokio::{
     sync::OnceCell,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -238,13 +239,23 @@ impl Servers {
         self.asking.once(|| lock(&self.topology).clone(), self.find_topology()).await
     }
 
+    /// Asks one server after the other. Where one is slow to answer the next is asked beside it: all
+    /// of a cluster that hangs take hardly longer than one.
     async fn find_topology(&self) -> Result<Arc<Topology>, Trouble> {
+        let known = self.known();
+        let count = u32::try_from(known.len()).unwrap_or(u32::MAX);
+        let slow = self.config.connect_timeout / count.saturating_mul(2).max(1);
+        let mut known = known.into_iter();
+        let mut asked = FuturesUnordered::new();
         let mut first = None;
-        for address in self.known() {
-            // Even if this is given up, the next one begins elsewhere.
-            lock(&self.silent).insert(address.clone());
-            match self.ask_for_topology(&address).await {
-                Ok(topology) => {
+        loop {
+            if let Some(address) = known.next() {
+                // Even if this is given up, the next one begins elsewhere.
+                lock(&self.silent).insert(address.clone());
+                asked.push(async { (self.ask_for_topology(&address).await, address) });
+            }
+            match timeout(slow, asked.next()).await {
+                Ok(Some((Ok(topology), address))) => {
                     let topology = Arc::new(topology);
                     *lock(&self.topology) = Some(topology.clone());
                     let masters = topology.masters();
@@ -252,10 +263,11 @@ impl Servers {
                     lock(&self.silent).remove(&address);
                     return Ok(topology);
                 }
-                Err(trouble) => first = first.or(Some(trouble)),
+                Ok(Some((Err(trouble), _))) => first = first.or(Some(trouble)),
+                Ok(None) => return Err(first.unwrap_or(Trouble::Confused)),
+                Err(_) => {}
             }
         }
-        Err(first.unwrap_or(Trouble::Confused))
     }
 
     async fn ask_for_topology(&self, address: &Address) -> Result<Topology, Trouble> {

@@ -8,7 +8,9 @@ use redis::{RedisError, ServerError};
 use super::config::RedisConfig;
 use crate::{
     Error, ErrorKind,
-    store::server::{Interrupted, TimedOut, conflict, damaged, exists, interrupted, storage},
+    store::server::{
+        Interrupted, TimedOut, conflict, damaged, exists, interrupted, perhaps_done, storage,
+    },
 };
 
 /// What can go wrong; mapped to [`Error`] once, at the edge of the store.
@@ -143,6 +145,7 @@ impl Trouble {
 
     /// What everybody hears of it.
     pub(super) fn into_error(self, operation: &'static str, config: &RedisConfig) -> Error {
+        let perhaps = perhaps_done(operation);
         let error = match &self {
             Self::Conflict => return conflict().operation(operation),
             Self::Exists => return exists().operation(operation),
@@ -157,14 +160,14 @@ impl Trouble {
             ),
             Self::Unreached { cause, .. } => cause.error(),
             Self::Broken { .. } => {
-                storage("the connection broke during the call, which may have taken effect")
+                storage(format!("the connection broke during the call{perhaps}; try again"))
                     .retryable()
             }
-            Self::TimedOut(limit) => storage(format!(
-                "{limit}; the call may have taken effect; look whether the server is frozen or busy"
-            ))
-            .retryable(),
-            Self::Interrupted(how) => interrupted(*how),
+            Self::TimedOut(limit) => {
+                storage(format!("{limit}{perhaps}; look whether the server is frozen or busy"))
+                    .retryable()
+            }
+            Self::Interrupted(how) => interrupted(*how, operation),
             Self::Refused { code, text, .. } => {
                 let advice = advice(code, text);
                 let error = storage(advice.text);

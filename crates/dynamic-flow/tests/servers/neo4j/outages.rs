@@ -177,6 +177,7 @@ async fn kills_freezes_and_restarts_lose_nothing_and_need_no_new_store() {
     let error = store.get(id(1)).await.unwrap_err();
     passing(&error);
     assert!(error.message().contains("no answer within 3s"), "{error}");
+    assert!(!error.message().contains("taken effect"), "it only reads: {error}");
     assert!(began.elapsed() < Duration::from_secs(6));
     server.thaw().unwrap();
     in_the_end(async || store.get(id(1)).await).await;

@@ -185,6 +185,17 @@ async fn a_member_that_does_not_answer_is_asked_last_where_the_slots_are() {
     assert_eq!(asked.load(Ordering::SeqCst), 1, "others know");
 }
 
+#[tokio::test]
+async fn a_cluster_that_hangs_takes_hardly_longer_than_one_server() {
+    let silent = [(); 6].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let hosts = silent.each_ref().map(|it| it.local_addr().unwrap().to_string());
+    let mut config = RedisConfig::default();
+    config.hosts = hosts.into();
+    config.connect_timeout = Duration::from_millis(500);
+    config.operation_timeout = Duration::from_secs(2);
+    failed(open(&config).get(id(1)).await, "did not answer within 500ms", true);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_master_that_dies_is_replaced_and_the_store_goes_on() {
     let Some((mut cluster, mut config)) = cluster() else { return };

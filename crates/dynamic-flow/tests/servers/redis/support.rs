@@ -128,6 +128,9 @@ pub(super) fn failed<T: std::fmt::Debug>(result: Result<T>, says: &str, retryabl
     assert!(server.starts_with("redis"), "which server it was: {error}");
     assert!(error.to_string().contains('('), "which operation it was: {error}");
     assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+    let only_reads =
+        ["(get;", "(query;", "(health;"].iter().any(|it| error.to_string().contains(it));
+    assert!(!only_reads || !error.message().contains("taken effect"), "{error}");
     error
 }
 
