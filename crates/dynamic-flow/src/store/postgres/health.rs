@@ -6,8 +6,9 @@ use tokio_postgres::{Row, types::Type};
 
 use super::{
     connection::{Connections, Statement},
+    parts::{self, LOOKED_AT, Part},
     rows::get,
-    tables::literal,
+    tables::{Tables, literal},
     trouble::{OLDEST, Trouble},
 };
 use crate::store::Health;
@@ -25,6 +26,8 @@ struct Said {
     autovacuum: bool,
     /// Of the table: `p` for permanent, `u` for unlogged; none if there is no table.
     persistence: Option<String>,
+    /// What there is not of what belongs to a store.
+    missing: Vec<&'static Part>,
     /// Whether what is sent goes over a network as it is.
     exposed: bool,
     /// The connections that it takes.
@@ -33,20 +36,29 @@ struct Said {
 
 pub(super) async fn health(connections: &Connections) -> Result<Health, Trouble> {
     // The first call may make the connection; the second one tells how long a round trip takes.
-    let statement = ask(&connections.settings.tables.flows);
+    let tables = &connections.settings.tables;
+    let statement = ask(tables);
     connections.query(&statement).await?;
     let began = Instant::now();
     let rows = connections.query(&statement).await?;
     let latency = began.elapsed();
     let said = Said::read(rows.first().ok_or(Trouble::Damaged("settings"))?)?;
     let settings = &connections.settings;
-    let warnings = said.warnings(settings.config.pool_size, &settings.tables.shown());
+    let mut warnings = said.warnings(settings.config.pool_size, &tables.shown());
+    warnings.extend(of_missing(&said.missing, tables));
+    if said.missing.iter().all(|part| part.is_index()) {
+        let counts = connections.query(&parts::unfound(tables)).await?;
+        let row = counts.first().ok_or(Trouble::Damaged("unfound"))?;
+        for (n, table) in [&tables.waits, &tables.metadata].into_iter().enumerate() {
+            warnings.extend(of_unfound(get(row, n, "unfound")?, table));
+        }
+    }
     Ok(said.health(settings.location.to_string(), latency, warnings))
 }
 
-fn ask(flows: &str) -> Statement<'static> {
+fn ask(tables: &Tables) -> Statement<'static> {
     let mut it = Statement::new("");
-    let flows = it.bind(flows.to_owned(), Type::TEXT);
+    let flows = it.bind(tables.flows.clone(), Type::TEXT);
     it.sql = format!(
         "SELECT current_setting('server_version_num')::int4, \
          current_setting('fsync')::bool, current_setting('full_page_writes')::bool, \
@@ -59,11 +71,54 @@ fn ask(flows: &str) -> Statement<'static> {
          NOT coalesce((SELECT s.ssl FROM pg_stat_ssl AS s WHERE s.pid = pg_backend_pid()), false) \
            AND inet_client_addr() IS NOT NULL AND NOT inet_client_addr() <<= {local} \
            AND NOT inet_client_addr() <<= {local_6}, \
-         current_setting('max_connections')::int4",
+         current_setting('max_connections')::int4, {missing}",
+        missing = parts::missing(tables),
         local = literal("127.0.0.0/8"),
         local_6 = literal("::1/128"),
     );
     it
+}
+
+/// What there is to say of what is missing.
+fn of_missing(missing: &[&Part], tables: &Tables) -> Vec<String> {
+    let lost = missing.iter().filter(|part| part.is_irreplaceable()).count();
+    let warn = |part: &&Part| {
+        let name = part.shown(tables);
+        match (part.is_irreplaceable(), part.is_index()) {
+            (true, _) => format!(
+                "The table {name} is missing: give it its name back, or restore it from a backup."
+            ),
+            (_, true) => format!(
+                "The index {name} is missing, and whole tables are read in its place; have the owner \
+                 of the table run {}.",
+                part.make(tables)
+            ),
+            _ => format!(
+                "The table {name} is missing, and nothing can be written that is found by it; the \
+                 next start of a hub, or any `dflow` command that uses the store, makes it again \
+                 from the records."
+            ),
+        }
+    };
+    match lost {
+        2 => vec![format!(
+            "There is no table {} yet; the next start of a hub, or any `dflow` command that uses the \
+             store, makes it.",
+            tables.shown()
+        )],
+        _ => missing.iter().map(warn).collect(),
+    }
+}
+
+/// What there is to say of runs that have no rows where they have to be found.
+fn of_unfound(count: i64, table: &str) -> Option<String> {
+    (count > 0).then(|| {
+        format!(
+            "Of the newest {LOOKED_AT} runs {count} can't be found by {table}, as after a partial \
+             restore; run DROP TABLE {table} while no hub runs: the next start makes it again from \
+             the records."
+        )
+    })
 }
 
 impl Said {
@@ -80,6 +135,7 @@ impl Said {
             persistence: get(row, 8, "relpersistence")?,
             exposed: get(row, 9, "ssl")?,
             connections: get(row, 10, "max_connections")?,
+            missing: parts::numbered(&get::<Vec<i32>>(row, 11, "missing")?),
         })
     }
 
@@ -143,13 +199,6 @@ impl Said {
             ),
         );
         warn(
-            self.persistence.is_none(),
-            format!(
-                "There is no table {table} yet; the next start of a hub, or any `dflow` command \
-                 that uses the store, makes it."
-            ),
-        );
-        warn(
             self.read_only,
             "The server is read-only, as a standby is: runs can be listed but not written.".into(),
         );
@@ -197,6 +246,7 @@ mod tests {
             read_only: false,
             autovacuum: true,
             persistence: Some("p".into()),
+            missing: Vec::new(),
             exposed: false,
             connections: 100,
         }
@@ -223,7 +273,6 @@ mod tests {
             ),
             (Said { standbys: 1, ..sound() }, true, "synchronous_standby_names"),
             (Said { persistence: Some(text("u")), ..sound() }, false, "unlogged"),
-            (Said { persistence: None, ..sound() }, true, "no table"),
             (Said { read_only: true, ..sound() }, true, "read-only"),
             (Said { version: 120_022, ..sound() }, true, "PostgreSQL 12"),
             (Said { autovacuum: false, ..sound() }, true, "autovacuum"),

@@ -6,6 +6,7 @@ mod config;
 mod connection;
 mod health;
 mod hints;
+mod parts;
 #[cfg(test)]
 mod plans;
 mod provision;

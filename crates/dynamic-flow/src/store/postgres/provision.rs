@@ -6,6 +6,7 @@ use tokio_postgres::{Row, error::SqlState};
 
 use super::{
     connection::{Connections, Lent, Statement},
+    parts::{self, Part},
     rows::get,
     tables::{Tables, identifier, literal},
     trouble::{OLDEST, Trouble},
@@ -13,7 +14,11 @@ use super::{
 use crate::store::server::within;
 
 /// What leads from each version of the schema to the next; new tables go through all of them.
-const MIGRATIONS: &[&str] = &[include_str!("schema_1.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[include_str!("schema_1.sql")];
+
+/// Makes the table of what was made.
+pub(super) const MAKE_VERSIONS: &str = "CREATE TABLE {versions} (version integer NOT NULL PRIMARY \
+                                        KEY, made_at timestamptz NOT NULL DEFAULT now())";
 
 /// The columns that the first table must have.
 const COLUMNS: &[(&str, &str)] = &[
@@ -108,55 +113,69 @@ struct Found {
     schema: bool,
     flows: bool,
     versions: bool,
+    missing: Vec<&'static Part>,
 }
 
 async fn make_tables(connections: &Connections) -> Result<(), Trouble> {
     let settings = &connections.settings;
     let tables = &settings.tables;
-    let rows = connections.query(&look(tables)).await?;
-    let found = Found::read(&rows)?;
-    if found.versions {
-        let rows = connections.query(&version(tables)).await?;
-        if known(&rows)? == MIGRATIONS.len() {
-            return verify(tables, &connections.query(&columns(tables)).await?);
+    let found = Found::read(&connections.query(&look(tables)).await?)?;
+    let mut limit = PATIENCE;
+    let mut bearable = false;
+    if found.versions && known(&connections.query(&version(tables)).await?)? == MIGRATIONS.len() {
+        let there = connections.query(&columns(tables)).await?;
+        found.check(tables, MIGRATIONS.len(), &there)?;
+        if found.missing.is_empty() {
+            return Ok(());
+        }
+        bearable = found.missing.iter().all(|part| part.is_index());
+        if bearable {
+            // Nobody writes meanwhile.
+            limit = settings.config.operation_timeout;
         }
     }
-    within(PATIENCE, async {
+    let made = within(limit, async {
         let mut lent = connections.lend().await?;
-        let result = migrate(&mut lent, tables, &settings.user).await;
+        let result = migrate(&mut lent, tables, &settings.user, limit).await;
         if result.is_ok() {
             lent.give_back(None);
         }
         result
-    })
-    .await
+    });
+    match made.await {
+        // As for a user who owns no tables, or on a standby; what is missing is told by `health`.
+        Err(trouble) if bearable => {
+            tracing::warn!(%trouble, "an index that is missing could not be made again");
+            Ok(())
+        }
+        made => made,
+    }
 }
 
 /// Goes from what is there to the newest version, in one transaction that excludes others.
-async fn migrate(lent: &mut Lent, tables: &Tables, user: &str) -> Result<(), Trouble> {
+async fn migrate(
+    lent: &mut Lent,
+    tables: &Tables,
+    user: &str,
+    limit: Duration,
+) -> Result<(), Trouble> {
     let transaction = lent.client_mut().transaction().await?;
     // Ends with the transaction, as it must behind a pooler.
     transaction
         .batch_execute(&format!(
-            "SET LOCAL statement_timeout = 0; SET LOCAL client_min_messages = warning; \
-             SELECT pg_advisory_xact_lock({LOCK})"
+            "SET LOCAL statement_timeout = {}; SET LOCAL client_min_messages = warning; \
+             SELECT pg_advisory_xact_lock({LOCK})",
+            limit.as_millis().max(1)
         ))
         .await?;
     // Others may have made everything while this one waited.
     let found = Found::read(&transaction.query_typed(&look(tables).sql, &[]).await?)?;
-    let done = if found.versions {
-        known(&transaction.query_typed(&version(tables).sql, &[]).await?)?
-    } else {
-        if found.flows {
-            let there = transaction.query_typed(&columns(tables).sql, &[]).await?;
-            verify(tables, &there)?;
-            return Err(Trouble::Foreign {
-                table: tables.shown(),
-                what: "no table beside it tells its version".into(),
-            });
-        }
-        0
+    let done = match found.versions {
+        true => known(&transaction.query_typed(&version(tables).sql, &[]).await?)?,
+        false => 0,
     };
+    let there = transaction.query_typed(&columns(tables).sql, &[]).await?;
+    found.check(tables, done, &there)?;
     let owner = identifier(user);
     if !found.schema {
         let forbidden = format!("CREATE SCHEMA {} AUTHORIZATION {owner}", tables.schema);
@@ -164,15 +183,20 @@ async fn migrate(lent: &mut Lent, tables: &Tables, user: &str) -> Result<(), Tro
         permitted(transaction.batch_execute(&create).await, forbidden)?;
     }
     let forbidden = format!("GRANT USAGE, CREATE ON SCHEMA {} TO {owner}", tables.schema);
+    let make =
+        async |script: &str| permitted(transaction.batch_execute(script).await, forbidden.clone());
     if !found.versions {
-        let create = "CREATE TABLE {versions} (version integer NOT NULL PRIMARY KEY, \
-                      made_at timestamptz NOT NULL DEFAULT now())";
-        permitted(transaction.batch_execute(&tables.fill(create)).await, forbidden.clone())?;
+        make(&tables.fill(MAKE_VERSIONS)).await?;
     }
     for (n, migration) in MIGRATIONS.iter().enumerate().skip(done) {
-        permitted(transaction.batch_execute(&tables.fill(migration)).await, forbidden.clone())?;
+        make(&tables.fill(migration)).await?;
         let made = format!("INSERT INTO {} (version) VALUES ({})", tables.versions, n + 1);
         transaction.batch_execute(&made).await?;
+    }
+    if done == MIGRATIONS.len() {
+        for part in found.missing {
+            make(&part.make_again(tables)).await?;
+        }
     }
     transaction.commit().await?;
     Ok(())
@@ -196,8 +220,9 @@ fn look(tables: &Tables) -> Statement<'static> {
         "SELECT current_setting('server_version_num')::int4, \
          pg_encoding_to_char(d.encoding)::text, \
          EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = {schema}), \
-         to_regclass({flows}) IS NOT NULL, to_regclass({versions}) IS NOT NULL \
-         FROM pg_database AS d WHERE d.datname = current_database()"
+         to_regclass({flows}) IS NOT NULL, to_regclass({versions}) IS NOT NULL, {} \
+         FROM pg_database AS d WHERE d.datname = current_database()",
+        parts::missing(tables)
     ))
 }
 
@@ -213,7 +238,21 @@ impl Found {
             schema: get(row, 2, "schema")?,
             flows: get(row, 3, "flows")?,
             versions: get(row, 4, "versions")?,
+            missing: parts::numbered(&get::<Vec<i32>>(row, 5, "missing")?),
         })
+    }
+
+    /// Whether what is there goes together: the table has the columns of this store, and its version
+    /// is known; or there is neither.
+    fn check(&self, tables: &Tables, done: usize, columns: &[Row]) -> Result<(), Trouble> {
+        match (self.flows, done) {
+            (false, 0) => Ok(()),
+            (false, _) => Err(Trouble::Lost),
+            (true, done) => {
+                verify(tables, columns)?;
+                if done == 0 { Err(Trouble::Unversioned) } else { Ok(()) }
+            }
+        }
     }
 }
 

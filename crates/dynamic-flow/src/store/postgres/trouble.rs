@@ -38,6 +38,10 @@ pub(super) enum Trouble {
     Forbidden(String),
     #[error("the table {table} is not of this kind: {what}")]
     Foreign { table: String, what: String },
+    #[error("a table is there whose version is not told")]
+    Unversioned,
+    #[error("a table that was made is missing")]
+    Lost,
     #[error("the tables have schema {0}")]
     Newer(i32),
     #[error("the server is PostgreSQL {0}")]
@@ -130,6 +134,7 @@ impl Trouble {
     }
 
     fn advice(&self, settings: &Settings, perhaps: &str) -> Advice {
+        let tables = &settings.tables;
         match self {
             Self::Driver(error) => match error.as_db_error() {
                 Some(said) => of_server(said, settings, perhaps)
@@ -153,6 +158,21 @@ impl Trouble {
             Self::Foreign { table, what } => once(format!(
                 "there is a table {table} of another kind ({what}); name another as table_name, or \
                  move that one away"
+            )),
+            Self::Unversioned => once(format!(
+                "the table {} is there, and none beside it tells its version, as after a partial \
+                 restore; restore {} from the same backup, or name another table as table_name",
+                tables.shown(),
+                tables.versions
+            )),
+            Self::Lost => once(format!(
+                "the table {} is missing, and {} tells that it was made; give it its name back, or \
+                 restore it from a backup; to begin without its runs, drop {}, {} and {}",
+                tables.shown(),
+                tables.versions,
+                tables.versions,
+                tables.waits,
+                tables.metadata
             )),
             Self::Newer(version) => once(format!(
                 "the tables have schema {version}, which is newer than this program; update it"
@@ -221,13 +241,27 @@ fn of_server(said: &DbError, settings: &Settings, perhaps: &str) -> Option<Advic
              that uses the store, makes it where that is permitted"
         )),
         SqlState::INVALID_SCHEMA_NAME | SqlState::UNDEFINED_TABLE => once(format!(
-            "there is no table {}; the next start of a hub, or any `dflow` command that uses \
-                 the store, makes it",
-            tables.shown()
+            "a table of {} is not there ({}); the next start of a hub, or any `dflow` command that \
+             uses the store, makes it or says what to do",
+            tables.shown(),
+            said.message()
         )),
         SqlState::UNDEFINED_COLUMN | SqlState::DATATYPE_MISMATCH => once(format!(
-            "the table {} has other columns than this store's; name another as table_name, or move \
-             that one away",
+            "a table of {} has other columns than this store's ({}); name another as table_name, or \
+             move that one away",
+            tables.shown(),
+            said.message()
+        )),
+        SqlState::DUPLICATE_TABLE | SqlState::DUPLICATE_OBJECT => once(format!(
+            "something has the name of what is to be made for {} ({}); drop it if it was left behind, \
+             or name another table as table_name",
+            tables.shown(),
+            said.message()
+        )),
+        SqlState::INVALID_COLUMN_REFERENCE => once(format!(
+            "the table {} has lost its primary key, as after a partial restore; the next start of a \
+             hub, or any `dflow` command that uses the store, makes it again where the user owns it \
+             and no run is there twice",
             tables.shown()
         )),
         SqlState::INSUFFICIENT_PRIVILEGE => once(format!(

@@ -4,6 +4,7 @@ mod bouncer;
 mod faults;
 mod health;
 mod hints;
+mod losses;
 mod names;
 mod proxy;
 mod refusals;
