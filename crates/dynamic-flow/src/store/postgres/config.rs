@@ -18,6 +18,9 @@ use crate::{
 /// How many connections a store has at the most, unless it is configured.
 pub(super) const POOL_SIZE: usize = 12;
 
+/// How long a connection may be idle, unless it is configured.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
 /// PostgreSQL cuts longer names without an error.
 const MAX_IDENTIFIER: usize = 63;
 
@@ -57,6 +60,9 @@ pub struct PostgresConfig {
     /// from eight to sixteen there is hardly a difference. The server has to take as many of each
     /// process.
     pub pool_size: usize,
+    /// How long a connection may be idle until it is given back to the server.
+    #[serde(deserialize_with = "duration")]
+    pub idle_timeout: Duration,
     /// How long it may take to reach a server.
     #[serde(deserialize_with = "duration")]
     pub connect_timeout: Duration,
@@ -118,6 +124,7 @@ impl Default for PostgresConfig {
             table_name: "suspended_flows".into(),
             schema_name: "public".into(),
             pool_size: POOL_SIZE,
+            idle_timeout: IDLE_TIMEOUT,
             connect_timeout: CONNECT_TIMEOUT,
             operation_timeout: OPERATION_TIMEOUT,
             prepared_statements: true,
@@ -223,6 +230,7 @@ impl PostgresConfig {
         set(&mut self.schema_name, url.take("schema_name")?);
         set(&mut self.pool_size, url.take_as("pool_size")?);
         set(&mut self.prepared_statements, url.take_as("prepared_statements")?);
+        set(&mut self.idle_timeout, url.take_duration("idle_timeout")?);
         set(&mut self.operation_timeout, url.take_duration("operation_timeout")?);
         // libpq's own has a number of seconds.
         match url.take("connect_timeout")? {
@@ -266,9 +274,11 @@ impl PostgresConfig {
         if self.pool_size == 0 {
             return Err(misconfigured("pool_size is at least 1"));
         }
-        if self.connect_timeout.is_zero() || self.operation_timeout.is_zero() {
+        if [self.connect_timeout, self.operation_timeout, self.idle_timeout]
+            .contains(&Duration::ZERO)
+        {
             return Err(misconfigured(
-                "connect_timeout and operation_timeout are longer than zero",
+                "connect_timeout, operation_timeout and idle_timeout are longer than zero",
             ));
         }
         if self.ssl_cert.is_some() != self.ssl_key.is_some() {

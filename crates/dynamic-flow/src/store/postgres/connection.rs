@@ -8,12 +8,12 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use deadpool_postgres::{
-    ClientWrapper, Connect, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod,
-    Runtime, TimeoutType,
+    ClientWrapper, Connect, Manager, ManagerConfig, Object, Pool, PoolError, QueueMode,
+    RecyclingMethod, Runtime, TimeoutType, WeakPool,
 };
 use tokio::task::JoinHandle;
 use tokio_postgres::{
@@ -112,9 +112,12 @@ impl Connections {
             .max_size(settings.config.pool_size)
             .wait_timeout(Some(settings.config.operation_timeout))
             .create_timeout(Some(settings.reach()))
+            // What a burst needed and nobody needs now becomes idle.
+            .queue_mode(QueueMode::Lifo)
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|_| Trouble::Closed)?;
+        tokio::spawn(give_back_idle(pool.weak(), settings.config.idle_timeout));
         Ok(Self { pool, dialer, settings })
     }
 
@@ -235,6 +238,15 @@ impl Connections {
     /// Makes a connection beside the pool's.
     pub(super) fn dialer(&self) -> Arc<Dialer> {
         self.dialer.clone()
+    }
+}
+
+/// Gives connections back to the server that nobody has used for that long. Ends with the pool.
+async fn give_back_idle(pool: WeakPool, idle: Duration) {
+    loop {
+        tokio::time::sleep(idle / 2).await;
+        let Some(pool) = pool.upgrade() else { return };
+        pool.retain(|_, metrics| metrics.last_used() < idle);
     }
 }
 

@@ -61,6 +61,7 @@ use crate::{
 /// | --- | --- | --- |
 /// | `table_name`, `schema_name` | where runs are kept | `suspended_flows`, `public` |
 /// | `pool_size` | how many connections at the most | 12 |
+/// | `idle_timeout` | how long a connection is kept that nobody uses | 5 min |
 /// | `connect_timeout`, `operation_timeout` | such as `5s` | 5 s, 10 s |
 /// | `prepared_statements` | `false` behind PgBouncer's transaction mode | `true` |
 /// | `sslmode` | see [`SslMode`] | `prefer` |

@@ -16,6 +16,30 @@ use super::support::{
     Schema, assert_whole, at, change, connect, failure, open, private, record, soon, subject, with,
 };
 
+/// What a burst needed is not kept for ever, however often one connection is used.
+#[tokio::test]
+async fn connections_that_nobody_uses_are_given_back() {
+    let Some(schema) = Schema::fresh() else { return };
+    let name = format!("idle-{}", schema.name());
+    let named = with(&schema.url(), &format!("application_name={name}&idle_timeout=300ms"));
+    let store = open(&named);
+    store.provision().await.unwrap();
+    let client = connect(schema.server()).await;
+    let count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1";
+    let open = async || client.query_one(count, &[&name]).await.unwrap().get::<_, i64>(0);
+    let burst = (0..64).map(|_| store.get(record(1).id));
+    futures::future::try_join_all(burst).await.unwrap();
+    assert!(open().await > 4, "a burst has many");
+    soon(async {
+        while open().await > 1 {
+            store.get(record(1).id).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    drop(store);
+}
+
 /// Two writes of whatever revision wait for the same lock: the second one begins before the first
 /// is done, and has to see its rows all the same.
 #[tokio::test]
