@@ -20,7 +20,7 @@ pub(super) enum Trouble {
     Conflict,
     #[error("there is a record of that run")]
     Exists,
-    #[error("the field {0} does not read back")]
+    #[error("the {} does not read back (field {field})", called(.0), field = .0)]
     Damaged(&'static str),
     #[error("a counter is at its end")]
     Counter,
@@ -56,6 +56,26 @@ pub(super) enum Trouble {
     Unconfirmed { wanted: u32, got: u32 },
     #[error("the reply is not what the command gives")]
     Confused,
+}
+
+/// What people call a field, whose name is short.
+fn called(field: &str) -> &str {
+    match field {
+        "rev" => "revision",
+        "ep" => "epoch",
+        "try" => "number of attempts",
+        "flow" => "flow id",
+        "q" => "queue",
+        "st" => "status",
+        "w" => "waits",
+        "m" => "metadata",
+        "at" => "time of the last write",
+        "due" => "due time",
+        "own" | "til" => "lease",
+        "s" => "snapshot",
+        "from" | "to" | "in" => "inbox",
+        other => other,
+    }
 }
 
 /// Why there is no connection.
@@ -149,7 +169,7 @@ impl Trouble {
         let error = match &self {
             Self::Conflict => return conflict().operation(operation),
             Self::Exists => return exists().operation(operation),
-            Self::Damaged(field) => damaged(field),
+            Self::Damaged(field) => damaged(called(field)),
             Self::Counter => Error::new(
                 ErrorKind::LimitExceeded,
                 "the revision or epoch of the record has come to its end",

@@ -123,11 +123,31 @@ async fn keys_that_do_not_read_back_hide_no_others() {
     for (field, value) in [("w", "{"), ("st", "?"), ("to", ""), ("try", "x"), ("ep", "1.5")] {
         let Some((subject, change)) = with_keys() else { return };
         let harm = async |id| change(id, &mut |raw, key| raw.hset(key, field, value).unwrap());
+        let (store, called) = (subject.store(), called(field));
+        store.insert(due(1)).await.unwrap();
+        harm(id(1)).await;
+        let error = store.get(id(1)).await.unwrap_err();
+        let says = format!("the {called} of a record does not read back");
+        assert!(error.message().contains(&says), "{error}");
+        let page = store.query(&Filter::default(), None, 1).await.unwrap();
+        assert!(page.unreadable().all(|it| it.reason.contains(called)), "{page:?}");
+        store.delete(id(1), Expect::Any).await.unwrap();
         damaged_records_hide_no_others(subject, harm).await;
     }
     let Some((subject, change)) = with_keys() else { return };
     let harm = async |id| change(id, &mut |raw, key| raw.hset(key, "w", "7").unwrap());
     a_hub_does_its_work_beside_damaged_records(subject, harm).await;
+}
+
+/// What people call a field.
+fn called(field: &str) -> &'static str {
+    match field {
+        "w" => "waits",
+        "st" => "status",
+        "to" => "inbox",
+        "try" => "number of attempts",
+        _ => "epoch",
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
