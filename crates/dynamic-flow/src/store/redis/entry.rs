@@ -102,6 +102,13 @@ pub(super) fn of_queue(queue: &Queue) -> Vec<u8> {
     [b"d", queue.0.as_bytes(), &[0]].concat()
 }
 
+/// The first entry from which others of a run that Redis may remove are known, and the first that is
+/// none of them, as Redis writes ranges. What comes first in it is short.
+pub(super) fn mark_range(id: RunId) -> (Vec<u8>, Vec<u8>) {
+    let beginning = [b"x", &id.as_bytes()[..]].concat();
+    ([b"[", &*beginning].concat(), [b"(", &*beginning, &[0xff]].concat())
+}
+
 /// The id at the end of an entry.
 pub(super) fn id_of(entry: &[u8]) -> Option<RunId> {
     entry.last_chunk().copied().map(RunId::from_bytes)

@@ -290,7 +290,7 @@ impl Facts {
 }
 
 /// Nothing, where this user lacks the right or the server has no such command.
-fn permitted<T>(result: Result<T, Trouble>) -> Result<Option<T>, Trouble> {
+pub(super) fn permitted<T>(result: Result<T, Trouble>) -> Result<Option<T>, Trouble> {
     match result {
         Ok(it) => Ok(Some(it)),
         Err(trouble) if matches!(trouble.code(), Some("NOPERM" | "ERR")) => Ok(None),

@@ -13,6 +13,8 @@ pub(super) struct Keys {
     /// On which hints are given. Channels are not of a database, so the database is in its name.
     pub(super) channel: String,
     pub(super) partitions: Vec<Partition>,
+    /// What the names of all keys begin with.
+    prefix: String,
 }
 
 /// A part of the runs whose keys are all in one slot, so that one script may use several of them.
@@ -39,12 +41,32 @@ impl Keys {
             marker: format!("{prefix}layout"),
             channel: format!("{prefix}hints:{db}"),
             partitions: tags(partitions).into_iter().map(partition).collect(),
+            prefix: prefix.to_owned(),
         }
     }
 
     /// The number of the partition to which a run belongs.
     pub(super) fn of(&self, id: RunId) -> usize {
         usize::from(crc16(id.as_bytes())) % self.partitions.len()
+    }
+
+    /// A pattern that the keys of all records match.
+    pub(super) fn records(&self) -> String {
+        let mut pattern = String::new();
+        for c in self.prefix.chars() {
+            if "*?[]\\^-".contains(c) {
+                pattern.push('\\');
+            }
+            pattern.push(c);
+        }
+        pattern + "{*}:run:*"
+    }
+
+    /// The run whose record has that key; none if it is none of this store.
+    pub(super) fn run_of(&self, key: &[u8]) -> Option<RunId> {
+        let key = std::str::from_utf8(key).ok()?;
+        let run = key.rsplit_once(':')?.1.parse().ok()?;
+        (self.partitions[self.of(run)].record(run) == key).then_some(run)
     }
 }
 
@@ -120,6 +142,9 @@ mod tests {
         let id = RunId::from_bytes([7; 16]);
         let record = keys.partitions[keys.of(id)].record(id);
         assert_eq!(record, "p:{2}:run:07070707-0707-0707-0707-070707070707");
+        assert_eq!(keys.run_of(record.as_bytes()), Some(id));
+        assert_eq!(keys.run_of(record.replace('2', "1").as_bytes()), None, "that of another store");
+        assert_eq!(Keys::new("a*[b]\\:", 0, 1).records(), "a\\*\\[b\\]\\\\:{*}:run:*");
         assert_eq!((keys.marker.as_str(), keys.channel.as_str()), ("p:layout", "p:hints:3"));
     }
 }

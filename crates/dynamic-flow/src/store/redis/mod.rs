@@ -11,13 +11,14 @@
 //! ```text
 //! ACL SETUSER flows on >PASSWORD resetchannels &flow:suspended:* ~flow:suspended:*
 //!     +@hash +@sortedset +@scripting +@connection +get +set +del +exists +pexpireat +persist
-//!     +publish +subscribe +wait +cluster|slots +info +config|get
+//!     +publish +subscribe +wait +cluster|slots +info +config|get +scan
 //! ```
 //!
-//! Without the channels there are no hints, without `info` and `config|get` less is known of the
-//! server's health; `wait` is for `wait_replicas`, and `cluster|slots` for clusters.
+//! Without the channels there are no hints, without `info`, `config|get` and `scan` less is known of
+//! the server's health; `wait` is for `wait_replicas`, and `cluster|slots` for clusters.
 
 mod attempts;
+mod audit;
 mod claim;
 mod config;
 mod connection;
@@ -364,7 +365,9 @@ impl Store for RedisStore {
             exists.arg(&self.shared.keys.partitions[0].index);
             self.shared.servers.one(Effect::Read, slot, exists).await?;
             let latency = began.elapsed();
-            Ok((latency, health::check(&self.shared.servers).await?))
+            let mut checkup = health::check(&self.shared.servers).await?;
+            checkup.warnings.extend(audit::look(&self.shared).await?);
+            Ok((latency, checkup))
         };
         let (latency, checkup) = self.call("health", checkup).await?;
         Ok(Health {

@@ -1,9 +1,12 @@
 //! What `health` says of servers that are set up well and badly.
 
-use dynamic_flow::store::{Health, Store as _};
+use dynamic_flow::{
+    engine::RunStatus,
+    store::{Change, Expect, Filter, Health, Store as _},
+};
 use dynamic_flow_services::redis::{Options, Redis};
 
-use super::support::{claim, config, due, failed, id, open, server};
+use super::support::{START, at, claim, config, due, failed, id, open, server};
 use crate::support::eventually;
 
 async fn health(server: &Redis) -> Health {
@@ -59,6 +62,81 @@ async fn each_setting_that_could_lose_a_run_is_told() {
     assert!(!it.durable && says(&it, "everything is lost when the server ends"), "{it:?}");
     set("save", "3600 1");
     assert!(says(&health(&server).await, "after the last snapshot is lost"));
+}
+
+/// The names of the keys that begin so.
+fn keys(server: &Redis, pattern: &str) -> Vec<String> {
+    server.cli(&["KEYS", pattern]).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn entries_without_a_record_are_told_of_and_go_when_they_are_met() {
+    let Some(server) = server(&Options::default()) else { return };
+    let store = open(&config(&server));
+    for n in 0..40 {
+        store.insert(due(n)).await.unwrap();
+    }
+    assert_eq!(health(&server).await.warnings, [""; 0]);
+    for key in keys(&server, &format!("*run:{}", id(7))) {
+        server.cli(&["DEL", &key]).unwrap();
+    }
+    let it = health(&server).await;
+    assert!(says(&it, &format!("those of 1 run have no record, as of {}", id(7))), "{it:?}");
+    let given = store.claim(claim(100)).await.unwrap();
+    assert_eq!(given.len(), 39);
+    let filters = [
+        Filter::default(),
+        Filter { flow_id: Some("purchase".into()), ..Filter::default() },
+        Filter { metadata: due(7).metadata, ..Filter::default() },
+    ];
+    for filter in filters {
+        store.query(&filter, None, 100).await.unwrap();
+    }
+    assert_eq!(health(&server).await.warnings, [""; 0]);
+}
+
+#[tokio::test]
+async fn records_that_are_in_no_index_are_told_of_and_a_write_puts_them_back() {
+    let Some(server) = server(&Options::default()) else { return };
+    let store = open(&config(&server));
+    for n in 0..40 {
+        store.insert(due(n)).await.unwrap();
+    }
+    for n in 0..100 {
+        server.cli(&["SET", &format!("flow:suspended:{{0}}:run:{n}"), "of somebody else"]).unwrap();
+    }
+    for index in keys(&server, "*:index") {
+        server.cli(&["DEL", &index]).unwrap();
+    }
+    let it = health(&server).await;
+    assert!(says(&it, "40 runs are in no index"), "{it:?}");
+    assert_eq!(store.query(&Filter::default(), None, 100).await.unwrap().items.len(), 0);
+    for n in 0..40 {
+        store.update(id(n), Expect::Any, Change::at(at(9))).await.unwrap();
+    }
+    assert_eq!(health(&server).await.warnings, [""; 0]);
+    assert_eq!(store.query(&Filter::default(), None, 100).await.unwrap().items.len(), 40);
+    let metadata = Filter { metadata: due(7).metadata, ..Filter::default() };
+    assert_eq!(store.query(&metadata, None, 100).await.unwrap().items.len(), 1);
+    assert_eq!(store.claim(claim(100)).await.unwrap().len(), 40);
+}
+
+/// What Redis removes after its time was to be removed.
+#[tokio::test]
+async fn what_expired_is_not_told_of() {
+    let Some(server) = server(&Options::default()) else { return };
+    let mut config = config(&server);
+    config.expiry = Some(std::time::Duration::from_millis(1));
+    let store = open(&config);
+    store.insert(due(1)).await.unwrap();
+    let ended = Change {
+        status: Some(RunStatus::Completed),
+        due_at: Some(Some(at(1 - START))),
+        ..Change::at(at(1))
+    };
+    store.update(id(1), Expect::Any, ended).await.unwrap();
+    assert_eq!(store.get(id(1)).await.unwrap(), None);
+    assert_eq!(health(&server).await.warnings, [""; 0]);
 }
 
 #[tokio::test]

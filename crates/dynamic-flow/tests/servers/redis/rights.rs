@@ -11,7 +11,7 @@ use super::support::{at, claim, config, due, failed, id, open, server};
 /// What the documentation of the store gives a user.
 const RIGHTS: &str = "on >hunter2 resetchannels &flow:suspended:* ~flow:suspended:* +@hash \
      +@sortedset +@scripting +@connection +get +set +del +exists +pexpireat +persist +publish \
-     +subscribe +wait +cluster|slots +info +config|get";
+     +subscribe +wait +cluster|slots +info +config|get +scan";
 
 fn user(server: &Redis, name: &str, rights: &str) -> RedisConfig {
     let mut words = vec!["ACL", "SETUSER", name];
@@ -114,12 +114,12 @@ async fn whoever_may_only_read_reads() {
 #[tokio::test]
 async fn without_rights_to_look_health_says_so_and_without_channels_writes_go_on() {
     let Some(server) = server(&Options::default()) else { return };
-    let blind = format!("{RIGHTS} -info -config|get resetchannels -subscribe");
+    let blind = format!("{RIGHTS} -info -config|get -scan resetchannels -subscribe");
     let store = open(&user(&server, "blind", &blind));
     store.insert(due(1)).await.unwrap();
     let health = store.health().await.unwrap();
     assert!(!health.durable, "what was not seen is not promised");
-    for right in ["INFO", "CONFIG GET"] {
+    for right in ["INFO", "CONFIG GET", "SCAN"] {
         assert!(health.warnings.iter().any(|it| it.contains(right)), "{health:?}");
     }
     assert!(store.hints(Hint::Due).is_some(), "they may be allowed later");

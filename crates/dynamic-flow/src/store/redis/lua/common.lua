@@ -106,8 +106,10 @@ local function reindex(index, id, before, after, expiry)
   for entry in pairs(had) do
     if not has[entry] then gone[#gone + 1] = entry end
   end
+  -- Where the index was lost, all are put back.
+  local lost = before.st and not redis.call('ZSCORE', index, 's' .. before.st .. id)
   for entry in pairs(has) do
-    if not had[entry] then
+    if lost or not had[entry] then
       come[#come + 1] = 0
       come[#come + 1] = entry
     end
