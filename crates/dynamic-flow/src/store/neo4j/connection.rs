@@ -14,12 +14,15 @@ use std::{
 use backon::{ExponentialBuilder, Retryable as _};
 use neo4rs::{ConfigBuilder, Graph, Query, Row};
 use rustls::{
+    ClientConfig, ClientConnection, RootCertStore,
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
 };
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     sync::{OnceCell, Semaphore, oneshot},
+    time::{Instant, timeout_at},
 };
 use url::{Host, Url};
 
@@ -31,6 +34,9 @@ const ROWS_AT_A_TIME: usize = 100;
 
 /// The database in which databases are made.
 const SYSTEM: &str = "system";
+
+/// The first words of Bolt, with versions that are offered.
+const BOLT: [u8; 20] = [0x60, 0x60, 0xb0, 0x17, 0, 0, 4, 5, 0, 0, 4, 4, 0, 0, 0, 0, 0, 0, 0, 0];
 
 /// Which store it is, for messages: shown without credentials.
 #[derive(Debug)]
@@ -159,7 +165,6 @@ impl Way {
         let ready = async {
             let graph = self.graph().await?;
             let turn = self.turns.acquire().await.map_err(|_| Interrupted::BrokenOff)?;
-            self.greet(graph).await?;
             Ok::<_, Trouble>((graph, turn))
         };
         let (graph, _turn) = tokio::select! {
@@ -169,7 +174,11 @@ impl Way {
         };
         let tries = || once(graph, access, query.clone());
         let tries = tries.retry(pauses()).when(Trouble::is_rolled_back);
-        within(self.config.operation_timeout, tries).await
+        let result = within(self.config.operation_timeout, tries).await;
+        if result.is_ok() {
+            self.place.greeted.store(true, Ordering::Relaxed);
+        }
+        result
     }
 
     async fn graph(&self) -> Result<&Graph, Trouble> {
@@ -181,9 +190,12 @@ impl Way {
             .await
     }
 
-    /// Says at once if nobody is there: the driver has one limit for reaching a server and for
-    /// waiting for its answers, which may rightly take longer.
+    /// Says soon if nobody is there, or a server that is frozen, which takes connections too: the driver
+    /// has one limit for reaching a server and for waiting for its answers, which may rightly take
+    /// longer.
     async fn reach(&self) -> Result<(), Trouble> {
+        let limit = self.config.connect_timeout;
+        let late = Instant::now() + limit;
         let uri = Url::parse(&self.config.uri).map_err(neo4rs::Error::from)?;
         let port = uri.port().unwrap_or(7687);
         let stream = async {
@@ -194,29 +206,22 @@ impl Way {
                 None => Err(std::io::ErrorKind::InvalidInput.into()),
             }
         };
-        match tokio::time::timeout(self.config.connect_timeout, stream).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(neo4rs::Error::from(error).into()),
-            Err(_) => Err(neo4rs::Error::ConnectionTimedOut.into()),
-        }
-    }
-
-    /// Waits for the server's first answer no longer than it may take to reach it: one that is frozen
-    /// takes connections, too.
-    async fn greet(&self, graph: &Graph) -> Result<(), Trouble> {
-        if self.place.was_greeted() {
-            return Ok(());
-        }
-        let greeting = once(graph, Access::Look, Query::new("RETURN 1".into()));
-        match tokio::time::timeout(self.config.connect_timeout, greeting).await {
-            // A refusal is an answer, as of a database that is still to be made.
-            Ok(Ok(_) | Err(Trouble::Server { .. })) => {
-                self.place.greeted.store(true, Ordering::Relaxed);
-                Ok(())
-            }
-            Ok(Err(trouble)) => Err(trouble),
-            Err(_) => Err(Trouble::Silent(self.config.connect_timeout)),
-        }
+        let mut stream = match timeout_at(late, stream).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(neo4rs::Error::from(error).into()),
+            Err(_) => return Err(neo4rs::Error::ConnectionTimedOut.into()),
+        };
+        let greeting = match self.config.encrypted() {
+            true => client_hello(uri.host_str().unwrap_or_default()),
+            false => Some(BOLT.to_vec()),
+        };
+        let Some(greeting) = greeting else { return Ok(()) };
+        let answer = async {
+            stream.write_all(&greeting).await?;
+            stream.read(&mut [0]).await
+        };
+        // What it answers, or that it hangs up, is for the driver to judge.
+        timeout_at(late, answer).await.map(drop).map_err(|_| Trouble::Silent(limit))
     }
 
     fn connect(&self) -> Result<Graph, Trouble> {
@@ -283,6 +288,19 @@ fn pauses() -> ExponentialBuilder {
         .with_max_delay(Duration::from_millis(200))
         .with_max_times(30)
         .with_jitter()
+}
+
+/// The first words of TLS; whom to believe does not matter, since nothing more is said.
+fn client_hello(host: &str) -> Option<Vec<u8>> {
+    let name = ServerName::try_from(host.to_owned()).ok()?;
+    let config = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .ok()?
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    let mut hello = Vec::new();
+    ClientConnection::new(config.into(), name).ok()?.write_tls(&mut hello).ok()?;
+    Some(hello)
 }
 
 fn certificates(path: &std::path::Path) -> Result<(), Trouble> {

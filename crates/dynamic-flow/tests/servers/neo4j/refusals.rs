@@ -53,12 +53,14 @@ async fn a_server_that_is_not_there_is_named() {
 
     // One that takes connections and says nothing, as a frozen one does.
     let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    config.uri = format!("bolt://127.0.0.1:{}", silent.local_addr().unwrap().port());
     config.connect_timeout = Duration::from_secs(1);
-    let error = refused(config.clone()).await;
-    assert!(error.message().contains("did not answer within 1s"), "{error}");
-    assert!(error.is_retryable());
-    assert!(!error.message().contains("taken effect"), "nothing was asked: {error}");
+    for scheme in ["bolt", "neo4j+s"] {
+        config.uri = format!("{scheme}://127.0.0.1:{}", silent.local_addr().unwrap().port());
+        let error = refused(config.clone()).await;
+        assert!(error.message().contains("did not answer within 1s"), "{error}");
+        assert!(error.is_retryable());
+        assert!(!error.message().contains("taken effect"), "nothing was asked: {error}");
+    }
 }
 
 /// A listener that answers each connection with these bytes.
