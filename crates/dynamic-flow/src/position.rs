@@ -14,7 +14,7 @@ use crate::id::StepId;
 pub struct Position(pub Vec<PathPart>);
 
 /// One step of a position.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PathPart {
     /// The step.
     pub step: StepId,

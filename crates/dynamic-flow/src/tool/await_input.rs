@@ -61,6 +61,12 @@ pub enum AnyInput {}
 /// A question about an `I`: its prompt, shown value or metadata are computed from one.
 pub struct About<I>(PhantomData<fn(I)>);
 
+impl<I> fmt::Debug for About<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("About")
+    }
+}
+
 /// Says which questions fit a pipe that carries `I`s: those about `I`, and those about nothing. There
 /// are no others: the trait is sealed.
 #[diagnostic::on_unimplemented(

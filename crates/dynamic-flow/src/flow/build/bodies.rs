@@ -1,6 +1,6 @@
 //! Steps with steps inside them.
 
-use std::{marker::PhantomData, time::Duration};
+use std::{fmt, marker::PhantomData, time::Duration};
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -240,6 +240,17 @@ pub struct Arms<O, U> {
     otherwise: Option<Body>,
     findings: Vec<Finding>,
     types: PhantomData<fn(O) -> U>,
+}
+
+impl<O, U> fmt::Debug for Arms<O, U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Arms")
+            .field("step", &self.step)
+            .field("arms", &self.arms)
+            .field("otherwise", &self.otherwise)
+            .field("findings", &self.findings)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<O, U> Arms<O, U> {

@@ -4,7 +4,7 @@ mod bodies;
 mod code;
 mod var;
 
-use std::{collections::BTreeSet, marker::PhantomData, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, marker::PhantomData, sync::Arc, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
@@ -82,6 +82,16 @@ pub struct FlowBuilder<I, O> {
     steps: Vec<Step>,
     findings: Vec<Finding>,
     types: PhantomData<fn(I) -> O>,
+}
+
+impl<I, O> fmt::Debug for FlowBuilder<I, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FlowBuilder")
+            .field("id", &self.id)
+            .field("steps", &self.steps)
+            .field("findings", &self.findings)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Flow {

@@ -413,3 +413,19 @@ fn a_tool_known_at_run_time_only_takes_and_gives_json() {
     let flow: Flow = Flow::input::<Value>("any").tool(tool).build().unwrap();
     assert_eq!(ids(&flow.def().body), ["add"]);
 }
+
+#[test]
+fn what_is_in_the_making_can_be_shown() {
+    let flow = Flow::input::<u32>("shown").map("double", |n| n * 2).switch_route(
+        "route",
+        |_| "a",
+        |arms| {
+            let arms = arms.arm("a", |n| n.map("inner", |n| n));
+            let shown = format!("{arms:?}");
+            assert!(shown.starts_with("Arms {") && shown.contains("inner"), "{shown}");
+            arms
+        },
+    );
+    let shown = format!("{flow:?}");
+    assert!(shown.starts_with("FlowBuilder {") && shown.contains("double"), "{shown}");
+}
