@@ -58,6 +58,13 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
     let mut warnings = health.warnings;
     if keyring.is_none() {
         warnings.push(if any_sealed(&hub, &ids).await { NO_KEY.into() } else { UNSEALED.into() });
+        // What is written into the store is driven as if it had been started here.
+        warnings.extend(context.config.http.powers().map(|powers| {
+            format!(
+                "By [http], flows may {powers}; so may whoever can write the store, where no key \
+                 is set."
+            )
+        }));
     }
     warnings.extend(context.config.http.unset_secrets().map(|(name, variable)| {
         format!("The secret {name} of [http] has no value: {variable} is not set.")
@@ -143,9 +150,9 @@ fn key_ids(keyring: Option<&Keyring>) -> Vec<String> {
 }
 
 /// Where there is no key, and no run that was sealed with one.
-const UNSEALED: &str = "Runs are stored unsealed: whoever can read the store can read them. Set \
-     FLOW_ENCRYPTION_KEY for a new store (`dflow keygen` makes a key); unsealed runs continue only \
-     without it.";
+const UNSEALED: &str = "Runs are stored unsealed: whoever can read or write the store can read or \
+     change them. Set FLOW_ENCRYPTION_KEY for a new store (`dflow keygen` makes a key); unsealed runs \
+     continue only without it.";
 /// Where there is no key, and runs were sealed with one.
 const NO_KEY: &str = "No key is set, and there are sealed runs: they do not open without \
      FLOW_ENCRYPTION_KEY, and new runs would be stored unsealed.";

@@ -93,7 +93,7 @@ impl HttpSection {
     }
 
     /// What flows may do by these settings that could do harm, in words; none if nothing.
-    pub(super) fn powers(&self) -> Option<String> {
+    pub(crate) fn powers(&self) -> Option<String> {
         let secrets: Vec<&str> = self.secrets.keys().map(String::as_str).collect();
         let secrets =
             (!secrets.is_empty()).then(|| format!("send the secrets {}", secrets.join(", ")));

@@ -363,6 +363,29 @@ fn a_secret_without_a_value_stops_only_what_uses_it() {
 }
 
 #[test]
+fn what_flows_may_do_is_told_where_whoever_writes_the_store_may_do_it_too() {
+    let mut place = Place::file();
+    place.make();
+    let warnings = |place: &Place, settings: &str| {
+        place.write("dflow.toml", &format!("[http]\n{settings}\n"));
+        place.json(0, &["doctor"])["warnings"].to_string()
+    };
+    let powers = [
+        ("secrets = { token = \"API_TOKEN\" }", "send the secrets token; so may whoever can write"),
+        ("allow_private = true", "reach private hosts; so may whoever can write"),
+    ];
+    for (settings, told) in powers {
+        assert!(warnings(&place, settings).contains(told), "{settings}");
+    }
+    let harmless = "allowed_hosts = [\"api.example.com\"]";
+    assert!(!warnings(&place, harmless).contains("By [http], flows may"));
+    place.set("FLOW_ENCRYPTION_KEY", text(&place.json(0, &["keygen"])["key"]));
+    for (settings, told) in powers {
+        assert!(!warnings(&place, settings).contains(told), "{settings}");
+    }
+}
+
+#[test]
 fn a_secret_goes_to_its_hosts_only() {
     let mut place = Place::file();
     place.set("API_TOKEN", "s3cret");
@@ -383,7 +406,7 @@ fn a_secret_goes_to_its_hosts_only() {
     assert!(error["message"].to_string().contains(told), "{error}");
     assert!(!called.err.contains("s3cret") && !called.out.contains("s3cret"), "{called:?}");
     let doctor = || place.json(0, &["doctor"])["warnings"].to_string();
-    assert!(!doctor().contains("token"));
+    assert!(!doctor().contains("The secret token"));
     bound("\"API_TOKEN\"");
     assert!(doctor().contains("The secret token of [http] may be sent to every allowed host"));
 }

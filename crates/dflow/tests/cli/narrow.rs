@@ -70,8 +70,8 @@ fn what_is_told_breaks_between_words() {
     assert!(expires.contains('Z'), "{show}");
     assert!(show.contains("    │  ◀ waits here\n"), "{show}");
     let doctor = shown(&place, &["doctor"], 50);
-    let unsealed =
-        "whoever can read the store can read them. Set FLOW_ENCRYPTION_KEY for a new store";
+    let unsealed = "whoever can read or write the store can read or change them. Set \
+                    FLOW_ENCRYPTION_KEY for a new store";
     assert!(!cuts_a_word(&doctor, unsealed), "{doctor}");
     let tools = shown(&place, &["tools"], 40);
     let http = "Sends an HTTP request to an allowed host and gives the response.";

@@ -313,11 +313,13 @@ fn plaintext_is_told_once_for_each_store() {
     on_each_store(|place| {
         let flow = place.write("flow.yaml", "flow: f\nsteps:\n  - id: s\n    wait: 2h\n");
         let first = place.call(&["run", flow]);
-        assert!(first.err.contains("unsealed"), "{first:?}");
+        let unsealed =
+            "stored unsealed: whoever can read or write the store can read or change them";
+        assert!(first.err.contains(unsealed), "{first:?}");
         let second = place.call(&["run", flow]);
         assert_eq!(second.err, "");
         let doctor = place.call(&["doctor"]);
-        assert!(doctor.out.contains("unsealed"), "{doctor:?}");
+        assert!(doctor.out.contains(unsealed), "{doctor:?}");
     });
     let mut sealed = Place::file();
     let key = text(&sealed.json(0, &["keygen"])["key"]);

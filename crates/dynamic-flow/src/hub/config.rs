@@ -80,7 +80,8 @@ impl HubBuilder {
         self
     }
 
-    /// Stores state unsealed: whoever reads the store reads everything. It has to be asked for.
+    /// Stores state unsealed: whoever reads the store reads everything, and what somebody
+    /// writes into it is run. It has to be asked for.
     pub fn plaintext(mut self) -> Self {
         self.codec = self.codec.plaintext();
         self

@@ -5,8 +5,8 @@ use dynamic_flow::{codec::Keyring, hub::PersistenceHub, store::Filter};
 use super::Result;
 
 /// Said once for each store: with its first run.
-const FIRST_UNSEALED: &str = "runs are stored unsealed: whoever can read the store can read them; to \
-     seal new stores, set FLOW_ENCRYPTION_KEY (`dflow keygen` makes a key)";
+const FIRST_UNSEALED: &str = "runs are stored unsealed: whoever can read or write the store can read \
+     or change them; to seal new stores, set FLOW_ENCRYPTION_KEY (`dflow keygen` makes a key)";
 /// Said when the key was left out where it was used before.
 const UNSEALED_AMONG_SEALED: &str = "this run is stored unsealed, though the one before it in this \
      store is sealed: FLOW_ENCRYPTION_KEY is not set";
