@@ -360,7 +360,8 @@ pub(crate) struct Keygen {}
 /// Reseal every run with the active key
 ///
 /// FLOW_ENCRYPTION_KEY=NEW,OLD: the first key seals, all of them open. Every process that answers or
-/// works must have both before. Can be interrupted at any time and continued with --cursor.
+/// works must have both before. Can be interrupted at any time and continued with --cursor. Exits
+/// with 5 where a run could not be opened or is being driven: the old key is still needed then.
 #[derive(Group)]
 #[command(after_help = "\
 Examples:

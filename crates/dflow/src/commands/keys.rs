@@ -67,7 +67,8 @@ pub(super) async fn rotate(context: &Context, args: &RotateKeys) -> Result<Exit,
         bar.set_message(format!("{looked_at} looked at, {} resealed", shown.resealed));
         after = page.next;
         if after.is_none() {
-            let all_done = shown.failed == 0 && unreadable.is_empty();
+            // What is busy is sealed with the old key until its holder commits.
+            let all_done = shown.failed == 0 && shown.busy == 0 && unreadable.is_empty();
             break Ok(if all_done { Exit::Done } else { Exit::State });
         }
     };

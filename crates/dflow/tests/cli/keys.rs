@@ -1,6 +1,10 @@
 //! Encryption: `keygen`, `rotate-keys`, and stores with the wrong key or none.
 
-use serde_json::json;
+use dynamic_flow::{
+    Schema,
+    hub::{StateClaim, SuspensionRequest},
+};
+use serde_json::{Value, json};
 
 use crate::support::{Place, YES, on_each_store, result, text};
 
@@ -136,6 +140,21 @@ fn rotated_runs_open_with_the_new_key_alone() {
         place.set("FLOW_ENCRYPTION_KEY", new);
         place.json(0, &["resume", &first, "--input", YES]);
     }
+}
+
+#[test]
+fn while_a_run_is_driven_the_old_key_is_not_done_with() {
+    let mut place = Place::file();
+    place.make();
+    place.set("FLOW_ENCRYPTION_KEY", key());
+    place.in_rust(async |hub| {
+        let request = SuspensionRequest::new("ask", Schema::any());
+        let parked = hub.suspend(&1, request).await.unwrap();
+        let held: StateClaim<Value> = hub.resume_state(&parked.key, json!(2)).await.unwrap();
+        let rotated = place.json(5, &["rotate-keys"]);
+        assert_eq!((&rotated["busy"], &rotated["failed"]), (&json!(1), &json!(0)));
+        held.complete().await.unwrap();
+    });
 }
 
 #[test]
