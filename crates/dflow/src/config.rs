@@ -7,7 +7,7 @@ use std::{
     env,
     fs::{self, File, Metadata},
     io,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use dynamic_flow::{Error, ErrorKind, Result, hub::HubOptions, store::Secret};
@@ -86,13 +86,24 @@ impl Config {
         Self::parse(&text).map_err(|error| error.with("path", path.display()))
     }
 
-    /// What the settings let flows do, where that is worth telling: nobody named the file, and it
-    /// may have come with a folder that somebody else made.
-    pub(crate) fn unasked_powers(&self, named: Option<&Path>) -> Option<String> {
-        let powers = self.http.powers().filter(|_| named.is_none())?;
-        Some(format!(
-            "by ./{DEFAULT_PATH}, flows may {powers}; --config {DEFAULT_PATH} says that it is meant"
-        ))
+    /// What the settings let flows do, and where they have runs kept and with which key they are
+    /// sealed, as far as that is worth telling: nobody named the file, and it may have come with a
+    /// folder that somebody else made. `store` and `keys` are those that it chose.
+    pub(crate) fn unasked_powers(
+        &self,
+        store: Option<&str>,
+        keys: Option<&Path>,
+    ) -> Option<String> {
+        let powers = self.http.powers().map(|powers| format!("flows may {powers}"));
+        let store = store.and_then(elsewhere).map(|place| format!("runs are kept at {place}"));
+        let keys = keys.map(|path| format!("runs are sealed with the key in {}", path.display()));
+        let told: Vec<String> = [powers, store, keys].into_iter().flatten().collect();
+        (!told.is_empty()).then(|| {
+            format!(
+                "by ./{DEFAULT_PATH}, {}; --config {DEFAULT_PATH} says that it is meant",
+                told.join(", ")
+            )
+        })
     }
 
     fn parse(text: &str) -> Result<Self> {
@@ -134,6 +145,36 @@ impl StoreSection {
             (None, None) => Ok(None),
         }
     }
+}
+
+/// Where a store is, without user, password and parameters, unless it is in this folder, or nowhere.
+fn elsewhere(url: &str) -> Option<String> {
+    let (scheme, rest) = url.split_once(':')?;
+    let path = rest.strip_prefix("//").unwrap_or(rest);
+    match scheme {
+        "memory" => None,
+        "file" | "sqlite" => (!is_inside(Path::new(path))).then(|| path.to_owned()),
+        // A password may hold what ends one, if it is not escaped: then nothing more is told.
+        _ if path.find(['?', '#']).is_some_and(|at| path[at..].contains('@')) => {
+            Some(format!("{scheme}://…"))
+        }
+        _ => {
+            let place = path.split(['?', '#']).next().unwrap_or_default();
+            let place = place.rsplit_once('@').map_or(place, |(_, after)| after);
+            Some(format!("{scheme}://{place}"))
+        }
+    }
+}
+
+/// Whether a path is that of this folder or leads into it, also through links.
+fn is_inside(path: &Path) -> bool {
+    let Ok(here) = fs::canonicalize(".") else { return false };
+    // Of what is not there yet, nothing is known but what it would be in.
+    let mut there =
+        path.ancestors().map(|it| if it == Path::new("") { Path::new(".") } else { it });
+    let is_there = there.find_map(|it| fs::canonicalize(it).ok());
+    let leaves = path.components().any(|part| part == Component::ParentDir);
+    !leaves && is_there.is_some_and(|it| it.starts_with(here))
 }
 
 /// Whether somebody else may have written a file, or put something into a folder, in words.
@@ -222,6 +263,45 @@ mod tests {
         assert!(error.message().contains("URI"), "{error}");
         let both = url("[store]\nurl = \"redis://:hunter2@h\"\nurl_env = \"URL\"").unwrap_err();
         assert!(!both.to_string().contains("hunter2"), "{both}");
+    }
+
+    #[test]
+    fn stores_and_keys_that_nobody_named_are_told() {
+        let told = |store: &str| Config::default().unasked_powers(Some(store), None);
+        for here in ["memory:", "file:./flows", "sqlite:flows.db", "sqlite://src/not/there.db"] {
+            assert_eq!(told(here), None, "{here}");
+        }
+        let file = env::current_dir().unwrap().join("flows.db");
+        assert_eq!(told(&format!("sqlite:{}", file.display())), None);
+        for (elsewhere, place) in [
+            ("file:/somewhere/flows", "/somewhere/flows"),
+            ("sqlite:../flows.db", "../flows.db"),
+            ("sqlite:not/there/../../../flows.db", "not/there/../../../flows.db"),
+            ("redis://:hunter2@h:1/0?x=hunter2", "redis://h:1/0"),
+            ("postgres://h/db", "postgres://h/db"),
+            ("postgres://u:hunter2@hunter2@h/db", "postgres://h/db"),
+            ("postgres://u:hunter2?hunter2@h/db", "postgres://…"),
+            ("mongodb://h/?tlsPassword=a@hunter2", "mongodb://…"),
+        ] {
+            let told = told(elsewhere).unwrap();
+            let expected = format!("by ./dflow.toml, runs are kept at {place}; --config");
+            assert!(told.starts_with(&expected), "{told}");
+            assert!(!told.contains("hunter2"), "{told}");
+        }
+        let config = Config::parse("[http]\nallow_private = true").unwrap();
+        let told = config.unasked_powers(Some("file:/f"), Some(Path::new("key"))).unwrap();
+        let all = "flows may reach private hosts, runs are kept at /f, runs are sealed with the key in key;";
+        assert!(told.contains(all), "{told}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_out_of_this_folder_leads_out_of_it() {
+        let place = tempfile::tempdir_in(".").unwrap();
+        let link = place.path().join("link");
+        std::os::unix::fs::symlink("/", &link).unwrap();
+        assert!(is_inside(&place.path().join("flows")));
+        assert!(!is_inside(&link.join("flows")));
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub(crate) struct Context {
     store_url: String,
     /// Whether nobody said which store it is.
     unasked_store: bool,
-    /// What flows may do by settings that nobody named.
+    /// What flows may do by settings that nobody named, and where those have runs kept.
     unasked_powers: Option<String>,
     /// What must be typed again before the program, because it was typed or set for this call; a
     /// shell takes it as it is.
@@ -86,15 +86,18 @@ impl Context {
             }
             _ => {}
         }
-        let said = match said {
-            Some(url) => Some(url),
-            None => config.store.url()?,
+        let in_settings = if said.is_none() { config.store.url()? } else { None };
+        let keys = config.keys.file.as_deref().filter(|_| env::var_os(Keyring::ENV).is_none());
+        let unasked_powers = match named {
+            None => config.unasked_powers(in_settings.as_deref(), keys),
+            Some(_) => None,
         };
+        let said = said.or(in_settings);
         let unasked_store = said.is_none();
         let store_url = said.unwrap_or_else(|| DEFAULT_STORE.to_owned());
         Ok(Self {
             terminal: Terminal::new(global.json, global.verbose),
-            unasked_powers: config.unasked_powers(named.as_deref()),
+            unasked_powers,
             config,
             store_url,
             unasked_store,
@@ -130,7 +133,8 @@ impl Context {
         }
     }
 
-    /// Says what flows may do by settings that nobody named, where somebody watches.
+    /// Says what flows may do by settings that nobody named, and where those have runs kept and how
+    /// they are sealed, where somebody watches.
     pub(crate) fn tell_powers(&self) {
         if let Some(powers) = self.unasked_powers.as_ref().filter(|_| self.terminal.watched) {
             self.terminal.notice("Powers", &clean_line(powers));

@@ -108,8 +108,9 @@ pub(crate) struct NoticeText {
     /// read the file with the keys; `UnsetSecret`: a flow may have been refused a secret
     /// that has no value; `NoStore`: nobody said which store it is, and there is none in this folder
     /// yet; `OtherKey`: the run before is sealed with a key that is not at hand; `Powers`: what flows
-    /// may do by settings that nobody named; `Volatile`: the store is in memory, and the run is gone
-    /// when the process ends; `Waiting`: somebody drives the run of that id, and is waited for.
+    /// may do by settings that nobody named, and where those have runs kept and with which key they
+    /// are sealed; `Volatile`: the store is in memory, and the run is gone when the process ends;
+    /// `Waiting`: somebody drives the run of that id, and is waited for.
     pub(crate) kind: &'static str,
     pub(crate) message: String,
 }
