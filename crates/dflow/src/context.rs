@@ -19,7 +19,6 @@ use crate::{
     args::{Global, RunFilter},
     config::{Config, others_write},
     failure::Failure,
-    render::clean_line,
     terminal::Terminal,
     tools, words,
 };
@@ -127,7 +126,7 @@ impl Context {
         if env::var_os(Keyring::ENV).is_none() {
             let message = format!(
                 "other users of this machine may read the keys in {}: chmod o= takes that away",
-                clean_line(&path.display().to_string())
+                path.display()
             );
             self.terminal.notice("KeyFile", &message);
         }
@@ -137,7 +136,7 @@ impl Context {
     /// they are sealed, where somebody watches.
     pub(crate) fn tell_powers(&self) {
         if let Some(powers) = self.unasked_powers.as_ref().filter(|_| self.terminal.watched) {
-            self.terminal.notice("Powers", &clean_line(powers));
+            self.terminal.notice("Powers", powers);
         }
     }
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::{
     failure::Failure,
     output::{Notice, NoticeText},
-    render::{Style, escaped, message_within},
+    render::{Style, clean_line, escaped, message_within},
 };
 
 /// What standard output and standard error are, and how they are written to.
@@ -105,13 +105,14 @@ impl Terminal {
         message_within(text, self.width_of_results())
     }
 
-    /// Says what is worth knowing beside a result.
+    /// Says what is worth knowing beside a result, on one line: whatever names are in it, they steer
+    /// no terminal.
     pub(crate) fn notice(&self, kind: &'static str, message: &str) {
         match self.json {
             true => {
                 say(&to_json(&Notice { notice: NoticeText { kind, message: message.into() } }));
             }
-            false => self.tell(&format!("{} {message}", self.err.yellow("note:"))),
+            false => self.tell(&format!("{} {}", self.err.yellow("note:"), clean_line(message))),
         }
     }
 

@@ -125,7 +125,7 @@ async fn tell_of_holder(
         let message = format!(
             "the run {id} is held by {holder}: this waits for it, or for its lease to end if it is gone"
         );
-        context.terminal.notice("Waiting", &clean_line(&message));
+        context.terminal.notice("Waiting", &message);
     }
 }
 

@@ -386,6 +386,20 @@ fn what_flows_may_do_is_told_where_whoever_writes_the_store_may_do_it_too() {
 }
 
 #[test]
+fn names_in_the_settings_steer_no_terminal() {
+    let place = Place::file();
+    place
+        .write("dflow.toml", "[http]\nsecrets = { \"to\\u001b]0;x\\u0007ken\" = \"API_TOKEN\" }\n");
+    let flow = place.write(
+        "call.yaml",
+        "flow: f\nsteps:\n  - id: call\n    call: http\n    with: { url: 'https://api.example.com/' }\n",
+    );
+    let called = place.call(&["run", flow]);
+    assert!(called.err.contains("API_TOKEN is not set"), "{called:?}");
+    assert!(!called.err.contains(['\x1b', '\x07']), "{called:?}");
+}
+
+#[test]
 fn a_secret_goes_to_its_hosts_only() {
     let mut place = Place::file();
     place.set("API_TOKEN", "s3cret");
