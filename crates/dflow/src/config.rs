@@ -180,15 +180,20 @@ fn is_inside(path: &Path) -> bool {
 /// Whether somebody else may have written a file, or put something into a folder, in words.
 #[cfg(unix)]
 pub(crate) fn others_write(file: &Metadata) -> Option<&'static str> {
-    use rustix::process::{getegid, geteuid};
     use std::os::unix::fs::MetadataExt as _;
-    let (user, group) = (geteuid().as_raw(), getegid().as_raw());
-    match file.mode() {
+    let user = rustix::process::geteuid().as_raw();
+    writes_of_others(file.mode(), (file.uid(), file.gid()), user)
+}
+
+/// As [`others_write`], by the mode of a file and by whose and of which group it is.
+#[cfg(unix)]
+fn writes_of_others(mode: u32, (owner, group): (u32, u32), user: u32) -> Option<&'static str> {
+    match mode {
         mode if mode & 0o002 != 0 => Some("everybody may write to it"),
-        _ if file.uid() != user && file.uid() != 0 => Some("it is somebody else's"),
-        mode if mode & 0o020 != 0 && file.gid() != group => {
-            Some("a group of others may write to it")
-        }
+        _ if owner != user && owner != 0 => Some("it is somebody else's"),
+        // The group that a user alone is in has the user's number, where there are such groups; the
+        // one that the user is in first may be that of all users.
+        mode if mode & 0o020 != 0 && group != user => Some("a group may write to it"),
         _ => None,
     }
 }
@@ -302,6 +307,23 @@ mod tests {
         std::os::unix::fs::symlink("/", &link).unwrap();
         assert!(is_inside(&place.path().join("flows")));
         assert!(!is_inside(&link.join("flows")));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn others_write_what_is_not_the_users_or_a_group_may_write() {
+        for (mode, whose, told) in [
+            (0o100_644, (1000, 100), None),
+            (0o100_644, (0, 0), None),
+            (0o100_644, (1001, 1000), Some("it is somebody else's")),
+            (0o100_664, (1000, 1000), None),
+            (0o100_664, (0, 1000), None),
+            (0o100_664, (1000, 100), Some("a group may write to it")),
+            (0o100_664, (0, 0), Some("a group may write to it")),
+            (0o100_666, (1000, 1000), Some("everybody may write to it")),
+        ] {
+            assert_eq!(writes_of_others(mode, whose, 1000), told, "{mode:o} {whose:?}");
+        }
     }
 
     #[test]
