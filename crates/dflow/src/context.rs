@@ -193,7 +193,12 @@ impl Context {
             Some(keyring) => builder.keyring(keyring),
             None => builder.plaintext(),
         };
-        builder.build().await
+        let hub = builder.build().await?;
+        if self.unasked_store {
+            // It may have been put there in between, or swapped for one of somebody else.
+            check_own_folder()?;
+        }
+        Ok(hub)
     }
 
     /// The tools that documents may call.
