@@ -1,9 +1,9 @@
 //! `resume` and `answer`: keys, inputs, repetitions, deadlines.
 
-use dynamic_flow::{Schema, hub::SuspensionRequest};
+use dynamic_flow::{RunId, Schema, SuspensionKey, hub::SuspensionRequest};
 use serde_json::{Value, json};
 
-use crate::support::{NO, Place, YES, error_of, examples, on_each_store, result, text};
+use crate::support::{NO, Place, YES, error_of, examples, find, on_each_store, result, text};
 
 #[test]
 fn the_key_may_stay_out_of_the_command_line() {
@@ -305,4 +305,17 @@ fn a_log_is_written_beside_json_too() {
     logged(0, &["answer", &key, "--input", YES], "accepted; ");
     let worked = logged(0, &["work", "--once"], "completed");
     assert_eq!(worked["driven"], 1);
+}
+
+#[test]
+fn a_made_up_key_tells_nothing_of_a_damaged_run() {
+    let place = Place::file();
+    let (run, _) = place.park();
+    std::fs::write(find(place.folder.path(), &run), "damaged").unwrap();
+    let told = |run: &str| {
+        let run: RunId = run.parse().unwrap();
+        let key = SuspensionKey::from_secret(run, [9; 32]).expose();
+        place.error(3, &["resume", &key, "--input", YES])
+    };
+    assert_eq!(told(&run), told("01900000-0000-7000-8000-000000000000"));
 }

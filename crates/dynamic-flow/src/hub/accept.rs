@@ -104,8 +104,17 @@ impl Inner {
 
     /// Finds what a key entitles to. Every wrong key gets the same error.
     pub(super) async fn find(&self, key: &SuspensionKey) -> Result<Found> {
-        let Some(record) = self.vault.get(key.run_id()).await? else {
-            return Err(SuspensionKey::not_found());
+        let record = match self.vault.get(key.run_id()).await {
+            Ok(Some(record)) => record,
+            Ok(None) => return Err(SuspensionKey::not_found()),
+            // Of a record that does not read back nobody knows whose key is right, and where it is
+            // and what is wrong with it are nothing for whoever has made one up.
+            Err(error) if error.kind() == ErrorKind::CorruptState => {
+                let run = key.run_id();
+                tracing::warn!(%run, %error, "a key was refused: the record of its run is damaged");
+                return Err(SuspensionKey::not_found());
+            }
+            Err(error) => return Err(error),
         };
         let digest = key.digest();
         let indexed = record
