@@ -2,18 +2,20 @@
 //! from here, never from a document or a store.
 
 mod http;
+mod keys;
 
 use std::{
     env,
     fs::{self, File, Metadata},
     io,
-    path::{Component, Path, PathBuf},
+    path::{Component, Path},
 };
 
 use dynamic_flow::{Error, ErrorKind, Result, hub::HubOptions, store::Secret};
 use serde::Deserialize;
 
 pub(crate) use self::http::{HttpSection, SecretSource};
+use self::keys::KeysSection;
 use crate::words;
 
 /// The file that is read where it is there and no other is named.
@@ -37,16 +39,6 @@ pub(crate) struct StoreSection {
     url: Option<Secret>,
     /// The environment variable that holds the URL, so that no password stands in the file.
     url_env: Option<String>,
-}
-
-/// `[keys]`
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct KeysSection {
-    /// A file with the keyring, where `FLOW_ENCRYPTION_KEY` is not set.
-    pub(crate) file: Option<PathBuf>,
-    /// Whether nothing works without a key.
-    pub(crate) required: bool,
 }
 
 impl Config {

@@ -110,12 +110,7 @@ impl Context {
         if let Some(keyring) = Keyring::from_env()? {
             return Ok(Some(keyring));
         }
-        let Some(path) = &self.config.keys.file else { return Ok(None) };
-        let at = |error: Error| error.with("path", path.display());
-        let text = fs::read_to_string(path).map_err(|error| {
-            at(Error::new(ErrorKind::InvalidConfig, format!("the keys can't be read: {error}")))
-        })?;
-        text.parse().map(Some).map_err(at)
+        self.config.keys.read()
     }
 
     /// Says so where others may read the file with the keys.

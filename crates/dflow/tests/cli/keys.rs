@@ -182,3 +182,21 @@ fn a_file_with_keys_that_others_may_read_is_told() {
     assert!(!told(0o600));
     assert!(!told(0o640), "a group may be there for it");
 }
+
+#[test]
+fn a_file_of_keys_is_a_regular_one_and_small() {
+    let place = Place::file();
+    place.write("dflow.toml", "[keys]\nfile = \"key\"\n");
+    place.write("key", &" ".repeat(64 << 10));
+    let told = place.error(2, &["doctor"]);
+    assert!(text(&told["message"]).contains("32 bytes"), "{told}");
+    place.write("key", &format!("{}{}", " ".repeat(64 << 10), key()));
+    let told = place.error(2, &["doctor"]);
+    assert_eq!((&told["kind"], &told["context"]["path"]), (&json!("InvalidConfig"), &json!("key")));
+    assert!(text(&told["message"]).contains("larger than 64 KiB"), "{told}");
+    let path = place.folder.path().join("key");
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    let told = place.error(2, &["doctor"]);
+    assert!(text(&told["message"]).contains("no regular file"), "{told}");
+}
