@@ -182,6 +182,13 @@ impl Schema {
         compiled.map_or(0, |compiled| compiled.plan.pattern_bytes)
     }
 
+    /// How much memory the regular expressions of what may be no schema took at most while that was
+    /// found out.
+    pub(crate) fn most_pattern_bytes(source: &Value) -> usize {
+        let most = patterns::count(source).saturating_mul(patterns::MAX_PATTERN_BYTES);
+        most.min(patterns::MAX_PATTERNS_BYTES)
+    }
+
     /// The schema without annotations (titles, descriptions, examples, comments): what counts when
     /// two schemas are compared.
     ///

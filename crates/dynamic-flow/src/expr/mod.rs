@@ -27,6 +27,7 @@ pub use self::{cel::Cel, template::Template};
 pub(crate) use self::{
     meter::Meter,
     outcomes::{Outcome, Source},
+    pattern::most_pattern_bytes,
     wrong::{Where, Wrong, line_and_column},
 };
 

@@ -2,10 +2,20 @@
 
 use regex::{Regex, RegexBuilder};
 
+use super::program::MAX_PATTERNS;
+
 /// Longest pattern, in bytes.
 const MAX_PATTERN: usize = 256;
 /// Sizes that a compiled pattern may have, in bytes, and what a byte of text then costs.
 const SIZES: [(usize, usize); 2] = [(32 << 10, 16), (512 << 10, 64)];
+
+/// How much memory the patterns of a source took at most while it was found out that something is
+/// wrong with it, whichever language it is in.
+pub(crate) fn most_pattern_bytes(source: &str) -> usize {
+    // A template is given up with the expression in which there are too many of them.
+    let patterns = source.matches("matches").count().min(2 * MAX_PATTERNS);
+    patterns * (SIZES[0].0 + SIZES[1].0)
+}
 
 /// A regular expression, what a byte of text costs it, and how much memory it takes at most.
 #[derive(Debug)]

@@ -17,6 +17,18 @@ pub(super) fn of(keywords: &Map<String, Value>) -> (Option<&str>, impl Iterator<
     (keywords.get("pattern").and_then(Value::as_str), names)
 }
 
+/// How many patterns there may be in a value that may be no schema.
+pub(super) fn count(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => items.iter().map(count).sum(),
+        Value::Object(fields) => {
+            let (text, names) = of(fields);
+            usize::from(text.is_some()) + names.count() + fields.values().map(count).sum::<usize>()
+        }
+        _ => 0,
+    }
+}
+
 /// How much memory a pattern takes at most. One that can't be read is refused elsewhere.
 pub(super) fn size(pattern: &str) -> usize {
     // In a schema these are ASCII, as in JavaScript.

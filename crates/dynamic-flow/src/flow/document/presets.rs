@@ -46,7 +46,11 @@ impl Reader<'_> {
             let place = culprit.and_then(written).map_or(preset.place, |(key, _)| key.place);
             self.find(place, format!("the preset `{name}`: {message}"));
         };
-        let schema = schema.map_err(wrong).ok()?;
+        let Ok(schema) = schema.map_err(wrong) else {
+            let written = options.iter().map(|(key, node)| (key.name.clone(), node.to_value()));
+            self.lose(Schema::most_pattern_bytes(&written.collect()), preset.place);
+            return None;
+        };
         self.weigh(schema.pattern_bytes(), preset.place);
         for (name, node) in written("fields").into_iter().flat_map(|(_, node)| node.fields()) {
             self.unknown_keywords(node, &format!("`fields`.{}", name.name));

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Finding,
-    expr::{Cel, Code, Compute, Template},
+    expr::{Cel, Code, Compute, Template, most_pattern_bytes},
     flow::{BodyName, check::Hidden},
     schema::{Schema, keywords},
     tool::ToolRegistry,
@@ -37,6 +37,8 @@ pub(super) struct Reader<'r> {
     pub(super) hidden: Hidden,
     /// How much memory the regular expressions take that were read.
     pub(super) pattern_bytes: usize,
+    /// How much those took that were compiled for nothing, for something around them is wrong.
+    pub(super) lost_pattern_bytes: usize,
 }
 
 /// The fields of an object whose names are known to be right.
@@ -80,13 +82,24 @@ impl<'r> Reader<'r> {
             bearable: Vec::new(),
             hidden: Hidden::new(),
             pattern_bytes: 0,
+            lost_pattern_bytes: 0,
         }
     }
 
     /// Adds what the regular expressions at a place take; tells where they become too many.
     pub(super) fn weigh(&mut self, bytes: usize, place: Place) {
+        self.count(|it| it.pattern_bytes += bytes, place);
+    }
+
+    /// Adds what the regular expressions of a source or schema may have taken that came to nothing:
+    /// it takes as long to compile them.
+    pub(super) fn lose(&mut self, bytes: usize, place: Place) {
+        self.count(|it| it.lost_pattern_bytes += bytes, place);
+    }
+
+    fn count(&mut self, add: impl FnOnce(&mut Self), place: Place) {
         let was_full = self.is_full();
-        self.pattern_bytes += bytes;
+        add(self);
         if self.is_full() && !was_full {
             let message = format!(
                 "the regular expressions up to here take more than {} MiB, compiled; leave some \
@@ -99,7 +112,7 @@ impl<'r> Reader<'r> {
 
     /// Whether nothing more is compiled: it was told that there are too many regular expressions.
     pub(super) fn is_full(&self) -> bool {
-        self.pattern_bytes > MAX_PATTERNS_BYTES
+        self.pattern_bytes > MAX_PATTERNS_BYTES || self.lost_pattern_bytes > MAX_PATTERNS_BYTES
     }
 
     pub(super) fn find(&mut self, place: Place, message: impl Into<String>) {
@@ -227,6 +240,7 @@ impl<'r> Reader<'r> {
             }
             Err(error) => {
                 let at = error.context_value("at").unwrap_or_default();
+                self.lose(Schema::most_pattern_bytes(&node.to_value()), node.place);
                 self.find(node.at(at).place, format!("{what}: {}", error.message()));
                 None
             }
@@ -310,6 +324,7 @@ impl<'r> Reader<'r> {
             }
         };
         let compute = compiled.unwrap_or_else(|wrong| {
+            self.lose(most_pattern_bytes(text), node.place);
             self.find_wrong(node, source, &wrong, what);
             Compute::Code(Code::unknown())
         });
@@ -326,7 +341,8 @@ impl<'r> Reader<'r> {
         compute
     }
 
-    /// The source of a text that must be an expression as a whole.
+    /// The source of a text that must be an expression as a whole. What it takes is counted as lost,
+    /// until it is known to be good with what is around it.
     pub(super) fn expression<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n str> {
         let text = self.text(node, what)?;
         let Sort::Expression(source) = Sort::of(text) else {
@@ -339,8 +355,12 @@ impl<'r> Reader<'r> {
             return None;
         }
         match Cel::read(source) {
-            Ok(_) => Some(source),
+            Ok(cel) => {
+                self.lose(cel.pattern_bytes(), node.place);
+                Some(source)
+            }
             Err(wrong) => {
+                self.lose(most_pattern_bytes(text), node.place);
                 let source = Source { text, source, what: "the expression" };
                 self.find_wrong(node, source, &wrong, what);
                 None

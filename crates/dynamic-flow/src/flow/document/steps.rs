@@ -10,7 +10,7 @@ use super::{
     reader::{Fields, Reader},
 };
 use crate::{
-    expr::{Cel, Code, Compute},
+    expr::{Cel, Code, Compute, most_pattern_bytes},
     flow::{Backoff, Body, BodyName, FlowDef, Step, StepKind, ToolRef},
     id::{StepId, ToolId},
     schema::Schema,
@@ -237,6 +237,7 @@ impl Reader<'_> {
 
     /// A list of conditions, as one expression that gives the first arm whose condition holds.
     fn rules(&mut self, rules: &[Node]) -> Compute {
+        let lost = self.lost_pattern_bytes;
         let mut parts = Vec::new();
         let mut whole = true;
         for rule in rules {
@@ -258,12 +259,18 @@ impl Reader<'_> {
         let source = parts.iter().rev().fold("''".to_owned(), |rest, (when, then, _)| {
             format!("({when}\n) ? {} : ({rest})", Value::from(*then))
         });
-        let compute = Cel::compile(&source).map(Compute::Cel).unwrap_or_else(|error| {
-            let message = format!("`on`, all rules together: {}", error.message());
-            self.find(place, message);
-            unknown_value()
-        });
-        self.weighed(compute, place)
+        match Cel::compile(&source) {
+            Ok(cel) => {
+                self.lost_pattern_bytes = lost;
+                self.weighed(Compute::Cel(cel), place)
+            }
+            Err(error) => {
+                self.lose(most_pattern_bytes(&source), place);
+                let message = format!("`on`, all rules together: {}", error.message());
+                self.find(place, message);
+                unknown_value()
+            }
+        }
     }
 
     fn fail(&mut self, node: &Node) -> Option<StepKind> {

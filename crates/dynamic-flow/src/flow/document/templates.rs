@@ -7,7 +7,7 @@ use super::{
     steps::unknown_value,
 };
 use crate::{
-    expr::{Cel, Compute, Template},
+    expr::{Cel, Compute, Template, most_pattern_bytes},
     flow::check::inside,
     tool::{TEMPLATE_DATA, TEMPLATE_SOURCE},
 };
@@ -66,15 +66,20 @@ impl Reader<'_> {
 
     /// Checks a template that the tool will fill: it reads the variables of the step.
     fn written_template(&mut self, text: &str, node: &Node, what: &str) {
+        if self.is_full() {
+            return;
+        }
         let template = match Template::read(text) {
             Ok(template) => template,
             // Without any bracket it was not read before, and would fail in its step.
             Err(wrong) if Sort::of(text) == Sort::Constant => {
+                self.lose(most_pattern_bytes(text), node.place);
                 let message = format!("{what}: the template: {}", wrong.told(text));
                 self.find_bearable(node.place, message);
                 return;
             }
             Err(wrong) => {
+                self.lose(most_pattern_bytes(text), node.place);
                 let source = Source { text, source: text, what: "the template" };
                 self.find_wrong(node, source, &wrong, what);
                 return;

@@ -372,6 +372,62 @@ fn the_regular_expressions_of_a_document_have_a_bound() {
 }
 
 #[test]
+fn regular_expressions_count_where_what_they_stand_in_is_wrong() {
+    let document = |step: &str| {
+        let steps: String = (0..130).map(|n| step.replace('#', &n.to_string())).collect();
+        format!("flow: f\nsteps:\n{steps}")
+    };
+    let matches = "value.matches('[ab]{2000}c')";
+    let template = "{% if value.matches('[ab]{2000}c') %}{{ nothing }}";
+    for (step, wrong) in [
+        (format!("  - id: s#\n    set: \"${{ {matches} && nothing }}\"\n"), "nothing"),
+        (format!("  - id: s#\n    set: \"{template}{{% endif %}}\"\n"), "nothing"),
+        (
+            format!("  - id: s#\n    call: template\n    with: {{ template: \"{template}\" }}\n"),
+            "nothing",
+        ),
+        (
+            "  - id: s#\n    input: { properties: { a: { pattern: '[ab]{4000}c' } }, type: txt }\n"
+                .to_owned(),
+            "JSON Schema",
+        ),
+        (
+            "  - id: s#\n    await_input: { preset: form, fields: { a: { pattern: '[ab]{4000}c', \
+             type: txt } } }\n"
+                .to_owned(),
+            "JSON Schema",
+        ),
+        (
+            format!(
+                "  - id: s#\n    switch:\n      on:\n        - {{ when: \"${{ {matches} }}\", then: a }}\n        \
+                 - {{ when: \"${{ nothing }}\", then: a }}\n      cases: {{ a: [{{ id: t, set: 1 }}] }}\n"
+            ),
+            "nothing",
+        ),
+    ] {
+        let told = findings(&document(&step));
+        assert!(told[0].contains(wrong), "{told:#?}");
+        assert!(told.len() <= 2 * 130 + 1, "{told:#?}");
+        let full: Vec<_> = told.iter().filter(|it| it.contains("take more than")).collect();
+        assert_eq!(full.len(), 1, "{step}: {told:#?}");
+    }
+}
+
+#[test]
+fn rules_are_compiled_twice_and_count_once() {
+    let rule = "{ when: \"${ value.matches('[ab]{2000}c') }\", then: a }";
+    let rules = [rule; 10].join(", ");
+    let step = |n| {
+        format!(
+            "  - id: s{n}\n    switch:\n      on: [{rules}]\n      \
+             cases: {{ a: [{{ id: t{n}, set: x }}] }}\n      default: [{{ id: d{n}, set: y }}]\n"
+        )
+    };
+    let document: String = (0..12).map(step).collect();
+    read(&format!("flow: f\ninput: {{ type: string }}\nsteps:\n{document}")).unwrap();
+}
+
+#[test]
 fn all_fields_of_a_step_are_read_even_if_one_of_them_is_wrong() {
     let told = findings(
         "flow: all\nsteps:
