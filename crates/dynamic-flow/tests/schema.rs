@@ -413,6 +413,21 @@ fn alternatives_that_multiply_at_each_level_end() {
 }
 
 #[test]
+fn many_values_are_not_held_against_long_lists() {
+    let too_much = |source: Value, value: Value| {
+        let told = schema(source).validate(&value);
+        told.is_err_and(|told| told[0].message.contains("more than 10000000 checks"))
+    };
+    let choices: Vec<u32> = (0..5_000).collect();
+    assert!(too_much(json!({ "items": { "enum": choices } }), json!(vec![4_999; 20_000])));
+    assert!(!too_much(json!({ "items": { "enum": choices[..250] } }), json!(vec![9; 200_000])));
+    let names: Vec<String> = choices.iter().map(ToString::to_string).collect();
+    let needed = json!({ "items": { "dependentRequired": { "a": names } } });
+    assert!(too_much(needed, json!(vec![json!({ "a": 1 }); 10_000])));
+    assert!(too_much(json!({ "items": { "multipleOf": 0.01 } }), json!(vec![0.5; 200_000])));
+}
+
+#[test]
 fn the_essence_leaves_out_annotations_and_only_those() {
     let draft = "https://json-schema.org/draft/2020-12/schema";
     let source = json!({

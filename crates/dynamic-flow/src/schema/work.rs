@@ -23,7 +23,8 @@ pub(super) const MAX_TOLD_WORK: usize = 200_000;
 /// The schemas in a schema, and which parts of a value each of them hands to which others.
 pub(super) struct Plan {
     parts: Vec<Part>,
-    /// How many schemas there are once all references are written out; none if that has no end.
+    /// How many checks there are at most for one part of a value once all references are written out;
+    /// none if that has no end.
     written_out: Option<usize>,
     /// Whether there are alternatives: all that is wrong in each is gathered for one violation.
     pub(super) has_alternatives: bool,
@@ -38,10 +39,19 @@ pub(super) enum Texts {
     Free,
 }
 
+/// How many choices of an `enum` are compared in the time of one check.
+const CHOICES: usize = 8;
+/// How many checks it counts as to divide a number by one that is not whole, which is done exactly.
+const EXACT_DIVISION: usize = 100;
+
 /// By number: the schemas for the value itself, and for what is in it. And how many checks each
-/// byte of a text, or of the name of a field, counts as.
+/// byte of a text, or of the name of a field, counts as, and what else each value, object or number
+/// comes to.
 #[derive(Default)]
 struct Part {
+    each: usize,
+    object: usize,
+    number: usize,
     text: usize,
     names: usize,
     itself: Vec<usize>,
@@ -84,7 +94,9 @@ impl Plan {
         counts[0] = 1;
         while let Some(number) = ready.pop() {
             done += 1;
-            total = total.saturating_add(counts[number]);
+            let part = &self.parts[number];
+            let each = 1 + part.each + part.object + part.number;
+            total = total.saturating_add(counts[number].saturating_mul(each));
             for inner in self.parts[number].all() {
                 counts[inner] = counts[inner].saturating_add(counts[number]);
                 uses[inner] -= 1;
@@ -115,7 +127,12 @@ impl Plan {
             }
             _ => 0,
         };
-        match left.checked_sub(bytes.saturating_add(1)) {
+        let more = match value {
+            Value::Object(_) => part.object,
+            Value::Number(_) => part.number,
+            _ => 0,
+        };
+        match left.checked_sub(bytes.saturating_add(1 + part.each + more)) {
             Some(rest) => *left = rest,
             None => return false,
         }
@@ -183,6 +200,16 @@ impl<'a> Planner<'_, 'a> {
         }
         for pattern in names {
             part.names += patterns::checks_of_a_byte(self.weigh(pattern)?);
+            // Also where there is nothing to match it against.
+            part.object += 1;
+        }
+        part.each += keywords.get("enum").map_or(0, compared) / CHOICES;
+        for needs in ["dependentRequired", "dependencies"] {
+            let needs = keywords.get(needs).and_then(Value::as_object);
+            part.object += needs.into_iter().flat_map(Map::values).map(needed).sum::<usize>();
+        }
+        if keywords.get("multipleOf").and_then(Value::as_f64).is_some_and(|by| by.fract() != 0.0) {
+            part.number += EXACT_DIVISION;
         }
         for (about, schema) in keywords::parts(keywords) {
             let number = self.number(schema);
@@ -208,6 +235,18 @@ impl<'a> Planner<'_, 'a> {
         }
         Ok(part)
     }
+}
+
+/// How many values there are to compare with, one after the other; texts alone are looked up.
+fn compared(choices: &Value) -> usize {
+    let items = choices.as_array().map_or([].as_slice(), Vec::as_slice);
+    let is_looked_up = items.iter().all(|item| item.is_string() || item.is_null());
+    if is_looked_up { 0 } else { items.iter().map(parts_of).sum() }
+}
+
+/// How many names there are to look up where a field is there that needs others, its own included.
+fn needed(names: &Value) -> usize {
+    1 + names.as_array().map_or(0, Vec::len)
 }
 
 /// How many values a value consists of, itself included.
@@ -243,13 +282,21 @@ mod tests {
                 json!({"a": 1, "b": 2}),
                 3,
             ),
-            (json!({"patternProperties": {"x": {}, "y": {}}}), json!({"a": 1, "b": 2}), 37),
+            (json!({"patternProperties": {"x": {}, "y": {}}}), json!({"a": 1, "b": 2}), 39),
+            (json!({"patternProperties": {"x": {}, "y": {}}}), json!({}), 3),
+            (json!({"items": {"enum": [0, 1, 2, 3, 4, 5, 6, [7, 8]]}}), json!([1, 2]), 5),
+            (json!({"enum": ["a", "b", "c", "d", "e", "f", "g", "h", null]}), json!("a"), 1),
+            (json!({"dependentRequired": {"a": ["b", "c"], "d": []}}), json!({}), 5),
+            (json!({"dependencies": {"a": ["b", "c"], "d": {}}}), json!({}), 7),
+            (json!({"dependentRequired": {"a": ["b", "c"]}, "multipleOf": 0.1}), json!("a"), 1),
+            (json!({"items": {"multipleOf": 0.1}}), json!([1, "a"]), 103),
+            (json!({"items": {"multipleOf": 2}}), json!([1, 2]), 3),
             (json!({"prefixItems": [{}, {}], "contains": {}}), json!([1, 2, 3]), 6),
             (json!({"items": {"anyOf": [{}, {}]}}), json!([1, 2]), 7),
             (json!({"$defs": {"a": {"items": {}}}, "$ref": "#/$defs/a"}), json!([1, 2]), 4),
             (json!({"anyOf": [{}, {}], "unevaluatedProperties": {}}), json!({"a": 1}), 6),
             (json!({"pattern": "^[a-z]*$"}), json!("abc"), 25),
-            (json!({"patternProperties": {"^[a-z]*$": {}}}), json!({"abc": 1}), 26),
+            (json!({"patternProperties": {"^[a-z]*$": {}}}), json!({"abc": 1}), 27),
         ] {
             assert_eq!(work(&schema, &value), checks, "{schema}");
         }
@@ -267,6 +314,7 @@ mod tests {
             "x": {"$ref": "#/$defs/a"}, "y": {"$ref": "#/$defs/a"},
         }});
         assert_eq!(written_out(twice), Some(7));
+        assert_eq!(written_out(json!({"items": {"multipleOf": 0.1, "enum": [1]}})), Some(102));
         assert_eq!(written_out(json!({"items": {"$ref": "#"}})), None);
         assert_eq!(
             written_out(
