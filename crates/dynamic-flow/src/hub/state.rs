@@ -190,6 +190,11 @@ impl PersistenceHub {
         let run = record.id;
         let opened = Opened::unseal(&hub.codec, record)?;
         opened.verify()?;
+        // Its queue stands in the plain part of a record, and can be changed without a key.
+        if opened.record.flow_id != STATE_FLOW {
+            let message = "the run of a flow is in the queue of states without one";
+            return Err(Error::new(ErrorKind::CorruptState, message).with_run(run));
+        }
         if is_cancelled(&opened) {
             hub.cancel_state(opened).await?;
             return Ok(None);

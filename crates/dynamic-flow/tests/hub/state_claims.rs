@@ -7,12 +7,12 @@ use dynamic_flow::{
     hours,
     hub::{Cleanup, HubEvent, PersistenceHub, StateClaim, Suspended, SuspensionRequest},
     minutes, seconds,
-    store::{Change, Expect},
+    store::{Change, Expect, Queue},
     testkit::faults::{Moment, Operation},
 };
 use serde_json::{Value, json};
 
-use crate::support::{World, faulty, overlap, yes};
+use crate::support::{Counts, World, faulty, overlap, parked, yes};
 
 fn request() -> SuspensionRequest {
     SuspensionRequest::new("ask", Schema::new(json!({ "type": "object" })).unwrap())
@@ -368,4 +368,20 @@ async fn of_two_callers_who_are_given_a_state_again_at_once_the_second_hears_tha
     });
     let error = second.await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::RunBusy, "{error}");
+}
+
+#[tokio::test]
+async fn a_run_of_a_flow_is_not_given_out_as_a_state_whatever_queue_it_is_in() {
+    let (world, counts) = (World::new(), Counts::default());
+    let (hub, suspension, key) = parked(&world, &counts).await;
+    let run = suspension.run_id;
+    hub.answer(&key, yes()).await.unwrap();
+    let now = world.clock.now();
+    let change =
+        Change { queue: Some(Some(Queue::states())), due_at: Some(Some(now)), ..Change::at(now) };
+    world.store.update(run, Expect::Any, change).await.unwrap();
+    let claims: Vec<StateClaim<Value>> = hub.claim_states(9).await.unwrap();
+    assert!(claims.is_empty());
+    hub.drive(run).await.unwrap();
+    assert_eq!(counts.after.get(), 1, "its flow has it still");
 }
