@@ -7,7 +7,8 @@ use crate::{flow::FlowDef, position::Position};
 
 /// Draws a flow as a Mermaid flowchart; the steps at the marked positions stand out.
 ///
-/// Waits are hexagons, tools have double sides, decisions are diamonds; bodies have frames.
+/// Waits are hexagons, tools have double sides, decisions are diamonds; bodies have frames. The `no`
+/// of a filter leads to `rejected`.
 pub fn mermaid(def: &FlowDef, marked: &[(Position, Mark)]) -> String {
     let graph = Graph::of(def, marked);
     let mut text = "flowchart TD\n".to_owned();

@@ -162,6 +162,7 @@ impl Graph {
             document: def.document.is_some(),
             next: 0,
             edges: Vec::new(),
+            refused: Vec::new(),
         };
         let name = if def.name.is_empty() { def.id.as_str() } else { &def.name };
         let mut items = Vec::new();
@@ -170,6 +171,11 @@ impl Graph {
         if !ends.is_empty() {
             let end = drawer.node(&mut items, vec!["completed".into()], Form::Terminal, None);
             drawer.join(ends, end);
+        }
+        let refused = std::mem::take(&mut drawer.refused);
+        if !refused.is_empty() {
+            let end = drawer.node(&mut items, vec!["rejected".into()], Form::Terminal, None);
+            drawer.join(refused, end);
         }
         Self { items, edges: drawer.edges }
     }
@@ -181,6 +187,8 @@ struct Drawer {
     document: bool,
     next: usize,
     edges: Vec<Edge>,
+    /// Where filters say no, which ends the run wherever they stand.
+    refused: Vec<Loose>,
 }
 
 impl Drawer {
@@ -264,6 +272,7 @@ impl Drawer {
                 match kind {
                     StepKind::Fail { .. } => Vec::new(),
                     StepKind::Filter { .. } => {
+                        self.refused.push(Loose { from: node, label: Some("no".into()) });
                         vec![Loose { from: node, label: Some("yes".into()) }]
                     }
                     _ => vec![node.into()],

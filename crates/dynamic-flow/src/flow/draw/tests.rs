@@ -59,6 +59,7 @@ fn mermaid_shows_the_whole_tree_and_where_the_run_stands() {
       end
       n13["last<br/>get a"]
       n14(["completed"])
+      n15(["rejected"])
       n0 --> n1
       n1 --> n2
       n2 -->|"high | #34;risk#34;"| n4
@@ -70,6 +71,7 @@ fn mermaid_shows_the_whole_tree_and_where_the_run_stands() {
       n10 --> n13
       n12 --> n13
       n13 --> n14
+      n5 -->|"no"| n15
       classDef waits fill:#ffd54f,stroke:#e65100,stroke-width:3px,color:#000
       class n4 waits
     "###);
@@ -108,6 +110,7 @@ fn dot_shows_the_whole_tree_and_where_the_run_stands() {
       }
       n13 [label="last\nget a", shape=box];
       n14 [label="completed", shape=oval];
+      n15 [label="rejected", shape=oval];
       n0 -> n1;
       n1 -> n2;
       n2 -> n4 [label="high | \"risk\""];
@@ -119,6 +122,7 @@ fn dot_shows_the_whole_tree_and_where_the_run_stands() {
       n10 -> n13;
       n12 -> n13;
       n13 -> n14;
+      n5 -> n15 [label="no"];
     }
     "###);
 }
@@ -143,6 +147,23 @@ fn a_frame_is_marked_and_a_flow_that_only_fails_has_no_end() {
     assert!(!mermaid(retry.def(), &[]).contains("class"));
     let fails = flow("flow: f\nsteps: [{ id: s, fail: { code: c, message: m } }]\n");
     assert!(!mermaid(fails.def(), &[]).contains("completed"));
+}
+
+#[test]
+fn filters_lead_to_one_end_where_they_say_no() {
+    let flow = flow(
+        "flow: f\nsteps:\n  - { id: a, filter: '${ value.a }' }\n  - id: k\n    keep: [{ id: b, filter: '${ value.b }' }]\n",
+    );
+    let marked = [at("k/b", Mark::Rejected)];
+    let drawn = mermaid(flow.def(), &marked);
+    assert_eq!(drawn.matches("rejected\"])").count(), 1, "{drawn}");
+    assert!(drawn.contains("  n1 -->|\"no\"| n5\n  n3 -->|\"no\"| n5\n"), "{drawn}");
+    // What is marked is the filter, not the end.
+    assert!(drawn.contains("  class n3 rejected\n"), "{drawn}");
+    let drawn = dot(flow.def(), &marked);
+    assert_eq!(drawn.matches("label=\"rejected\"").count(), 1, "{drawn}");
+    assert!(drawn.contains("  n1 -> n5 [label=\"no\"];\n  n3 -> n5 [label=\"no\"];\n"), "{drawn}");
+    assert!(drawn.contains("n3 [label=\"b\\nfilter\\nsaid no\""), "{drawn}");
 }
 
 #[test]
