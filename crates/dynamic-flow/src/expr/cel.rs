@@ -16,7 +16,7 @@ use super::{
     eval::Run,
     meter::{BUDGET, Fail, Meter},
     program::{self, Node, Program},
-    wrong::Wrong,
+    wrong::Refused,
 };
 use crate::{Error, ErrorKind, Result, ToolError, codes};
 
@@ -73,16 +73,16 @@ impl Cel {
     /// `InvalidFlow` when the source is no expression, uses a name or function that there is not,
     /// or is over a limit.
     pub fn compile(source: &str) -> Result<Self> {
-        Self::read(source).map_err(|wrong| {
-            let message = format!("the expression: {}", wrong.told(source));
+        Self::read(source).map_err(|refused| {
+            let message = format!("the expression: {}", refused.told(source));
             Error::new(ErrorKind::InvalidFlow, message)
         })
     }
 
-    /// As [`Cel::compile`]; the error says where it is.
-    pub(crate) fn read(source: &str) -> std::result::Result<Self, Wrong> {
-        let program = program::compile(source, &[])?;
-        Ok(Self(Arc::new(Compiled { source: source.to_owned(), program })))
+    /// As [`Cel::compile`]; the error has all that is wrong, each with where it is.
+    pub(crate) fn read(source: &str) -> std::result::Result<Self, Refused<Self>> {
+        let whole = |program| Self(Arc::new(Compiled { source: source.to_owned(), program }));
+        program::compile(source, &[]).map(whole).map_err(|refused| refused.map(whole))
     }
 
     /// The source.

@@ -75,6 +75,7 @@ impl<'a, 'm> Run<'a, 'm> {
                 Ok(Val::Null) | Err(Fail::Missing(_)) => self.eval(fallback),
                 other => other,
             },
+            Node::Hole => Fail::because("a part of the expression could not be read"),
         }
     }
 

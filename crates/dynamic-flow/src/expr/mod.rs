@@ -28,7 +28,7 @@ pub(crate) use self::{
     meter::Meter,
     outcomes::{Outcome, Source},
     pattern::most_pattern_bytes,
-    wrong::{Where, Wrong, line_and_column},
+    wrong::{Refused, Where, Wrong, line_and_column},
 };
 
 /// How a value is computed from the current value and the variables.

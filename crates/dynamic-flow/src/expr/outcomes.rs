@@ -112,7 +112,7 @@ fn field(node: &Node) -> Option<(Source<'_>, Vec<&str>)> {
 /// Whether an expression comes to the same whatever is in scope.
 fn sees_nothing(node: &Node) -> bool {
     match node {
-        Node::Root(_) | Node::Variable(_) => false,
+        Node::Root(_) | Node::Variable(_) | Node::Hole => false,
         // Of a loop inside: an expression that stands alone has none around it.
         Node::Literal(_) | Node::Type(_) | Node::Local(_) => true,
         Node::Field(of, _)

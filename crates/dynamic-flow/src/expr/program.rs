@@ -13,7 +13,7 @@ use cel::{
 use super::{
     functions::{Call, find, find_filter},
     pattern::Pattern,
-    wrong::Wrong,
+    wrong::{Refused, Wrong},
 };
 
 /// Longest source, in bytes.
@@ -28,6 +28,8 @@ const MAX_LOOPS: usize = 3;
 const MAX_PARENTHESES: usize = 256;
 /// The parser counts the nesting of everything but `?:`.
 const MAX_QUESTION_MARKS: usize = 100;
+/// How much is told that is wrong with one source.
+pub(super) const MAX_WRONG: usize = 20;
 /// Most filters behind one expression.
 const MAX_FILTERS: usize = 10;
 /// Most `matches` in one expression or template.
@@ -72,6 +74,8 @@ pub(super) enum Node {
     Matches(Box<Node>, Pattern),
     /// The second where the first is null or lacks something.
     Default(Box<Node>, Box<Node>),
+    /// What could not be read. No program with it is ever run.
+    Hole,
 }
 
 #[derive(Debug)]
@@ -151,29 +155,39 @@ pub(super) enum Fold {
 }
 
 /// Parses and checks a source, which may use the variables of the loops around it; the error says
-/// what is wrong with it.
-pub(super) fn compile(source: &str, locals: &[String]) -> Result<Program, Wrong> {
+/// all that is wrong with it.
+pub(super) fn compile(source: &str, locals: &[String]) -> Result<Program, Refused<Program>> {
     let tree = parse(source)?;
     let mut compiler = Compiler::new(locals);
-    let root = compiler.node(&tree, 0)?;
-    Ok(compiler.program(root))
+    let root = compiler.node(&tree, 0);
+    compiler.program(root)
 }
 
 /// Like [`compile`], for a source that may go through filters: `value.name | upper | default('?')`.
 /// A filter is a function of what stands before it.
-pub(super) fn compile_filtered(source: &str, locals: &[String]) -> Result<Program, Wrong> {
+pub(super) fn compile_filtered(
+    source: &str,
+    locals: &[String],
+) -> Result<Program, Refused<Program>> {
     let mut parts = split_filters(source).into_iter();
     let mut compiler = Compiler::new(locals);
     let (_, first) = parts.next().unwrap_or_default();
-    let mut root = compiler.node(&parse(first)?, 0)?;
+    let mut root = compiler.node(&parse(first)?, 0);
     for (number, (start, part)) in parts.enumerate() {
+        let Ok(of) = root else { break };
         if number >= MAX_FILTERS {
-            return Err(format!("has more than {MAX_FILTERS} filters").into());
+            root = Err(format!("has more than {MAX_FILTERS} filters"));
+            break;
         }
-        let filter = parse(part).map_err(|wrong| wrong.within(start))?;
-        root = compiler.filter(root, &filter)?;
+        root = match parse(part) {
+            Ok(filter) => compiler.filter(of, &filter),
+            Err(wrong) => {
+                compiler.wrong.push(wrong.within(start));
+                Ok(of)
+            }
+        };
     }
-    Ok(compiler.program(root))
+    compiler.program(root)
 }
 
 /// Splits at each `|` that is neither part of `||` nor in a text; gives where each part begins.
@@ -249,17 +263,49 @@ struct Compiler {
     /// How many of them are loops of the source itself.
     loops: usize,
     variables: BTreeSet<String>,
+    /// What is wrong so far; nothing that was read beside it ever runs.
+    wrong: Vec<Wrong>,
 }
 
 impl Compiler {
     fn new(locals: &[String]) -> Self {
-        let (locals, variables) = (locals.to_vec(), BTreeSet::new());
-        Self { nodes: 0, patterns: 0, pattern_bytes: 0, locals, loops: 0, variables }
+        let (locals, variables, wrong) = (locals.to_vec(), BTreeSet::new(), Vec::new());
+        Self { nodes: 0, patterns: 0, pattern_bytes: 0, locals, loops: 0, variables, wrong }
     }
 
-    fn program(self, root: Node) -> Program {
-        let Self { variables, patterns, pattern_bytes, .. } = self;
-        Program { root, variables, patterns, pattern_bytes }
+    /// What was read, unless something was wrong.
+    fn program(self, root: Result<Node, String>) -> Result<Program, Refused<Program>> {
+        let Self { variables, patterns, pattern_bytes, mut wrong, .. } = self;
+        match root {
+            Ok(root) => {
+                let program = Program { root, variables, patterns, pattern_bytes };
+                match wrong.is_empty() {
+                    true => Ok(program),
+                    false => Err(Refused { wrong, rest: Some(program) }),
+                }
+            }
+            Err(message) => {
+                wrong.push(message.into());
+                Err(Refused { wrong, rest: None })
+            }
+        }
+    }
+
+    /// Notes what is wrong, once, so that what else is wrong is found, too; stands for the node.
+    fn refuse(&mut self, message: String) -> Node {
+        let wrong = Wrong::from(message);
+        if self.wrong.len() < MAX_WRONG && !self.wrong.contains(&wrong) {
+            self.wrong.push(wrong);
+        }
+        Node::Hole
+    }
+
+    /// A call of a function that was found, or what is wrong with that.
+    fn called(&mut self, function: Result<Call, String>, args: Vec<Node>) -> Node {
+        match function {
+            Ok(function) => Node::Call(function, args),
+            Err(message) => self.refuse(message),
+        }
     }
 
     fn node(&mut self, expr: &IdedExpr, depth: usize) -> Result<Node, String> {
@@ -272,13 +318,15 @@ impl Compiler {
         }
         match &expr.expr {
             Expr::Literal(literal) => Ok(Node::Literal(self.literal(literal))),
-            Expr::Ident(name) => self.name(name),
+            Expr::Ident(name) => Ok(self.name(name)),
             Expr::Select(select) => self.select(select, depth),
             Expr::Call(call) => self.call(call, depth),
             Expr::List(list) => Ok(Node::List(self.nodes(&list.elements, depth)?)),
             Expr::Map(map) => self.map(map, depth),
             Expr::Comprehension(comprehension) => self.comprehension(comprehension, depth),
-            Expr::Struct(message) => Err(format!("there is no message type {}", message.type_name)),
+            Expr::Struct(message) => {
+                Ok(self.refuse(format!("there is no message type {}", message.type_name)))
+            }
             Expr::Unspecified => Err("can't be read".to_owned()),
         }
     }
@@ -303,7 +351,7 @@ impl Compiler {
         }
     }
 
-    fn name(&mut self, name: &str) -> Result<Node, String> {
+    fn name(&mut self, name: &str) -> Node {
         const TYPES: [&str; 10] = [
             "null_type",
             "bool",
@@ -317,23 +365,23 @@ impl Compiler {
             "type",
         ];
         if let Some(local) = self.locals.iter().rposition(|local| local == name) {
-            return Ok(Node::Local(local));
+            return Node::Local(local);
         }
         let name = name.strip_prefix('.').unwrap_or(name);
-        Ok(Node::Root(match name {
+        Node::Root(match name {
             "value" => Root::Value,
             "vars" => Root::Vars,
             "input" => Root::Input,
             "run" => Root::Run,
             _ => match TYPES.iter().find(|known| **known == name) {
-                Some(known) => return Ok(Node::Type(known)),
+                Some(known) => return Node::Type(known),
                 None => {
-                    return Err(format!(
+                    return self.refuse(format!(
                         "there is no name {name} here, only value, vars, input and run"
                     ));
                 }
             },
-        }))
+        })
     }
 
     fn select(&mut self, select: &SelectExpr, depth: usize) -> Result<Node, String> {
@@ -346,7 +394,7 @@ impl Compiler {
                 Ok(Node::Variable(field))
             }
             Node::Root(Root::Run) if field != "id" => {
-                Err(format!("run has no field {field}, only id"))
+                Ok(self.refuse(format!("run has no field {field}, only id")))
             }
             _ => Ok(Node::Field(of, field)),
         }
@@ -359,17 +407,18 @@ impl Compiler {
                 && space == "math"
                 && !self.locals.contains(space)
             {
-                let function = find(&format!("math.{name}"), false, call.args.len())?;
-                return Ok(Node::Call(function, self.nodes(&call.args, depth)?));
+                let function = find(&format!("math.{name}"), false, call.args.len());
+                let args = self.nodes(&call.args, depth)?;
+                return Ok(self.called(function, args));
             }
             let of = self.node(target, depth + 1)?;
             if name == "matches" && call.args.len() == 1 {
-                return Ok(Node::Matches(Box::new(of), self.pattern(&call.args[0])?));
+                return self.matches(of, &call.args[0]);
             }
-            let function = find(name, true, call.args.len())?;
+            let function = find(name, true, call.args.len());
             let mut args = vec![of];
             args.extend(self.nodes(&call.args, depth)?);
-            return Ok(Node::Call(function, args));
+            return Ok(self.called(function, args));
         }
         match (name, call.args.as_slice()) {
             (operators::LOGICAL_NOT, [of]) => Ok(Node::Not(self.boxed(of, depth)?)),
@@ -381,7 +430,8 @@ impl Compiler {
             ]))),
             (operators::INDEX, [of, key]) => self.index(of, key, depth),
             ("matches", [of, pattern]) => {
-                Ok(Node::Matches(self.boxed(of, depth)?, self.pattern(pattern)?))
+                let of = self.node(of, depth + 1)?;
+                self.matches(of, pattern)
             }
             (name, [one, two]) if name.starts_with('_') || name == operators::IN => {
                 let pair = Box::new([self.node(one, depth + 1)?, self.node(two, depth + 1)?]);
@@ -389,12 +439,13 @@ impl Compiler {
                     (operators::LOGICAL_AND, _) => Ok(Node::And(pair)),
                     (operators::LOGICAL_OR, _) => Ok(Node::Or(pair)),
                     (_, Some(operator)) => Ok(Node::Binary(operator, pair)),
-                    _ => Err(format!("there is no function {name}")),
+                    _ => Ok(self.refuse(format!("there is no function {name}"))),
                 }
             }
             _ => {
-                let function = find(name, false, call.args.len())?;
-                Ok(Node::Call(function, self.nodes(&call.args, depth)?))
+                let function = find(name, false, call.args.len());
+                let args = self.nodes(&call.args, depth)?;
+                Ok(self.called(function, args))
             }
         }
     }
@@ -405,16 +456,19 @@ impl Compiler {
             Expr::Call(call) if call.target.is_none() => {
                 (call.func_name.as_str(), call.args.as_slice())
             }
-            _ => return Err("what stands behind | must be the name of a filter".to_owned()),
+            _ => {
+                let message = "what stands behind | must be the name of a filter";
+                return Ok(self.refuse(message.to_owned()));
+            }
         };
         let mut args = self.nodes(args, 0)?;
         if name == "default" && args.len() == 1 {
             let fallback = args.remove(0);
             return Ok(Node::Default(Box::new(of), Box::new(fallback)));
         }
-        let function = find_filter(name, args.len())?;
+        let function = find_filter(name, args.len());
         args.insert(0, of);
-        Ok(Node::Call(function, args))
+        Ok(self.called(function, args))
     }
 
     fn index(&mut self, of: &IdedExpr, key: &IdedExpr, depth: usize) -> Result<Node, String> {
@@ -439,17 +493,22 @@ impl Compiler {
         Ok(Node::Map(entries))
     }
 
-    fn pattern(&mut self, expr: &IdedExpr) -> Result<Pattern, String> {
-        let Expr::Literal(LiteralValue::String(pattern)) = &expr.expr else {
-            return Err("the pattern of matches must be written out as a text".to_owned());
+    fn matches(&mut self, of: Node, pattern: &IdedExpr) -> Result<Node, String> {
+        let Expr::Literal(LiteralValue::String(pattern)) = &pattern.expr else {
+            let message = "the pattern of matches must be written out as a text";
+            return Ok(self.refuse(message.to_owned()));
         };
         self.patterns += 1;
         if self.patterns > MAX_PATTERNS {
             return Err(format!("has more than {MAX_PATTERNS} matches"));
         }
-        let pattern = Pattern::compile(pattern.inner())?;
-        self.pattern_bytes += pattern.size;
-        Ok(pattern)
+        Ok(match Pattern::compile(pattern.inner()) {
+            Ok(pattern) => {
+                self.pattern_bytes += pattern.size;
+                Node::Matches(Box::new(of), pattern)
+            }
+            Err(message) => self.refuse(message),
+        })
     }
 
     /// Reads a macro back from what the parser expanded it to: its steps are few and known, while

@@ -20,7 +20,7 @@ use super::{
     meter::{BUDGET, Fail, Meter, bytes},
     program::Node,
     value::List,
-    wrong::Wrong,
+    wrong::Refused,
 };
 use crate::{Error, ErrorKind, Result, ToolError, codes};
 
@@ -83,17 +83,19 @@ impl Template {
     /// `InvalidFlow` when the source is no template, uses a name or filter that there is not, or
     /// is over a limit.
     pub fn compile(source: &str) -> Result<Self> {
-        Self::read(source).map_err(|wrong| {
-            let message = format!("the template: {}", wrong.told(source));
+        Self::read(source).map_err(|refused| {
+            let message = format!("the template: {}", refused.told(source));
             Error::new(ErrorKind::InvalidFlow, message)
         })
     }
 
-    /// As [`Template::compile`]; the error says where it is.
-    pub(crate) fn read(source: &str) -> std::result::Result<Self, Wrong> {
-        let Parsed { parts, variables, pattern_bytes } = parse::parse(source)?;
-        let source = source.to_owned();
-        Ok(Self(Arc::new(Compiled { source, parts, variables, pattern_bytes })))
+    /// As [`Template::compile`]; the error has all that is wrong, each with where it is.
+    pub(crate) fn read(source: &str) -> std::result::Result<Self, Refused<Self>> {
+        let whole = |Parsed { parts, variables, pattern_bytes }| {
+            let source = source.to_owned();
+            Self(Arc::new(Compiled { source, parts, variables, pattern_bytes }))
+        };
+        parse::parse(source).map(whole).map_err(|refused| refused.map(whole))
     }
 
     /// The source.

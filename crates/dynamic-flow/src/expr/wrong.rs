@@ -53,6 +53,33 @@ impl Wrong {
     }
 }
 
+/// A source in which something is wrong.
+#[derive(Debug)]
+pub(crate) struct Refused<T> {
+    /// All that is; at least one thing.
+    pub(crate) wrong: Vec<Wrong>,
+    /// What was read all the same, with holes where it could not be, so that it can be checked. It
+    /// never runs.
+    pub(crate) rest: Option<T>,
+}
+
+impl<T> Refused<T> {
+    /// All that is wrong, in one line.
+    pub(super) fn told(&self, source: &str) -> String {
+        self.wrong.iter().map(|wrong| wrong.told(source)).collect::<Vec<_>>().join("; ")
+    }
+
+    pub(crate) fn map<U>(self, then: impl FnOnce(T) -> U) -> Refused<U> {
+        Refused { wrong: self.wrong, rest: self.rest.map(then) }
+    }
+}
+
+impl<T> From<Wrong> for Refused<T> {
+    fn from(wrong: Wrong) -> Self {
+        Self { wrong: vec![wrong], rest: None }
+    }
+}
+
 /// The line and the column of a byte of a text, both from 1.
 pub(crate) fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::expr::{
-    program::{MAX_PATTERNS, Node, compile_filtered, end_of_text},
-    wrong::Wrong,
+    program::{MAX_PATTERNS, MAX_WRONG, Node, compile_filtered, end_of_text},
+    wrong::{Refused, Wrong},
 };
 
 /// Longest source, in bytes.
@@ -36,11 +36,12 @@ pub(super) struct Parsed {
     pub(super) pattern_bytes: usize,
 }
 
-/// Reads a source; the error says what is wrong where.
-pub(super) fn parse(source: &str) -> Result<Parsed, Wrong> {
+/// Reads a source; the error says all that is wrong, and where.
+pub(super) fn parse(source: &str) -> Result<Parsed, Refused<Parsed>> {
     if source.len() > MAX_SOURCE {
         let length = source.len();
-        return Err(format!("is {length} bytes long, at most {MAX_SOURCE} are allowed").into());
+        let message = format!("is {length} bytes long, at most {MAX_SOURCE} are allowed");
+        return Err(Wrong::from(message).into());
     }
     let tokens = tokens(source)?;
     let mut parser = Parser {
@@ -51,14 +52,25 @@ pub(super) fn parse(source: &str) -> Result<Parsed, Wrong> {
         patterns: 0,
         pattern_bytes: 0,
         variables: BTreeSet::new(),
+        wrong: Vec::new(),
     };
-    let (parts, end) = parser.parts()?;
-    match end {
-        None => {
-            let Parser { variables, pattern_bytes, .. } = parser;
-            Ok(Parsed { parts, variables, pattern_bytes })
-        }
+    let parts = parser.parts().and_then(|(parts, end)| match end {
+        None => Ok(parts),
         Some(Tag { spot, word, .. }) => Err(spot.wrong(format!("{word} has nothing to end"))),
+    });
+    let Parser { variables, pattern_bytes, mut wrong, .. } = parser;
+    match parts {
+        Ok(parts) => {
+            let parsed = Parsed { parts, variables, pattern_bytes };
+            match wrong.is_empty() {
+                true => Ok(parsed),
+                false => Err(Refused { wrong, rest: Some(parsed) }),
+            }
+        }
+        Err(last) => {
+            wrong.push(last);
+            Err(Refused { wrong, rest: None })
+        }
     }
 }
 
@@ -178,6 +190,8 @@ struct Parser<'s> {
     patterns: usize,
     pattern_bytes: usize,
     variables: BTreeSet<String>,
+    /// What is wrong with the expressions so far.
+    wrong: Vec<Wrong>,
 }
 
 impl<'s> Parser<'s> {
@@ -226,8 +240,15 @@ impl<'s> Parser<'s> {
 
     fn expression(&mut self, source: &'s str, spot: Spot) -> Result<Node, Wrong> {
         let start = source.as_ptr() as usize - self.source.as_ptr() as usize;
-        let program =
-            compile_filtered(source, &self.locals).map_err(|wrong| wrong.within(start))?;
+        let program = match compile_filtered(source, &self.locals) {
+            Ok(program) => program,
+            Err(Refused { wrong, rest }) => {
+                let room = MAX_WRONG.saturating_sub(self.wrong.len());
+                self.wrong.extend(wrong.into_iter().take(room).map(|it| it.within(start)));
+                let Some(rest) = rest else { return Ok(Node::Hole) };
+                rest
+            }
+        };
         self.patterns += program.patterns;
         self.pattern_bytes += program.pattern_bytes;
         if self.patterns > MAX_PATTERNS {

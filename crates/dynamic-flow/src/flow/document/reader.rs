@@ -8,10 +8,11 @@ use super::{
     node::{Data, Key, Node, Place},
     parse_duration,
     sources::Source,
+    steps::unknown_value,
 };
 use crate::{
     Finding,
-    expr::{Cel, Code, Compute, Template, most_pattern_bytes},
+    expr::{Cel, Compute, Refused, Template, most_pattern_bytes},
     flow::{BodyName, check::Hidden},
     schema::{Schema, keywords},
     tool::ToolRegistry,
@@ -297,7 +298,7 @@ impl<'r> Reader<'r> {
                     .collect();
                 object_of(fields)
             }
-            Data::Broken => Compute::Code(Code::unknown()),
+            Data::Broken => unknown_value(),
             _ => Compute::Value(node.to_value()),
         }
     }
@@ -305,13 +306,15 @@ impl<'r> Reader<'r> {
     fn computed_text(&mut self, text: &str, node: &Node, what: &str) -> Compute {
         let (source, compiled) = match Sort::of(text) {
             Sort::Constant => return Compute::Value(text.into()),
-            _ if self.is_full() => return Compute::Code(Code::unknown()),
+            _ if self.is_full() => return unknown_value(),
             Sort::Expression(source) => {
                 let compiled = Cel::read(source).map(Compute::Cel);
+                let compiled = compiled.map_err(|refused| refused.map(Compute::Cel));
                 (Source { text, source, what: "the expression" }, compiled)
             }
             Sort::Template => {
                 let compiled = Template::read(text).map(Compute::Template);
+                let compiled = compiled.map_err(|refused| refused.map(Compute::Template));
                 (Source { text, source: text, what: "the template" }, compiled)
             }
             Sort::Mixed => {
@@ -320,13 +323,12 @@ impl<'r> Reader<'r> {
                      inside a text, write `{{{{ … }}}}`"
                 );
                 self.find(node.place, message);
-                return Compute::Code(Code::unknown());
+                return unknown_value();
             }
         };
-        let compute = compiled.unwrap_or_else(|wrong| {
+        let compute = compiled.unwrap_or_else(|refused| {
             self.lose(most_pattern_bytes(text), node.place);
-            self.find_wrong(node, source, &wrong, what);
-            Compute::Code(Code::unknown())
+            self.refused(node, source, refused, what)
         });
         self.weighed(compute, node.place)
     }
@@ -341,9 +343,28 @@ impl<'r> Reader<'r> {
         compute
     }
 
-    /// The source of a text that must be an expression as a whole. What it takes is counted as lost,
+    /// Tells all that is wrong with a source; gives what is left of it to be checked.
+    pub(super) fn refused(
+        &mut self,
+        node: &Node,
+        source: Source<'_>,
+        refused: Refused<Compute>,
+        what: &str,
+    ) -> Compute {
+        for wrong in &refused.wrong {
+            self.find_wrong(node, source, wrong, what);
+        }
+        refused.rest.unwrap_or_else(unknown_value)
+    }
+
+    /// The source of a text that must be an expression as a whole; none where something is wrong
+    /// with it. Beside it, what can be checked of it all the same. What it takes is counted as lost,
     /// until it is known to be good with what is around it.
-    pub(super) fn expression<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n str> {
+    pub(super) fn expression<'n>(
+        &mut self,
+        node: &'n Node,
+        what: &str,
+    ) -> Option<(Option<&'n str>, Compute)> {
         let text = self.text(node, what)?;
         let Sort::Expression(source) = Sort::of(text) else {
             let message =
@@ -354,18 +375,17 @@ impl<'r> Reader<'r> {
         if self.is_full() {
             return None;
         }
-        match Cel::read(source) {
+        Some(match Cel::read(source) {
             Ok(cel) => {
                 self.lose(cel.pattern_bytes(), node.place);
-                Some(source)
+                (Some(source), Compute::Cel(cel))
             }
-            Err(wrong) => {
+            Err(refused) => {
                 self.lose(most_pattern_bytes(text), node.place);
                 let source = Source { text, source, what: "the expression" };
-                self.find_wrong(node, source, &wrong, what);
-                None
+                (None, self.refused(node, source, refused.map(Compute::Cel), what))
             }
-        }
+        })
     }
 }
 

@@ -239,12 +239,17 @@ impl Reader<'_> {
     fn rules(&mut self, rules: &[Node]) -> Compute {
         let lost = self.lost_pattern_bytes;
         let mut parts = Vec::new();
+        let mut checked = Vec::new();
         let mut whole = true;
-        for rule in rules {
+        for (index, rule) in rules.iter().enumerate() {
             let what = "a rule of `on`";
             let part = self.fields(rule, what, &["when", "then"]).and_then(|fields| {
                 let when = self.required(fields, what, "when");
                 let when = when.and_then(|when| self.expression(when, "`when`"));
+                let when = when.and_then(|(source, compute)| {
+                    checked.push((format!("/switch/on/{index}/when"), compute));
+                    source
+                });
                 let then = self.required(fields, what, "then");
                 let then = then.and_then(|then| self.text(then, "`then`"));
                 Some((when?, then?, rule.place))
@@ -253,6 +258,8 @@ impl Reader<'_> {
             parts.extend(part);
         }
         let Some((_, _, place)) = parts.first().copied().filter(|_| whole) else {
+            // Nothing is known of the whole, so that its parts are checked each by itself.
+            self.hidden.entry(self.address.clone()).or_default().extend(checked);
             return unknown_value();
         };
         // The line break ends a comment that a condition may end with.

@@ -70,23 +70,24 @@ impl Reader<'_> {
             return;
         }
         let template = match Template::read(text) {
-            Ok(template) => template,
+            Ok(template) => Compute::Template(template),
             // Without any bracket it was not read before, and would fail in its step.
-            Err(wrong) if Sort::of(text) == Sort::Constant => {
+            Err(refused) if Sort::of(text) == Sort::Constant => {
                 self.lose(most_pattern_bytes(text), node.place);
-                let message = format!("{what}: the template: {}", wrong.told(text));
-                self.find_bearable(node.place, message);
+                for wrong in &refused.wrong {
+                    let message = format!("{what}: the template: {}", wrong.told(text));
+                    self.find_bearable(node.place, message);
+                }
                 return;
             }
-            Err(wrong) => {
+            Err(refused) => {
                 self.lose(most_pattern_bytes(text), node.place);
                 let source = Source { text, source: text, what: "the template" };
-                self.find_wrong(node, source, &wrong, what);
-                return;
+                self.refused(node, source, refused.map(Compute::Template), what)
             }
         };
-        self.weigh(template.pattern_bytes(), node.place);
+        let template = self.weighed(template, node.place);
         let hidden = self.hidden.entry(self.address.clone()).or_default();
-        hidden.push((inside("/with", TEMPLATE_SOURCE), Compute::Template(template)));
+        hidden.push((inside("/with", TEMPLATE_SOURCE), template));
     }
 }

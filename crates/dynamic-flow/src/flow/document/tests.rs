@@ -10,6 +10,7 @@ use crate::{
     tool::ToolSpec,
 };
 
+mod names;
 mod places;
 mod reading;
 mod retries;
