@@ -39,7 +39,7 @@ impl<'a, 'm> Run<'a, 'm> {
                 Some(value) => Ok((&**value).into()),
                 None => Fail::missing(format!("no such variable: {name}")),
             },
-            Node::Local(local) => match self.locals.get(*local) {
+            Node::Local(local, _) => match self.locals.get(*local) {
                 Some(val) => Ok(val.clone()),
                 None => Fail::because("a loop's variable is used outside of the loop"),
             },

@@ -7,6 +7,7 @@ use jiff::SignedDuration;
 use super::{
     arithmetic, convert,
     eval::Eval,
+    kinds::Kinds,
     meter::{Fail, Meter, bytes},
     times,
     value::{List, Val},
@@ -29,99 +30,177 @@ pub(super) struct Entry {
     style: Style,
     /// The fewest and the most arguments, the target included.
     arguments: (usize, usize),
+    kinds: Signature,
     body: Body,
 }
 
-const fn entry(name: &'static str, style: Style, arguments: (usize, usize), body: Body) -> Entry {
-    Entry { name, style, arguments, body }
+/// Of what kinds the arguments may be, the last for those that follow it, and the result.
+type Signature = (&'static [Kinds], Kinds);
+
+const fn entry(
+    name: &'static str,
+    style: Style,
+    arguments: (usize, usize),
+    kinds: Signature,
+    body: Body,
+) -> Entry {
+    Entry { name, style, arguments, kinds, body }
 }
 
+const ANY: Kinds = Kinds::ANY;
+const BOOL: Kinds = Kinds::BOOL;
+const LIST: Kinds = Kinds::LIST;
+const NUMBER: Kinds = Kinds::NUMBER;
+const TEXT: Kinds = Kinds::TEXT;
+const TYPE: Kinds = Kinds::TYPE;
+const TIME: Kinds = Kinds::TIMESTAMP.or(Kinds::DURATION);
+/// What has a size.
+const SIZED: Kinds = TEXT.or(LIST).or(Kinds::MAP).or(Kinds::BYTES);
+/// What can be made a text.
+const PLAIN: Kinds = TEXT.or(BOOL).or(NUMBER).or(TIME).or(Kinds::BYTES).or(TYPE);
+
 const FUNCTIONS: [Entry; 43] = [
-    entry("size", Style::Both, (1, 1), size),
-    entry("type", Style::Function, (1, 1), |given| Ok(Val::Type(given.args[0].type_name()))),
-    entry("dyn", Style::Function, (1, 1), |given| Ok(given.args[0].clone())),
-    entry("bool", Style::Function, (1, 1), convert::to_bool),
-    entry("int", Style::Function, (1, 1), convert::to_int),
-    entry("uint", Style::Function, (1, 1), convert::to_uint),
-    entry("double", Style::Function, (1, 1), convert::to_double),
-    entry("string", Style::Function, (1, 1), convert::to_string),
-    entry("bytes", Style::Function, (1, 1), convert::to_bytes),
-    entry("timestamp", Style::Function, (1, 1), times::timestamp),
-    entry("duration", Style::Function, (1, 1), times::duration),
-    entry("contains", Style::Method, (2, 2), |given| {
+    entry("size", Style::Both, (1, 1), (&[SIZED], NUMBER), size),
+    entry("type", Style::Function, (1, 1), (&[ANY], TYPE), |given| {
+        Ok(Val::Type(given.args[0].type_name()))
+    }),
+    entry("dyn", Style::Function, (1, 1), (&[ANY], ANY), |given| Ok(given.args[0].clone())),
+    entry("bool", Style::Function, (1, 1), (&[BOOL.or(TEXT)], BOOL), convert::to_bool),
+    entry("int", Style::Function, (1, 1), (&[NUMBER.or(TEXT).or(TIME)], NUMBER), convert::to_int),
+    entry("uint", Style::Function, (1, 1), (&[NUMBER.or(TEXT)], NUMBER), convert::to_uint),
+    entry("double", Style::Function, (1, 1), (&[NUMBER.or(TEXT)], NUMBER), convert::to_double),
+    entry("string", Style::Function, (1, 1), (&[PLAIN], TEXT), convert::to_string),
+    entry(
+        "bytes",
+        Style::Function,
+        (1, 1),
+        (&[TEXT.or(Kinds::BYTES)], Kinds::BYTES),
+        convert::to_bytes,
+    ),
+    entry(
+        "timestamp",
+        Style::Function,
+        (1, 1),
+        (&[NUMBER.or(TEXT).or(Kinds::TIMESTAMP)], Kinds::TIMESTAMP),
+        times::timestamp,
+    ),
+    entry(
+        "duration",
+        Style::Function,
+        (1, 1),
+        (&[NUMBER.or(TEXT).or(Kinds::DURATION)], Kinds::DURATION),
+        times::duration,
+    ),
+    entry("contains", Style::Method, (2, 2), (&[TEXT], BOOL), |given| {
         given.texts(|text, part| Ok(Val::Bool(text.contains(part))))
     }),
-    entry("startsWith", Style::Method, (2, 2), |given| {
+    entry("startsWith", Style::Method, (2, 2), (&[TEXT], BOOL), |given| {
         given.texts(|text, part| Ok(Val::Bool(text.starts_with(part))))
     }),
-    entry("endsWith", Style::Method, (2, 2), |given| {
+    entry("endsWith", Style::Method, (2, 2), (&[TEXT], BOOL), |given| {
         given.texts(|text, part| Ok(Val::Bool(text.ends_with(part))))
     }),
-    entry("indexOf", Style::Method, (2, 2), |given| {
+    entry("indexOf", Style::Method, (2, 2), (&[TEXT], NUMBER), |given| {
         given.texts(|text, part| Ok(position(text, text.find(part))))
     }),
-    entry("lastIndexOf", Style::Method, (2, 2), |given| {
+    entry("lastIndexOf", Style::Method, (2, 2), (&[TEXT], NUMBER), |given| {
         given.texts(|text, part| Ok(position(text, text.rfind(part))))
     }),
-    entry("lowerAscii", Style::Method, (1, 1), |given| {
+    entry("lowerAscii", Style::Method, (1, 1), (&[TEXT], TEXT), |given| {
         given.text(|text| Ok(Val::text(text.to_ascii_lowercase())))
     }),
-    entry("upperAscii", Style::Method, (1, 1), |given| {
+    entry("upperAscii", Style::Method, (1, 1), (&[TEXT], TEXT), |given| {
         given.text(|text| Ok(Val::text(text.to_ascii_uppercase())))
     }),
-    entry("trim", Style::Method, (1, 1), |given| given.text(|text| Ok(Val::text(text.trim())))),
-    entry("charAt", Style::Method, (2, 2), char_at),
-    entry("substring", Style::Method, (2, 3), substring),
-    entry("replace", Style::Method, (3, 3), replace),
-    entry("split", Style::Method, (2, 2), split),
-    entry("join", Style::Method, (1, 2), join),
-    entry("math.greatest", Style::Function, (1, 8), |given| extreme(given, true)),
-    entry("math.least", Style::Function, (1, 8), |given| extreme(given, false)),
-    entry("math.abs", Style::Function, (1, 1), abs),
-    entry("math.ceil", Style::Function, (1, 1), |given| given.double(f64::ceil)),
-    entry("math.floor", Style::Function, (1, 1), |given| given.double(f64::floor)),
-    entry("math.round", Style::Function, (1, 1), |given| given.double(f64::round)),
-    entry("math.trunc", Style::Function, (1, 1), |given| given.double(f64::trunc)),
-    entry("math.isFinite", Style::Function, (1, 1), |given| match given.args[0].as_double() {
-        Some(double) => Ok(Val::Bool(double.is_finite())),
-        None => given.mismatch(),
+    entry("trim", Style::Method, (1, 1), (&[TEXT], TEXT), |given| {
+        given.text(|text| Ok(Val::text(text.trim())))
     }),
-    entry("getFullYear", Style::Method, (1, 2), |given| times::part(given, times::Part::Year)),
-    entry("getMonth", Style::Method, (1, 2), |given| times::part(given, times::Part::Month)),
-    entry("getDate", Style::Method, (1, 2), |given| times::part(given, times::Part::Date)),
-    entry("getDayOfMonth", Style::Method, (1, 2), |given| {
+    entry("charAt", Style::Method, (2, 2), (&[TEXT, NUMBER], TEXT), char_at),
+    entry("substring", Style::Method, (2, 3), (&[TEXT, NUMBER], TEXT), substring),
+    entry("replace", Style::Method, (3, 3), (&[TEXT], TEXT), replace),
+    entry("split", Style::Method, (2, 2), (&[TEXT], LIST), split),
+    entry("join", Style::Method, (1, 2), (&[LIST, TEXT], TEXT), join),
+    entry("math.greatest", Style::Function, (1, 8), (&[NUMBER.or(LIST)], NUMBER), |given| {
+        extreme(given, true)
+    }),
+    entry("math.least", Style::Function, (1, 8), (&[NUMBER.or(LIST)], NUMBER), |given| {
+        extreme(given, false)
+    }),
+    entry(
+        "math.abs",
+        Style::Function,
+        (1, 1),
+        (&[NUMBER.or(Kinds::DURATION)], NUMBER.or(Kinds::DURATION)),
+        abs,
+    ),
+    entry("math.ceil", Style::Function, (1, 1), (&[NUMBER], NUMBER), |given| {
+        given.double(f64::ceil)
+    }),
+    entry("math.floor", Style::Function, (1, 1), (&[NUMBER], NUMBER), |given| {
+        given.double(f64::floor)
+    }),
+    entry("math.round", Style::Function, (1, 1), (&[NUMBER], NUMBER), |given| {
+        given.double(f64::round)
+    }),
+    entry("math.trunc", Style::Function, (1, 1), (&[NUMBER], NUMBER), |given| {
+        given.double(f64::trunc)
+    }),
+    entry("math.isFinite", Style::Function, (1, 1), (&[NUMBER], BOOL), |given| {
+        match given.args[0].as_double() {
+            Some(double) => Ok(Val::Bool(double.is_finite())),
+            None => given.mismatch(),
+        }
+    }),
+    entry("getFullYear", Style::Method, (1, 2), (&[TIME, TEXT], NUMBER), |given| {
+        times::part(given, times::Part::Year)
+    }),
+    entry("getMonth", Style::Method, (1, 2), (&[TIME, TEXT], NUMBER), |given| {
+        times::part(given, times::Part::Month)
+    }),
+    entry("getDate", Style::Method, (1, 2), (&[TIME, TEXT], NUMBER), |given| {
+        times::part(given, times::Part::Date)
+    }),
+    entry("getDayOfMonth", Style::Method, (1, 2), (&[TIME, TEXT], NUMBER), |given| {
         times::part(given, times::Part::DayOfMonth)
     }),
-    entry("getDayOfWeek", Style::Method, (1, 2), |given| {
+    entry("getDayOfWeek", Style::Method, (1, 2), (&[TIME, TEXT], NUMBER), |given| {
         times::part(given, times::Part::DayOfWeek)
     }),
-    entry("getDayOfYear", Style::Method, (1, 2), |given| {
+    entry("getDayOfYear", Style::Method, (1, 2), (&[TIME, TEXT], NUMBER), |given| {
         times::part(given, times::Part::DayOfYear)
     }),
-    entry("getHours", Style::Method, (1, 2), |given| times::part(given, times::Part::Hours)),
-    entry("getMinutes", Style::Method, (1, 2), |given| times::part(given, times::Part::Minutes)),
-    entry("getSeconds", Style::Method, (1, 2), |given| times::part(given, times::Part::Seconds)),
-    entry("getMilliseconds", Style::Method, (1, 2), |given| {
+    entry("getHours", Style::Method, (1, 2), (&[TIME, TEXT], NUMBER), |given| {
+        times::part(given, times::Part::Hours)
+    }),
+    entry("getMinutes", Style::Method, (1, 2), (&[TIME, TEXT], NUMBER), |given| {
+        times::part(given, times::Part::Minutes)
+    }),
+    entry("getSeconds", Style::Method, (1, 2), (&[TIME, TEXT], NUMBER), |given| {
+        times::part(given, times::Part::Seconds)
+    }),
+    entry("getMilliseconds", Style::Method, (1, 2), (&[TIME, TEXT], NUMBER), |given| {
         times::part(given, times::Part::Milliseconds)
     }),
-    entry("reverse", Style::Method, (1, 1), reverse),
+    entry("reverse", Style::Method, (1, 1), (&[LIST.or(TEXT)], LIST.or(TEXT)), reverse),
 ];
 
 /// What only templates have, where it differs from or adds to the functions.
 const FILTERS: [Entry; 9] = [
-    entry("upper", Style::Method, (1, 1), |given| {
+    entry("upper", Style::Method, (1, 1), (&[TEXT], TEXT), |given| {
         given.text(|text| Ok(Val::text(text.to_uppercase())))
     }),
-    entry("lower", Style::Method, (1, 1), |given| {
+    entry("lower", Style::Method, (1, 1), (&[TEXT], TEXT), |given| {
         given.text(|text| Ok(Val::text(text.to_lowercase())))
     }),
-    entry("length", Style::Method, (1, 1), size),
-    entry("first", Style::Method, (1, 1), |given| end(given, |_| 0)),
-    entry("last", Style::Method, (1, 1), |given| end(given, |length| length.saturating_sub(1))),
-    entry("join", Style::Method, (1, 2), join_any),
-    entry("fixed", Style::Method, (2, 2), fixed),
-    entry("round", Style::Method, (1, 1), |given| given.double(f64::round)),
-    entry("json", Style::Method, (1, 1), |given| {
+    entry("length", Style::Method, (1, 1), (&[SIZED], NUMBER), size),
+    entry("first", Style::Method, (1, 1), (&[LIST], ANY), |given| end(given, |_| 0)),
+    entry("last", Style::Method, (1, 1), (&[LIST], ANY), |given| {
+        end(given, |length| length.saturating_sub(1))
+    }),
+    entry("join", Style::Method, (1, 2), (&[LIST, TEXT], TEXT), join_any),
+    entry("fixed", Style::Method, (2, 2), (&[NUMBER], TEXT), fixed),
+    entry("round", Style::Method, (1, 1), (&[NUMBER], NUMBER), |given| given.double(f64::round)),
+    entry("json", Style::Method, (1, 1), (&[ANY], TEXT), |given| {
         let json = given.args[0].clone().into_json(given.meter)?.to_string();
         given.meter.spend(bytes(json.len()))?;
         Ok(Val::text(json))
@@ -132,6 +211,7 @@ const FILTERS: [Entry; 9] = [
 #[derive(Clone, Copy)]
 pub(super) struct Call {
     name: &'static str,
+    kinds: Signature,
     body: Body,
 }
 
@@ -142,6 +222,23 @@ impl std::fmt::Debug for Call {
 }
 
 impl Call {
+    pub(super) fn name(self) -> &'static str {
+        self.name
+    }
+
+    /// Whether there may be arguments of those kinds for which it works.
+    pub(super) fn may_take(self, args: &[Kinds]) -> bool {
+        let (takes, _) = self.kinds;
+        let last = takes.last().copied().unwrap_or(ANY);
+        let wanted = takes.iter().copied().chain(std::iter::repeat(last));
+        args.iter().zip(wanted).all(|(given, wanted)| given.may_be(wanted))
+    }
+
+    /// Of what kinds its result may be.
+    pub(super) fn gives(self) -> Kinds {
+        self.kinds.1
+    }
+
     pub(super) fn run<'a>(self, args: &[Val<'a>], meter: &Meter) -> Eval<'a> {
         (self.body)(&Given { name: self.name, args, meter })
     }
@@ -163,7 +260,7 @@ pub(super) fn find(name: &str, method: bool, arguments: usize) -> Result<Call, S
     if given < least || given > most {
         return Err(format!("{name} does not take {arguments} arguments"));
     }
-    Ok(Call { name: entry.name, body: entry.body })
+    Ok(Call { name: entry.name, kinds: entry.kinds, body: entry.body })
 }
 
 /// Finds what a template calls as a filter: a function of its own for templates, or any other.
@@ -177,7 +274,7 @@ pub(super) fn find_filter(name: &str, arguments: usize) -> Result<Call, String> 
     if arguments + 1 < least || arguments + 1 > most {
         return Err(format!("{name} does not take {arguments} arguments"));
     }
-    Ok(Call { name: entry.name, body: entry.body })
+    Ok(Call { name: entry.name, kinds: entry.kinds, body: entry.body })
 }
 
 /// What other languages call some functions.

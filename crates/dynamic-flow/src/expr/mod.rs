@@ -4,7 +4,9 @@ mod arithmetic;
 mod cel;
 mod convert;
 mod eval;
+mod foresight;
 mod functions;
+mod kinds;
 mod meter;
 mod outcomes;
 mod pattern;
@@ -25,6 +27,8 @@ use crate::{ToolError, codes, id::RunId};
 
 pub use self::{cel::Cel, template::Template};
 pub(crate) use self::{
+    foresight::{Known, Result as Foreseen},
+    kinds::Kinds,
     meter::Meter,
     outcomes::{Outcome, Source},
     pattern::most_pattern_bytes,

@@ -114,7 +114,7 @@ fn sees_nothing(node: &Node) -> bool {
     match node {
         Node::Root(_) | Node::Variable(_) | Node::Hole => false,
         // Of a loop inside: an expression that stands alone has none around it.
-        Node::Literal(_) | Node::Type(_) | Node::Local(_) => true,
+        Node::Literal(_) | Node::Type(_) | Node::Local(..) => true,
         Node::Field(of, _)
         | Node::Has(of, _)
         | Node::Not(of)

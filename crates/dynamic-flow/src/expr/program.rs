@@ -56,8 +56,8 @@ pub(super) enum Node {
     Root(Root),
     /// `vars.NAME`.
     Variable(String),
-    /// The variable of a loop, counted from the outermost.
-    Local(usize),
+    /// The variable of a loop, counted from the outermost, and its name.
+    Local(usize, String),
     Field(Box<Node>, String),
     Has(Box<Node>, String),
     Index(Box<Node>, Box<Node>),
@@ -365,7 +365,7 @@ impl Compiler {
             "type",
         ];
         if let Some(local) = self.locals.iter().rposition(|local| local == name) {
-            return Node::Local(local);
+            return Node::Local(local, name.to_owned());
         }
         let name = name.strip_prefix('.').unwrap_or(name);
         Node::Root(match name {

@@ -17,6 +17,7 @@ use self::parse::{Item, Parsed, Part};
 use super::{
     Scope,
     eval::Run,
+    foresight::{Foresight, Known},
     meter::{BUDGET, Fail, Meter, bytes},
     program::Node,
     value::List,
@@ -122,6 +123,11 @@ impl Template {
         self.render_within(&Meter::default(), scope)
     }
 
+    /// Walks through its expressions; what a condition rules out is left out.
+    pub(super) fn foresee<K: Known>(&self, foresight: &mut Foresight<'_, K>) {
+        foresee(&self.0.parts, foresight);
+    }
+
     pub(super) fn render_within(
         &self,
         meter: &Meter,
@@ -139,6 +145,35 @@ impl Template {
                 };
                 let message = format!("line {line}: {message}");
                 Err(ToolError::new(message).code(codes::EXPRESSION).permanent())
+            }
+        }
+    }
+}
+
+fn foresee<K: Known>(parts: &[Part], foresight: &mut Foresight<'_, K>) {
+    for part in parts {
+        foresight.at_line(part.line);
+        match &part.item {
+            Item::Text(_) => {}
+            Item::Show(node) => {
+                foresight.node(node);
+            }
+            Item::If { condition, then, otherwise } => {
+                let taken = foresight.bool(condition, "if");
+                if taken != Some(false) {
+                    foresee(then, foresight);
+                }
+                if taken != Some(true) {
+                    foresee(otherwise, foresight);
+                }
+            }
+            Item::For { over, body, otherwise } => {
+                let over = foresight.node(over).result;
+                let item = foresight.items(&over, "`for` walks");
+                foresight.enter(item);
+                foresee(body, foresight);
+                foresight.leave();
+                foresee(otherwise, foresight);
             }
         }
     }

@@ -10,21 +10,22 @@ mod tests;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use indexmap::IndexMap;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 pub(in crate::flow) use self::reads::{inside, parts, reads};
 pub(crate) use self::spot::{Address, Part, Problem};
 use self::{
-    reads::{Read, read_by, reads_at},
+    reads::{computed_by, parts_of, variables},
     scope::Scope,
     shape::{Misfit, Shape},
     spot::Spot,
 };
 use crate::{
     Finding,
-    expr::{Compute, Meter, Outcome, Source},
+    expr::{Compute, Foreseen, Kinds, Known, Meter, Outcome, Source},
     flow::{Body, BodyName, FlowDef, Step, StepKind, ToolRef},
     id::{MAX_ID_BYTES, id_problem},
+    tool::TEMPLATE_DATA,
 };
 
 /// The most steps of a flow, those of the flows inside it included.
@@ -32,13 +33,16 @@ pub const MAX_STEPS: usize = 10_000;
 /// How deep steps may nest.
 pub const MAX_NESTING: usize = 16;
 
+/// The part of a step that is a template which its tool fills.
+const TEMPLATE: &str = "/with/template";
+
 /// Computations that a step makes through its tool, where the flow itself does not show them; each
 /// with the part of the step that it stands in.
 pub(crate) type Hidden = HashMap<Address, Vec<(String, Compute)>>;
 
 /// Everything that can be known to be wrong with a flow: ids, empty bodies, missing arms, arms that
 /// are never chosen, values that can't fit, steps that never run, filters that do nothing, variables
-/// that nobody sets, times of nothing.
+/// that nobody sets, expressions that can only fail, times of nothing.
 ///
 /// A flow without findings may still fail: what closures and tools do is not known.
 pub fn check(def: &FlowDef) -> Vec<Finding> {
@@ -67,6 +71,7 @@ pub(crate) fn problems(def: &FlowDef, hidden: &Hidden) -> Vec<Problem> {
         outside: BTreeSet::new(),
         input: Shape::any(),
         meter: Meter::default(),
+        guesses: Meter::default(),
     };
     checker.flow(def, &Spot::default());
     checker.problems
@@ -83,6 +88,8 @@ struct Checker<'h> {
     input: Shape,
     /// What working out constants may cost, for all steps together.
     meter: Meter,
+    /// What it may cost to guess which fields are meant.
+    guesses: Meter,
 }
 
 impl Checker<'_> {
@@ -199,29 +206,76 @@ impl Checker<'_> {
                 self.tell(&spot.value(main_body(&step.kind)), message);
             }
         }
-        self.computations(&step.kind, spot);
+        self.computations(&step.kind, spot, &value);
         self.kind(&step.kind, spot, value)
     }
 
-    /// Variables that are read must be set.
-    fn computations(&mut self, kind: &StepKind, spot: &Spot) {
-        let mut found = reads_at(kind);
-        let hidden = self.hidden;
-        for (part, compute) in hidden.get(&spot.address).into_iter().flatten() {
-            read_by(compute, part, &mut found);
+    /// Variables that are read must be set, and expressions must be able to come to something.
+    fn computations(&mut self, kind: &StepKind, spot: &Spot, value: &Shape) {
+        if let StepKind::Get { variable } = kind {
+            self.variable(variable, spot, "/get");
         }
-        for Read { part, name } in found {
-            if self.scope.get(&name).is_some() {
-                continue;
+        let hidden = self.hidden.get(&spot.address);
+        let mut found = computed_by(kind);
+        for (part, compute) in hidden.into_iter().flatten() {
+            parts_of(compute, part, &mut found);
+        }
+        for (part, compute) in found {
+            for name in variables(compute) {
+                self.variable(&name, spot, &part);
             }
-            let message = match self.outside.contains(&name) {
-                true => format!(
-                    "the variable `{name}` is set outside of this flow, which has variables of its \
-                     own; pass it in the value that the flow works on"
-                ),
-                false => format!("no step before it, here or around, sets the variable `{name}`"),
+            // What a tool fills is filled with data of its own.
+            let data = match (kind, part == TEMPLATE) {
+                (StepKind::Tool { with: Some(with), .. }, true) => Some(self.data(with, value)),
+                _ => None,
             };
-            self.tell(&Spot { part: Part::Computed(part), ..spot.clone() }, message);
+            let seen = |source: Source<'_>| self.seen(source, data.as_ref().unwrap_or(value));
+            let (_, told) = compute.foresee(&|source| seen(source).cloned(), &self.guesses);
+            for message in told {
+                let part = Part::Computed(part.clone());
+                self.tell_bearable(&Spot { part, ..spot.clone() }, message);
+            }
+        }
+        for (part, compute) in hidden.into_iter().flatten() {
+            self.question(compute, spot, part, value);
+        }
+    }
+
+    fn variable(&mut self, name: &str, spot: &Spot, part: &str) {
+        if self.scope.get(name).is_some() {
+            return;
+        }
+        let message = match self.outside.contains(name) {
+            true => format!(
+                "the variable `{name}` is set outside of this flow, which has variables of its \
+                 own; pass it in the value that the flow works on"
+            ),
+            false => format!("no step before it, here or around, sets the variable `{name}`"),
+        };
+        self.tell(&Spot { part: Part::Computed(part.to_owned()), ..spot.clone() }, message);
+    }
+
+    /// What a template sees as its value that a tool is called with.
+    fn data(&self, with: &Compute, value: &Shape) -> Shape {
+        self.shape(with, value).field(TEMPLATE_DATA).unwrap_or_else(Shape::any)
+    }
+
+    /// What a part of a question must come to.
+    fn question(&mut self, compute: &Compute, spot: &Spot, part: &str, value: &Shape) {
+        let (wanted, words) = match part.strip_prefix("/await_input/") {
+            // Without a prompt, a question has one made of its name.
+            Some("prompt") => (Kinds::TEXT.or(Kinds::NULL), "text"),
+            Some(part) if part.starts_with("metadata/") => {
+                (Kinds::TEXT.or(Kinds::NUMBER).or(Kinds::BOOL), "text, a number, or true or false")
+            }
+            _ => return,
+        };
+        let kinds = self.shape(compute, value).kinds();
+        // What is written out is told of where it is read.
+        if !matches!(compute, Compute::Value(_)) && !kinds.may_be(wanted) {
+            let part = Part::Computed(part.to_owned());
+            let message = format!("it must be {words}, and is always {kinds}");
+            self.tell_bearable(&Spot { part, ..spot.clone() }, message);
         }
     }
 
@@ -238,7 +292,7 @@ impl Checker<'_> {
                     let message = "the code of a failure must not be empty";
                     self.tell(&spot.value("/fail/code"), message);
                 }
-                if !self.shape(message, &value).may_be("string") {
+                if !self.shape(message, &value).kinds().may_be(Kinds::TEXT) {
                     let message = "the message of a failure must be text";
                     self.tell_bearable(&spot.value("/fail/message"), message);
                 }
@@ -267,8 +321,8 @@ impl Checker<'_> {
                 if ends.is_empty() { Some(Shape::any()) } else { Shape::either(ends) }
             }
             StepKind::Keep { body } => {
-                self.body(body, &BodyName::Main, spot, value)?;
-                Some(Shape::described(json!({ "type": "array" })))
+                let result = self.body(body, &BodyName::Main, spot, value.clone())?;
+                Some(Shape::list([value, result].into_iter()))
             }
             StepKind::Set { variables } => {
                 // All are computed before the first one is set.
@@ -306,8 +360,8 @@ impl Checker<'_> {
                 self.body(body, &BodyName::Main, spot, value)
             }
             StepKind::Catch { body, handler, .. } => {
-                let main = self.body(body, &BodyName::Main, spot, value);
-                let error = Shape::described(json!({ "type": "object" }));
+                let main = self.body(body, &BodyName::Main, spot, value.clone());
+                let error = Shape::object(caught(value).into_iter());
                 let handled = self.body(handler, &BodyName::Handler, spot, error);
                 Shape::either(vec![main, handled])
             }
@@ -365,7 +419,7 @@ impl Checker<'_> {
         }
         let wrong = |it: &Outcome<'_>| matches!(it, Outcome::Known(value) if !value.is_boolean());
         let shape = self.shape(predicate, &value);
-        if !shape.may_be("boolean") || outcomes.iter().any(wrong) {
+        if !shape.kinds().may_be(Kinds::BOOL) || outcomes.iter().any(wrong) {
             self.tell_bearable(
                 &at,
                 "a filter must give true or false, such as \"${ value.approved }\"",
@@ -436,7 +490,9 @@ impl Checker<'_> {
                 // That is told by itself.
                 Outcome::Known(_) => {}
                 Outcome::Field(source, fields) => {
-                    let texts = self.seen(*source, value)?.listed_texts(fields)?;
+                    let seen = self.seen(*source, value)?.clone();
+                    let field = fields.iter().try_fold(seen, |of, name| of.field(name))?;
+                    let texts = field.listed_texts()?;
                     self.meter.spend(texts.len()).ok()?;
                     names.extend(texts);
                 }
@@ -459,21 +515,39 @@ impl Checker<'_> {
     fn shape(&self, compute: &Compute, value: &Shape) -> Shape {
         match compute {
             Compute::Value(constant) => Shape::constant(constant.clone()),
-            Compute::Template(_) => Shape::described(json!({ "type": "string" })),
-            Compute::List(_) => Shape::described(json!({ "type": "array" })),
+            Compute::Template(_) => Shape::of_kinds(Kinds::TEXT),
+            Compute::List(items) => Shape::list(items.iter().map(|item| self.shape(item, value))),
             Compute::Object(fields) => Shape::object(
                 fields.iter().map(|(name, field)| (name.clone(), self.shape(field, value))),
             ),
             Compute::Cel(_) => match compute.outcomes(&self.meter).as_slice() {
                 [Outcome::Known(constant)] => Shape::constant(constant.clone()),
-                [Outcome::Field(source, fields)] if fields.is_empty() => {
-                    self.seen(*source, value).cloned().unwrap_or_else(Shape::any)
+                _ => {
+                    let seen = |source: Source<'_>| self.seen(source, value).cloned();
+                    match compute.foresee(&seen, &self.guesses).0 {
+                        Foreseen::Part(shape) => shape,
+                        Foreseen::Kinds(kinds) => Shape::of_kinds(kinds),
+                    }
                 }
-                _ => Shape::any(),
             },
             Compute::Code(_) => Shape::any(),
         }
     }
+}
+
+/// What is known of the fields of an error that is caught; of its position and code, that they are
+/// texts.
+fn caught(value: Shape) -> Vec<(String, Shape)> {
+    let text = || Shape::of_kinds(Kinds::TEXT);
+    let tool = Shape::of_kinds(Kinds::TEXT.or(Kinds::NULL));
+    let fields = [
+        ("code", text()),
+        ("message", text()),
+        ("step", text()),
+        ("tool_id", tool),
+        ("value", value),
+    ];
+    fields.into_iter().map(|(name, shape)| (name.to_owned(), shape)).collect()
 }
 
 /// Where a document writes the first or only body of a step.

@@ -1,63 +1,66 @@
-//! Which variables a step reads, and where its document writes that.
+//! What a step computes and which variables it reads, and where its document writes that.
 
 use std::collections::BTreeSet;
 
 use crate::{expr::Compute, flow::StepKind};
 
-/// A variable that a step reads, and the part of the step that does: a JSON pointer into what a
-/// document writes for it.
-#[derive(Debug, PartialEq)]
-pub(super) struct Read {
-    pub(super) part: String,
-    pub(super) name: String,
-}
+/// A computation that consists of no others, and the part of a step that it is: a JSON pointer into
+/// what a document writes for it.
+pub(super) type Computed<'s> = (String, &'s Compute);
 
 /// The variables that a step reads by itself, without the bodies inside it.
 pub(in crate::flow) fn reads(kind: &StepKind) -> BTreeSet<String> {
-    reads_at(kind).into_iter().map(|read| read.name).collect()
+    let got = match kind {
+        StepKind::Get { variable } => Some(variable.clone()),
+        _ => None,
+    };
+    computed_by(kind).iter().flat_map(|(_, compute)| variables(compute)).chain(got).collect()
 }
 
-pub(super) fn reads_at(kind: &StepKind) -> Vec<Read> {
+/// The variables that a computation reads which consists of no others.
+pub(super) fn variables(compute: &Compute) -> BTreeSet<String> {
+    match compute {
+        Compute::Cel(cel) => cel.variables(),
+        Compute::Template(template) => template.variables(),
+        _ => BTreeSet::new(),
+    }
+}
+
+/// What a step computes by itself.
+pub(super) fn computed_by(kind: &StepKind) -> Vec<Computed<'_>> {
     let mut found = Vec::new();
     match kind {
-        StepKind::Fail { message: it, .. } => read_by(it, "/fail/message", &mut found),
-        StepKind::Tool { with: Some(it), .. } => read_by(it, "/with", &mut found),
-        StepKind::Map { compute: it } => read_by(it, "/set", &mut found),
-        StepKind::Filter { predicate: it } => read_by(it, "/filter", &mut found),
-        StepKind::Switch { route: it, .. } => read_by(it, "/switch/on", &mut found),
+        StepKind::Fail { message: it, .. } => parts_of(it, "/fail/message", &mut found),
+        StepKind::Tool { with: Some(it), .. } => parts_of(it, "/with", &mut found),
+        StepKind::Map { compute: it } => parts_of(it, "/set", &mut found),
+        StepKind::Filter { predicate: it } => parts_of(it, "/filter", &mut found),
+        StepKind::Switch { route: it, .. } => parts_of(it, "/switch/on", &mut found),
         StepKind::Set { variables } => {
             for (name, it) in variables {
-                read_by(it, &inside("/let", name), &mut found);
+                parts_of(it, &inside("/let", name), &mut found);
             }
-        }
-        StepKind::Get { variable } => {
-            found.push(Read { part: "/get".into(), name: variable.clone() });
         }
         _ => {}
     }
     found
 }
 
-/// The variables that a computation reads, which stands in that part of a step.
-pub(super) fn read_by(compute: &Compute, part: &str, found: &mut Vec<Read>) {
-    let names = match compute {
-        Compute::Cel(cel) => cel.variables(),
-        Compute::Template(template) => template.variables(),
+/// What a computation consists of that stands in that part of a step.
+pub(super) fn parts_of<'s>(compute: &'s Compute, part: &str, found: &mut Vec<Computed<'s>>) {
+    match compute {
         Compute::Object(fields) => {
             for (name, field) in fields {
-                read_by(field, &inside(part, name), found);
+                parts_of(field, &inside(part, name), found);
             }
-            return;
         }
         Compute::List(items) => {
             for (index, item) in items.iter().enumerate() {
-                read_by(item, &format!("{part}/{index}"), found);
+                parts_of(item, &format!("{part}/{index}"), found);
             }
-            return;
         }
-        Compute::Code(_) | Compute::Value(_) => return,
-    };
-    found.extend(names.into_iter().map(|name| Read { part: part.to_owned(), name }));
+        Compute::Code(_) | Compute::Value(_) => {}
+        Compute::Cel(_) | Compute::Template(_) => found.push((part.to_owned(), compute)),
+    }
 }
 
 /// The names that a JSON pointer goes through.

@@ -5,7 +5,13 @@ use std::{collections::BTreeSet, rc::Rc};
 use serde_json::{Map, Value, json};
 
 use super::inside;
-use crate::schema::{Schema, Violation};
+use crate::{
+    expr::{Kinds, Known},
+    schema::{Schema, Violation},
+};
+
+/// What fits whatever there is.
+static ANYTHING: Value = Value::Bool(true);
 
 /// How deep two schemas are compared.
 const MAX_DEPTH: usize = 16;
@@ -14,11 +20,29 @@ const MAX_DEPTH: usize = 16;
 /// step otherwise.
 const MAX_PARTS: usize = 512;
 
-/// What is known of a value: a JSON Schema that it fits, or the value itself.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Shape {
-    Fits(Rc<Value>),
-    Is(Rc<Value>),
+/// What is known of a value: a JSON Schema that it fits, or the value itself; or a part of one of
+/// them, which still knows what references in it refer to.
+#[derive(Debug, Clone)]
+pub(super) struct Shape {
+    is: Sort,
+    whole: Rc<Value>,
+    /// Which part: a JSON pointer.
+    at: Rc<str>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Sort {
+    /// A schema.
+    Schema,
+    /// The value.
+    Value,
+}
+
+impl PartialEq for Shape {
+    fn eq(&self, other: &Self) -> bool {
+        self.is_same(other)
+            || (self.is == other.is && self.at == other.at && self.whole == other.whole)
+    }
 }
 
 /// Why a value does not fit.
@@ -61,40 +85,40 @@ impl Shape {
     }
 
     pub(super) fn is_any(&self) -> bool {
-        matches!(self, Self::Fits(schema)
-            if **schema == Value::Bool(true) || schema.as_object().is_some_and(Map::is_empty))
+        let part = self.part();
+        self.is == Sort::Schema
+            && (*part == Value::Bool(true) || part.as_object().is_some_and(Map::is_empty))
     }
 
     pub(super) fn constant(value: Value) -> Self {
-        Self::Is(Rc::new(value))
+        Self { is: Sort::Value, whole: Rc::new(value), at: "".into() }
     }
 
     pub(super) fn described(schema: Value) -> Self {
-        Self::Fits(Rc::new(schema))
+        Self { is: Sort::Schema, whole: Rc::new(schema), at: "".into() }
     }
 
     pub(super) fn of_schema(schema: &Schema) -> Self {
         Self::described(schema.essence())
     }
 
+    /// A value of which no more is known than its kind.
+    pub(super) fn of_kinds(kinds: Kinds) -> Self {
+        let kinds = kinds.as_json();
+        let names = TYPES.iter().filter(|(_, kind)| kinds.may_be(*kind));
+        let names: Vec<&str> = names.map(|(name, _)| *name).collect();
+        match kinds.may_be(Kinds::ANY) && names.len() < TYPES.len() {
+            true => Self::described(json!({ "type": names })),
+            false => Self::any(),
+        }
+    }
+
     /// An object with exactly these fields. Of fields that come to more than [`MAX_PARTS`], only
     /// the names are known.
     pub(super) fn object(fields: impl Iterator<Item = (String, Self)>) -> Self {
         let mut room = MAX_PARTS;
-        let properties: Map<String, Value> = fields
-            .map(|(name, shape)| {
-                let (Self::Fits(inner) | Self::Is(inner)) = &shape;
-                let Some(left) = take_parts(inner, room) else {
-                    return (name, Value::Bool(true));
-                };
-                room = left;
-                let schema = match shape {
-                    Self::Fits(schema) => (*schema).clone(),
-                    Self::Is(value) => json!({ "type": type_of(&value), "const": *value }),
-                };
-                (name, schema)
-            })
-            .collect();
+        let properties: Map<String, Value> =
+            fields.map(|(name, shape)| (name, shape.copied(&mut room))).collect();
         let required: Vec<&String> = properties.keys().collect();
         Self::described(json!({
             "type": "object",
@@ -102,6 +126,25 @@ impl Shape {
             "properties": properties,
             "additionalProperties": false,
         }))
+    }
+
+    /// A list of exactly these items, of which nothing is known where they come to more than
+    /// [`MAX_PARTS`].
+    pub(super) fn list(items: impl Iterator<Item = Self>) -> Self {
+        let mut room = MAX_PARTS;
+        let items: Vec<Value> = items.map(|shape| shape.copied(&mut room)).collect();
+        Self::described(json!({ "type": "array", "prefixItems": items, "items": false }))
+    }
+
+    /// As a schema by itself, if there is room for it.
+    fn copied(&self, room: &mut usize) -> Value {
+        let part = self.part();
+        let Some(left) = take_parts(part, *room) else { return Value::Bool(true) };
+        *room = left;
+        match self.is {
+            Sort::Schema => part.clone(),
+            Sort::Value => json!({ "type": type_of(part), "const": part }),
+        }
     }
 
     /// What is known when one of several ways was gone; none if no way leads anywhere.
@@ -113,46 +156,132 @@ impl Shape {
 
     /// What is known after the value was found to fit a schema as well.
     pub(super) fn narrowed(self, schema: &Schema) -> Self {
-        match self {
-            Self::Is(_) => self,
-            Self::Fits(_) => {
+        match self.is {
+            Sort::Value => self,
+            Sort::Schema => {
                 let narrower = Self::of_schema(schema);
                 if narrower.is_any() { self } else { narrower }
             }
         }
     }
 
-    /// Whether the value may be of that JSON type.
-    pub(super) fn may_be(&self, name: &str) -> bool {
-        match self {
-            Self::Is(value) => type_of(value) == name,
-            Self::Fits(schema) => types(schema).is_none_or(|types| types.contains(name)),
-        }
-    }
-
-    /// All texts that a field of a field … of the value may be, where a schema lists them; none if
-    /// it may be something else. A constant is no such list: whoever writes one down may mean to
-    /// change it.
-    pub(super) fn listed_texts(&self, fields: &[&str]) -> Option<BTreeSet<String>> {
-        let Self::Fits(root) = self else { return None };
-        let mut part: &Value = root;
-        for name in fields {
-            part = referred(part, root)?.get("properties")?.get(*name)?;
+    /// All texts that the value may be, where a schema lists them; none if it may be something
+    /// else. A constant is no such list: whoever writes one down may mean to change it.
+    pub(super) fn listed_texts(&self) -> Option<BTreeSet<String>> {
+        if self.is == Sort::Value {
+            return None;
         }
         let mut room = MAX_PARTS;
-        let texts = listed(part, root, &mut room)?;
+        let texts = listed(self.part(), &self.whole, &mut room)?;
         Some(texts.into_iter().map(str::to_owned).collect())
     }
 
     /// Why the value certainly does not fit a schema; none if it may.
     pub(super) fn misfit(&self, schema: &Schema) -> Option<Misfit> {
-        match self {
-            Self::Is(value) => {
+        match self.is {
+            Sort::Value => {
+                let value = self.part();
                 let violations = schema.validate(value).err()?;
                 Some(Misfit::of_value(value, schema.as_value(), "", &violations))
             }
-            Self::Fits(given) => conflict(given, schema.as_value(), "", 0),
+            Sort::Schema => conflict(self.part(), schema.as_value(), "", 0),
         }
+    }
+
+    fn part(&self) -> &Value {
+        self.whole.pointer(&self.at).unwrap_or(&ANYTHING)
+    }
+
+    /// A part of the whole.
+    fn at(&self, place: String) -> Self {
+        Self { at: place.into(), ..self.clone() }
+    }
+
+    /// The value that a schema has as the only one that fits.
+    fn written(&self, at: &str, schema: &Value) -> Option<Self> {
+        schema.get("const")?;
+        Some(Self { is: Sort::Value, ..self.at(format!("{at}/const")) })
+    }
+
+    /// The schema that the value fits, behind all references, and where it stands; none if it
+    /// can't be told.
+    fn plain(&self) -> Option<(&str, &Value)> {
+        let (mut at, mut schema) = (&*self.at, self.part());
+        for _ in 0..MAX_DEPTH {
+            let Some(place) = schema.get("$ref") else { return Some((at, schema)) };
+            at = definition(place)?;
+            schema = self.whole.pointer(at)?;
+        }
+        None
+    }
+}
+
+impl Known for Shape {
+    fn kinds(&self) -> Kinds {
+        match (self.is, self.plain()) {
+            (Sort::Value, _) => kind_of(self.part()),
+            (Sort::Schema, Some((_, schema))) => kinds_of(schema),
+            (Sort::Schema, None) => Kinds::ANY,
+        }
+    }
+
+    fn field(&self, name: &str) -> Option<Self> {
+        if self.is == Sort::Value {
+            self.part().get(name)?;
+            return Some(self.at(inside(&self.at, name)));
+        }
+        let Some((at, schema)) = self.plain() else { return Some(Self::any()) };
+        if let Some(constant) = self.written(at, schema) {
+            return constant.field(name);
+        }
+        if lacks(schema, name) {
+            return None;
+        }
+        let known = schema.get("properties").and_then(|fields| fields.get(name));
+        Some(match known {
+            Some(_) => self.at(inside(&format!("{at}/properties"), name)),
+            None => Self::any(),
+        })
+    }
+
+    fn fields(&self) -> Vec<&str> {
+        let fields = match self.is {
+            Sort::Value => Some(self.part()),
+            Sort::Schema => self
+                .plain()
+                .and_then(|(_, schema)| schema.get("const").or_else(|| schema.get("properties"))),
+        };
+        fields.and_then(Value::as_object).into_iter().flatten().map(|(name, _)| &**name).collect()
+    }
+
+    fn item(&self, index: Option<usize>) -> Self {
+        if self.is == Sort::Value {
+            let item = index.filter(|index| self.part().get(index).is_some());
+            return item.map_or_else(Self::any, |index| self.at(format!("{}/{index}", self.at)));
+        }
+        let Some((at, schema)) = self.plain() else { return Self::any() };
+        if let Some(constant) = self.written(at, schema) {
+            return constant.item(index);
+        }
+        let place = match (schema.get("prefixItems").and_then(Value::as_array), index) {
+            (Some(first), Some(index)) if index < first.len() => format!("/prefixItems/{index}"),
+            (Some(_), None) => return Self::any(),
+            _ => "/items".to_owned(),
+        };
+        // In older drafts, `items` may be a list that says something of the first ones.
+        match schema.pointer(&place) {
+            Some(Value::Object(_)) => self.at(format!("{at}{place}")),
+            _ => Self::any(),
+        }
+    }
+
+    fn has_places(&self) -> bool {
+        self.is == Sort::Value
+            || self.plain().is_none_or(|(_, schema)| schema.get("prefixItems").is_some())
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.is == other.is && self.at == other.at && Rc::ptr_eq(&self.whole, &other.whole)
     }
 }
 
@@ -180,6 +309,35 @@ fn type_of(value: &Value) -> &'static str {
     }
 }
 
+/// The types of JSON Schema. A whole number is a number, which works with all others.
+const TYPES: [(&str, Kinds); 6] = [
+    ("null", Kinds::NULL),
+    ("boolean", Kinds::BOOL),
+    ("number", Kinds::NUMBER),
+    ("string", Kinds::TEXT),
+    ("array", Kinds::LIST),
+    ("object", Kinds::MAP),
+];
+
+fn kind_of(value: &Value) -> Kinds {
+    kind_named(type_of(value))
+}
+
+fn kind_named(name: &str) -> Kinds {
+    let name = if name == "integer" { "number" } else { name };
+    TYPES.iter().find(|(known, _)| *known == name).map_or(Kinds::ANY, |(_, kind)| *kind)
+}
+
+/// What values may be that fit a schema, as far as it says so plainly.
+fn kinds_of(schema: &Value) -> Kinds {
+    let either = |kinds: &mut dyn Iterator<Item = Kinds>| kinds.reduce(Kinds::or);
+    let typed = types(schema).and_then(|names| either(&mut names.into_iter().map(kind_named)));
+    let listed = schema.get("enum").and_then(Value::as_array);
+    let listed = listed.and_then(|values| either(&mut values.iter().map(kind_of)));
+    let constant = schema.get("const").map(kind_of);
+    [typed, listed, constant].into_iter().flatten().fold(Kinds::ANY, Kinds::and)
+}
+
 /// The types that a schema allows, if it says so plainly. A `$ref` may make the rest void.
 fn types(schema: &Value) -> Option<BTreeSet<&str>> {
     let schema = schema.as_object().filter(|schema| !schema.contains_key("$ref"))?;
@@ -190,17 +348,19 @@ fn types(schema: &Value) -> Option<BTreeSet<&str>> {
     }
 }
 
-/// The schema that a `$ref` refers to, or the schema itself; none if it can't be told. A computed
-/// object has no definitions: what refers to those of a schema inside it is not followed.
+/// Where in the whole a `$ref` leads; none if it can't be told. A computed object has no
+/// definitions: what refers to those of a schema inside it is not followed.
+fn definition(reference: &Value) -> Option<&str> {
+    let place = reference.as_str()?.strip_prefix('#')?;
+    (place.starts_with("/$defs/") || place.starts_with("/definitions/")).then_some(place)
+}
+
+/// The schema that a `$ref` refers to, or the schema itself; none if it can't be told.
 fn referred<'s>(schema: &'s Value, root: &'s Value) -> Option<&'s Value> {
     let mut schema = schema;
     for _ in 0..MAX_DEPTH {
         let Some(reference) = schema.get("$ref") else { return Some(schema) };
-        let place = reference.as_str()?.strip_prefix('#')?;
-        if !place.starts_with("/$defs/") && !place.starts_with("/definitions/") {
-            return None;
-        }
-        schema = root.pointer(place)?;
+        schema = root.pointer(definition(reference)?)?;
     }
     None
 }
@@ -364,11 +524,15 @@ mod tests {
         assert_eq!(computed.misfit(&referring), None);
     }
 
+    fn listed(shape: &Shape, fields: &[&str]) -> Option<BTreeSet<String>> {
+        fields.iter().try_fold(shape.clone(), |shape, name| shape.field(name))?.listed_texts()
+    }
+
     #[test]
     fn texts_that_a_schema_lists_are_found() {
         let texts = |schema: Value, fields: &[&str]| {
             let shape = Shape::of_schema(&Schema::new(schema).unwrap());
-            shape.listed_texts(fields).map(|texts| texts.into_iter().collect::<Vec<_>>())
+            listed(&shape, fields).map(|texts| texts.into_iter().collect::<Vec<_>>())
         };
         let is = |expected: &[&str]| Some(expected.iter().map(|&it| it.to_owned()).collect());
         let object = |kind: Value| {
@@ -406,7 +570,7 @@ mod tests {
         let endless = |again: Value| json!({ "$ref": "#/$defs/a", "$defs": { "a": again } });
         let again = json!({ "$ref": "#/$defs/a" });
         for again in [again.clone(), json!({ "anyOf": [again.clone(), again] })] {
-            assert_eq!(Shape::described(endless(again)).listed_texts(&[]), None);
+            assert_eq!(Shape::described(endless(again)).listed_texts(), None);
         }
         // Inside a computed object, a reference from the top leads somewhere else.
         let part = json!({
@@ -416,12 +580,12 @@ mod tests {
         let other = Shape::described(json!({ "enum": ["b"] }));
         let fields = [("part".to_owned(), Shape::described(part)), ("other".to_owned(), other)];
         let computed = Shape::object(fields.into_iter());
-        assert_eq!(computed.listed_texts(&["part", "kind"]), None);
-        assert!(computed.listed_texts(&["part", "other"]).is_some());
+        assert_eq!(listed(&computed, &["part", "kind"]), None);
+        assert!(listed(&computed, &["part", "other"]).is_some());
         let many: Vec<String> = (0..=MAX_PARTS).map(|n| n.to_string()).collect();
         assert_eq!(texts(json!({ "enum": many[1..] }), &[]).map(|it| it.len()), Some(MAX_PARTS));
         assert_eq!(texts(json!({ "enum": many }), &[]), None);
-        assert_eq!(Shape::constant(json!({ "kind": "a" })).listed_texts(&["kind"]), None);
+        assert_eq!(listed(&Shape::constant(json!({ "kind": "a" })), &["kind"]), None);
     }
 
     #[test]
@@ -430,10 +594,56 @@ mod tests {
             Shape::object(["a", "b"].into_iter().map(|name| (name.to_owned(), shape.clone())))
         };
         let deep = (0..40).fold(Shape::constant(json!(1)), |shape, _| doubled(&shape));
-        let Shape::Fits(schema) = &deep else { unreachable!() };
-        assert!(take_parts(schema, 2 * MAX_PARTS).is_some());
+        assert!(take_parts(deep.part(), 2 * MAX_PARTS).is_some());
         let wants_c = Schema::new(json!({"type": "object", "required": ["c"]})).unwrap();
         assert!(deep.misfit(&wants_c).is_some(), "its own fields are known all the same");
+    }
+
+    #[test]
+    fn kinds_of_values_are_found_where_a_schema_says_them() {
+        let kinds = |schema: Value| Shape::described(schema).kinds();
+        assert_eq!(kinds(json!({ "type": "integer" })), Kinds::NUMBER);
+        assert_eq!(kinds(json!({ "type": ["string", "null"] })), Kinds::TEXT.or(Kinds::NULL));
+        assert_eq!(kinds(json!({ "enum": ["a", 1] })), Kinds::TEXT.or(Kinds::NUMBER));
+        assert_eq!(kinds(json!({ "type": "string", "enum": ["a", 1] })), Kinds::TEXT);
+        assert_eq!(kinds(json!({ "const": true })), Kinds::BOOL);
+        for open in [
+            json!(true),
+            json!(false),
+            json!({ "type": "nonsense" }),
+            json!({ "type": "string", "const": 1 }),
+            json!({ "anyOf": [{ "type": "string" }] }),
+            json!({ "$ref": "#/properties/a", "type": "string" }),
+        ] {
+            assert_eq!(kinds(open.clone()), Kinds::ANY, "{open}");
+        }
+        let referring = json!({ "$ref": "#/$defs/a", "$defs": { "a": { "type": "object" } } });
+        assert_eq!(kinds(referring), Kinds::MAP);
+        assert_eq!(Shape::constant(json!([1])).kinds(), Kinds::LIST);
+        for kinds in [Kinds::TEXT, Kinds::BOOL.or(Kinds::NULL), Kinds::ANY] {
+            assert_eq!(Shape::of_kinds(kinds).kinds(), kinds);
+        }
+        assert!(Shape::of_kinds(Kinds::ANY).is_any());
+    }
+
+    #[test]
+    fn items_are_found_by_their_places() {
+        let item = |schema: Value, index| Shape::described(schema).item(index).kinds();
+        let all = json!({ "type": "array", "items": { "type": "string" } });
+        assert_eq!(item(all.clone(), None), Kinds::TEXT);
+        assert_eq!(item(all, Some(3)), Kinds::TEXT);
+        let first = json!({ "prefixItems": [{ "type": "null" }], "items": { "type": "string" } });
+        assert_eq!(item(first.clone(), Some(0)), Kinds::NULL);
+        assert_eq!(item(first.clone(), Some(1)), Kinds::TEXT);
+        assert_eq!(item(first, None), Kinds::ANY);
+        assert_eq!(item(json!({ "items": [{ "type": "string" }] }), Some(0)), Kinds::ANY);
+        assert_eq!(item(json!({ "items": false }), Some(0)), Kinds::ANY);
+        let list = Shape::constant(json!([1, "a"]));
+        assert_eq!(
+            (list.item(Some(1)).kinds(), list.item(None).kinds()),
+            (Kinds::TEXT, Kinds::ANY)
+        );
+        assert_eq!(list.item(Some(2)).kinds(), Kinds::ANY);
     }
 
     #[test]

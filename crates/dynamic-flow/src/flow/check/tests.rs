@@ -12,6 +12,8 @@ use crate::{
     },
 };
 
+mod sound;
+
 fn tool(id: &str, input: Value, output: Value) -> StepKind {
     StepKind::Tool { tool: spec(id, input, output), with: None }
 }

@@ -10,6 +10,7 @@ use crate::{
     tool::ToolSpec,
 };
 
+mod known;
 mod names;
 mod places;
 mod reading;
@@ -47,6 +48,14 @@ fn findings(text: &str) -> Vec<String> {
     let error = read(text).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidFlow);
     error.findings().iter().map(ToString::to_string).collect()
+}
+
+/// The findings of some steps, of which the first begins on line 3.
+fn told(steps: &str) -> Vec<String> {
+    match read(&format!("flow: f\nsteps:\n{steps}")) {
+        Ok(_) => Vec::new(),
+        Err(error) => error.findings().iter().map(ToString::to_string).collect(),
+    }
 }
 
 /// The findings of the only step, whose verb begins on line 4.
