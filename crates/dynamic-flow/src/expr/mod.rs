@@ -30,7 +30,7 @@ pub(crate) use self::{
     foresight::{Known, Result as Foreseen},
     kinds::Kinds,
     meter::Meter,
-    outcomes::{Outcome, Source},
+    outcomes::{Look, Outcome, Source},
     pattern::most_pattern_bytes,
     wrong::{Refused, Where, Wrong, line_and_column},
 };

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{
     Compute, Scope,
     eval::Run,
+    kinds::Kinds,
     meter::Meter,
     program::{Fold, Literal, Node, Root},
 };
@@ -19,9 +20,14 @@ pub(crate) enum Outcome<'e> {
     Known(Value),
     /// In a field of a field … of that, or in all of it.
     Field(Source<'e>, Vec<&'e str>),
+    /// In true or false.
+    Truth,
     /// In whatever is computed.
     Unknown,
 }
+
+/// A field of a field … that an expression looks at.
+pub(crate) type Look<'e> = (Source<'e>, Vec<&'e str>);
 
 /// What an expression sees.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,6 +51,41 @@ impl Compute {
             _ => vec![Outcome::Unknown],
         }
     }
+
+    /// What it looks at to come to its result; not what it asks for being there.
+    pub(crate) fn looks(&self) -> Vec<Look<'_>> {
+        let mut found = Vec::new();
+        if let Self::Cel(cel) = self {
+            look(cel.root(), &mut found);
+        }
+        found
+    }
+
+    /// What the conditions look at that decide which of its outcomes it has.
+    pub(crate) fn conditions(&self) -> Vec<Look<'_>> {
+        let mut found = Vec::new();
+        if let Self::Cel(cel) = self {
+            conditions(cel.root(), &mut found);
+        }
+        found
+    }
+}
+
+fn conditions<'e>(node: &'e Node, found: &mut Vec<Look<'e>>) {
+    if let Node::Choice(parts) = node {
+        let [condition, one, two] = &**parts;
+        look(condition, found);
+        conditions(one, found);
+        conditions(two, found);
+    }
+}
+
+fn look<'e>(node: &'e Node, found: &mut Vec<Look<'e>>) {
+    match (node, field(node)) {
+        (_, Some(field)) => found.push(field),
+        (Node::Has(of, _), None) if field(of).is_some() => {}
+        (node, None) => node.inner(&mut |inner| look(inner, found)),
+    }
 }
 
 fn collect<'e>(node: &'e Node, meter: &Meter, found: &mut Vec<Outcome<'e>>) {
@@ -63,6 +104,7 @@ fn collect<'e>(node: &'e Node, meter: &Meter, found: &mut Vec<Outcome<'e>>) {
         }
         (node, None) => match field(node) {
             Some((source, fields)) => Outcome::Field(source, fields),
+            None if is_truth(node) => Outcome::Truth,
             None => Outcome::Unknown,
         },
     };
@@ -91,6 +133,17 @@ fn known(node: &Node, meter: &Meter) -> Option<Value> {
     }
 }
 
+/// Whether an expression comes to true or false, whatever it sees.
+fn is_truth(node: &Node) -> bool {
+    match node {
+        Node::Has(..) | Node::Not(_) | Node::And(_) | Node::Or(_) | Node::Matches(..) => true,
+        Node::Binary(operator, _) => operator.is_comparison(),
+        Node::Loop(of) => !matches!(of.fold, Fold::Collect { .. }),
+        Node::Call(call, _) => call.gives() == Kinds::BOOL,
+        _ => false,
+    }
+}
+
 /// The field that an expression is.
 fn field(node: &Node) -> Option<(Source<'_>, Vec<&str>)> {
     let (of, name) = match node {
@@ -109,36 +162,15 @@ fn field(node: &Node) -> Option<(Source<'_>, Vec<&str>)> {
     Some((source, fields))
 }
 
-/// Whether an expression comes to the same whatever is in scope.
+/// Whether an expression comes to the same whatever is in scope. The variable of a loop is that of
+/// one inside: around an expression that stands alone there is none.
 fn sees_nothing(node: &Node) -> bool {
-    match node {
-        Node::Root(_) | Node::Variable(_) | Node::Hole => false,
-        // Of a loop inside: an expression that stands alone has none around it.
-        Node::Literal(_) | Node::Type(_) | Node::Local(..) => true,
-        Node::Field(of, _)
-        | Node::Has(of, _)
-        | Node::Not(of)
-        | Node::Negate(of)
-        | Node::Matches(of, _) => sees_nothing(of),
-        Node::Index(one, two) | Node::Default(one, two) => sees_nothing(one) && sees_nothing(two),
-        Node::And(pair) | Node::Or(pair) | Node::Binary(_, pair) => pair.iter().all(sees_nothing),
-        Node::Choice(parts) => parts.iter().all(sees_nothing),
-        Node::List(nodes) | Node::Call(_, nodes) => nodes.iter().all(sees_nothing),
-        Node::Map(entries) => {
-            entries.iter().all(|(key, node)| sees_nothing(key) && sees_nothing(node))
-        }
-        Node::Loop(of) => {
-            sees_nothing(&of.over)
-                && match &of.fold {
-                    Fold::All(body) | Fold::Exists(body) | Fold::ExistsOne(body) => {
-                        sees_nothing(body)
-                    }
-                    Fold::Collect { guard, item } => {
-                        guard.as_ref().is_none_or(sees_nothing) && sees_nothing(item)
-                    }
-                }
-        }
+    if matches!(node, Node::Root(_) | Node::Variable(_) | Node::Hole) {
+        return false;
     }
+    let mut nothing = true;
+    node.inner(&mut |inner| nothing = nothing && sees_nothing(inner));
+    nothing
 }
 
 #[cfg(test)]
@@ -160,6 +192,7 @@ mod tests {
             let told = outcomes.into_iter().map(|outcome| match outcome {
                 Outcome::Known(value) => value,
                 Outcome::Field(..) => json!("(a field)"),
+                Outcome::Truth => json!("(true or false)"),
                 Outcome::Unknown => json!("(unknown)"),
             });
             told.collect()
@@ -192,13 +225,10 @@ mod tests {
         ] {
             assert_eq!(of(constant), [value], "{constant}");
         }
-        for unknown in [
-            "value.a && true",
-            "value.a || false",
-            "1 / 0 == 1",
-            "run.id",
-            "[1].map(n, value.a + n)",
-        ] {
+        for truth in ["value.a && true", "value.a || false", "1 / 0 == 1", "value.a in [1]"] {
+            assert_eq!(of(truth), [json!("(true or false)")], "{truth}");
+        }
+        for unknown in ["run.id", "[1].map(n, value.a + n)"] {
             assert_eq!(of(unknown), [json!("(unknown)")], "{unknown}");
         }
         assert_eq!(
@@ -216,9 +246,24 @@ mod tests {
         of("value.a.b", Outcome::Field(Source::Value, vec!["a", "b"]));
         of("(vars.v)['a b'].c", Outcome::Field(Source::Variable("v"), vec!["a b", "c"]));
         of("input.a", Outcome::Field(Source::Input, vec!["a"]));
-        for unknown in ["value[0]", "value[value.a]", "vars", "has(value.a)", "size(value.a)"] {
+        for unknown in ["value[0]", "value[value.a]", "vars", "size(value.a)"] {
             of(unknown, Outcome::Unknown);
         }
+    }
+
+    #[test]
+    fn what_is_looked_at_is_found() {
+        let names = |looks: Vec<Look<'_>>| -> Vec<String> {
+            looks
+                .into_iter()
+                .map(|(source, names)| format!("{source:?} {}", names.join(".")))
+                .collect()
+        };
+        let compute = cel("has(value.a) && vars.v['b'].c == size(input) && has(value.d[0].e)");
+        assert_eq!(names(compute.looks()), [r#"Variable("v") b.c"#, "Input ", "Value d"]);
+        let compute = cel("value.a ? (input.b > 1 ? value.c : 'x') : value.d");
+        assert_eq!(names(compute.conditions()), ["Value a", "Input b"]);
+        assert_eq!(names(Compute::Value(json!("x")).looks()), [""; 0]);
     }
 
     #[test]

@@ -78,6 +78,48 @@ pub(super) enum Node {
     Hole,
 }
 
+impl Node {
+    /// Calls something with each node directly inside.
+    pub(super) fn inner<'n>(&'n self, each: &mut dyn FnMut(&'n Self)) {
+        match self {
+            Self::Literal(_)
+            | Self::Type(_)
+            | Self::Root(_)
+            | Self::Variable(_)
+            | Self::Local(..)
+            | Self::Hole => {}
+            Self::Field(of, _)
+            | Self::Has(of, _)
+            | Self::Not(of)
+            | Self::Negate(of)
+            | Self::Matches(of, _) => each(of),
+            Self::Index(one, two) | Self::Default(one, two) => {
+                each(one);
+                each(two);
+            }
+            Self::And(pair) | Self::Or(pair) | Self::Binary(_, pair) => pair.iter().for_each(each),
+            Self::Choice(parts) => parts.iter().for_each(each),
+            Self::List(nodes) | Self::Call(_, nodes) => nodes.iter().for_each(each),
+            Self::Map(entries) => {
+                for (key, node) in entries {
+                    each(key);
+                    each(node);
+                }
+            }
+            Self::Loop(of) => {
+                each(&of.over);
+                match &of.fold {
+                    Fold::All(body) | Fold::Exists(body) | Fold::ExistsOne(body) => each(body),
+                    Fold::Collect { guard, item } => {
+                        guard.iter().for_each(&mut *each);
+                        each(item);
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) enum Literal {
     Null,
@@ -131,6 +173,12 @@ impl Operator {
 
     fn find(function: &str) -> Option<Self> {
         Self::ALL.iter().find(|(name, _, _)| *name == function).map(|(_, _, operator)| *operator)
+    }
+
+    /// Whether it compares, and so gives true or false.
+    pub(super) fn is_comparison(self) -> bool {
+        use Operator::*;
+        matches!(self, Equal | NotEqual | Less | LessOrEqual | Greater | GreaterOrEqual | In)
     }
 
     pub(super) fn sign(self) -> &'static str {

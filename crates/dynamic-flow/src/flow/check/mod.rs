@@ -1,6 +1,8 @@
 //! What can be known to be wrong with a flow before it runs.
 
+mod computed;
 mod reads;
+mod routes;
 mod scope;
 mod shape;
 mod spot;
@@ -9,32 +11,24 @@ mod tests;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use indexmap::IndexMap;
-use serde_json::Value;
-
 pub(in crate::flow) use self::reads::{inside, parts, reads};
 pub(crate) use self::spot::{Address, Part, Problem};
 use self::{
-    reads::{computed_by, parts_of, variables},
     scope::Scope,
     shape::{Misfit, Shape},
     spot::Spot,
 };
 use crate::{
     Finding,
-    expr::{Compute, Foreseen, Kinds, Known, Meter, Outcome, Source},
+    expr::{Compute, Kinds, Known, Meter, Outcome},
     flow::{Body, BodyName, FlowDef, Step, StepKind, ToolRef},
-    id::{MAX_ID_BYTES, id_problem},
-    tool::TEMPLATE_DATA,
+    id::id_problem,
 };
 
 /// The most steps of a flow, those of the flows inside it included.
 pub const MAX_STEPS: usize = 10_000;
 /// How deep steps may nest.
 pub const MAX_NESTING: usize = 16;
-
-/// The part of a step that is a template which its tool fills.
-const TEMPLATE: &str = "/with/template";
 
 /// Computations that a step makes through its tool, where the flow itself does not show them; each
 /// with the part of the step that it stands in.
@@ -70,6 +64,7 @@ pub(crate) fn problems(def: &FlowDef, hidden: &Hidden) -> Vec<Problem> {
         scope: Scope::default(),
         outside: BTreeSet::new(),
         input: Shape::any(),
+        looked: Vec::new(),
         meter: Meter::default(),
         guesses: Meter::default(),
     };
@@ -86,6 +81,8 @@ struct Checker<'h> {
     outside: BTreeSet<String>,
     /// What the flow around is started with.
     input: Shape,
+    /// What filters and switches before have looked at: not all that it may be must still come.
+    looked: Vec<Shape>,
     /// What working out constants may cost, for all steps together.
     meter: Meter,
     /// What it may cost to guess which fields are meant.
@@ -210,75 +207,6 @@ impl Checker<'_> {
         self.kind(&step.kind, spot, value)
     }
 
-    /// Variables that are read must be set, and expressions must be able to come to something.
-    fn computations(&mut self, kind: &StepKind, spot: &Spot, value: &Shape) {
-        if let StepKind::Get { variable } = kind {
-            self.variable(variable, spot, "/get");
-        }
-        let hidden = self.hidden.get(&spot.address);
-        let mut found = computed_by(kind);
-        for (part, compute) in hidden.into_iter().flatten() {
-            parts_of(compute, part, &mut found);
-        }
-        for (part, compute) in found {
-            for name in variables(compute) {
-                self.variable(&name, spot, &part);
-            }
-            // What a tool fills is filled with data of its own.
-            let data = match (kind, part == TEMPLATE) {
-                (StepKind::Tool { with: Some(with), .. }, true) => Some(self.data(with, value)),
-                _ => None,
-            };
-            let seen = |source: Source<'_>| self.seen(source, data.as_ref().unwrap_or(value));
-            let (_, told) = compute.foresee(&|source| seen(source).cloned(), &self.guesses);
-            for message in told {
-                let part = Part::Computed(part.clone());
-                self.tell_bearable(&Spot { part, ..spot.clone() }, message);
-            }
-        }
-        for (part, compute) in hidden.into_iter().flatten() {
-            self.question(compute, spot, part, value);
-        }
-    }
-
-    fn variable(&mut self, name: &str, spot: &Spot, part: &str) {
-        if self.scope.get(name).is_some() {
-            return;
-        }
-        let message = match self.outside.contains(name) {
-            true => format!(
-                "the variable `{name}` is set outside of this flow, which has variables of its \
-                 own; pass it in the value that the flow works on"
-            ),
-            false => format!("no step before it, here or around, sets the variable `{name}`"),
-        };
-        self.tell(&Spot { part: Part::Computed(part.to_owned()), ..spot.clone() }, message);
-    }
-
-    /// What a template sees as its value that a tool is called with.
-    fn data(&self, with: &Compute, value: &Shape) -> Shape {
-        self.shape(with, value).field(TEMPLATE_DATA).unwrap_or_else(Shape::any)
-    }
-
-    /// What a part of a question must come to.
-    fn question(&mut self, compute: &Compute, spot: &Spot, part: &str, value: &Shape) {
-        let (wanted, words) = match part.strip_prefix("/await_input/") {
-            // Without a prompt, a question has one made of its name.
-            Some("prompt") => (Kinds::TEXT.or(Kinds::NULL), "text"),
-            Some(part) if part.starts_with("metadata/") => {
-                (Kinds::TEXT.or(Kinds::NUMBER).or(Kinds::BOOL), "text, a number, or true or false")
-            }
-            _ => return,
-        };
-        let kinds = self.shape(compute, value).kinds();
-        // What is written out is told of where it is read.
-        if !matches!(compute, Compute::Value(_)) && !kinds.may_be(wanted) {
-            let part = Part::Computed(part.to_owned());
-            let message = format!("it must be {words}, and is always {kinds}");
-            self.tell_bearable(&Spot { part, ..spot.clone() }, message);
-        }
-    }
-
     fn kind(&mut self, kind: &StepKind, spot: &Spot, value: Shape) -> Option<Shape> {
         match kind {
             StepKind::Input { schema } => {
@@ -313,10 +241,13 @@ impl Checker<'_> {
             StepKind::Filter { predicate } => self.filter(predicate, spot, value),
             StepKind::Switch { route, arms, otherwise } => {
                 self.route(route, arms, otherwise.is_some(), spot, &value);
+                let mark = self.looked.len();
+                self.look(route.looks(), &value);
                 let arms = arms.iter().map(|(name, body)| (BodyName::Arm(name.clone()), body));
                 let all = arms.chain(otherwise.iter().map(|body| (BodyName::Otherwise, body)));
                 let ends = all.map(|(name, body)| self.body(body, &name, spot, value.clone()));
                 let ends: Vec<Option<Shape>> = ends.collect();
+                self.looked.truncate(mark);
                 // Without arms the switch itself is wrong already; what follows it is not.
                 if ends.is_empty() { Some(Shape::any()) } else { Shape::either(ends) }
             }
@@ -425,113 +356,8 @@ impl Checker<'_> {
                 "a filter must give true or false, such as \"${ value.approved }\"",
             );
         }
+        self.look(predicate.looks(), &value);
         Some(value)
-    }
-
-    fn route(
-        &mut self,
-        route: &Compute,
-        arms: &IndexMap<String, Body>,
-        otherwise: bool,
-        spot: &Spot,
-        value: &Shape,
-    ) {
-        if arms.is_empty() {
-            self.tell(&spot.value("/switch/cases"), "a switch needs at least one case");
-            return;
-        }
-        for name in arms.keys().filter(|name| name.is_empty() || name.len() > MAX_ID_BYTES) {
-            let bytes = name.len();
-            let message = format!("the name of a case has 1 to {MAX_ID_BYTES} bytes, not {bytes}");
-            self.tell(&spot.name("/switch/cases", name), message);
-        }
-        let on = spot.value("/switch/on");
-        if matches!(route, Compute::Object(_) | Compute::List(_)) {
-            self.tell_bearable(&on, "a switch must be on text, the name of a case");
-        }
-        let outcomes = route.outcomes(&self.meter);
-        let mut told = HashSet::new();
-        for outcome in &outcomes {
-            let message = match outcome {
-                Outcome::Known(Value::String(name)) if arms.contains_key(name) || otherwise => {
-                    continue;
-                }
-                Outcome::Known(Value::String(name)) if name.is_empty() => {
-                    "it may be that no case is chosen, as where no condition holds; add a `default`"
-                        .to_owned()
-                }
-                Outcome::Known(Value::String(name)) => {
-                    format!("`{name}` may be chosen, but there is no such case, and no `default`")
-                }
-                Outcome::Known(_) => "a switch must be on text, the name of a case".to_owned(),
-                Outcome::Field(..) | Outcome::Unknown => continue,
-            };
-            if told.insert(message.clone()) {
-                self.tell_bearable(&on, message);
-            }
-        }
-        let Some(names) = self.names(&outcomes, value) else { return };
-        for name in arms.keys().filter(|name| !names.contains(*name)) {
-            let message = format!("the case `{name}` is never chosen");
-            self.tell_bearable(&spot.name("/switch/cases", name), message);
-        }
-        if otherwise && names.iter().all(|name| arms.contains_key(name)) {
-            let message = "the `default` is never chosen: whatever there may be has a case";
-            self.tell_bearable(&spot.name("/switch", "default"), message);
-        }
-    }
-
-    /// All names that a route may give; none if it may give others.
-    fn names(&self, outcomes: &[Outcome<'_>], value: &Shape) -> Option<BTreeSet<String>> {
-        let mut names = BTreeSet::new();
-        for outcome in outcomes {
-            match outcome {
-                Outcome::Known(Value::String(name)) => names.extend([name.clone()]),
-                // That is told by itself.
-                Outcome::Known(_) => {}
-                Outcome::Field(source, fields) => {
-                    let seen = self.seen(*source, value)?.clone();
-                    let field = fields.iter().try_fold(seen, |of, name| of.field(name))?;
-                    let texts = field.listed_texts()?;
-                    self.meter.spend(texts.len()).ok()?;
-                    names.extend(texts);
-                }
-                Outcome::Unknown => return None,
-            }
-        }
-        Some(names)
-    }
-
-    /// What is known of what an expression sees.
-    fn seen<'s>(&'s self, source: Source<'_>, value: &'s Shape) -> Option<&'s Shape> {
-        match source {
-            Source::Value => Some(value),
-            Source::Input => Some(&self.input),
-            Source::Variable(name) => self.scope.get(name),
-        }
-    }
-
-    /// What is known of the result of a computation.
-    fn shape(&self, compute: &Compute, value: &Shape) -> Shape {
-        match compute {
-            Compute::Value(constant) => Shape::constant(constant.clone()),
-            Compute::Template(_) => Shape::of_kinds(Kinds::TEXT),
-            Compute::List(items) => Shape::list(items.iter().map(|item| self.shape(item, value))),
-            Compute::Object(fields) => Shape::object(
-                fields.iter().map(|(name, field)| (name.clone(), self.shape(field, value))),
-            ),
-            Compute::Cel(_) => match compute.outcomes(&self.meter).as_slice() {
-                [Outcome::Known(constant)] => Shape::constant(constant.clone()),
-                _ => {
-                    let seen = |source: Source<'_>| self.seen(source, value).cloned();
-                    match compute.foresee(&seen, &self.guesses).0 {
-                        Foreseen::Part(shape) => shape,
-                        Foreseen::Kinds(kinds) => Shape::of_kinds(kinds),
-                    }
-                }
-            },
-            Compute::Code(_) => Shape::any(),
-        }
     }
 }
 

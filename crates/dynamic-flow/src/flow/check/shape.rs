@@ -165,6 +165,11 @@ impl Shape {
         }
     }
 
+    /// Whether it is written down.
+    pub(super) fn is_constant(&self) -> bool {
+        self.is == Sort::Value || self.part().get("const").is_some()
+    }
+
     /// All texts that the value may be, where a schema lists them; none if it may be something
     /// else. A constant is no such list: whoever writes one down may mean to change it.
     pub(super) fn listed_texts(&self) -> Option<BTreeSet<String>> {
@@ -174,6 +179,14 @@ impl Shape {
         let mut room = MAX_PARTS;
         let texts = listed(self.part(), &self.whole, &mut room)?;
         Some(texts.into_iter().map(str::to_owned).collect())
+    }
+
+    /// Whether it is all of another value, or a part of it. A part behind a reference is not known
+    /// as one.
+    pub(super) fn is_within(&self, other: &Self) -> bool {
+        let rest = || self.at.strip_prefix(&*other.at);
+        Rc::ptr_eq(&self.whole, &other.whole)
+            && rest().is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     /// Why the value certainly does not fit a schema; none if it may.

@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use indexmap::IndexMap;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::{
@@ -155,6 +155,7 @@ fn arms_are_held_against_what_a_schema_lists() {
         ])
     };
     let unused = "s: the `default` is never chosen: whatever there may be has a case";
+    let missing = "s: `c` may be chosen, but there is no such case, and no `default`";
     for route in ["value.kind", "vars.v['kind']", "value.x ? value.kind : 'a'"] {
         assert_eq!(routed(&listed, route, Some(vec![])), [unused], "{route}");
         assert_eq!(routed(&listed, route, None), [""; 0], "{route}");
@@ -163,11 +164,10 @@ fn arms_are_held_against_what_a_schema_lists() {
     {
         assert_eq!(routed(&listed, route, Some(vec![])), [""; 0], "{route}");
     }
-    // One of the values has no arm, though perhaps it never comes: what is before may see to that.
     let more = kinds(json!({ "enum": ["a", "b", "c"] }));
-    for otherwise in [None, Some(vec![])] {
-        assert_eq!(routed(&more, "value.kind", otherwise), [""; 0]);
-    }
+    assert_eq!(routed(&more, "value.kind", None), [missing]);
+    assert_eq!(routed(&more, "value.x ? value.kind : value.y", None), [missing]);
+    assert_eq!(routed(&more, "value.kind", Some(vec![])), [""; 0]);
     let fewer = kinds(json!({ "enum": ["a"] }));
     let never = "s: the case `b` is never chosen";
     assert_eq!(routed(&fewer, "value.kind", None), [never]);

@@ -10,7 +10,9 @@ use crate::{
     tool::ToolSpec,
 };
 
+mod arms;
 mod known;
+
 mod names;
 mod places;
 mod reading;

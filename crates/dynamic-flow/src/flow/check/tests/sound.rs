@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    expr::{Foreseen, Known as _, Scope},
+    expr::{Foreseen, Known as _, Scope, Source},
     id::RunId,
 };
 
