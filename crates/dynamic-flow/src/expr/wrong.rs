@@ -60,7 +60,7 @@ pub(crate) struct Refused<T> {
     pub(crate) wrong: Vec<Wrong>,
     /// What was read all the same, with holes where it could not be, so that it can be checked. It
     /// never runs.
-    pub(crate) rest: Option<T>,
+    pub(crate) rest: Option<Box<T>>,
 }
 
 impl<T> Refused<T> {
@@ -70,7 +70,7 @@ impl<T> Refused<T> {
     }
 
     pub(crate) fn map<U>(self, then: impl FnOnce(T) -> U) -> Refused<U> {
-        Refused { wrong: self.wrong, rest: self.rest.map(then) }
+        Refused { wrong: self.wrong, rest: self.rest.map(|rest| Box::new(then(*rest))) }
     }
 }
 

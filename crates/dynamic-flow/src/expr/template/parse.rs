@@ -64,7 +64,7 @@ pub(super) fn parse(source: &str) -> Result<Parsed, Refused<Parsed>> {
             let parsed = Parsed { parts, variables, pattern_bytes };
             match wrong.is_empty() {
                 true => Ok(parsed),
-                false => Err(Refused { wrong, rest: Some(parsed) }),
+                false => Err(Refused { wrong, rest: Some(parsed.into()) }),
             }
         }
         Err(last) => {
@@ -246,7 +246,7 @@ impl<'s> Parser<'s> {
                 let room = MAX_WRONG.saturating_sub(self.wrong.len());
                 self.wrong.extend(wrong.into_iter().take(room).map(|it| it.within(start)));
                 let Some(rest) = rest else { return Ok(Node::Hole) };
-                rest
+                *rest
             }
         };
         self.patterns += program.patterns;

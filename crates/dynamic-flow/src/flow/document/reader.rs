@@ -354,7 +354,7 @@ impl<'r> Reader<'r> {
         for wrong in &refused.wrong {
             self.find_wrong(node, source, wrong, what);
         }
-        refused.rest.unwrap_or_else(unknown_value)
+        refused.rest.map_or_else(unknown_value, |rest| *rest)
     }
 
     /// The source of a text that must be an expression as a whole; none where something is wrong

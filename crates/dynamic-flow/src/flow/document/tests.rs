@@ -7,7 +7,7 @@ use crate::{
     Schema,
     expr::Compute,
     flow::{StepKind, mermaid, sample::Fake},
-    tool::ToolSpec,
+    tool::{TemplateTool, ToolSpec},
 };
 
 mod arms;
@@ -388,6 +388,12 @@ fn regular_expressions_count_where_what_they_stand_in_is_wrong() {
     let document = |step: &str| {
         let steps: String = (0..130).map(|n| step.replace('#', &n.to_string())).collect();
         format!("flow: f\nsteps:\n{steps}")
+    };
+    let mut tools = tools();
+    tools.add(Arc::new(TemplateTool::new())).unwrap();
+    let findings = |text: &str| -> Vec<String> {
+        let error = Flow::from_document(text, &tools).unwrap_err();
+        error.findings().iter().map(ToString::to_string).collect()
     };
     let matches = "value.matches('[ab]{2000}c')";
     let template = "{% if value.matches('[ab]{2000}c') %}{{ nothing }}";

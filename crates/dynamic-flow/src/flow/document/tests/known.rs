@@ -262,7 +262,7 @@ fn an_error_that_is_caught_has_known_fields() {
 #[test]
 fn a_template_of_a_tool_sees_its_data() {
     let mut tools = ToolRegistry::new();
-    tools.add(Arc::new(crate::tool::TemplateTool::new().unwrap())).unwrap();
+    tools.add(Arc::new(crate::tool::TemplateTool::new())).unwrap();
     let told = |with: &str| -> Vec<String> {
         let text = format!(
             "flow: f\nsteps:\n  - {{ id: m, set: {{ x: 1 }} }}\n  - {{ id: s, call: template, with: {with} }}\n"
