@@ -401,7 +401,9 @@ fn regular_expressions_count_where_what_they_stand_in_is_wrong() {
         (format!("  - id: s#\n    set: \"${{ {matches} && nothing }}\"\n"), "nothing"),
         (format!("  - id: s#\n    set: \"{template}{{% endif %}}\"\n"), "nothing"),
         (
-            format!("  - id: s#\n    call: template\n    with: {{ template: \"{template}\" }}\n"),
+            format!(
+                "  - id: s#\n    call: template\n    with: {{ template: \"{template}{{% endif %}}\" }}\n"
+            ),
             "nothing",
         ),
         (
