@@ -329,7 +329,7 @@ impl Compiler {
                 let program = Program { root, variables, patterns, pattern_bytes };
                 match wrong.is_empty() {
                     true => Ok(program),
-                    false => Err(Refused { wrong, rest: Some(program.into()) }),
+                    false => Err(Refused { wrong, rest: Some(Box::new(program)) }),
                 }
             }
             Err(message) => {

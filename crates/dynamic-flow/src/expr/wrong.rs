@@ -80,16 +80,38 @@ impl<T> From<Wrong> for Refused<T> {
     }
 }
 
-/// The line and the column of a byte of a text, both from 1.
+/// The line and the column of a byte of a text, both from 1. Lines end as those of YAML do: with a
+/// line feed, a carriage return, or both.
 pub(crate) fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let start = before.rfind('\n').map_or(0, |at| at + 1);
+    let (mut line, mut start) = (1, 0);
+    for (at, byte) in before.bytes().enumerate() {
+        if byte == b'\n' || (byte == b'\r' && text.as_bytes().get(at + 1) != Some(&b'\n')) {
+            line += 1;
+            start = at + 1;
+        }
+    }
     (line, before[start..].chars().count() + 1)
 }
 
 impl From<String> for Wrong {
     fn from(message: String) -> Self {
         Self { place: Where::Somewhere, message }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_end_as_those_of_yaml() {
+        for text in ["é\nbc", "é\r\nbc", "é\rbc"] {
+            let at = text.find('c').unwrap();
+            assert_eq!(line_and_column(text, at), (2, 2), "{text:?}");
+        }
+        assert_eq!(line_and_column("a\r\r\n\n", 5), (4, 1));
+        assert_eq!(line_and_column("é", 2), (1, 2));
+        assert_eq!(line_and_column("", 5), (1, 1));
     }
 }

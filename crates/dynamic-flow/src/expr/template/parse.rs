@@ -64,7 +64,7 @@ pub(super) fn parse(source: &str) -> Result<Parsed, Refused<Parsed>> {
             let parsed = Parsed { parts, variables, pattern_bytes };
             match wrong.is_empty() {
                 true => Ok(parsed),
-                false => Err(Refused { wrong, rest: Some(parsed.into()) }),
+                false => Err(Refused { wrong, rest: Some(Box::new(parsed)) }),
             }
         }
         Err(last) => {

@@ -391,11 +391,26 @@ impl<'r> Reader<'r> {
 
 fn finding(path: &str, place: Place, message: impl Into<String>) -> Finding {
     Finding {
-        path: path.to_owned(),
-        message: message.into(),
+        path: in_line(path.to_owned()),
+        message: in_line(message.into()),
         line: Some(place.line),
         column: Some(place.column),
     }
+}
+
+/// A text in one line: what it quotes of a document may have line breaks and other controls in it.
+fn in_line(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() {
+            true => line.extend(c.escape_default()),
+            false => line.push(c),
+        }
+    }
+    line
 }
 
 /// An object of those fields; a constant if all of them are.

@@ -9,6 +9,7 @@ use super::{
     scalars::scalar,
     slips::advised,
 };
+use crate::expr::line_and_column;
 
 /// The longest document, in bytes.
 pub(super) const MAX_BYTES: usize = 1024 * 1024;
@@ -168,11 +169,11 @@ impl Builder<'_> {
         }
         // Not counted from the start of the text: there may be many of them.
         let between = &self.text[start..offset];
-        let lines = between.matches('\n').count();
+        let lines = line_and_column(between, between.len()).0 - 1;
         let column = match lines {
             0 => place.column.saturating_sub(between.chars().count()),
             _ => {
-                let line = self.text[..start].rfind('\n').map_or(0, |at| at + 1);
+                let line = self.text[..start].rfind(['\n', '\r']).map_or(0, |at| at + 1);
                 self.text[line..start].chars().count() + 1
             }
         };

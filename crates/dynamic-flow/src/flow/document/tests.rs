@@ -12,6 +12,7 @@ use crate::{
 
 mod arms;
 mod known;
+mod mangled;
 
 mod names;
 mod places;
