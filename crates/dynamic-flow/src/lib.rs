@@ -125,6 +125,8 @@ pub mod value;
 pub mod wait;
 mod words;
 
+/// What `Tool`, `Store` and `Notifier` are implemented with, in the version that fits.
+pub use async_trait::async_trait;
 /// Makes a tool of a function.
 ///
 /// ```
@@ -198,8 +200,6 @@ mod words;
 /// # Ok::<(), dynamic_flow::Error>(())
 /// ```
 pub use dynamic_flow_macros::tool;
-// What traits of this crate are implemented with, in the versions that fit.
-pub use {async_trait::async_trait, schemars, serde_json};
 
 pub use clock::{Clock, SystemClock, Timestamp, days, hours, minutes, seconds};
 pub use engine::RunStatus;

@@ -88,7 +88,7 @@ steps:
   - id: ask
     await_input: { preset: text, prompt: Name? }
   - id: greet
-    set: '${ value.nope }'
+    set: '${ int(value.text) }'
 ";
 
 #[test]
