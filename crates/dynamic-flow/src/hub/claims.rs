@@ -12,6 +12,12 @@ use crate::{
 };
 
 impl Inner {
+    /// A name for one who is to hold a lease, as no other task of this hub has it: of two that take a
+    /// run in the same millisecond, each can tell the other's write from its own.
+    pub(super) fn holder(&self) -> String {
+        format!("{}/{}", self.owner, self.leases.fetch_add(1, Ordering::Relaxed))
+    }
+
     /// Takes runs that are due. What a try was given before it seemed to fail is given back first, so
     /// that it need not wait for the end of a lease that nobody knows of.
     pub(super) async fn claim(&self, queues: Vec<Queue>, limit: usize) -> Result<Vec<Record>> {
@@ -22,7 +28,7 @@ impl Inner {
         let claim = Claim {
             now,
             queues,
-            owner: self.owner.clone(),
+            owner: self.holder(),
             lease: self.options.lease,
             limit,
             except: self.skips.left_alone(now),

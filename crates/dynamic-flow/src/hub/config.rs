@@ -4,7 +4,10 @@ mod options;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, RwLock, atomic::AtomicUsize},
+    sync::{
+        Arc, Mutex, RwLock,
+        atomic::{AtomicU64, AtomicUsize},
+    },
     time::Duration,
 };
 
@@ -235,6 +238,7 @@ impl HubBuilder {
             notifier: self.notifier,
             tools: self.tools,
             owner,
+            leases: AtomicU64::new(0),
             vault: Vault::new(self.store.clone(), &options),
             keeper: Keeper::new(self.store, options.lease),
             skips: Skips::default(),

@@ -35,7 +35,7 @@ use std::{
     marker::PhantomData,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -91,6 +91,8 @@ pub(crate) struct Inner {
     notifier: Option<Arc<dyn Notifier>>,
     tools: ToolRegistry,
     owner: String,
+    /// How many leases this hub has asked for.
+    leases: AtomicU64,
     vault: Vault,
     keeper: Keeper,
     skips: Skips,

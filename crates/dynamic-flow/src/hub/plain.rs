@@ -32,7 +32,7 @@ impl Plain {
             status: RunStatus::Running,
             queue: Some(queue),
             due_at: Some(until),
-            lease: Some(Lease { owner: hub.owner.clone(), until }),
+            lease: Some(Lease { owner: hub.holder(), until }),
         }
     }
 

@@ -55,7 +55,7 @@ impl Inner {
             attempts: record.lease.as_ref().map(|_| record.attempts.saturating_add(1)),
             status: Some(RunStatus::Running),
             due_at: Some(Some(until)),
-            lease: Some(Some(Lease { owner: self.owner.clone(), until })),
+            lease: Some(Some(Lease { owner: self.holder(), until })),
             ..Change::at(now)
         }
     }
@@ -146,5 +146,28 @@ impl Inner {
             Err(error) if error.is_conflict() => Ok(None),
             Err(error) => Err(error),
         }
+    }
+}
+
+#[cfg(all(test, feature = "testkit"))]
+mod tests {
+    use crate::{
+        Schema, Timestamp,
+        hub::{PersistenceHub, SuspensionRequest},
+        store::MemoryStore,
+        testkit::ManualClock,
+    };
+
+    /// Of two tasks that take a run in the same millisecond, one whose write seemed to fail would
+    /// take the other's for its own, and both would call the same tools.
+    #[tokio::test]
+    async fn no_take_looks_like_another() {
+        let clock = ManualClock::new(Timestamp::from_millis(1_795_420_800_000));
+        let hub = PersistenceHub::builder(std::sync::Arc::new(MemoryStore::new()));
+        let hub = hub.plaintext().clock(clock).build().await.unwrap();
+        let parked = hub.suspend(&1, SuspensionRequest::new("ask", Schema::any())).await.unwrap();
+        let hub = hub.inner();
+        let record = hub.vault.require(parked.run_id).await.unwrap();
+        assert_ne!(hub.lease_change(&record), hub.lease_change(&record));
     }
 }
