@@ -13,8 +13,9 @@ use tokio::sync::broadcast::{
 use super::outcome::SuspendedWait;
 use crate::{
     ToolError,
+    clock::Timestamp,
     engine::{Ended, RunStatus, Snapshot, machine::Traced},
-    id::{FlowId, RunId, ToolId},
+    id::{FlowId, RunId, ToolId, WaitId},
     position::Position,
     wait::{Receipt, Wait},
 };
@@ -62,10 +63,15 @@ pub enum HubEvent {
     WaitOpened {
         /// The run.
         run_id: RunId,
+        /// The wait, as its receipt names it once it is closed.
+        wait_id: WaitId,
         /// The step that asks.
         step: Position,
         /// The tool that asks.
         tool_id: ToolId,
+        /// Its deadline, if it has one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expires_at: Option<Timestamp>,
     },
     /// A wait was closed, durably.
     WaitClosed {
@@ -110,8 +116,13 @@ impl HubEvent {
     }
 
     pub(crate) fn wait_opened(run_id: RunId, wait: &Wait) -> Self {
-        let (step, tool_id) = (wait.position.clone(), wait.tool_id.clone());
-        Self::WaitOpened { run_id, step, tool_id }
+        Self::WaitOpened {
+            run_id,
+            wait_id: wait.id.clone(),
+            step: wait.position.clone(),
+            tool_id: wait.tool_id.clone(),
+            expires_at: wait.expires_at,
+        }
     }
 
     pub(super) fn run_stopped(snapshot: &Snapshot, status: RunStatus) -> Self {

@@ -1,6 +1,8 @@
 //! The lower half a third time: whom a state belongs to while others answer it, cancel it, or clean
 //! it up.
 
+use std::collections::BTreeSet;
+
 use dynamic_flow::{
     Answer, Cancellation, Clock as _, ErrorKind, Schema,
     engine::RunStatus,
@@ -317,11 +319,19 @@ async fn watchers_hear_of_each_wait_of_a_state_and_of_how_it_was_closed() {
     let claim: StateClaim<Value> = hub.resume_state(&cancelled.key, yes()).await.unwrap();
     hub.cancel(cancelled.run_id, Cancellation::new()).await.unwrap();
     claim.release().await.unwrap();
-    let mut told = Vec::new();
+    let (mut told, mut open) = (Vec::new(), BTreeSet::new());
     while let Some(event) = events.try_next() {
         let what = match &event {
-            HubEvent::WaitOpened { .. } => "opened".to_owned(),
-            HubEvent::WaitClosed { receipt, .. } => format!("{:?}", receipt.closed),
+            HubEvent::WaitOpened { run_id, wait_id, expires_at, .. } => {
+                assert!(expires_at.is_some());
+                open.insert((*run_id, wait_id.clone()));
+                "opened".to_owned()
+            }
+            HubEvent::WaitClosed { run_id, receipt } => {
+                let opened = open.remove(&(*run_id, receipt.wait_id.clone()));
+                assert!(opened, "{receipt:?} is of no wait that was told of");
+                format!("{:?}", receipt.closed)
+            }
             HubEvent::RunStopped { status, .. } => format!("stopped: {status}"),
             other => panic!("{other:?}"),
         };
