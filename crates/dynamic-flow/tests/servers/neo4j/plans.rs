@@ -27,10 +27,14 @@ const HELLO: u8 = 0x01;
 const RUN: u8 = 0x10;
 const SUCCESS: u8 = 0x70;
 
-/// The messages in what a client sent, the second byte of each being its kind.
+/// The messages in what a client sent, over one connection after the other, the second byte of each
+/// being its kind. Whoever only looks whether the server is there sends a greeting and no message.
 fn messages(sent: &[u8]) -> Vec<Vec<u8>> {
-    let mut rest = if sent.starts_with(&GREETING[..4]) { &sent[20..] } else { sent };
     let (mut all, mut message) = (Vec::new(), Vec::new());
+    let mut rest = sent;
+    while rest.starts_with(&GREETING[..4]) {
+        rest = &rest[GREETING.len()..];
+    }
     while let Some((header, after)) = rest.split_first_chunk() {
         let length = usize::from(u16::from_be_bytes(*header));
         if length == 0 {
