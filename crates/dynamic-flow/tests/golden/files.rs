@@ -151,7 +151,8 @@ fn form(record: &Record, sealing: Sealing) -> Value {
     form
 }
 
-/// Takes out the run's id, and the digests over it or over schemas that are derived.
+/// Takes out the run's id, the digests over it or over schemas that are derived, and which lease of
+/// its hub a lease is.
 fn mask(value: &mut Value, run: &str) {
     match value {
         Value::String(text) if text == run => *text = "RUN".into(),
@@ -160,6 +161,10 @@ fn mask(value: &mut Value, run: &str) {
             for (name, field) in fields {
                 match name.as_str() {
                     "question" | "fingerprint" if field.is_string() => *field = "DIGEST".into(),
+                    "owner" => {
+                        let hub = field.as_str().and_then(|owner| owner.split('/').next());
+                        *field = hub.map(str::to_owned).into();
+                    }
                     _ => mask(field, run),
                 }
             }
