@@ -11,7 +11,11 @@ use std::{
     path::{Component, Path},
 };
 
-use dynamic_flow::{Error, ErrorKind, Result, hub::HubOptions, store::Secret};
+use dynamic_flow::{
+    Error, ErrorKind, Result,
+    hub::HubOptions,
+    store::{self, Secret},
+};
 use serde::Deserialize;
 
 pub(crate) use self::http::{HttpSection, SecretSource};
@@ -146,15 +150,7 @@ fn elsewhere(url: &str) -> Option<String> {
     match scheme {
         "memory" => None,
         "file" | "sqlite" => (!is_inside(Path::new(path))).then(|| path.to_owned()),
-        // A password may hold what ends one, if it is not escaped: then nothing more is told.
-        _ if path.find(['?', '#']).is_some_and(|at| path[at..].contains('@')) => {
-            Some(format!("{scheme}://…"))
-        }
-        _ => {
-            let place = path.split(['?', '#']).next().unwrap_or_default();
-            let place = place.rsplit_once('@').map_or(place, |(_, after)| after);
-            Some(format!("{scheme}://{place}"))
-        }
+        _ => Some(store::location(url)),
     }
 }
 

@@ -106,8 +106,7 @@ pub(crate) fn problem(error: &Error) -> output::Failed {
         error: output::Problem {
             kind: error.kind().to_string(),
             message: without_keys(error.message()),
-            // Whoever drives a run will be done with it.
-            retryable: error.is_retryable() || error.kind() == ErrorKind::RunBusy,
+            retryable: error.is_retryable(),
             run_id: error.context_value("run").map(str::to_owned),
             operation: error.operation_name(),
             context,

@@ -50,6 +50,26 @@ impl Timestamp {
         Self(self.0.saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
 
+    /// The same point as the standard library has it; none beyond what that can say.
+    ///
+    /// ```
+    /// use std::time::SystemTime;
+    ///
+    /// use dynamic_flow::Timestamp;
+    ///
+    /// let noon: Timestamp = "2026-11-23T12:00:00Z".parse()?;
+    /// let time: SystemTime = noon.to_system_time().expect("a time like others");
+    /// assert_eq!(Timestamp::from(time), noon);
+    /// # Ok::<(), dynamic_flow::Error>(())
+    /// ```
+    pub fn to_system_time(self) -> Option<SystemTime> {
+        let distance = Duration::from_millis(self.0.unsigned_abs());
+        match self.0 < 0 {
+            true => UNIX_EPOCH.checked_sub(distance),
+            false => UNIX_EPOCH.checked_add(distance),
+        }
+    }
+
     /// How long it is from `self` until `later`; zero when that has passed.
     pub fn until(self, later: Self) -> Duration {
         Duration::from_millis(u64::try_from(later.0.saturating_sub(self.0)).unwrap_or(0))
@@ -87,28 +107,6 @@ impl From<SystemTime> for Timestamp {
         match time.duration_since(UNIX_EPOCH) {
             Ok(since) => epoch.after(since),
             Err(error) => epoch.before(error.duration()),
-        }
-    }
-}
-
-impl Timestamp {
-    /// The same point as the standard library has it; none beyond what that can say.
-    ///
-    /// ```
-    /// use std::time::SystemTime;
-    ///
-    /// use dynamic_flow::Timestamp;
-    ///
-    /// let noon: Timestamp = "2026-11-23T12:00:00Z".parse()?;
-    /// let time: SystemTime = noon.to_system_time().expect("a time like others");
-    /// assert_eq!(Timestamp::from(time), noon);
-    /// # Ok::<(), dynamic_flow::Error>(())
-    /// ```
-    pub fn to_system_time(self) -> Option<SystemTime> {
-        let distance = Duration::from_millis(self.0.unsigned_abs());
-        match self.0 < 0 {
-            true => UNIX_EPOCH.checked_sub(distance),
-            false => UNIX_EPOCH.checked_add(distance),
         }
     }
 }

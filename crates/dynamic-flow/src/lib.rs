@@ -121,6 +121,7 @@ pub mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod tool;
+mod tool_error;
 pub mod value;
 pub mod wait;
 mod words;
@@ -203,13 +204,14 @@ pub use dynamic_flow_macros::tool;
 
 pub use clock::{Clock, SystemClock, Timestamp, days, hours, minutes, seconds};
 pub use engine::RunStatus;
-pub use error::{Error, ErrorKind, Finding, Result, ToolError};
+pub use error::{Error, ErrorKind, Finding, Result};
 pub use failure::Failure;
 pub use flow::Flow;
 pub use id::{Epoch, FlowId, KeyDigest, Revision, RunId, StepId, SuspensionKey, ToolId, WaitId};
 pub use position::Position;
 pub use schema::{Schema, Violation};
 pub use tool::{Tool, ToolContext, TypedTool};
+pub use tool_error::ToolError;
 pub use wait::{Answer, Cancellation, Deadline, Metadata, Receipt, Scalar};
 
 #[cfg(doctest)]

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use dynamic_flow::{
     Error, ErrorKind, RunId, RunStatus, Timestamp,
-    codec::{Keyring, SealedInfo},
+    codec::Keyring,
     hub::PersistenceHub,
     minutes,
     store::{Filter, Unreadable, compiled_in},
@@ -57,11 +57,14 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
     let unlisted = unlisted.map(|why| format!("The runs can't be listed: {why}"));
     let problems: Vec<String> = problem.into_iter().chain(unlisted).collect();
     let problem = (!problems.is_empty()).then(|| problems.join(" "));
-    let tries = stream::iter(sample(&ids, TRIED)).map(|run| open(&hub, run));
+    let sample = sample(&ids, TRIED);
+    let tries = stream::iter(&sample).map(|run| open(&hub, *run));
     let tried: Vec<_> = tries.buffered(TOGETHER).collect().await;
     let mut warnings = health.warnings;
     if keyring.is_none() {
-        warnings.push(if any_sealed(&hub, &ids).await { NO_KEY.into() } else { UNSEALED.into() });
+        let closed = sample.iter().zip(&tried).filter(|(_, tried)| !tried.opens);
+        let any_sealed = stream::iter(closed).any(|(run, _)| is_sealed(&hub, *run)).await;
+        warnings.push(if any_sealed { NO_KEY.into() } else { UNSEALED.into() });
         // What is written into the store is driven as if it had been started here.
         warnings.extend(context.config.http.powers().map(|powers| {
             format!(
@@ -229,12 +232,9 @@ async fn open(hub: &PersistenceHub, run: RunId) -> Newest {
     Newest { run_id: run.into(), opens: problem.is_none(), problem }
 }
 
-/// Whether any of those was sealed with a key.
-async fn any_sealed(hub: &PersistenceHub, runs: &[RunId]) -> bool {
-    let infos = stream::iter(sample(runs, TRIED)).map(|run| hub.sealed_info(run));
-    let is_sealed =
-        |info: Result<SealedInfo, _>| async { info.is_ok_and(|it| it.key_id.is_some()) };
-    infos.buffered(TOGETHER).any(is_sealed).await
+/// Whether a run was sealed with a key.
+async fn is_sealed(hub: &PersistenceHub, run: RunId) -> bool {
+    hub.sealed_info(run).await.is_ok_and(|info| info.key_id.is_some())
 }
 
 fn describe(report: &Report, style: Style) -> String {

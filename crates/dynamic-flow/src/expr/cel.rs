@@ -12,10 +12,10 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 use serde::Serialize;
 
 use super::{
-    Scope,
+    Scope, compile,
     eval::Run,
     meter::{BUDGET, Fail, Meter},
-    program::{self, Node, Program},
+    program::{Node, Program},
     wrong::Refused,
 };
 use crate::{Error, ErrorKind, Result, ToolError, codes};
@@ -82,7 +82,7 @@ impl Cel {
     /// As [`Cel::compile`]; the error has all that is wrong, each with where it is.
     pub(crate) fn read(source: &str) -> std::result::Result<Self, Refused<Self>> {
         let whole = |program| Self(Arc::new(Compiled { source: source.to_owned(), program }));
-        program::compile(source, &[]).map(whole).map_err(|refused| refused.map(whole))
+        compile::compile(source, &[]).map(whole).map_err(|refused| refused.map(whole))
     }
 
     /// The source.

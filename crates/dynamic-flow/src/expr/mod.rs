@@ -2,6 +2,7 @@
 
 mod arithmetic;
 mod cel;
+mod compile;
 mod convert;
 mod eval;
 mod foresight;

@@ -2,7 +2,7 @@
 
 use regex::{Regex, RegexBuilder};
 
-use super::program::MAX_PATTERNS;
+use super::compile::MAX_PATTERNS;
 
 /// Longest pattern, in bytes.
 const MAX_PATTERN: usize = 256;

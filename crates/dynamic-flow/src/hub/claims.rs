@@ -7,7 +7,7 @@ use crate::{
     Result,
     clock::Timestamp,
     engine::RunStatus,
-    id::{Revision, RunId},
+    id::{Epoch, Revision, RunId},
     store::{Change, Claim, Expect, Filter, Lease, Queue, Record},
 };
 
@@ -53,8 +53,7 @@ impl Inner {
         loop {
             let page = store.query(&running, after, PAGE).await?;
             let leased = page.readable().filter(|run| run.lease.as_ref() == Some(&lease));
-            // What another task took in that very millisecond is held.
-            for lost in leased.filter(|run| !self.keeper.holds(run.id)) {
+            for lost in leased {
                 let Some(record) = store.get(lost.id).await? else { continue };
                 let change = Taken::claimed(&record).let_go(claim.now, claim.now);
                 match store.update(record.id, Expect::Revision(lost.revision), change).await {
@@ -83,7 +82,8 @@ impl Inner {
 /// A run whose lease was taken, as it is let go where nothing comes of that.
 pub(super) struct Taken {
     pub(super) id: RunId,
-    revision: Revision,
+    pub(super) revision: Revision,
+    pub(super) epoch: Epoch,
     status: RunStatus,
     attempts: Option<u32>,
 }
@@ -102,7 +102,8 @@ impl Taken {
             _ if record.inbox.is_empty() && !record.waits.is_empty() => RunStatus::Waiting,
             _ => RunStatus::Ready,
         };
-        Self { id: record.id, revision: record.revision, status, attempts: None }
+        let Record { id, revision, epoch, .. } = *record;
+        Self { id, revision, epoch, status, attempts: None }
     }
 
     /// The write that lets it go.

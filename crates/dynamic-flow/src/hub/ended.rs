@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{PersistenceHub, RunView};
+use super::{PersistenceHub, RunView, query::view_of, vault::Opened};
 use crate::{
     Error, ErrorKind, Result,
     id::RunId,
@@ -57,12 +57,12 @@ impl PersistenceHub {
         let mut pause = FIRST_PAUSE;
         loop {
             let idle = hub.idle.notified();
+            let record = hub.vault.require(run).await?;
             // The plain columns are enough until then.
-            if hub.vault.require(run).await?.status.is_final() {
-                let view = self.get(run).await?;
-                if view.status.is_final() {
-                    return Ok(view);
-                }
+            if record.status.is_final() {
+                let opened = Opened::unseal(&hub.codec, record)?;
+                opened.verify()?;
+                return Ok(view_of(opened));
             }
             if hub.is_stopping() {
                 let message = "the hub is shutting down; the run has not ended yet";

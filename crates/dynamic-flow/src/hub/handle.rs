@@ -224,18 +224,9 @@ impl Inner {
                 drive::go_on(self.clone(), flow, begun).await?.outcome()
             }
             Err(error) if error.is_perhaps_written() => {
-                let there = self.open_verified(run).await?;
-                if there.record == record {
-                    // Of two tasks of this hub that begin the same run at once, either may have
-                    // written this: whoever takes it has it.
-                    let change = self.lease_change(&record);
-                    match self.write(there, change, None).await {
-                        Ok(begun) => {
-                            return drive::go_on(self.clone(), flow, begun).await?.outcome();
-                        }
-                        Err(error) if error.is_conflict() => {}
-                        Err(error) => return Err(error),
-                    }
+                if self.vault.get(run).await?.as_ref() == Some(&record) {
+                    let begun = Opened { record, snapshot, inbox: Vec::new() };
+                    return drive::go_on(self.clone(), flow, begun).await?.outcome();
                 }
                 self.join(snapshot).await
             }

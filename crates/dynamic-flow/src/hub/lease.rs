@@ -88,11 +88,6 @@ impl Keeper {
         Hold { held: Arc::downgrade(&self.held), run, epoch }
     }
 
-    /// Whether the lease of a run is kept.
-    pub(crate) fn holds(&self, run: RunId) -> bool {
-        lock(&self.held).contains_key(&run)
-    }
-
     /// Starts the thread; it ends with the hub.
     fn start(&self, clock: &Arc<dyn Clock>) {
         let held = Arc::downgrade(&self.held);

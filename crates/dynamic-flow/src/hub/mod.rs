@@ -133,8 +133,7 @@ impl Inner {
         self: &Arc<Self>,
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
-        self.in_hand.fetch_add(1, Ordering::SeqCst);
-        let in_hand = InHand(self.clone());
+        let in_hand = InHand::of(self);
         let task = tokio::spawn(async move {
             let _in_hand = in_hand;
             work.await
@@ -150,8 +149,7 @@ impl Inner {
     /// hand.
     fn carry_out_unseen(self: &Arc<Self>, work: impl Future<Output = ()> + Send + 'static) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        self.in_hand.fetch_add(1, Ordering::SeqCst);
-        let in_hand = InHand(self.clone());
+        let in_hand = InHand::of(self);
         runtime.spawn(async move {
             let _in_hand = in_hand;
             work.await;
@@ -213,6 +211,13 @@ impl Inner {
 
 /// Something is being carried out.
 struct InHand(Arc<Inner>);
+
+impl InHand {
+    fn of(hub: &Arc<Inner>) -> Self {
+        hub.in_hand.fetch_add(1, Ordering::SeqCst);
+        Self(hub.clone())
+    }
+}
 
 impl Drop for InHand {
     fn drop(&mut self) {

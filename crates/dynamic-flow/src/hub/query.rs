@@ -121,42 +121,7 @@ impl PersistenceHub {
     /// # Errors
     /// `RunNotFound`; `EncryptionError` and `CorruptState` where it can't be opened.
     pub async fn get(&self, run: RunId) -> Result<RunView> {
-        let opened = self.inner().open_verified(run).await?;
-        let accepted = pending_receipts(&opened);
-        let cancelling = pending_cancellation(&opened).cloned();
-        let Opened { record, snapshot, .. } = opened;
-        let positions = if matches!(snapshot.status, RunStatus::Completed) {
-            Vec::new()
-        } else {
-            snapshot.positions()
-        };
-        Ok(RunView {
-            run_id: run,
-            flow_id: record.flow_id,
-            fingerprint: snapshot.flow.fingerprint,
-            status: record.status,
-            positions,
-            input: Arc::unwrap_or_clone(snapshot.input),
-            waits: snapshot
-                .waits
-                .iter()
-                .filter(|_| !record.status.is_final())
-                .filter(|wait| accepted.iter().all(|receipt| receipt.wait_id != wait.id))
-                .map(|wait| SuspendedWait::new(wait, None))
-                .collect(),
-            accepted,
-            cancelling,
-            receipts: snapshot.receipts,
-            earlier_receipts: snapshot.earlier_receipts,
-            output: snapshot.output,
-            ended: snapshot.ended,
-            metadata: record.metadata,
-            created_at: run.created_at(),
-            updated_at: record.updated_at,
-            due_at: record.due_at,
-            driven_by: record.lease.map(|lease| lease.owner),
-            document: snapshot.flow.document,
-        })
+        Ok(view_of(self.inner().open_verified(run).await?))
     }
 
     /// The open wait that a key answers, so that whoever holds it can see what is asked.
@@ -381,8 +346,7 @@ impl PersistenceHub {
                     "the run is in the middle of its work, and its holder is gone; a worker takes it \
                      over and parks it",
                 )
-                .with_run(run)
-                .retryable(),
+                .with_run(run),
             });
         }
         hub.fit(&opened, known.clone())?;
@@ -460,10 +424,48 @@ impl PersistenceHub {
     }
 }
 
+/// All that the owner of a run may see of it.
+pub(super) fn view_of(opened: Opened) -> RunView {
+    let accepted = pending_receipts(&opened);
+    let cancelling = pending_cancellation(&opened).cloned();
+    let Opened { record, snapshot, .. } = opened;
+    let positions = if matches!(snapshot.status, RunStatus::Completed) {
+        Vec::new()
+    } else {
+        snapshot.positions()
+    };
+    RunView {
+        run_id: record.id,
+        flow_id: record.flow_id,
+        fingerprint: snapshot.flow.fingerprint,
+        status: record.status,
+        positions,
+        input: Arc::unwrap_or_clone(snapshot.input),
+        waits: snapshot
+            .waits
+            .iter()
+            .filter(|_| !record.status.is_final())
+            .filter(|wait| accepted.iter().all(|receipt| receipt.wait_id != wait.id))
+            .map(|wait| SuspendedWait::new(wait, None))
+            .collect(),
+        accepted,
+        cancelling,
+        receipts: snapshot.receipts,
+        earlier_receipts: snapshot.earlier_receipts,
+        output: snapshot.output,
+        ended: snapshot.ended,
+        metadata: record.metadata,
+        created_at: record.id.created_at(),
+        updated_at: record.updated_at,
+        due_at: record.due_at,
+        driven_by: record.lease.map(|lease| lease.owner),
+        document: snapshot.flow.document,
+    }
+}
+
 fn busy(run: RunId) -> Error {
     Error::new(ErrorKind::RunBusy, "the run is being driven; try again when it is parked")
         .with_run(run)
-        .retryable()
 }
 
 /// Makes sure that an upgraded state asks what its inbox answers.

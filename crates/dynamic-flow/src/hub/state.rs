@@ -272,8 +272,7 @@ impl PersistenceHub {
                 ErrorKind::RunBusy,
                 "the state was given to a caller who has not completed it yet",
             )
-            .with_run(opened.record.id)
-            .retryable());
+            .with_run(opened.record.id));
         }
         let change = hub.lease_change(&opened.record);
         hub.write(opened, change, item).await

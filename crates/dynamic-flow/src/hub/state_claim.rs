@@ -20,7 +20,7 @@ use crate::{
     clock::Timestamp,
     codec::Part,
     engine::RunStatus,
-    id::{Epoch, Revision, RunId},
+    id::{Epoch, RunId},
     seconds,
     store::{Change, Queue, Record},
     value::{from_value, to_value},
@@ -135,12 +135,12 @@ impl<S> StateClaim<S> {
     /// meanwhile ends by that.
     ///
     /// # Errors
-    /// `RunBusy` as [`StateClaim::complete`]; what the store fails with: the lease then lapses by
-    /// itself.
+    /// `RunBusy` as [`StateClaim::complete`]; what the store fails with: it is then given back
+    /// in the background, as one that is dropped.
     pub async fn release(self) -> Result<()> {
         let mut held = self.held;
         let hub = held.hub.inner();
-        hub.let_go(LeasedState::of(&held.opened.record), hub.clock.now()).await?;
+        hub.let_go(Taken::of(&held.opened.record), hub.clock.now()).await?;
         held.hold = None;
         Ok(())
     }
@@ -152,42 +152,28 @@ impl Drop for Held {
             return;
         }
         let hub = self.hub.inner();
-        let (leased, giving) = (LeasedState::of(&self.opened.record), hub.clone());
+        let (taken, giving) = (Taken::of(&self.opened.record), hub.clone());
         hub.carry_out_unseen(async move {
-            let run = leased.taken.id;
+            let run = taken.id;
             let again_at = giving.clock.now().after(GIVEN_AGAIN_AFTER);
-            if let Err(error) = giving.let_go(leased, again_at).await {
+            if let Err(error) = giving.let_go(taken, again_at).await {
                 tracing::debug!(%run, %error, "the lease of a state is left to lapse");
             }
         });
     }
 }
 
-/// A state with a lease, as it is given back unused.
-struct LeasedState {
-    taken: Taken,
-    revision: Revision,
-    epoch: Epoch,
-}
-
-impl LeasedState {
-    fn of(record: &Record) -> Self {
-        Self { taken: Taken::of(record), revision: record.revision, epoch: record.epoch }
-    }
-}
-
 impl Inner {
     /// Gives a state back unused, to be offered again at that time. One that was cancelled meanwhile
     /// ends by that.
-    async fn let_go(&self, leased: LeasedState, again_at: Timestamp) -> Result<()> {
-        let LeasedState { taken, mut revision, epoch } = leased;
+    async fn let_go(&self, mut taken: Taken, again_at: Timestamp) -> Result<()> {
         let change = taken.let_go(again_at, self.clock.now());
         loop {
-            match self.vault.update(taken.id, revision, change.clone()).await {
+            match self.vault.update(taken.id, taken.revision, change.clone()).await {
                 Ok(_) => return Ok(()),
                 Err(error) if error.is_conflict() => {
-                    let there = self.still_held(taken.id, epoch).await?;
-                    revision = there.record.revision;
+                    let there = self.still_held(taken.id, taken.epoch).await?;
+                    taken.revision = there.record.revision;
                     if self.cancelled_meanwhile(there).await? {
                         return Ok(());
                     }
@@ -203,8 +189,7 @@ impl Inner {
     /// `RunBusy` where somebody else has it by now, or has been done with it.
     async fn still_held(&self, run: RunId, epoch: Epoch) -> Result<Opened> {
         let there = self.vault.get(run).await?;
-        // Without a lease it was let go: by a write that seemed to fail, or by another task of this
-        // process that was given it under the same epoch.
+        // Without a lease it was let go, by a write that seemed to fail.
         let is_held = |there: &Record| there.epoch == epoch && there.lease.is_some();
         let Some(there) = there.filter(is_held) else {
             return Err(Error::new(

@@ -230,7 +230,7 @@ impl Inner {
         let (mut expired, mut after) = (0, None);
         loop {
             let store = self.vault.store();
-            let page = self.vault.retrying(|| store.query(&overdue, after, PAGE)).await?;
+            let page = self.vault.reading(|| store.query(&overdue, after, PAGE)).await?;
             let is_left = |run: &&Summary| {
                 !run.is_held(now) && run.waits.iter().all(|wait| !wait.has_default)
             };

@@ -50,7 +50,7 @@ pub use self::postgres::{PostgresConfig, PostgresStore};
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisConfig, RedisStore};
 #[cfg(feature = "_server")]
-pub use self::server::{CONNECT_TIMEOUT, OPERATION_TIMEOUT, Secret};
+pub use self::server::{CONNECT_TIMEOUT, OPERATION_TIMEOUT, Secret, location};
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::SqliteStore;
 pub use self::{

@@ -8,7 +8,6 @@ mod url;
 
 use std::{borrow::Cow, future::Future, time::Duration};
 
-pub use self::secret::Secret;
 #[cfg(any(feature = "postgres", feature = "neo4j"))]
 pub(crate) use self::url::check_credentials;
 #[cfg(any(feature = "redis", feature = "mongodb"))]
@@ -16,8 +15,9 @@ pub(crate) use self::url::maybe_duration;
 pub(crate) use self::{
     name::Name,
     runtime::{Interrupted, OwnRuntime},
-    url::{Parameters, duration, location},
+    url::{Parameters, duration},
 };
+pub use self::{secret::Secret, url::location};
 use crate::{Error, ErrorKind, Result};
 
 /// How long a call may take, waiting for a connection included, unless it is configured.

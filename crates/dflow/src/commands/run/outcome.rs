@@ -157,14 +157,15 @@ fn failed(context: &Context, error: Error) -> Result {
     let (true, Some(run)) = (error.is_end_of_run(), error.run_id()) else {
         return Err(error.into());
     };
-    let step = error.context_value("step").map(str::to_owned);
+    let failure = error.failure();
+    let step = failure.map(|failure| failure.position.to_string());
     let shown = RunResult::Failed {
         run_id: run.into(),
         error: RunError {
             kind: error.kind().to_string(),
             message: error.message().to_owned(),
             step: step.clone(),
-            code: error.context_value("code").map(str::to_owned),
+            code: failure.map(|failure| failure.code.clone()),
         },
     };
     context.terminal.result(&shown, |style| {
@@ -184,7 +185,7 @@ fn failed(context: &Context, error: Error) -> Result {
                 text.push_str(&format!("  {}  {}\n", style.dim(name), style.cyan(command)));
             };
             let again = context.command(&["retry", &run]);
-            match error.context_value("code").is_some_and(is_of_the_document) {
+            match failure.is_some_and(|failure| is_of_the_document(&failure.code)) {
                 true => {
                     row("correct it", &context.command(&["upgrade", "FLOW", &run]));
                     row("then again", &again);

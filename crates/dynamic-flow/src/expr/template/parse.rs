@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::expr::{
-    program::{MAX_PATTERNS, MAX_WRONG, Node, compile_filtered, end_of_text},
+    compile::{MAX_PATTERNS, MAX_WRONG, compile_filtered, end_of_text},
+    program::Node,
     wrong::{Refused, Wrong},
 };
 

@@ -3,6 +3,7 @@
 mod computed;
 mod reads;
 mod routes;
+mod schemas;
 mod scope;
 mod shape;
 mod spot;
@@ -13,11 +14,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 pub(in crate::flow) use self::reads::{inside, parts, reads};
 pub(crate) use self::spot::{Address, Part, Problem};
-use self::{
-    scope::Scope,
-    shape::{Misfit, Shape},
-    spot::Spot,
-};
+use self::{schemas::Misfit, scope::Scope, shape::Shape, spot::Spot};
 use crate::{
     Finding,
     expr::{Compute, Kinds, Known, Meter, Outcome},

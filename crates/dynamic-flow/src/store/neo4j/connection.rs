@@ -212,7 +212,7 @@ impl Way {
             Err(_) => return Err(neo4rs::Error::ConnectionTimedOut.into()),
         };
         let greeting = match self.config.encrypted() {
-            true => client_hello(uri.host_str().unwrap_or_default()),
+            true => client_hello(uri.host_str().unwrap_or_default().trim_matches(['[', ']'])),
             false => Some(BOLT.to_vec()),
         };
         let Some(greeting) = greeting else { return Ok(()) };

@@ -12,7 +12,14 @@ use super::{Secret, misconfigured};
 /// Where a server is, without user, password and parameters: `postgres://host:5432/flows`.
 ///
 /// Takes what may hold several hosts, and what is no URL at all, and shows no secret of either.
-pub(crate) fn location(url: &str) -> String {
+///
+/// ```
+/// use dynamic_flow::store::location;
+///
+/// assert_eq!(location("redis://:hunter2@host:6379/0?prefix=shop:"), "redis://host:6379/0");
+/// assert_eq!(location("postgres://u:hunter?2@host/flows"), "postgres://…", "what is the password?");
+/// ```
+pub fn location(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return "…".into() };
     // A password may hold an unescaped `@`, `/`, `?` or `#`, and so may a parameter's value: where
     // it can't be told what belongs to what, nothing is shown.
