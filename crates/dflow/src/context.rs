@@ -29,7 +29,7 @@ pub(crate) const GRACE: Duration = Duration::from_secs(10);
 /// The environment variable that names the file with the settings.
 const CONFIG_VARIABLE: &str = "DFLOW_CONFIG";
 
-/// What becomes of a store in a file or folder that is not there.
+/// What becomes of a store that is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Missing {
     /// It is made.
@@ -141,11 +141,9 @@ impl Context {
     }
 
     /// Which kind of store it is and where, if it is on this machine and there.
-    pub(crate) fn place_of_store(&self) -> Option<(String, String)> {
-        let (scheme, path) = self.store_url.split_once(':')?;
-        let is_there =
-            ["file", "sqlite"].contains(&scheme) && missing_at(&self.store_url).is_none();
-        let path = path.strip_prefix("//").unwrap_or(path);
+    pub(crate) async fn place_of_store(&self) -> Option<(String, String)> {
+        let (scheme, path) = on_this_machine(&self.store_url)?;
+        let is_there = store::open(&self.store_url).ok()?.exists().await.ok()?;
         is_there.then(|| (scheme.to_owned(), path.to_owned()))
     }
 
@@ -163,24 +161,17 @@ impl Context {
         }
         self.warn_of_key_file();
         let mut store = store::open(&self.store_url)?;
-        match (missing, missing_at(&self.store_url)) {
-            (Missing::Make, _) | (_, None) => {}
-            (Missing::Tell, Some(path)) if self.unasked_store => {
-                let path = path.display();
-                let message = format!(
-                    "there is no store in this folder yet ({path}): `dflow run` makes one, and \
-                     --store names another"
-                );
-                self.terminal.notice("NoStore", &message);
-                store = store::open("memory:")?;
+        if missing != Missing::Make && !store.exists().await? {
+            if missing != Missing::Tell || !self.unasked_store {
+                return Err(self.no_store());
             }
-            (_, Some(path)) => {
-                let message = "there is no store there yet: check its name, or make it with \
-                               `dflow run` or `dflow work`";
-                return Err(
-                    Error::new(ErrorKind::StorageError, message).with("path", path.display())
-                );
-            }
+            let (_, path) = on_this_machine(DEFAULT_STORE).unwrap_or_default();
+            let message = format!(
+                "there is no store in this folder yet ({path}): `dflow run` makes one, and \
+                 --store names another"
+            );
+            self.terminal.notice("NoStore", &message);
+            store = store::open("memory:")?;
         }
         let builder = PersistenceHub::builder(store).options(self.config.hub.clone());
         let builder = builder.tools(self.tools());
@@ -194,6 +185,17 @@ impl Context {
             check_own_folder()?;
         }
         Ok(hub)
+    }
+
+    /// The refusal where the store is not there.
+    fn no_store(&self) -> Error {
+        let message = "there is no store there yet: check its name, or make it with `dflow run` or \
+                       `dflow work`";
+        let error = Error::new(ErrorKind::StorageError, message);
+        match on_this_machine(&self.store_url) {
+            Some((_, path)) => error.with("path", path),
+            None => error.with("store", store::location(&self.store_url)),
+        }
     }
 
     /// The tools that documents may call.
@@ -234,24 +236,11 @@ impl Context {
     }
 }
 
-/// Where the file or folder of a store should be and is not. A folder in which nothing is, such as
-/// one on which nothing is mounted, is no store.
-fn missing_at(url: &str) -> Option<&Path> {
+/// The kind and the path of a store that is a file or folder.
+fn on_this_machine(url: &str) -> Option<(&str, &str)> {
     let (scheme, path) = url.split_once(':')?;
-    let path = Path::new(path.strip_prefix("//").unwrap_or(path));
-    let is_missing = |error: io::Error| error.kind() == io::ErrorKind::NotFound;
-    let none = match scheme {
-        "sqlite" => fs::metadata(path).is_err_and(is_missing),
-        "file" => match fs::read_dir(path) {
-            Ok(entries) => !entries.flatten().any(|entry| {
-                let name = entry.file_name();
-                !name.as_encoded_bytes().starts_with(b".") && name != "lost+found"
-            }),
-            Err(error) => is_missing(error),
-        },
-        _ => false,
-    };
-    none.then_some(path)
+    let path = path.strip_prefix("//").unwrap_or(path);
+    ["file", "sqlite"].contains(&scheme).then_some((scheme, path))
 }
 
 /// Refuses the store of this folder where somebody else may have made it or put something into it:
@@ -353,33 +342,6 @@ mod tests {
         }
         for url in ["postgres://u:p@h", "redis://:p@h/0", "mongodb://h/?tlsKeyFilePassword=p"] {
             assert!(may_hold_a_secret(url), "{url}");
-        }
-    }
-
-    #[test]
-    fn a_store_is_there_or_it_is_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let place = folder.path().display();
-        for url in [
-            format!("sqlite:{place}/x.db"),
-            format!("sqlite://{place}/a/x.db"),
-            format!("file:{place}"),
-            format!("file:{place}/x"),
-        ] {
-            assert!(missing_at(&url).is_some(), "{url}");
-        }
-        fs::write(folder.path().join(".hidden"), "").unwrap();
-        assert!(missing_at(&format!("file:{place}")).is_some());
-        fs::write(folder.path().join("x.db"), "").unwrap();
-        for url in [
-            "memory:".to_owned(),
-            "redis://localhost".to_owned(),
-            format!("file:{place}"),
-            format!("file:{place}/x.db"),
-            format!("sqlite:{place}/x.db"),
-            format!("sqlite:{place}/x.db/y"),
-        ] {
-            assert_eq!(missing_at(&url), None, "{url}");
         }
     }
 

@@ -40,11 +40,11 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
     let keyring = context.keyring()?;
     let hub = match context.hub(Missing::Refuse).await {
         Ok(hub) => hub,
-        Err(error) => return unopened(context, keyring.as_ref(), error),
+        Err(error) => return unopened(context, keyring.as_ref(), error).await,
     };
     let health = match hub.health().await {
         Ok(health) => health,
-        Err(error) => return unopened(context, keyring.as_ref(), error),
+        Err(error) => return unopened(context, keyring.as_ref(), error).await,
     };
     let mut problem = health.problem;
     if problem.is_none()
@@ -119,9 +119,13 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
 ///
 /// # Errors
 /// The same error, where the store is not there, is on a server, or something else is wrong.
-fn unopened(context: &Context, keyring: Option<&Keyring>, error: Error) -> Result<Exit, Failure> {
+async fn unopened(
+    context: &Context,
+    keyring: Option<&Keyring>,
+    error: Error,
+) -> Result<Exit, Failure> {
     let (Some((backend, location)), ErrorKind::StorageError) =
-        (context.place_of_store(), error.kind())
+        (context.place_of_store().await, error.kind())
     else {
         return Err(error.into());
     };

@@ -49,6 +49,7 @@ fn the_command_to_type_next_leads_to_the_same_store_and_has_no_password() {
 #[test]
 fn the_doctor_finds_nothing_wrong_with_a_good_server() {
     on_each_server(|kind, place| {
+        place.make();
         let report = place.json(0, &["doctor"]);
         assert_eq!(report["healthy"], true, "{kind}");
         assert_eq!(report["durable"], true, "{kind}: {report}");
@@ -66,6 +67,35 @@ fn the_doctor_finds_nothing_wrong_with_a_good_server() {
         if let Some(password) = password(&place.environment["DFLOW_STORE"]) {
             assert!(!report.to_string().contains(password), "{kind}: {report}");
         }
+    });
+}
+
+#[test]
+fn a_mistyped_name_on_a_server_is_told_and_nothing_is_made() {
+    on_each_server(|kind, place| {
+        let url = &place.environment["DFLOW_STORE"];
+        let (_, key) = Place::file().park();
+        let flow = examples().join("purchase-approval.yaml");
+        let flow = flow.to_str().unwrap();
+        for args in [
+            &["check", flow][..],
+            &["list"],
+            &["doctor"],
+            &["cleanup", "--all", "--yes"],
+            &["upgrade", flow, "--all"],
+            &["resume", &key, "--input", YES],
+            // A store that the first of them had made would be there for these.
+            &["list"],
+        ] {
+            let error = place.error(5, args);
+            assert_eq!(error["kind"], "StorageError", "{kind} {args:?}");
+            let message = text(&error["message"]);
+            assert!(message.contains("no store there yet"), "{kind} {args:?}: {message}");
+            let location = dynamic_flow::store::location(url);
+            assert_eq!(error["context"]["store"], location.as_str(), "{kind}");
+        }
+        place.make();
+        assert_eq!(place.json(0, &["check", flow])["runs"], 0, "{kind}");
     });
 }
 
@@ -124,6 +154,7 @@ fn the_doctor_warns_of_a_server_that_is_set_up_badly() {
     on_each_server(|kind, _| {
         let bad = Bad::of(kind);
         let place = Place::new(&bad.url);
+        place.make();
         let report = place.json(0, &["doctor"]);
         assert_eq!(report["durable"], bad.durable, "{kind}: {report}");
         let warnings = report["warnings"].to_string();

@@ -445,6 +445,15 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Idempotent; safe when many processes do it at once. Every other call may rely on it.
     async fn provision(&self) -> Result<()>;
 
+    /// Whether anything is there that [`Store::provision`] makes, or that stands in its place: which
+    /// of both it is, and whether all is there, `provision` finds out.
+    ///
+    /// Makes nothing, so that who mistyped the name of a store can be told so, and is not given a
+    /// new one without runs. A store that can't tell says yes.
+    async fn exists(&self) -> Result<bool> {
+        Ok(true)
+    }
+
     /// Adds a record with the revision that it has.
     ///
     /// # Errors

@@ -74,7 +74,7 @@ pub(crate) fn exists() -> Error {
 /// What there is to say of a call whose end is not known: unless it only reads, it may be done.
 pub(crate) fn perhaps_done(operation: &str) -> &'static str {
     match operation {
-        "get" | "query" | "health" => "",
+        "exists" | "get" | "query" | "health" => "",
         _ => "; the call may have taken effect",
     }
 }

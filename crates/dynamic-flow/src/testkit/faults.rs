@@ -22,6 +22,8 @@ use crate::{
 pub enum Operation {
     /// [`Store::provision`]
     Provision,
+    /// [`Store::exists`]
+    Exists,
     /// [`Store::insert`]
     Insert,
     /// [`Store::get`]
@@ -57,6 +59,7 @@ impl Operation {
     /// Its name in the trait.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Exists => "exists",
             Self::Provision => "provision",
             Self::Insert => "insert",
             Self::Get => "get",
@@ -290,6 +293,10 @@ impl fmt::Debug for Faults {
 impl Store for Faults {
     async fn provision(&self) -> Result<()> {
         self.around(Operation::Provision, self.inner.provision()).await
+    }
+
+    async fn exists(&self) -> Result<bool> {
+        self.around(Operation::Exists, self.inner.exists()).await
     }
 
     async fn insert(&self, record: Record) -> Result<()> {

@@ -33,6 +33,7 @@ pub(super) struct Planted {
 
 #[derive(Debug, Default)]
 pub(super) struct Shared {
+    made: bool,
     records: BTreeMap<RunId, Record>,
     first: BTreeMap<RunId, Record>,
     deleted: BTreeMap<RunId, Record>,
@@ -92,6 +93,14 @@ impl Store for Planted {
             self.with(|shared| shared.records.append(&mut records));
         }
         Ok(())
+    }
+
+    async fn exists(&self) -> Result<bool> {
+        Ok(match self.bug {
+            Bug::ExistsMakes => self.with(|shared| std::mem::replace(&mut shared.made, true)),
+            Bug::ExistsCountsRuns => self.with(|shared| !shared.records.is_empty()),
+            _ => true,
+        })
     }
 
     async fn insert(&self, record: Record) -> Result<()> {

@@ -219,6 +219,10 @@ impl Store for Wire {
         self.call(self.store().provision()).await
     }
 
+    async fn exists(&self) -> Result<bool> {
+        self.call(self.store().exists()).await
+    }
+
     async fn insert(&self, record: Record) -> Result<()> {
         self.call(self.store().insert(record)).await
     }

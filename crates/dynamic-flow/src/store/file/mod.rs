@@ -150,6 +150,10 @@ impl Store for FileStore {
         self.work("provision", &self.writers, Folder::provision).await
     }
 
+    async fn exists(&self) -> Result<bool> {
+        self.work("exists", &self.readers, |folder| Ok(folder.exists())).await
+    }
+
     async fn insert(&self, record: Record) -> Result<()> {
         record.check()?;
         self.work("insert", &self.writers, move |folder| folder.insert(&record)).await

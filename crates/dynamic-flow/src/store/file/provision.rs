@@ -27,6 +27,12 @@ struct Marker {
     dynamic_flow_store: u32,
 }
 
+/// Whether something in a folder is what somebody put there: hidden files and what file systems
+/// put into their root do no harm.
+fn is_visible(name: &str) -> bool {
+    !name.starts_with('.') && name != "lost+found"
+}
+
 /// Names of markers that are being written.
 const TEMP_MARKER: &str = ".tmp-dynamic-flow-store-";
 
@@ -56,6 +62,14 @@ impl Folder {
         self.rebuild_after_boot(boot_id().as_deref())
     }
 
+    /// Whether anything is there, be it a store's or not: a folder in which nothing is, such as one on
+    /// which nothing is mounted, is no store. What can't be looked into is something.
+    pub(super) fn exists(&self) -> bool {
+        let mut found = false;
+        let listed = disk::names(self.layout.root(), |name| found |= is_visible(name));
+        listed.is_err() || found
+    }
+
     fn check_mode(&self) -> Result<()> {
         let Mode(bits) = self.mode;
         if bits & 0o600 == 0o600 && bits & !0o666 == 0 {
@@ -80,13 +94,12 @@ impl Folder {
         Ok(true)
     }
 
-    /// Refuses a folder with things that are not ours; but hidden files and what file systems put
-    /// into their root do no harm.
+    /// Refuses a folder with things that are not ours.
     fn check_empty(&self) -> Result<()> {
         let root = self.layout.root();
         let mut foreign = None;
         let each = |name: &str| {
-            if !name.starts_with('.') && name != "lost+found" {
+            if is_visible(name) {
                 foreign = Some(name.to_owned());
             }
         };

@@ -135,6 +135,10 @@ impl Store for MongodbStore {
         self.call("provision", |it| async move { provision::provision(&it).await }).await
     }
 
+    async fn exists(&self) -> Result<bool> {
+        self.call("exists", |it| async move { provision::exists(&it).await }).await
+    }
+
     async fn insert(&self, record: Record) -> Result<()> {
         record.check()?;
         let run = record.id;

@@ -7,7 +7,7 @@ use mongodb::{
     IndexModel,
     bson::{Bson, Document, doc},
     options::{CollectionOptions, IndexOptions, ReadConcern},
-    results::CollectionType,
+    results::{CollectionSpecification, CollectionType},
 };
 
 use super::{connection::Connection, trouble::Trouble};
@@ -58,6 +58,18 @@ pub(super) async fn provision(connection: &Connection) -> Result<(), Trouble> {
     Ok(())
 }
 
+/// Whether the collection is there, or the mark of its schema.
+pub(super) async fn exists(connection: &Connection) -> Result<bool, Trouble> {
+    Ok(version(connection).await?.is_some() || collection(connection).await?.is_some())
+}
+
+/// What the server says of the collection, if it is there.
+async fn collection(connection: &Connection) -> Result<Option<CollectionSpecification>, Trouble> {
+    let name = connection.records.name();
+    let mut found = connection.database.list_collections().filter(doc! { "name": name }).await?;
+    Ok(found.try_next().await?)
+}
+
 /// The version of the schema, once it was made.
 async fn version(connection: &Connection) -> Result<Option<i64>, Trouble> {
     let mark = connection.schema.find_one(doc! { "_id": "schema" }).await?;
@@ -71,10 +83,7 @@ async fn version(connection: &Connection) -> Result<Option<i64>, Trouble> {
 
 /// Refuses a collection that is not ours to fill.
 async fn refuse_foreign(connection: &Connection) -> Result<(), Trouble> {
-    let name = connection.records.name();
-    let found = connection.database.list_collections().filter(doc! { "name": name }).await?;
-    let found: Vec<_> = found.try_collect().await?;
-    let Some(found) = found.first() else { return Ok(()) };
+    let Some(found) = collection(connection).await? else { return Ok(()) };
     if found.collection_type != CollectionType::Collection {
         return Err(Trouble::Foreign("is a view or a time series"));
     }

@@ -295,6 +295,11 @@ impl Store for Neo4jStore {
         self.told("provision", schema::provision(connections, names).await)
     }
 
+    async fn exists(&self) -> Result<bool> {
+        let Shared { names, connections } = &*self.shared;
+        self.told("exists", schema::exists(connections, names).await)
+    }
+
     async fn insert(&self, record: Record) -> Result<()> {
         record.check()?;
         let inserted = self.told("insert", self.try_insert(&record).await);

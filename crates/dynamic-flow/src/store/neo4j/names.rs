@@ -40,6 +40,11 @@ impl Names {
         })
     }
 
+    /// The labels of nodes, but for that of the schema.
+    pub(super) fn of_nodes(&self) -> [&str; 4] {
+        [&self.run, &self.flow, &self.tool, &self.metadata]
+    }
+
     /// The name of an index or constraint.
     pub(super) fn index(&self, name: &str) -> String {
         format!("`{}suspended_flow_{name}`", self.namespace)

@@ -112,6 +112,29 @@ pub(super) async fn provision(connections: &Connections, names: &Names) -> Resul
     Ok(())
 }
 
+/// Whether the mark of a schema is there, or a node that only a store has.
+pub(super) async fn exists(connections: &Connections, names: &Names) -> Result<bool, Trouble> {
+    match about(connections).await {
+        Err(trouble) if trouble.is_missing_database() => return Ok(false),
+        about => drop(about?),
+    }
+    if version(connections, names).await?.is_some() {
+        return Ok(true);
+    }
+    for label in names.of_nodes() {
+        if any(connections, label).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether there is a node with that label.
+async fn any(connections: &Connections, label: &str) -> Result<bool, Trouble> {
+    let text = format!("MATCH (x:{label}) RETURN true AS found LIMIT 1");
+    Ok(!connections.read(Statement::new(text)).await?.is_empty())
+}
+
 /// Looks whether the database is there, and makes it if it is not; and whether the server will do.
 async fn make_database(connections: &Connections) -> Result<(), Trouble> {
     let found = match about(connections).await {
@@ -164,11 +187,9 @@ async fn version(connections: &Connections, names: &Names) -> Result<Option<i64>
 
 /// Before there is a schema there is no node of ours: what has our labels is somebody else's.
 async fn refuse_foreign(connections: &Connections, names: &Names) -> Result<(), Trouble> {
-    for label in [&names.run, &names.flow, &names.tool, &names.metadata] {
-        let text = format!("MATCH (x:{label}) RETURN true AS found LIMIT 1");
-        let found = connections.read(Statement::new(text)).await?;
+    for label in names.of_nodes() {
         // Others who provision may have come to their end in between, and somebody have inserted.
-        if !found.is_empty() && version(connections, names).await?.is_none() {
+        if any(connections, label).await? && version(connections, names).await?.is_none() {
             return Err(Trouble::Foreign(Names::bare(label).to_owned()));
         }
     }

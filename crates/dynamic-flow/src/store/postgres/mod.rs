@@ -225,6 +225,10 @@ impl Store for PostgresStore {
         self.call("provision", |_, it| async move { provision::provision(&it).await }).await
     }
 
+    async fn exists(&self) -> Result<bool> {
+        self.call("exists", |_, it| async move { provision::exists(&it).await }).await
+    }
+
     async fn insert(&self, record: Record) -> Result<()> {
         record.check()?;
         let run = record.id;

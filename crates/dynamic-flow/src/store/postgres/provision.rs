@@ -70,6 +70,14 @@ pub(super) async fn provision(connections: &Connections) -> Result<(), Trouble> 
     }
 }
 
+/// Whether one of the tables is there that can't be made again from others.
+pub(super) async fn exists(connections: &Connections) -> Result<bool, Trouble> {
+    match connections.query(&look(&connections.settings.tables)).await {
+        Err(trouble) if trouble.code() == Some(&SqlState::INVALID_CATALOG_NAME) => Ok(false),
+        rows => Found::read(&rows?).map(|found| found.flows || found.versions),
+    }
+}
+
 /// Whether somebody else made the same thing at the same time.
 fn raced(trouble: &Trouble) -> bool {
     const BY_OTHERS: [&SqlState; 6] = [

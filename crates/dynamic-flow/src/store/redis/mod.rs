@@ -132,7 +132,7 @@ impl RedisStore {
         Self::new(RedisConfig::from_url(url)?)
     }
 
-    /// Makes a call within its time, and says of what went wrong in which call and where.
+    /// Makes a call to a store that has been made by then.
     async fn call<T>(
         &self,
         name: &'static str,
@@ -142,9 +142,7 @@ impl RedisStore {
             self.shared.ready.get_or_try_init(|| self.shared.provision()).await?;
             call.await
         };
-        let config = self.shared.servers.config();
-        let result = within(config.operation_timeout, call).await;
-        result.map_err(|trouble| trouble.into_error(name, config))
+        self.shared.told(name, call).await
     }
 
     /// Makes a call that writes. The first one finds out whether this user may: a right that is
@@ -169,6 +167,31 @@ impl RedisStore {
 }
 
 impl Shared {
+    /// Gives a call its time, and says of what went wrong in which call and where.
+    async fn told<T>(
+        &self,
+        name: &'static str,
+        call: impl Future<Output = Result<T, Trouble>>,
+    ) -> Result<T> {
+        let config = self.servers.config();
+        let result = within(config.operation_timeout, call).await;
+        result.map_err(|trouble| trouble.into_error(name, config))
+    }
+
+    /// Whether there is the marker of a layout, or runs that have lost it.
+    async fn exists(&self) -> Result<bool, Trouble> {
+        let marker = (keys::slot(self.keys.marker.as_bytes()), &self.keys.marker);
+        let indexes = self.keys.partitions.iter().map(|it| (it.slot, &it.index));
+        for (slot, key) in std::iter::once(marker).chain(indexes) {
+            let mut exists = cmd("EXISTS");
+            exists.arg(key);
+            if self.servers.one(Effect::Read, slot, exists).await? == Value::Int(1) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Looks whether what is under the prefix is a store of this layout, or makes it one.
     async fn provision(&self) -> Result<(), Trouble> {
         let slot = keys::slot(self.keys.marker.as_bytes());
@@ -319,6 +342,11 @@ fn done(reply: &Value) -> Result<(), Trouble> {
 impl Store for RedisStore {
     async fn provision(&self) -> Result<()> {
         self.call("provision", self.shared.provision()).await
+    }
+
+    async fn exists(&self) -> Result<bool> {
+        // Every other call makes the store first.
+        self.shared.told("exists", self.shared.exists()).await
     }
 
     async fn insert(&self, record: Record) -> Result<()> {

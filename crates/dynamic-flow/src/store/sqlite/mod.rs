@@ -147,6 +147,11 @@ impl Store for SqliteStore {
         self.write("provision", Operation::Provision).await.map(drop)
     }
 
+    async fn exists(&self) -> Result<bool> {
+        // What can't be looked at is something.
+        Ok(self.shared.path.try_exists().unwrap_or(true))
+    }
+
     async fn insert(&self, record: Record) -> Result<()> {
         record.check()?;
         let id = record.id;

@@ -25,6 +25,19 @@ pub async fn provision_is_idempotent(subject: Subject) {
     assert_same!(read(&*store, id(1)).await, full(id(1)));
 }
 
+/// A store that was made is there, also when nothing is in it any more; asking for it makes none.
+pub async fn a_store_is_there_once_it_was_made(subject: Subject) {
+    let before = subject.store().exists().await.expect("exists");
+    assert_eq!(subject.reopen().exists().await.expect("exists"), before, "asking made a store");
+    let store = subject.provisioned().await;
+    for handle in [subject.store(), subject.reopen()] {
+        assert!(handle.exists().await.expect("exists"), "what was made is not there");
+    }
+    store.insert(full(id(1))).await.expect("insert");
+    store.delete(id(1), Expect::Any).await.expect("delete");
+    assert!(subject.reopen().exists().await.expect("exists"), "without runs it is not there");
+}
+
 /// Twenty processes that start at once all find a store that works.
 pub async fn twenty_provision_at_once(subject: Subject) {
     let mut tasks = tokio::task::JoinSet::new();

@@ -271,6 +271,7 @@ checks! { ($)
     }
     handles {
         provision_is_idempotent,
+        a_store_is_there_once_it_was_made,
         twenty_provision_at_once,
         a_second_handle_sees_every_write_at_once,
         what_was_written_is_there_after_reopening,

@@ -92,6 +92,10 @@ impl Store for Deadly {
         self.call("provision", self.store.provision()).await
     }
 
+    async fn exists(&self) -> Result<bool> {
+        self.call("exists", self.store.exists()).await
+    }
+
     async fn insert(&self, record: Record) -> Result<()> {
         let status = Some(record.status);
         self.call("insert", self.commit(status, self.store.insert(record))).await
