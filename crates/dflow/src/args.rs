@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args as Group, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 use clap_complete::Shell;
-use dynamic_flow::{RunId, engine::RunStatus};
+use dynamic_flow::{RunId, RunStatus};
 
 use crate::words::{self, Moment, Pair};
 

@@ -315,7 +315,7 @@ pub(crate) fn now() -> Timestamp {
 impl RunFilter {
     /// The filter that was typed, as of now.
     pub(crate) fn resolve(&self) -> Result<Filter> {
-        use dynamic_flow::engine::RunStatus;
+        use dynamic_flow::RunStatus;
         words::once(&self.metadata, "--metadata")?;
         let now = now();
         Ok(Filter {

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt::Write as _};
 
-use dynamic_flow::{Receipt, Timestamp, engine::RunStatus, wait::Closed};
+use dynamic_flow::{Receipt, RunStatus, Timestamp, wait::Closed};
 use serde_json::Value;
 use textwrap::{Options, WordSplitter, core::display_width};
 use unicode_width::UnicodeWidthStr as _;

@@ -3,8 +3,7 @@
 use std::fmt::Write as _;
 
 use dynamic_flow::{
-    Position,
-    engine::RunStatus,
+    Position, RunStatus,
     flow::{Body, BodyName, FlowDef, Mark, Step},
 };
 use textwrap::core::display_width;

@@ -52,7 +52,7 @@
 //!
 //! In the order in which a value passes through: [`flow`] (built by [`Flow::input`], read by
 //! [`Flow::from_document`], with computations of [`expr`]), [`mod@tool`] and [`wait`] (the units of
-//! work and the open questions), [`engine`] (moves a run), [`codec`] (seals its state), [`store`]
+//! work and the open questions), the engine (moves a run), [`codec`] (seals its state), [`store`]
 //! (keeps it), and [`hub`], which is where everything starts. [`schema`] checks what comes in;
 //! [`value`] refuses what JSON would silently change.
 //!
@@ -107,7 +107,9 @@ extern crate self as dynamic_flow;
 pub mod clock;
 pub mod codec;
 pub mod codes;
-pub mod engine;
+// Public for the feature `testkit` alone, and for nobody but the tests of this repository.
+#[cfg_attr(not(feature = "testkit"), allow(unreachable_pub))]
+mod engine;
 mod error;
 pub mod expr;
 mod failure;

@@ -5,7 +5,7 @@ mod machine {
     pub(crate) mod simulation;
 }
 
-use dynamic_flow::engine::RunStatus;
+use dynamic_flow::RunStatus;
 use machine::{
     plan::{flow_of, plans},
     simulation::{Crash, Simulation},

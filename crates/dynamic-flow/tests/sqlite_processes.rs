@@ -11,9 +11,8 @@ use std::{
 };
 
 use dynamic_flow::{
-    Epoch, Metadata, Revision, RunId, Scalar, Timestamp,
+    Epoch, Metadata, Revision, RunId, RunStatus, Scalar, Timestamp,
     codec::Sealed,
-    engine::RunStatus,
     seconds,
     store::{Change, Claim, Expect, Filter, Queue, Record, SqliteStore, Store},
 };

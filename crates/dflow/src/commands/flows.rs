@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 
 use clap::CommandFactory as _;
 use dynamic_flow::{
-    Error, ErrorKind, Flow, RunId,
-    engine::RunStatus,
+    Error, ErrorKind, Flow, RunId, RunStatus,
     flow::{compare_defs, document_schema, dot, mermaid},
     hub::{PersistenceHub, Stranded},
     store::{Filter, Unreadable},

@@ -2,8 +2,7 @@
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, Width, presets::NOTHING};
 use dynamic_flow::{
-    Cancellation, Error, ErrorKind, Flow, Receipt, RunId, Timestamp,
-    engine::RunStatus,
+    Cancellation, Error, ErrorKind, Flow, Receipt, RunId, RunStatus, Timestamp,
     flow::{Mark, dot, mermaid},
     hub::{PersistenceHub, RunView},
     store::{Cursor, Filter, Summary, Unreadable},
@@ -345,8 +344,8 @@ fn section(text: &mut String, title: &str, body: &str, style: Style) {
     }
 }
 
-fn why(ended: &dynamic_flow::engine::Ended) -> String {
-    use dynamic_flow::engine::Ended;
+fn why(ended: &dynamic_flow::hub::Ended) -> String {
+    use dynamic_flow::hub::Ended;
     match ended {
         Ended::Rejected { position, .. } => clean_line(&format!("{position} said no")),
         Ended::Failed(failure) | Ended::SetAside(failure) => {

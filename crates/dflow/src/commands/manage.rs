@@ -3,8 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dynamic_flow::{
-    Cancellation, Error, ErrorKind, WaitId,
-    engine::RunStatus,
+    Cancellation, Error, ErrorKind, RunStatus, WaitId,
     hub::{Cleaned, Cleanup, HubEvent, PersistenceHub, Worked},
 };
 use serde_json::json;

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use dynamic_flow::{
     Cancellation,
-    engine::Ended as LibraryEnded,
-    hub::{Outcome, RunView, SuspendedWait},
+    hub::{Ended as LibraryEnded, Outcome, RunView, SuspendedWait},
     store::{Summary, Unreadable as LibraryUnreadable, WaitIndex},
     wait::Metadata,
 };

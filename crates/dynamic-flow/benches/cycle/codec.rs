@@ -8,8 +8,8 @@ use std::{
 use dynamic_flow::{
     FlowId,
     codec::{Binding, Codec, Compression, Part},
-    engine::Snapshot,
     store::MemoryStore,
+    testkit::engine::Snapshot,
 };
 use tokio::runtime::Runtime;
 

@@ -7,9 +7,8 @@ use std::{
 };
 
 use dynamic_flow::{
-    Timestamp,
+    RunStatus, Timestamp,
     clock::{Clock as _, SystemClock},
-    engine::RunStatus,
     hours,
     hub::Handle,
     seconds,

@@ -8,9 +8,8 @@ use std::{
 };
 
 use dynamic_flow::{
-    RunId, Timestamp,
+    RunId, RunStatus, Timestamp,
     clock::{Clock as _, SystemClock},
-    engine::RunStatus,
     hours, seconds,
     store::{Change, Claim, Expect, Filter, Queue, Record, Store},
 };

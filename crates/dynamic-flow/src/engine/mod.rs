@@ -3,18 +3,18 @@
 mod bodies;
 mod calls;
 pub(crate) mod host;
-#[doc(hidden)]
 pub mod machine;
 mod perform;
 pub(crate) mod runner;
-pub mod state;
+mod state;
 mod status;
 mod stored;
 pub(crate) mod timeline;
 mod turn;
 
 pub(crate) use perform::{catch_panic, panicked};
-pub use state::{
-    Branch, Call, CallKind, Ended, FlowStamp, Hint, Memo, Snapshot, StepStamp, StepState,
-};
+pub(crate) use state::StepStamp;
+pub use state::{Branch, CallKind, Ended, FlowStamp, Memo, Snapshot, StepState};
+#[cfg(test)]
+pub(crate) use state::{Call, Hint};
 pub use status::RunStatus;

@@ -23,10 +23,12 @@ use crate::{Result, wait::ContentDigest};
 
 pub use build::{Arms, CaughtError, FlowBuilder, Var};
 pub use check::{MAX_NESTING, MAX_STEPS, check};
-pub use compare::{Fit, compare, compare_defs, fingerprint};
+pub(crate) use compare::Fit;
+pub use compare::{compare_defs, fingerprint};
 pub use document::{document_schema, parse_duration};
 pub use draw::{Mark, dot, mermaid};
 pub use ir::{Backoff, Body, BodyName, FlowDef, Step, StepKind, ToolRef};
+pub use upgrade::RunState;
 
 /// A checked flow, from type `I` to type `O`; any JSON where it was read from a document.
 pub struct Flow<I = Value, O = Value> {

@@ -1,15 +1,18 @@
 //! Carrying runs over that an earlier version of a flow parked.
 
+mod state;
+
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
+pub use self::state::RunState;
 use super::Flow;
 use crate::{
-    Error, ErrorKind, Result, StepId, ToolError,
-    engine::{Branch, FlowStamp, Snapshot, StepState, panicked},
+    Error, ErrorKind, Result, ToolError,
+    engine::{Snapshot, panicked},
     wait::ContentDigest,
 };
 
@@ -20,7 +23,7 @@ pub(super) struct Upgrade {
     carry: Arc<Carry>,
 }
 
-type Carry = dyn Fn(&mut Snapshot) -> Result<(), ToolError> + Send + Sync;
+type Carry = dyn Fn(&mut RunState) -> Result<(), ToolError> + Send + Sync;
 
 impl fmt::Debug for Upgrade {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -32,8 +35,8 @@ impl<I, O> Flow<I, O> {
     /// Carries the state of runs over that were parked by the version of that fingerprint
     /// ([`Flow::fingerprint`], which [`RunView::fingerprint`](crate::hub::RunView) tells of each run).
     ///
-    /// The closure changes the state in memory; whether this flow can go on with the result is
-    /// checked as ever, before anything is consumed, and it is stored at the next commit. It may
+    /// The closure changes the [state](RunState) in memory; whether this flow can go on with the result
+    /// is checked as ever, before anything is consumed, and it is stored at the next commit. It may
     /// run more than once for a run and must give the same each time.
     ///
     /// ```
@@ -55,7 +58,7 @@ impl<I, O> Flow<I, O> {
     pub fn upgrade(
         mut self,
         from: ContentDigest,
-        carry: impl Fn(&mut Snapshot) -> Result<(), ToolError> + Send + Sync + 'static,
+        carry: impl Fn(&mut RunState) -> Result<(), ToolError> + Send + Sync + 'static,
     ) -> Self {
         self.upgrades.push(Upgrade { from, carry: Arc::new(carry) });
         self
@@ -71,77 +74,19 @@ impl<I, O> Flow<I, O> {
     }
 
     /// The state as this version goes on with it.
-    pub(crate) fn carry_over(&self, mut snapshot: Snapshot) -> Result<Snapshot> {
-        if let Some(upgrade) = self.upgrade_of(&snapshot) {
-            let carry = AssertUnwindSafe(|| (upgrade.carry)(&mut snapshot));
-            let carried = catch_unwind(carry).unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
-            carried.map_err(|error| {
-                Error::new(
-                    ErrorKind::FlowIncompatible,
-                    format!("the upgrade could not carry the run over: {error}"),
-                )
-                .with_run(snapshot.run_id)
-                .with("flow", &snapshot.flow.id)
-            })?;
-            // What is asked may be another question by now, and answers are held against it.
-            let run = snapshot.run_id;
-            snapshot.waits.iter_mut().for_each(|wait| wait.question = wait.asks(run));
+    pub(crate) fn carry_over(&self, snapshot: Snapshot) -> Result<Snapshot> {
+        let Some(upgrade) = self.upgrade_of(&snapshot) else { return Ok(snapshot) };
+        let mut state = RunState::new(snapshot);
+        let carry = AssertUnwindSafe(|| (upgrade.carry)(&mut state));
+        let carried = catch_unwind(carry).unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
+        match carried {
+            Ok(()) => Ok(state.into_snapshot(&self.def)),
+            Err(error) => Err(Error::new(
+                ErrorKind::FlowIncompatible,
+                format!("the upgrade could not carry the run over: {error}"),
+            )
+            .with_run(state.run_id())
+            .with("flow", &self.def.id)),
         }
-        Ok(snapshot)
-    }
-}
-
-impl Snapshot {
-    /// Moves a run that stands in the step at `path` (`outer/inner`, without iterations) to a step
-    /// of another name in the same body. A run that does not stand there stays as it is. The tool
-    /// that the step calls keeps its id.
-    ///
-    /// # Errors
-    /// Never at the moment; it fits the closure of [`Flow::upgrade`].
-    pub fn rename_step(&mut self, path: &str, to: impl Into<StepId>) -> Result<(), ToolError> {
-        let steps: Vec<&str> = path.split('/').collect();
-        let to = to.into();
-        if rename(&mut self.root, &steps, &to) {
-            for wait in &mut self.waits {
-                let stands = wait.position.0.len() >= steps.len()
-                    && wait.position.0.iter().zip(&steps).all(|(part, step)| part.step == *step);
-                if stands {
-                    wait.position.0[steps.len() - 1].step = to.clone();
-                }
-            }
-            self.flow.rename_step(path, &to);
-        }
-        Ok(())
-    }
-}
-
-impl FlowStamp {
-    /// Says of a renamed step, and of those inside it, where they stand now.
-    fn rename_step(&mut self, path: &str, to: &StepId) {
-        let around = path.rsplit_once('/').map_or("", |(around, _)| around);
-        let separator = if around.is_empty() { "" } else { "/" };
-        for stamp in &mut self.steps {
-            if let Some(inside) = stamp.path.strip_prefix(path)
-                && (inside.is_empty() || inside.starts_with('/'))
-            {
-                stamp.path = format!("{around}{separator}{to}{inside}");
-            }
-        }
-    }
-}
-
-fn rename(branch: &mut Branch, path: &[&str], to: &StepId) -> bool {
-    match (path, &mut branch.step) {
-        ([last], Some(step)) if step == *last => {
-            *step = to.clone();
-            true
-        }
-        ([first, rest @ ..], Some(step)) if step == *first => match &mut branch.state {
-            StepState::Inside { branches, .. } => {
-                branches.iter_mut().fold(false, |any, inner| rename(inner, rest, to) | any)
-            }
-            _ => false,
-        },
-        _ => false,
     }
 }

@@ -30,7 +30,7 @@ impl PersistenceHub {
     ///
     /// ```
     /// # use std::sync::Arc;
-    /// # use dynamic_flow::{Flow, engine::RunStatus, store::MemoryStore, tool::AwaitInput};
+    /// # use dynamic_flow::{Flow, RunStatus, store::MemoryStore, tool::AwaitInput};
     /// # use dynamic_flow::hub::PersistenceHub;
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> dynamic_flow::Result<()> {

@@ -73,7 +73,7 @@ pub use self::{
     suspension::{Suspended, SuspensionRequest},
     worker::Worked,
 };
-pub use crate::engine::host::Durability;
+pub use crate::engine::{Ended, host::Durability};
 
 /// Runs flows, suspends them when they need input, and resumes them exactly after it.
 ///

@@ -66,4 +66,11 @@ pub mod clock;
 pub mod conformance;
 pub mod faults;
 
+/// The engine as the tests and benchmarks of this repository drive it. The persisted state changes with
+/// any release: nothing else should name it.
+#[doc(hidden)]
+pub mod engine {
+    pub use crate::engine::{Branch, CallKind, FlowStamp, Memo, Snapshot, StepState, machine};
+}
+
 pub use self::{clock::ManualClock, faults::Faults};

@@ -360,7 +360,7 @@ async fn a_full_disk_is_an_error_and_nothing_is_half_written() {
     let change = dynamic_flow::store::Change {
         snapshot: Some(huge),
         due_at: Some(Some(at(7_200_000))),
-        ..with_status(dynamic_flow::engine::RunStatus::Ready)
+        ..with_status(dynamic_flow::RunStatus::Ready)
     };
     let full = store.update(record.id, Expect::Any, change).await.unwrap_err();
     assert_says(&full, &path, "free space");

@@ -3,8 +3,7 @@
 use std::{collections::BTreeSet, fs};
 
 use dynamic_flow::{
-    ErrorKind, FlowId, Metadata, RunId, Scalar, Timestamp, ToolId,
-    engine::RunStatus,
+    ErrorKind, FlowId, Metadata, RunId, RunStatus, Scalar, Timestamp, ToolId,
     store::{Change, Cursor, Expect, FileStore, Filter, Queue, Record, Store},
 };
 

@@ -12,8 +12,7 @@ use std::{
 };
 
 use dynamic_flow::{
-    Metadata, Revision, RunId, Scalar,
-    engine::RunStatus,
+    Metadata, Revision, RunId, RunStatus, Scalar,
     store::{Change, Expect, FileStore, Filter, Lease, Record, Store},
 };
 

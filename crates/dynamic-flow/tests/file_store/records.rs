@@ -3,9 +3,8 @@
 use std::{fs, time::Duration};
 
 use dynamic_flow::{
-    Clock as _, ErrorKind, Metadata, Revision, RunId, Scalar, SystemClock, Timestamp,
+    Clock as _, ErrorKind, Metadata, Revision, RunId, RunStatus, Scalar, SystemClock, Timestamp,
     codec::Sealed,
-    engine::RunStatus,
     store::{Change, Expect, FileStore, Filter, Lease, Store},
 };
 

@@ -7,10 +7,9 @@ use std::{
 };
 
 use dynamic_flow::{
-    Epoch, ErrorKind, FlowId, KeyDigest, Metadata, Result, Revision, RunId, Scalar, Timestamp,
-    ToolId, WaitId,
+    Epoch, ErrorKind, FlowId, KeyDigest, Metadata, Result, Revision, RunId, RunStatus, Scalar,
+    Timestamp, ToolId, WaitId,
     codec::Sealed,
-    engine::RunStatus,
     store::{Change, Claim, FileStore, Filter, Queue, Record, Store, Summary, WaitIndex},
 };
 

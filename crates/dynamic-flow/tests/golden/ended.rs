@@ -1,10 +1,8 @@
 //! Runs that have ended: some can be retried, the others be looked at.
 
 use dynamic_flow::{
-    Cancellation, ErrorKind, Failure, Flow, SuspensionKey,
-    engine::{Ended, RunStatus},
-    hours,
-    hub::Outcome,
+    Cancellation, ErrorKind, Failure, Flow, RunStatus, SuspensionKey, hours,
+    hub::{Ended, Outcome},
     wait::Closed,
 };
 use serde_json::{Value, json};

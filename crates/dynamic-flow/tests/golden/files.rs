@@ -9,8 +9,8 @@ use std::{
 use dynamic_flow::{
     Timestamp,
     codec::{Binding, Codec, Part, Sealed, SealedInfo},
-    engine::Snapshot,
     store::{Record, Store},
+    testkit::engine::Snapshot,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

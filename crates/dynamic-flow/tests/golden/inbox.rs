@@ -1,6 +1,6 @@
 //! Runs for which something was accepted that nobody has worked in.
 
-use dynamic_flow::{Answer, Cancellation, ErrorKind, engine::RunStatus};
+use dynamic_flow::{Answer, Cancellation, ErrorKind, RunStatus};
 use serde_json::json;
 
 use super::{

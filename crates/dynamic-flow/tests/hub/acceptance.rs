@@ -1,8 +1,7 @@
 //! Who may answer, what is accepted, and what everybody else hears.
 
 use dynamic_flow::{
-    Answer, Cancellation, ErrorKind, RunId, SuspensionKey, Timestamp, ToolError,
-    engine::RunStatus,
+    Answer, Cancellation, ErrorKind, RunId, RunStatus, SuspensionKey, Timestamp, ToolError,
     hub::Outcome,
     seconds,
     testkit::faults::{Moment, Operation},

@@ -6,8 +6,7 @@ use std::{
 };
 
 use dynamic_flow::{
-    Flow, Schema, ToolError,
-    engine::RunStatus,
+    Flow, RunStatus, Schema, ToolError,
     flow::{Backoff, build::FlowBuilder},
     hours, seconds,
     tool::{AwaitInput, FnTool, tool_fn},

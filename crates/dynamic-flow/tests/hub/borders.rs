@@ -1,12 +1,10 @@
 //! Limits and settings, on both sides of where they lie.
 
 use dynamic_flow::{
-    Cancellation, Clock as _, ErrorKind, Flow, Result, RunId, Schema, SuspensionKey, ToolError,
-    WaitId,
+    Cancellation, Clock as _, ErrorKind, Flow, Result, RunId, RunStatus, Schema, SuspensionKey,
+    ToolError, WaitId,
     codec::{Codec, EncryptionKey},
-    days,
-    engine::RunStatus,
-    hours,
+    days, hours,
     hub::{
         Cleanup, Handle, HubOptions, KeyGenerator, PersistenceHub, RunOptions, SuspensionRequest,
     },

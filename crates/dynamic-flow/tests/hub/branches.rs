@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use dynamic_flow::{
     Answer, Cancellation, Clock as _, ErrorKind, Flow, RunId, SuspensionKey, Timestamp, WaitId,
-    engine::{Branch, Snapshot, StepState},
     hours,
     hub::PersistenceHub,
     minutes,
     store::{Change, Expect, Filter, WaitIndex},
+    testkit::engine::{Branch, Snapshot, StepState},
     tool::AwaitInput,
     wait::Closed,
 };

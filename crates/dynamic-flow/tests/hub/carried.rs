@@ -1,8 +1,7 @@
 //! Upgrades beside what is asked and answered: what was accepted counts, and nothing is undone.
 
 use dynamic_flow::{
-    Cancellation, ErrorKind, Flow, Schema,
-    engine::RunStatus,
+    Cancellation, ErrorKind, Flow, RunStatus, Schema,
     testkit::faults::{Moment, Operation},
     tool::{AwaitInput, ToolRegistry},
 };
@@ -98,8 +97,10 @@ fn other_answers() -> (Flow<Order, String>, Flow<Order, String>) {
         .build()
         .unwrap()
         .upgrade(old.fingerprint().unwrap().clone(), |state| {
-            state.waits[0].request.schema = Schema::new(json!({ "type": "string" })).unwrap();
-            Ok(())
+            state.change_question("ask", |question| {
+                question.schema = Schema::new(json!({ "type": "string" }))?;
+                Ok(())
+            })
         });
     (old, new)
 }

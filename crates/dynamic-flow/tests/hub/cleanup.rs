@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 
 use dynamic_flow::{
-    Cancellation, Clock as _, ErrorKind, Flow, Schema, days,
-    engine::RunStatus,
-    hours,
+    Cancellation, Clock as _, ErrorKind, Flow, RunStatus, Schema, days, hours,
     hub::{Cleanup, PersistenceHub, SuspensionRequest},
     seconds,
     store::{Change, Expect, Filter, Lease, Page},

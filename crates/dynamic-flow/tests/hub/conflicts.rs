@@ -1,9 +1,7 @@
 //! Writes that come second, or fail, behind the first write of a call.
 
 use dynamic_flow::{
-    Answer, Cancellation, Error, ErrorKind, Flow, Schema, SuspensionKey, days,
-    engine::RunStatus,
-    hours,
+    Answer, Cancellation, Error, ErrorKind, Flow, RunStatus, Schema, SuspensionKey, days, hours,
     hub::{Cleanup, PersistenceHub, StateClaim, SuspensionRequest},
     store::Filter,
     testkit::faults::{Moment, Operation},

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use dynamic_flow::{
-    Cancellation, ErrorKind, RunId,
-    engine::RunStatus,
-    hours,
+    Cancellation, ErrorKind, RunId, RunStatus, hours,
     hub::{Cleanup, PersistenceHub, RunView},
     minutes, seconds, store,
     testkit::faults::Operation,

@@ -4,9 +4,7 @@
 use std::sync::Arc;
 
 use dynamic_flow::{
-    Cancellation, ErrorKind, Flow, ToolError,
-    engine::RunStatus,
-    hours, minutes, seconds,
+    Cancellation, ErrorKind, Flow, RunStatus, ToolError, hours, minutes, seconds,
     store::Filter,
     testkit::faults::{Moment, Operation},
     tool::{AwaitInput, tool_fn},

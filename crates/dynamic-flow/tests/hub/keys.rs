@@ -1,9 +1,8 @@
 //! Sealed state: who may open it, and what is noticed of tampering.
 
 use dynamic_flow::{
-    ErrorKind, KeyDigest, SuspensionKey,
+    ErrorKind, KeyDigest, RunStatus, SuspensionKey,
     codec::{EncryptionKey, Keyring},
-    engine::RunStatus,
     hub::PersistenceHub,
     store::{Change, Expect},
 };

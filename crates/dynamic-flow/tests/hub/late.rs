@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use dynamic_flow::{
-    Cancellation, Flow,
-    engine::{Ended, RunStatus},
-    hours,
-    hub::RunView,
+    Cancellation, Flow, RunStatus, hours,
+    hub::{Ended, RunView},
     seconds,
     tool::AwaitInput,
 };

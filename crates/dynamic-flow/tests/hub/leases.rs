@@ -3,10 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use dynamic_flow::{
-    Answer, Cancellation, ErrorKind, Flow, ToolError,
-    engine::{Ended, RunStatus},
-    hours,
-    hub::{Durability, Outcome, Worked},
+    Answer, Cancellation, ErrorKind, Flow, RunStatus, ToolError, hours,
+    hub::{Durability, Ended, Outcome, Worked},
     minutes, seconds,
     testkit::faults::{Moment, Operation},
     tool::{AwaitInput, tool_fn},

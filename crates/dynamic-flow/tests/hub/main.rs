@@ -21,6 +21,7 @@ mod questions;
 mod reissued;
 mod replays;
 mod resumed_tools;
+mod run_state;
 mod set_aside;
 mod shutdown;
 mod spans;

@@ -4,9 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use dynamic_flow::{
-    Answer, Clock as _, ErrorKind, Flow, ToolError,
-    engine::RunStatus,
-    hours,
+    Answer, Clock as _, ErrorKind, Flow, RunStatus, ToolError, hours,
     hub::{HubEvent, Notifier, SuspendedWait},
     store::Filter,
     testkit::faults::{Moment, Operation},

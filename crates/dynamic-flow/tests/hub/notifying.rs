@@ -3,9 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use dynamic_flow::{
-    Clock as _, ErrorKind, FlowId, Result, RunId, ToolError,
-    engine::RunStatus,
-    hours,
+    Clock as _, ErrorKind, FlowId, Result, RunId, RunStatus, ToolError, hours,
     hub::{HubEvent, Notifier, PersistenceHub, SuspendedWait},
     seconds,
     testkit::faults::{Moment, Operation},

@@ -1,8 +1,7 @@
 //! Writes of one run that overlap at the store: who comes second looks again at what the first did.
 
 use dynamic_flow::{
-    Answer, Cancellation, ErrorKind,
-    engine::RunStatus,
+    Answer, Cancellation, ErrorKind, RunStatus,
     hub::PersistenceHub,
     testkit::faults::{Moment, Operation},
     wait::Closed,

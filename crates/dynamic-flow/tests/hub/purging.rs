@@ -1,9 +1,7 @@
 //! Ended runs after their retention: who removes them, and who is faster.
 
 use dynamic_flow::{
-    Clock as _, ErrorKind, Flow, days,
-    engine::RunStatus,
-    hours,
+    Clock as _, ErrorKind, Flow, RunStatus, days, hours,
     hub::{Cleanup, PersistenceHub, Worked},
     minutes, seconds,
     store::{Claim, Expect, Filter, Queue},

@@ -1,10 +1,10 @@
 //! What was asked is what the run goes on with.
 
 use dynamic_flow::{
-    ErrorKind, Flow, RunId, Schema,
-    engine::{RunStatus, Snapshot},
+    ErrorKind, Flow, RunId, RunStatus, Schema,
     hub::{RunOptions, SuspensionRequest},
     store::Filter,
+    testkit::engine::Snapshot,
 };
 use serde_json::json;
 
@@ -56,8 +56,10 @@ async fn a_state_is_not_given_with_an_answer_to_something_else() {
 fn reworded(counts: &Counts) -> Flow {
     let old = approval_flow(counts).fingerprint().unwrap().clone();
     approval_flow(counts).erase().upgrade(old, |state| {
-        state.waits[0].request.prompt = "Approve, please?".into();
-        Ok(())
+        state.change_question("keep-approval/approval", |question| {
+            question.prompt = "Approve, please?".into();
+            Ok(())
+        })
     })
 }
 

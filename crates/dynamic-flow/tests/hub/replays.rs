@@ -2,9 +2,8 @@
 //! back.
 
 use dynamic_flow::{
-    Cancellation, Clock as _, ErrorKind, Flow, RunId, Schema, ToolError,
+    Cancellation, Clock as _, ErrorKind, Flow, RunId, RunStatus, Schema, ToolError,
     codec::Sealed,
-    engine::RunStatus,
     hub::{PersistenceHub, StateClaim, SuspensionRequest},
     store::{Change, Expect, Queue},
     tool::{AwaitInput, tool_fn},

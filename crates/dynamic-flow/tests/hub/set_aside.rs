@@ -3,9 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use dynamic_flow::{
-    Clock as _, ErrorKind, Flow, ToolError, days,
-    engine::RunStatus,
-    hours,
+    Clock as _, ErrorKind, Flow, RunStatus, ToolError, days, hours,
     hub::{Durability, HubEvent, PersistenceHub, Suspension, Worked},
     minutes, seconds,
     testkit::{

@@ -3,8 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use dynamic_flow::{
-    Clock as _, ErrorKind, Flow, Result, SuspensionKey, ToolError,
-    engine::RunStatus,
+    Clock as _, ErrorKind, Flow, Result, RunStatus, SuspensionKey, ToolError,
     hub::{Cleanup, HubEvent, Outcome, PersistenceHub},
     seconds,
     testkit::faults::{Moment, Operation},

@@ -4,9 +4,7 @@
 use std::collections::BTreeSet;
 
 use dynamic_flow::{
-    Answer, Cancellation, Clock as _, ErrorKind, Schema,
-    engine::RunStatus,
-    hours,
+    Answer, Cancellation, Clock as _, ErrorKind, RunStatus, Schema, hours,
     hub::{Cleanup, HubEvent, PersistenceHub, StateClaim, Suspended, SuspensionRequest},
     minutes, seconds,
     store::{Change, Expect, Queue},

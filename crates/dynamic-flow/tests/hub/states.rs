@@ -2,8 +2,7 @@
 //! says afterwards.
 
 use dynamic_flow::{
-    Answer, Cancellation, Clock as _, Error, ErrorKind, Schema, SuspensionKey, days,
-    engine::RunStatus,
+    Answer, Cancellation, Clock as _, Error, ErrorKind, RunStatus, Schema, SuspensionKey, days,
     hours,
     hub::{PersistenceHub, StateClaim, Suspended, SuspensionRequest, Worked},
     seconds,

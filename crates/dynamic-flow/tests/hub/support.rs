@@ -10,9 +10,8 @@ use std::{
 };
 
 use dynamic_flow::{
-    Clock as _, Flow, FlowId, Result, RunId, SuspensionKey, Timestamp, ToolError,
+    Clock as _, Flow, FlowId, Result, RunId, RunStatus, SuspensionKey, Timestamp, ToolError,
     codec::{Binding, Codec, EncryptionKey, Keyring, Part},
-    engine::RunStatus,
     hours,
     hub::{HubBuilder, Notifier, Outcome, PersistenceHub, SuspendedWait, Suspension},
     store::{Change, Expect, Lease, MemoryStore, Store},

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use dynamic_flow::{
-    ErrorKind, Flow, ToolError, days,
-    engine::RunStatus,
+    ErrorKind, Flow, RunStatus, ToolError, days,
     flow::Backoff,
     hours,
     hub::{HubEvent, Outcome},

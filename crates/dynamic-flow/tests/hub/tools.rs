@@ -3,8 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use dynamic_flow::{
-    ErrorKind, Flow, ToolContext, ToolError,
-    engine::RunStatus,
+    ErrorKind, Flow, RunStatus, ToolContext, ToolError,
     hub::{Durability, HubEvent},
     testkit::faults::{Moment, Operation},
     tool::{AwaitInput, FnTool, tool_fn},

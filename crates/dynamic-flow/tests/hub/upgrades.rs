@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use dynamic_flow::{
-    Clock as _, ErrorKind, Flow, RunId, Schema, SuspensionKey,
+    Clock as _, ErrorKind, Flow, RunId, RunStatus, Schema, SuspensionKey,
     codec::{EncryptionKey, Keyring},
-    engine::RunStatus,
     hours,
     hub::{Events, HubEvent, PersistenceHub, ResealReport},
     seconds,
@@ -180,14 +179,7 @@ fn without_the_question() -> (Flow<Order, bool>, Flow<Order, bool>) {
         .map("done", |_: Order| true)
         .build()
         .unwrap()
-        .upgrade(old.fingerprint().unwrap().clone(), |state| {
-            state.root.step = Some("nap".into());
-            state.root.state = dynamic_flow::engine::StepState::Ready;
-            state.flow.steps[0].path = "nap".into();
-            state.flow.steps[0].kind = "sleep".into();
-            state.flow.steps[0].tool_id = None;
-            Ok(())
-        });
+        .upgrade(old.fingerprint().unwrap().clone(), |state| state.move_to("ask", "nap"));
     (old, new)
 }
 

@@ -8,13 +8,14 @@ use std::{
 };
 
 use dynamic_flow::{
-    Answer, Cancellation, Deadline, Metadata, RunId, Schema, Timestamp, ToolError, WaitId,
-    engine::{
-        Branch, CallKind, FlowStamp, Memo, RunStatus, Snapshot, StepState,
-        machine::{Command, Event, Machine, Order},
-    },
+    Answer, Cancellation, Deadline, Metadata, RunId, RunStatus, Schema, Timestamp, ToolError,
+    WaitId,
     expr::{Compute, Scope},
     flow::{FlowDef, StepKind},
+    testkit::engine::{
+        Branch, CallKind, FlowStamp, Memo, Snapshot, StepState,
+        machine::{Command, Event, Machine, Order},
+    },
     tool::Output,
     wait::{Closed, Receipt, WaitRequest},
 };

@@ -11,9 +11,8 @@ use std::{
 
 use async_trait::async_trait;
 use dynamic_flow::{
-    Epoch, Error, ErrorKind, Result, Revision, RunId, Timestamp,
+    Epoch, Error, ErrorKind, Result, Revision, RunId, RunStatus, Timestamp,
     codec::Sealed,
-    engine::RunStatus,
     store::{
         Change, Claim, Cursor, Expect, Filter, Health, Hint, Hinter, Hints, Lease, Page, Record,
         Store, Summary,

@@ -3,8 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use dynamic_flow::{
-    Epoch, ErrorKind, Flow, RunId, SuspensionKey, Timestamp, ToolError,
-    engine::RunStatus,
+    Epoch, ErrorKind, Flow, RunId, RunStatus, SuspensionKey, Timestamp, ToolError,
     hub::Outcome,
     store::Store,
     tool::{AwaitInput, tool_fn},

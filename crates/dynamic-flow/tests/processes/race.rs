@@ -11,10 +11,8 @@ use std::{
 };
 
 use dynamic_flow::{
-    Answer, Cancellation, Error, ErrorKind, Flow, Metadata, Receipt, Result, RunId, Scalar,
-    SuspensionKey, ToolError,
-    engine::RunStatus,
-    hours,
+    Answer, Cancellation, Error, ErrorKind, Flow, Metadata, Receipt, Result, RunId, RunStatus,
+    Scalar, SuspensionKey, ToolError, hours,
     hub::{Cleanup, Handle, Outcome, PersistenceHub, RunOptions},
     minutes,
     store::{Filter, MemoryStore, Store},

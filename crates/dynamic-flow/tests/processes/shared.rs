@@ -1,8 +1,7 @@
 //! A store that is new to several processes at once, and one whose users die.
 
 use dynamic_flow::{
-    Flow, RunId, SuspensionKey, ToolError,
-    engine::RunStatus,
+    Flow, RunId, RunStatus, SuspensionKey, ToolError,
     hub::{Outcome, PersistenceHub},
     store::{self, Filter},
     tool::{AwaitInput, tool_fn},

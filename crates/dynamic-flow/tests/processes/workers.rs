@@ -11,9 +11,7 @@ use std::{
 };
 
 use dynamic_flow::{
-    Flow, RunId, ToolContext, ToolError,
-    engine::RunStatus,
-    hours,
+    Flow, RunId, RunStatus, ToolContext, ToolError, hours,
     hub::{HubOptions, Outcome},
     seconds,
     store::Filter,

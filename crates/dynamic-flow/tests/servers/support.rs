@@ -8,9 +8,8 @@ use std::{
 };
 
 use dynamic_flow::{
-    Epoch, Error, ErrorKind, KeyDigest, Metadata, Result, Revision, RunId, Timestamp,
+    Epoch, Error, ErrorKind, KeyDigest, Metadata, Result, Revision, RunId, RunStatus, Timestamp,
     codec::Sealed,
-    engine::RunStatus,
     store::{Queue, Record, WaitIndex},
 };
 use dynamic_flow_services::{Corner, Kind, SmallDisk};

@@ -6,9 +6,8 @@ use std::{
 };
 
 use dynamic_flow::{
-    Answer, Cancellation, Clock as _, ErrorKind, RunId, Timestamp,
+    Answer, Cancellation, Clock as _, ErrorKind, RunId, RunStatus, Timestamp,
     codec::{EncryptionKey, Keyring},
-    engine::RunStatus,
     hub::{Cleanup, RunOptions},
     minutes, seconds,
     store::{Filter, MemoryStore},

@@ -21,7 +21,7 @@ use crate::{
 
 /// Whether a parked run can go on with a flow.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fit {
+pub(crate) enum Fit {
     /// In all that can be compared it is the flow that the run was parked with.
     Same,
     /// It is another flow, in which the run stands where it stood.
@@ -30,16 +30,17 @@ pub enum Fit {
     Incompatible(Vec<String>),
 }
 
-impl Fit {
-    /// Whether the run can go on.
-    pub fn fits(&self) -> bool {
-        !matches!(self, Self::Incompatible(_))
-    }
-}
-
 impl<I, O> Flow<I, O> {
-    /// As [`compare`], with the fingerprint that is worked out once.
-    pub fn fit(&self, snapshot: &Snapshot) -> Fit {
+    /// Tells whether a parked run can go on with this flow, which may be newer than the one it ran with.
+    ///
+    /// It can if every step that the run stands in is still there, of the same kind and with the same
+    /// tool, and if what was saved fits the new schemas: the run's input, the value that a step is
+    /// about to work on, the input of a call that is being made, and every answer that an open wait
+    /// would take. The variables that the steps to come read must be set.
+    ///
+    /// What closures and tools compute, and what the prompts of questions read, is not compared. A run
+    /// that has ended for good fits any flow of its id.
+    pub(crate) fn fit(&self, snapshot: &Snapshot) -> Fit {
         match self.fingerprint() {
             Ok(known) if *known == snapshot.flow.fingerprint => Fit::Same,
             _ => compare_changed(snapshot, &self.def),
@@ -52,7 +53,7 @@ impl FlowStamp {
     ///
     /// `fingerprint` is [`Flow::fingerprint`](crate::Flow::fingerprint), worked out once for all
     /// commits.
-    pub fn of(def: &FlowDef, fingerprint: &ContentDigest, root: &Branch) -> Self {
+    pub(crate) fn of(def: &FlowDef, fingerprint: &ContentDigest, root: &Branch) -> Self {
         let mut steps = Vec::new();
         stamp(&def.body, root, "", &mut steps);
         Self {
@@ -89,23 +90,7 @@ fn join(parent: &str, step: &Step) -> String {
     if parent.is_empty() { step.id.to_string() } else { format!("{parent}/{}", step.id) }
 }
 
-/// Tells whether a parked run can go on with a flow, which may be newer than the one it ran with.
-///
-/// It can if every step that the run stands in is still there, of the same kind and with the same
-/// tool, and if what was saved fits the new schemas: the run's input, the value that a step is
-/// about to work on, the input of a call that is being made, and every answer that an open wait
-/// would take. The variables that the steps to come read must be set.
-///
-/// What closures and tools compute, and what the prompts of questions read, is not compared. A run
-/// that has ended for good fits any flow of its id.
-pub fn compare(snapshot: &Snapshot, new: &FlowDef) -> Fit {
-    match fingerprint(new) {
-        Ok(fresh) if fresh == snapshot.flow.fingerprint => Fit::Same,
-        _ => compare_changed(snapshot, new),
-    }
-}
-
-/// As [`compare`], of flows that are known to differ.
+/// As [`Flow::fit`], of flows that are known to differ.
 fn compare_changed(snapshot: &Snapshot, new: &FlowDef) -> Fit {
     if snapshot.flow.id != new.id {
         let (old, new) = (&snapshot.flow.id, &new.id);

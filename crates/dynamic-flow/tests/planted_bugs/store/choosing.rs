@@ -3,8 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use dynamic_flow::{
-    Clock as _, SystemClock, Timestamp,
-    engine::RunStatus,
+    Clock as _, RunStatus, SystemClock, Timestamp,
     store::{Claim, Filter, Queue, Record},
     wait::Scalar,
 };

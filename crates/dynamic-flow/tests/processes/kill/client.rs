@@ -12,8 +12,8 @@ use std::{
 
 use async_trait::async_trait;
 use dynamic_flow::{
-    Answer, Epoch, Flow, Result, Revision, RunId, SuspensionKey, Timestamp, ToolError, days,
-    engine::RunStatus,
+    Answer, Epoch, Flow, Result, Revision, RunId, RunStatus, SuspensionKey, Timestamp, ToolError,
+    days,
     hub::{Durability, HubOptions, Outcome, PersistenceHub, Suspension},
     seconds,
     store::{Change, Claim, Cursor, Expect, Filter, Health, Page, Record, Store},

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dynamic_flow::{Receipt, RunId, WaitId, engine::RunStatus};
+use dynamic_flow::{Receipt, RunId, RunStatus, WaitId};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use dynamic_flow::{
-    Error, ErrorKind, Metadata, Revision, RunId,
+    Error, ErrorKind, Metadata, Revision, RunId, RunStatus,
     codec::Sealed,
-    engine::RunStatus,
     store::{Change, Claim, Expect, Filter, Queue, Record, Store as _},
     testkit::conformance::{
         Subject, a_hub_does_its_work_beside_damaged_records, damaged_records_hide_no_others,

@@ -1,8 +1,7 @@
 //! What the graph around the runs is, and what can be asked of it.
 
 use dynamic_flow::{
-    Metadata,
-    engine::RunStatus,
+    Metadata, RunStatus,
     store::{Change, Expect, Filter, Record, Store as _},
 };
 use neo4rs::Query;

@@ -4,8 +4,7 @@
 use std::time::Duration;
 
 use dynamic_flow::{
-    Metadata,
-    engine::RunStatus,
+    Metadata, RunStatus,
     store::{Claim, Filter, Neo4jStore, Queue, Store as _},
 };
 use tokio::{

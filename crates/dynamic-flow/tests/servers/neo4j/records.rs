@@ -1,9 +1,8 @@
 //! Records to put into the graph.
 
 use dynamic_flow::{
-    Metadata, RunId,
+    Metadata, RunId, RunStatus,
     codec::Sealed,
-    engine::RunStatus,
     id::{Epoch, KeyDigest, Revision},
     store::{Change, Queue, Record, WaitIndex},
 };

@@ -1,7 +1,7 @@
 //! What `health` says of servers that are set up well and badly.
 
 use dynamic_flow::{
-    engine::RunStatus,
+    RunStatus,
     store::{Change, Expect, Filter, Health, Store as _},
 };
 use dynamic_flow_services::redis::{Options, Redis};

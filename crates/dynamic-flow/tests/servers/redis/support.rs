@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use dynamic_flow::{
-    Error, ErrorKind, Result, Timestamp,
+    Error, ErrorKind, Result, RunStatus, Timestamp,
     codec::Sealed,
-    engine::RunStatus,
     id::{Epoch, Revision, RunId},
     store::{Claim, Queue, Record, RedisConfig, RedisStore},
     testkit::conformance::Subject,
