@@ -281,6 +281,7 @@ pub(crate) fn receipt(receipt: &Receipt) -> String {
         Closed::TimedOut => "timed out",
         Closed::Cancelled => "was cancelled",
         Closed::Superseded => "was passed over by the flow",
+        _ => "was closed",
     };
     let by = receipt.by.as_ref().map(|by| format!(" by {}", clean_line(by))).unwrap_or_default();
     let request = receipt.request_id.as_ref();

@@ -83,6 +83,7 @@ impl Drawer {
                 BodyName::Handler => Some("on error".to_owned()),
                 BodyName::Arm(arm) => Some(format!("case {}", clean_line(&arm))),
                 BodyName::Otherwise => Some("otherwise".to_owned()),
+                _ => None,
             };
             let Some(title) = title else {
                 self.body(body, &path, &indent, index + 1 < count);

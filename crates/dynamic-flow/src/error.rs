@@ -108,6 +108,7 @@ impl fmt::Display for ErrorKind {
 
 /// Something wrong in a flow or document, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Finding {
     /// The path of step ids, or of document fields where there is no step yet; empty for the whole.
     pub path: String,

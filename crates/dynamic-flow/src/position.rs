@@ -15,6 +15,7 @@ pub struct Position(pub Vec<PathPart>);
 
 /// One step of a position.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub struct PathPart {
     /// The step.
     pub step: StepId,

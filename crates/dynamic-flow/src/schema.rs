@@ -30,6 +30,7 @@ const MAX_VIOLATIONS: usize = 1_000;
 
 /// One way in which a value does not fit its schema.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Violation {
     /// JSON pointer (RFC 6901) to the offending part; empty for the whole value.
     pub pointer: String,

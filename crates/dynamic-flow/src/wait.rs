@@ -26,6 +26,7 @@ pub use crate::metadata::{Metadata, Scalar};
 /// How long a wait stays open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Deadline {
     /// As long as the hub's `default_timeout` says.
     #[default]
@@ -68,6 +69,7 @@ impl From<Duration> for Deadline {
 /// # let _ = suspends; Ok(()) }
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct WaitRequest {
     /// The question, in words for whoever answers.
     pub prompt: String,

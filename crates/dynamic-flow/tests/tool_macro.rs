@@ -113,15 +113,8 @@ fn give_up(_: u32) -> Result<u32, ToolError> {
 }
 
 fn question() -> WaitRequest {
-    WaitRequest {
-        prompt: "How many?".into(),
-        shown: None,
-        schema: Schema::new(json!({ "type": "integer" })).unwrap(),
-        deadline: Deadline::Never,
-        default: None,
-        metadata: Metadata::new(),
-        saved: None,
-    }
+    let schema = Schema::new(json!({ "type": "integer" })).unwrap();
+    WaitRequest::new("How many?", schema).no_timeout()
 }
 
 async fn call(tool: impl TypedTool, input: Value) -> Result<Output, ToolError> {

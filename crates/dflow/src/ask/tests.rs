@@ -330,7 +330,8 @@ fn what_does_not_fit_is_called_as_its_question_is() {
     for (pointer, shown) in
         [("", "no"), ("/tags", "tags: no"), ("/who/mails/0/a~1b", "who.mails[1].a/b: no")]
     {
-        let violation = Violation { pointer: pointer.into(), message: "no".into() };
+        let violation = json!({ "pointer": pointer, "message": "no" });
+        let violation: Violation = serde_json::from_value(violation).unwrap();
         assert_eq!(told(&violation), shown);
     }
 }

@@ -116,19 +116,18 @@ async fn check_retryable(
                 continue;
             }
             Err(error) if is_unopened(&error) => {
-                unopened.push(Stranded { run_id, reasons: vec![error.to_string()] });
+                unopened.push(Stranded::new(run_id, vec![error.to_string()]));
                 continue;
             }
             Err(error) => Some(own_affair(error)?),
         };
         found.runs += 1;
-        found.stranded.extend(refused.map(|reasons| Stranded { run_id, reasons }));
+        found.stranded.extend(refused.map(|reasons| Stranded::new(run_id, reasons)));
     }
     for record in unreadable {
         // Of which status it is may not be known, and then it was found before.
         if unopened.iter().all(|run| run.run_id != record.id) {
-            let reasons = vec![record.to_string()];
-            unopened.push(Stranded { run_id: record.id, reasons });
+            unopened.push(Stranded::new(record.id, vec![record.to_string()]));
         }
     }
     Ok(found)

@@ -355,7 +355,7 @@ fn why(ended: &dynamic_flow::hub::Ended) -> String {
     }
 }
 
-fn cancelled(Cancellation { by, reason }: &Cancellation) -> String {
+fn cancelled(Cancellation { by, reason, .. }: &Cancellation) -> String {
     let by = by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
     let reason = reason.as_ref().map(|it| format!(": {it}")).unwrap_or_default();
     clean_line(&format!("cancelled{by}{reason}"))

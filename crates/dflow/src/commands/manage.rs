@@ -58,7 +58,9 @@ pub(super) async fn reissue(context: &Context, args: args::Reissue) -> Result<Ex
 
 pub(super) async fn cancel(context: &Context, args: args::Cancel) -> Result<Exit, Failure> {
     let hub = context.hub(Missing::Refuse).await?;
-    let cancelling = hub.cancel(args.run, Cancellation { by: args.by, reason: args.reason });
+    let mut cancellation = Cancellation::new();
+    (cancellation.by, cancellation.reason) = (args.by, args.reason);
+    let cancelling = hub.cancel(args.run, cancellation);
     let status = progress::telling(context.terminal, &hub, cancelling).await?;
     let shown = output::Cancelled { run_id: args.run.into(), status: status.to_string() };
     context.terminal.result(&shown, |style| {
@@ -132,7 +134,7 @@ pub(super) async fn cleanup(context: &Context, args: args::Cleanup) -> Result<Ex
             return Err(Failure::Told(Exit::Interrupted));
         }
     };
-    let Cleaned { deleted_count, deleted, left, errors } = cleaned;
+    let Cleaned { deleted_count, deleted, left, errors, .. } = cleaned;
     let failed = !errors.is_empty();
     let shown = output::Cleaned {
         dry_run: args.dry_run,
@@ -227,7 +229,7 @@ pub(super) async fn work(context: &Context, args: &args::Work) -> Result<Exit, F
 fn note(seen: &mut output::Worked, event: &HubEvent, name_skipped: bool) {
     match event {
         HubEvent::RunStopped { .. } => seen.driven += 1,
-        HubEvent::RunSkipped { run_id, reason } => {
+        HubEvent::RunSkipped { run_id, reason, .. } => {
             seen.skipped += 1;
             if name_skipped {
                 let run = output::Skipped { run_id: (*run_id).into(), reason: reason.clone() };

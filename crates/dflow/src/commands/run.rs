@@ -261,7 +261,8 @@ async fn prepare(
             return Err(usage(format!("no input is given, and {why}: use --input")).into());
         }
     };
-    let answer = Answer { input, by: args.by, request_id: args.request_id };
+    let mut answer = Answer::new(input);
+    (answer.by, answer.request_id) = (args.by, args.request_id);
     Ok((hub, key, answer))
 }
 

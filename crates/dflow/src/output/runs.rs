@@ -349,7 +349,7 @@ impl From<&LibraryEnded> for Ended {
                 message: failure.message.clone(),
                 tool_id: failure.tool_id.as_ref().map(ToString::to_string),
             },
-            LibraryEnded::Cancelled(Cancellation { by, reason }) => {
+            LibraryEnded::Cancelled(Cancellation { by, reason, .. }) => {
                 Self::Cancelled { by: by.clone(), reason: reason.clone() }
             }
         }
@@ -382,9 +382,8 @@ impl Show {
             ended: view.ended.as_ref().map(Into::into),
             waits: view.waits.iter().map(Into::into).collect(),
             accepted: view.accepted.iter().map(Into::into).collect(),
-            cancelling: view.cancelling.as_ref().map(|Cancellation { by, reason }| Cancelling {
-                by: by.clone(),
-                reason: reason.clone(),
+            cancelling: view.cancelling.as_ref().map(|Cancellation { by, reason, .. }| {
+                Cancelling { by: by.clone(), reason: reason.clone() }
             }),
             receipts: view.receipts.iter().map(Into::into).collect(),
             earlier_receipts: view.earlier_receipts,

@@ -51,6 +51,7 @@ pub struct Binding<'a> {
 
 /// Which part of a record is sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Part {
     /// The snapshot.
     Snapshot,

@@ -18,6 +18,7 @@ use crate::{
 /// When a run is committed beyond its waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Durability {
     /// At waits, before and after tools with effects, and at the end.
     #[default]

@@ -238,6 +238,7 @@ impl Branch {
 #[serde(rename_all = "snake_case")]
 pub enum Ended {
     /// A filter said no.
+    #[non_exhaustive]
     Rejected {
         /// The filter.
         position: Position,

@@ -39,6 +39,7 @@ pub(crate) use self::{
 /// How a value is computed from the current value and the variables.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Compute {
     /// A Rust closure.
     Code(Code),

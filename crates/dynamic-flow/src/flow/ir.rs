@@ -53,6 +53,7 @@ pub type Body = Vec<Step>;
 
 /// A named step.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Step {
     /// Names the step; unique among all steps in all bodies of the same parent.
     pub id: StepId,
@@ -60,6 +61,13 @@ pub struct Step {
     pub description: String,
     /// What it does.
     pub kind: StepKind,
+}
+
+impl Step {
+    /// A step that does that, without a description.
+    pub fn new(id: impl Into<StepId>, kind: StepKind) -> Self {
+        Self { id: id.into(), description: String::new(), kind }
+    }
 }
 
 /// What a step does with the current value.
@@ -237,6 +245,7 @@ impl StepKind {
 /// Which body of a step.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum BodyName {
     /// The only or the first one.
     Main,

@@ -84,6 +84,7 @@ fn is_overdue(run: &Summary, now: Timestamp) -> bool {
 
 /// What a cleanup did.
 #[derive(Debug, Clone, Default, Serialize)]
+#[non_exhaustive]
 pub struct Cleaned {
     /// How many runs were removed; in a dry run, how many would be.
     pub deleted_count: usize,
@@ -99,6 +100,7 @@ pub struct Cleaned {
 
 /// A run that could not be removed.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct CleanupError {
     /// The run.
     pub run_id: RunId,

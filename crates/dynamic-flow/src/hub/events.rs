@@ -26,6 +26,7 @@ use crate::{
 #[non_exhaustive]
 pub enum HubEvent {
     /// A run is being driven.
+    #[non_exhaustive]
     RunStarted {
         /// The run.
         run_id: RunId,
@@ -33,6 +34,7 @@ pub enum HubEvent {
         flow_id: FlowId,
     },
     /// A step began.
+    #[non_exhaustive]
     StepStarted {
         /// The run.
         run_id: RunId,
@@ -44,6 +46,7 @@ pub enum HubEvent {
         tool_id: Option<ToolId>,
     },
     /// A step ended.
+    #[non_exhaustive]
     StepCompleted {
         /// The run.
         run_id: RunId,
@@ -51,6 +54,7 @@ pub enum HubEvent {
         step: Position,
     },
     /// A step failed.
+    #[non_exhaustive]
     StepFailed {
         /// The run.
         run_id: RunId,
@@ -60,6 +64,7 @@ pub enum HubEvent {
         code: String,
     },
     /// A wait was opened, durably.
+    #[non_exhaustive]
     WaitOpened {
         /// The run.
         run_id: RunId,
@@ -74,6 +79,7 @@ pub enum HubEvent {
         expires_at: Option<Timestamp>,
     },
     /// A wait was closed, durably.
+    #[non_exhaustive]
     WaitClosed {
         /// The run.
         run_id: RunId,
@@ -81,6 +87,7 @@ pub enum HubEvent {
         receipt: Receipt,
     },
     /// A run was parked, has ended, or was let go for whoever comes first; nobody drives it any more.
+    #[non_exhaustive]
     RunStopped {
         /// The run.
         run_id: RunId,
@@ -95,6 +102,7 @@ pub enum HubEvent {
         code: Option<String>,
     },
     /// A worker could not go on with a run, which stays as it was.
+    #[non_exhaustive]
     RunSkipped {
         /// The run.
         run_id: RunId,

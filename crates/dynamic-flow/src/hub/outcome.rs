@@ -16,6 +16,8 @@ use crate::{
 /// What driving a run came to. A failure is an error ([`Error::failure`]), which carries run id and
 /// step, and the run keeps its state for `retry`.
 ///
+/// There will be no other: what is not one of these is an error.
+///
 /// It is serialized with its `status`, and without keys: whoever is to answer gets those in another
 /// way than whoever started the run.
 ///

@@ -34,6 +34,7 @@ const LATE: Duration = minutes(2);
 
 /// How the parked runs of a flow get on with a newer one.
 #[derive(Debug, Clone, Default, Serialize)]
+#[non_exhaustive]
 pub struct CheckReport {
     /// How many runs are parked or being driven, also those that can't be opened.
     pub runs: usize,
@@ -63,6 +64,7 @@ impl CheckReport {
 /// A run with which what was asked for can't be done: one that does not go on with a newer flow, or
 /// does not open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Stranded {
     /// The run.
     pub run_id: RunId,
@@ -72,6 +74,7 @@ pub struct Stranded {
 
 /// What sealing everything anew did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct ResealReport {
     /// How many runs were looked at.
     pub runs: usize,
@@ -87,6 +90,13 @@ pub struct ResealReport {
     pub unreadable: Vec<Unreadable>,
     /// Where to go on; none when all were looked at.
     pub next: Option<Cursor>,
+}
+
+impl Stranded {
+    /// A run, and why it can't.
+    pub fn new(run_id: RunId, reasons: Vec<String>) -> Self {
+        Self { run_id, reasons }
+    }
 }
 
 impl ResealReport {

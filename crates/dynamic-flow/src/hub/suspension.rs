@@ -77,6 +77,7 @@ impl SuspensionRequest {
 
 /// A suspended state: its key, and until when it can be resumed.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Suspended {
     /// The run under which the state is stored.
     pub run_id: RunId,

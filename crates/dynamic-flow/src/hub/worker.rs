@@ -27,6 +27,7 @@ use crate::{
 
 /// What a round of work did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct Worked {
     /// How many runs were driven, or ended: because one worker after the other died over them, or as
     /// states of the lower half whose deadline has passed.

@@ -11,6 +11,7 @@ use crate::{
 
 /// What somebody may be waiting for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Hint {
     /// A run became due, and nobody drives it: workers wait for that.
     Due,

@@ -19,6 +19,7 @@ use crate::{
 
 /// A call of the [`Store`] trait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Operation {
     /// [`Store::provision`]
     Provision,
@@ -84,6 +85,7 @@ pub enum Moment {
 
 /// A side of a call, as a hook sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub struct Call {
     /// What is called.
     pub operation: Operation,

@@ -12,6 +12,7 @@ use crate::{Result, value::to_value};
 /// let answer = Answer::new(serde_json::json!({ "approved": true })).by("jane").request_id("req-1");
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Answer {
     /// The input; it must fit the wait's schema.
     pub input: Value,
@@ -73,6 +74,7 @@ impl From<Value> for Answer {
 /// let cancellation = Cancellation::new().by("jane").reason("ordered twice");
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Cancellation {
     /// Who, as far as the caller says.
     pub by: Option<String>,

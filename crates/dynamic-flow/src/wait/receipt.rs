@@ -11,6 +11,7 @@ use crate::{
 /// What closed a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Closed {
     /// Somebody's answer was accepted.
     Answered,
@@ -26,6 +27,7 @@ pub enum Closed {
 
 /// Which answer, default or cancellation a wait took, and when. Holds neither input nor output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Receipt {
     /// The wait that was closed.
     pub wait_id: WaitId,

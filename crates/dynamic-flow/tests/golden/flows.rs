@@ -161,15 +161,13 @@ impl Tool for Haggle {
     }
 
     async fn execute(&self, input: &Value, _: &ToolContext) -> Result<Output, ToolError> {
-        Ok(Output::Suspend(WaitRequest {
-            prompt: "What do you offer?".into(),
-            shown: None,
-            schema: Schema::new(json!({ "type": "integer" })).unwrap(),
-            deadline: Deadline::After(hours(1)),
-            default: Some(json!(0)),
-            metadata: Metadata::from([("round".into(), 1.into())]),
-            saved: Some(json!({ "wanted": input, "offers": [], "partner": null })),
-        }))
+        let schema = Schema::new(json!({ "type": "integer" })).unwrap();
+        let question = WaitRequest::new("What do you offer?", schema)
+            .timeout(hours(1))
+            .default_value(json!(0))
+            .metadata("round", 1)
+            .save(json!({ "wanted": input, "offers": [], "partner": null }));
+        Ok(Output::Suspend(question))
     }
 
     async fn on_resume(

@@ -187,7 +187,7 @@ async fn a_retry_asks_again_under_a_key_of_its_own() {
 #[tokio::test]
 async fn any_tool_may_suspend_in_mid_work_and_goes_on_with_what_it_saved() {
     use dynamic_flow::tool::{Output, Tool, ToolContext, ToolSpec};
-    use dynamic_flow::{Deadline, wait::WaitRequest};
+    use dynamic_flow::wait::WaitRequest;
     struct Quote(ToolSpec);
     #[async_trait::async_trait]
     impl Tool for Quote {
@@ -195,15 +195,8 @@ async fn any_tool_may_suspend_in_mid_work_and_goes_on_with_what_it_saved() {
             &self.0
         }
         async fn execute(&self, input: &Value, _: &ToolContext) -> Result<Output, ToolError> {
-            Ok(Output::Suspend(WaitRequest {
-                prompt: "Which discount?".into(),
-                shown: None,
-                schema: Schema::of::<i64>().unwrap(),
-                deadline: Deadline::Never,
-                default: None,
-                metadata: Default::default(),
-                saved: Some(input["total"].clone()),
-            }))
+            let question = WaitRequest::of::<i64>("Which discount?").unwrap();
+            Ok(Output::Suspend(question.no_timeout().save(input["total"].clone())))
         }
         async fn on_resume(
             &self,

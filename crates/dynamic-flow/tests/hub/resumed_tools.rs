@@ -56,15 +56,8 @@ impl Tool for Book {
 
     async fn execute(&self, input: &Value, _: &ToolContext) -> Result<Output, ToolError> {
         self.asked.add();
-        Ok(Output::Suspend(WaitRequest {
-            prompt: "Book it?".into(),
-            shown: None,
-            schema: Schema::any(),
-            deadline: Deadline::Never,
-            default: None,
-            metadata: dynamic_flow::Metadata::default(),
-            saved: Some(input["id"].clone()),
-        }))
+        let question = WaitRequest::new("Book it?", Schema::any());
+        Ok(Output::Suspend(question.no_timeout().save(input["id"].clone())))
     }
 
     async fn on_resume(

@@ -200,7 +200,7 @@ async fn a_run_that_was_skipped_is_let_go_as_it_was_for_others_to_take_it_at_onc
     wrong.register(other).unwrap();
     let mut events = wrong.events();
     let worked = wrong.work_once().await.unwrap();
-    assert_eq!(worked, Worked { skipped: 2, ..Worked::default() });
+    assert_eq!((worked.driven, worked.skipped, worked.purged), (0, 2, 0));
     let mut skipped = Vec::new();
     while skipped.len() < 2 {
         if let HubEvent::RunSkipped { run_id, .. } = events.next().await.unwrap() {
@@ -245,7 +245,7 @@ async fn workers_without_the_right_key_ask_for_a_run_ever_later_and_delay_it_for
         for stranger in &strangers {
             stranger.register(approval_flow(&counts)).unwrap();
             let worked = stranger.work_once().await.unwrap();
-            assert_eq!(worked, Worked { skipped: 1, ..Worked::default() });
+            assert_eq!((worked.driven, worked.skipped, worked.purged), (0, 1, 0));
             let record = world.store.get(suspension.run_id).await.unwrap().unwrap();
             let now = Some(world.clock.now());
             assert_eq!((record.due_at, record.lease, record.attempts), (now, None, 0));
@@ -270,7 +270,7 @@ async fn a_store_that_fails_under_a_worker_is_no_run_that_was_driven() {
     hub.register(approval_flow(&counts)).unwrap();
     faults.fail_all(Operation::Update, Moment::Before);
     let worked = hub.work_once().await.unwrap();
-    assert_eq!(worked, Worked { skipped: 1, ..Worked::default() });
+    assert_eq!((worked.driven, worked.skipped, worked.purged), (0, 1, 0));
     faults.heal();
     world.clock.advance(minutes(1));
     assert_eq!(hub.work_once().await.unwrap().driven, 1);

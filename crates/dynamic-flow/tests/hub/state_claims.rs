@@ -325,7 +325,7 @@ async fn watchers_hear_of_each_wait_of_a_state_and_of_how_it_was_closed() {
                 open.insert((*run_id, wait_id.clone()));
                 "opened".to_owned()
             }
-            HubEvent::WaitClosed { run_id, receipt } => {
+            HubEvent::WaitClosed { run_id, receipt, .. } => {
                 let opened = open.remove(&(*run_id, receipt.wait_id.clone()));
                 assert!(opened, "{receipt:?} is of no wait that was told of");
                 format!("{:?}", receipt.closed)

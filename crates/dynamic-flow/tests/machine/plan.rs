@@ -109,8 +109,8 @@ impl Builder {
 
     fn step(&mut self, plan: &Plan) -> Step {
         self.steps += 1;
-        let id = format!("s{}", self.steps).as_str().into();
-        Step { id, description: String::new(), kind: self.kind(plan) }
+        let id = format!("s{}", self.steps);
+        Step::new(id, self.kind(plan))
     }
 
     fn kind(&mut self, plan: &Plan) -> StepKind {

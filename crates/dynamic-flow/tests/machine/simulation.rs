@@ -179,19 +179,15 @@ impl<'f> Simulation<'f> {
 
     fn question(&self, place: &str, saved: Option<Value>) -> WaitRequest {
         let after = Duration::from_millis(1 + self.chance("deadline", place, 30));
-        WaitRequest {
-            prompt: String::new(),
-            shown: None,
-            schema: Schema::any(),
-            deadline: match self.chance("kind of deadline", place, 3) {
-                0 => Deadline::Never,
-                1 => Deadline::HubDefault,
-                _ => Deadline::After(after),
-            },
-            default: (self.chance("default", place, 2) == 0).then_some(Value::Null),
-            metadata: Metadata::new(),
-            saved,
-        }
+        let mut request = WaitRequest::new("", Schema::any());
+        request.deadline = match self.chance("kind of deadline", place, 3) {
+            0 => Deadline::Never,
+            1 => Deadline::HubDefault,
+            _ => Deadline::After(after),
+        };
+        request.default = (self.chance("default", place, 2) == 0).then_some(Value::Null);
+        request.saved = saved;
+        request
     }
 
     fn compute(&self, order: &Order<'f>) -> Result<Value, ToolError> {

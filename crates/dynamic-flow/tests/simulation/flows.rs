@@ -143,15 +143,8 @@ impl Tool for Booking {
         life.ground.witness.called(&life.name, spec.id.as_str(), context, input);
         life.pause().await;
         life.ground.witness.returned(context);
-        Ok(Output::Suspend(WaitRequest {
-            prompt: format!("Book {input}?"),
-            shown: Some(input.clone()),
-            schema: Schema::of::<i64>().expect("a schema"),
-            deadline: Deadline::After(hours(5)),
-            default: None,
-            metadata: Metadata::new(),
-            saved: Some(input.clone()),
-        }))
+        let question = WaitRequest::of::<i64>(format!("Book {input}?")).expect("a schema");
+        Ok(Output::Suspend(question.show(input.clone()).timeout(hours(5)).save(input.clone())))
     }
 
     async fn on_resume(

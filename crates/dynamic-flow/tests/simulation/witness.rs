@@ -448,5 +448,7 @@ fn may_begin_anew(what: &str) -> bool {
 
 /// What of a receipt never changes: keys may be added to a wait whose answer is not worked in yet.
 fn lasting(receipt: &Receipt) -> Receipt {
-    Receipt { keys: Vec::new(), ..receipt.clone() }
+    let mut lasting = receipt.clone();
+    lasting.keys.clear();
+    lasting
 }

@@ -217,6 +217,7 @@ type Handler<O, U> = FlowBuilder<CaughtError<O>, U>;
 
 /// What the handler of a [`FlowBuilder::catch`] works on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct CaughtError<T = Value> {
     /// The error's code: a tool's own, or `timeout`, `wait_timed_out` and the like.
     pub code: String,
