@@ -257,8 +257,23 @@ pub enum BodyName {
     Otherwise,
 }
 
-/// How long to wait before the next attempt: `first × factor^n`, at most `max`.
+/// How long a `retry` waits before the next attempt: `first × factor^n`, at most `max`.
+///
+/// Unless said, it begins with a second, doubles with each attempt, and ends at a minute. A duration alone
+/// is a pause that stays the same.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use dynamic_flow::{flow::Backoff, hours, minutes, seconds};
+///
+/// let growing = Backoff::exponential(minutes(1)).factor(3.0).max(hours(1));
+/// assert_eq!([1, 2, 9].map(|failed| growing.pause(failed)), [minutes(1), minutes(3), hours(1)]);
+/// assert_eq!(Backoff::from(seconds(5)).pause(9), seconds(5));
+/// assert_eq!(Backoff::none().pause(9), Duration::ZERO);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Backoff {
     /// Before the second attempt.
     pub first: Duration,
@@ -274,7 +289,44 @@ impl Default for Backoff {
     }
 }
 
+impl From<Duration> for Backoff {
+    /// As [`Backoff::fixed`].
+    fn from(pause: Duration) -> Self {
+        Self::fixed(pause)
+    }
+}
+
 impl Backoff {
+    /// No pause: the next attempt is made at once.
+    pub fn none() -> Self {
+        Self::fixed(Duration::ZERO)
+    }
+
+    /// The same pause before each attempt.
+    pub fn fixed(pause: Duration) -> Self {
+        Self { first: pause, factor: 1.0, max: pause }
+    }
+
+    /// A pause that begins with that one and doubles with each attempt, up to a minute; or stays as it
+    /// is, where it begins beyond that.
+    pub fn exponential(first: Duration) -> Self {
+        Self { first, max: first.max(Self::default().max), ..Self::default() }
+    }
+
+    /// By how much the pause grows with each attempt.
+    #[must_use]
+    pub fn factor(mut self, factor: f64) -> Self {
+        self.factor = factor;
+        self
+    }
+
+    /// The longest pause.
+    #[must_use]
+    pub fn max(mut self, max: Duration) -> Self {
+        self.max = max;
+        self
+    }
+
     /// The pause after so many failed attempts (from 1).
     pub fn pause(&self, failed: u32) -> Duration {
         if self.first.is_zero() {

@@ -501,19 +501,11 @@ fn check_asks_what_was_answered(upgraded: &Opened) -> Result<()> {
 
 /// The runs of a flow that have not ended.
 fn live_runs_of(flow: &FlowDef) -> Filter {
-    Filter {
-        flow_id: Some(flow.id.clone()),
-        status: RunStatus::ALL.into_iter().filter(|status| !status.is_final()).collect(),
-        ..Filter::default()
-    }
+    Filter::new().flow_id(flow.id.clone()).live()
 }
 
 /// The parked runs with a deadline that has passed by then.
 pub(super) fn overdue_at(now: Timestamp) -> Filter {
-    Filter {
-        status: [RunStatus::Waiting].into(),
-        // A deadline has passed at its very moment.
-        expires_before: Some(now.after(Duration::from_millis(1))),
-        ..Filter::default()
-    }
+    // A deadline has passed at its very moment.
+    Filter::new().status(RunStatus::Waiting).expires_before(now.after(Duration::from_millis(1)))
 }

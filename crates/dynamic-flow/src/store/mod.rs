@@ -3,6 +3,7 @@
 mod check;
 #[cfg(feature = "file")]
 pub mod file;
+mod filter;
 mod hints;
 pub mod memory;
 #[cfg(feature = "mongodb")]
@@ -55,6 +56,7 @@ pub use self::server::{CONNECT_TIMEOUT, OPERATION_TIMEOUT, Secret, location};
 pub use self::sqlite::SqliteStore;
 pub use self::{
     check::MAX_COUNTER,
+    filter::Filter,
     hints::{Hint, Hinter, Hints},
     memory::MemoryStore,
     open::{DEFAULT_STORE, STORE_VARIABLE, compiled_in, open, open_from_env},
@@ -278,56 +280,6 @@ impl Change {
             record.inbox.drain(..self.inbox_drop.min(record.inbox.len()));
             record.inbox.extend(self.inbox_push);
         }
-    }
-}
-
-/// Which runs a query is about; every criterion that is given must hold.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Filter {
-    /// Of one of these statuses; any if empty.
-    pub status: BTreeSet<RunStatus>,
-    /// Of that flow.
-    pub flow_id: Option<FlowId>,
-    /// With an open wait of that tool.
-    pub tool_id: Option<ToolId>,
-    /// With all of these in the metadata, of the same type and value. A run has those that it was given
-    /// and those of its open waits; of two of the same name, the wait's counts, and of two waits that of
-    /// the later one.
-    pub metadata: Metadata,
-    /// Created at that time or later.
-    pub created_after: Option<Timestamp>,
-    /// Created before that time.
-    pub created_before: Option<Timestamp>,
-    /// With an open wait whose deadline is at that time or later.
-    pub expires_after: Option<Timestamp>,
-    /// With an open wait whose deadline is before that time.
-    pub expires_before: Option<Timestamp>,
-}
-
-impl Filter {
-    /// Whether a record is among them. `tool_id`, `expires_after` and `expires_before` must hold
-    /// for the same wait.
-    pub fn matches(&self, record: &Record) -> bool {
-        let created = record.id.created_at();
-        (self.status.is_empty() || self.status.contains(&record.status))
-            && self.flow_id.as_ref().is_none_or(|id| *id == record.flow_id)
-            && self.created_after.is_none_or(|at| created >= at)
-            && self.created_before.is_none_or(|at| created < at)
-            && self.metadata.iter().all(|(name, value)| record.metadata.get(name) == Some(value))
-            && (!self.concerns_waits() || record.waits.iter().any(|wait| self.matches_wait(wait)))
-    }
-
-    /// Whether it asks anything of waits.
-    pub fn concerns_waits(&self) -> bool {
-        self.tool_id.is_some() || self.expires_after.is_some() || self.expires_before.is_some()
-    }
-
-    /// Whether a wait is what the filter asks for.
-    pub fn matches_wait(&self, wait: &WaitIndex) -> bool {
-        self.tool_id.as_ref().is_none_or(|id| *id == wait.tool_id)
-            && self.expires_after.is_none_or(|at| wait.expires_at.is_some_and(|end| end >= at))
-            && self.expires_before.is_none_or(|at| wait.expires_at.is_some_and(|end| end < at))
     }
 }
 

@@ -119,7 +119,7 @@ pub(crate) fn nested(world: &World) -> Flow<u64, (String, u64)> {
         .keep(|answer| answer.get(&Var::<u64>::new("half")))
         .build()
         .unwrap();
-    let at_once = Backoff { first: Duration::ZERO, factor: 1.0, max: Duration::ZERO };
+    let at_once = Backoff::none();
     Flow::input::<u64>("golden-nested")
         .set(&SCALE, |n| n * 10)
         .timeout("in-time", hours(8), |n| {
@@ -196,7 +196,7 @@ pub(crate) fn sleeping(world: &World) -> Flow<String, String> {
 
 /// Fails at the first attempt, and pauses for an hour.
 pub(crate) fn pausing() -> Flow<String, String> {
-    let backoff = Backoff { first: hours(1), factor: 2.0, max: hours(24) };
+    let backoff = Backoff::exponential(hours(1)).max(hours(24));
     let second = FnTool::with_context("second-time", |text: String, context| async move {
         match context.attempt {
             1 => Err(ToolError::new("not yet")),

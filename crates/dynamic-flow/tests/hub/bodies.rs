@@ -155,7 +155,7 @@ async fn a_retry_asks_again_under_a_key_of_its_own() {
     let world = World::new();
     let hub = world.hub().await;
     let flow = flow(|f| {
-        f.retry("again", 2, Backoff { first: seconds(1), ..Backoff::default() }, |o| {
+        f.retry("again", 2, Backoff::exponential(seconds(1)), |o| {
             o.await_input(ask()).tool(tool_fn("even", |n: i64| async move {
                 if n % 2 == 0 { Ok(n) } else { Err(ToolError::new("odd")) }
             }))
@@ -292,7 +292,7 @@ async fn what_a_retry_does_after_the_flow_gave_up_are_other_calls() {
         let result = if seen.len() == 1 { Err(ToolError::new("not now")) } else { Ok(yes) };
         async { result }
     });
-    let at_once = Backoff { first: Duration::ZERO, ..Backoff::default() };
+    let at_once = Backoff::none();
     let flow = Flow::input::<Order>("until-yes")
         .retry("again", 4, at_once, |order| {
             order.await_input(AwaitInput::<bool>::new("ask")).tool(post).switch_route(

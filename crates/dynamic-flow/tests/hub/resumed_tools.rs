@@ -121,7 +121,7 @@ async fn a_retry_asks_again_where_the_tool_has_no_use_for_the_answer() {
 #[tokio::test]
 async fn another_attempt_of_a_retry_step_is_one_with_a_question_of_its_own() {
     let (world, book) = (World::new(), Book::failing([ToolError::new("down")]));
-    let pauses = Backoff { first: hours(1), max: hours(1), ..Backoff::default() };
+    let pauses = Backoff::fixed(hours(1));
     let tool = book.clone();
     let flow = Flow::input::<Order>("persistent")
         .retry("again", 2, pauses, move |order| order.tool(tool))

@@ -93,7 +93,7 @@ async fn a_step_that_is_restarted_counts_its_attempts_from_the_first() {
     let world = World::new();
     let flow = |pause: &str| {
         Flow::input::<u32>("tries")
-            .retry("try", 3, Backoff { first: hours(1), factor: 1.0, max: hours(1) }, |n| {
+            .retry("try", 3, hours(1), |n| {
                 n.sleep("nap", hours(2))
                     .tool(tool_fn("fail", async |_: u32| Err::<u32, _>(ToolError::new("down"))))
             })

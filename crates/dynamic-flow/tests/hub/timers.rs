@@ -179,7 +179,7 @@ async fn a_retry_pauses_longer_each_time_and_gives_up_in_the_end() {
     let hub = world.hub().await;
     let calls = Counter::default();
     let counted = calls.clone();
-    let backoff = Backoff { first: minutes(1), factor: 2.0, max: hours(1) };
+    let backoff = Backoff::exponential(minutes(1)).max(hours(1));
     let flow = Flow::input::<Order>("stubborn")
         .retry("again", 3, backoff, |order| {
             order.tool(tool_fn("flaky", move |_: Order| {

@@ -149,7 +149,7 @@ impl Builder {
             Plan::Tap(body) => StepKind::Tap { body: self.body(body) },
             Plan::Retry(attempts, pause, body) => {
                 let pause = millis(*pause);
-                let backoff = Backoff { first: pause, factor: 2.0, max: pause * 3 };
+                let backoff = Backoff::exponential(pause).max(pause * 3);
                 StepKind::Retry { body: self.body(body), attempts: *attempts, backoff }
             }
             Plan::Catch(codes, body, handler) => StepKind::Catch {

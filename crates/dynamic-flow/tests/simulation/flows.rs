@@ -60,7 +60,7 @@ fn escalation(life: &Life, version: Version) -> FlowBuilder<i64, i64> {
 
 /// Tries again what fails, the question included, as long as there is time.
 fn stubborn(life: &Life, version: Version) -> FlowBuilder<i64, i64> {
-    let tries = Backoff { first: seconds(40), ..Backoff::default() };
+    let tries = Backoff::exponential(seconds(40));
     let flow = Flow::input::<i64>("stubborn").timeout("in-time", hours(6), |n| {
         n.retry("tries", 3, tries, |n| {
             n.tool(work(life, "try"))

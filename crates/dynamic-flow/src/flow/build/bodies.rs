@@ -101,7 +101,8 @@ impl<I, O> FlowBuilder<I, O> {
         }
     }
 
-    /// Runs steps, again if they fail: `attempts` times at the most, the first time included.
+    /// Runs steps, again if they fail: `attempts` times at the most, the first time included. Between them
+    /// it waits as long as the [`Backoff`] says, or that duration.
     ///
     /// Errors that are [permanent](crate::ToolError::permanent) end it at once: those of tools that say
     /// so, of computations, and of values that do not fit. A `fail`, a question that nobody answered
@@ -110,13 +111,13 @@ impl<I, O> FlowBuilder<I, O> {
         self,
         step: impl Into<StepId>,
         attempts: u32,
-        backoff: Backoff,
+        backoff: impl Into<Backoff>,
         body: impl FnOnce(FlowBuilder<O, O>) -> FlowBuilder<O, U>,
     ) -> FlowBuilder<I, U> {
         self.push_body(step.into(), body(FlowBuilder::body()), |body| StepKind::Retry {
             body,
             attempts,
-            backoff,
+            backoff: backoff.into(),
         })
     }
 

@@ -18,6 +18,7 @@ use crate::{
 
 /// A question as data: what documents are read into, and what [`AwaitInput`] is at heart.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct AwaitInputDef {
     /// Names the tool that asks, and the step.
     pub id: ToolId,
