@@ -7,8 +7,7 @@ use std::{
 };
 
 use dynamic_flow::{
-    Error, ErrorKind, Flow, Result, Timestamp,
-    clock::Clock,
+    Clock, Error, ErrorKind, Flow, Result, Timestamp,
     codec::Keyring,
     hub::PersistenceHub,
     store::{self, DEFAULT_STORE, FileStore, Filter, STORE_VARIABLE},

@@ -54,7 +54,8 @@
 //! [`Flow::from_document`], with computations of [`expr`]), [`mod@tool`] and [`wait`] (the units of
 //! work and the open questions), the engine (moves a run), [`codec`] (seals its state), [`store`]
 //! (keeps it), and [`hub`], which is where everything starts. [`schema`] checks what comes in;
-//! [`value`] refuses what JSON would silently change.
+//! [`value`] refuses what JSON would silently change. At the root are ids, times, metadata, errors, and
+//! the names of these modules that most programs need.
 //!
 //! | feature | what it adds |
 //! | --- | --- |
@@ -104,7 +105,7 @@
 #[cfg(test)]
 extern crate self as dynamic_flow;
 
-pub mod clock;
+mod clock;
 pub mod codec;
 pub mod codes;
 // Public for the feature `testkit` alone, and for nobody but the tests of this repository.
@@ -115,9 +116,9 @@ pub mod expr;
 mod failure;
 pub mod flow;
 pub mod hub;
-pub mod id;
-pub mod metadata;
-pub mod position;
+mod id;
+mod metadata;
+mod position;
 pub mod schema;
 pub mod store;
 #[cfg(feature = "testkit")]
@@ -210,11 +211,12 @@ pub use error::{Error, ErrorKind, Finding, Result};
 pub use failure::Failure;
 pub use flow::Flow;
 pub use id::{Epoch, FlowId, KeyDigest, Revision, RunId, StepId, SuspensionKey, ToolId, WaitId};
-pub use position::Position;
+pub use metadata::{Metadata, Scalar};
+pub use position::{PathPart, Position};
 pub use schema::{Schema, Violation};
 pub use tool::{Tool, ToolContext, TypedTool};
 pub use tool_error::ToolError;
-pub use wait::{Answer, Cancellation, Deadline, Metadata, Receipt, Scalar};
+pub use wait::{Answer, Cancellation, Deadline, Receipt};
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]

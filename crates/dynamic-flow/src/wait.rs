@@ -21,7 +21,7 @@ pub use self::{
     digest::ContentDigest,
     receipt::{Closed, Receipt},
 };
-pub use crate::metadata::{Metadata, Scalar};
+pub(crate) use crate::metadata::{Metadata, Scalar};
 
 /// How long a wait stays open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

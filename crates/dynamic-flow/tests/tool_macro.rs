@@ -8,8 +8,7 @@ use std::{
 };
 
 use dynamic_flow::{
-    Deadline, Metadata, Schema, Tool, ToolContext, ToolError, TypedTool, tool, tool::Output,
-    wait::WaitRequest,
+    Schema, Tool, ToolContext, ToolError, TypedTool, tool, tool::Output, wait::WaitRequest,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

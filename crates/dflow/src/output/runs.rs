@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use dynamic_flow::{
-    Cancellation,
+    Cancellation, Metadata,
     hub::{Ended as LibraryEnded, Outcome, RunView, SuspendedWait},
     store::{Summary, Unreadable as LibraryUnreadable, WaitIndex},
-    wait::Metadata,
 };
 use schemars::JsonSchema;
 use serde::Serialize;

@@ -7,7 +7,7 @@ use std::{
     process::{Child, ChildStderr, Command, Stdio},
 };
 
-use dynamic_flow::{SystemClock, Timestamp, clock::Clock as _};
+use dynamic_flow::{Clock as _, SystemClock, Timestamp};
 
 use crate::support::{Place, text};
 

@@ -4,8 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use dynamic_flow::{
-    Epoch, Revision, RunId, Timestamp,
-    clock::{Clock as _, SystemClock},
+    Clock as _, Epoch, Revision, RunId, SystemClock, Timestamp,
     store::{Change, Claim, Cursor, Expect, Filter, Health, MemoryStore, Page, Record, Store},
 };
 

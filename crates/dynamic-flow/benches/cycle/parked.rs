@@ -7,9 +7,7 @@ use std::{
 };
 
 use dynamic_flow::{
-    RunStatus, Timestamp,
-    clock::{Clock as _, SystemClock},
-    hours,
+    Clock as _, RunStatus, SystemClock, Timestamp, hours,
     hub::Handle,
     seconds,
     store::{Claim, FileStore, Filter, Queue, SqliteStore, Store},

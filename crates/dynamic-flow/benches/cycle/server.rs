@@ -8,9 +8,7 @@ use std::{
 };
 
 use dynamic_flow::{
-    RunId, RunStatus, Timestamp,
-    clock::{Clock as _, SystemClock},
-    hours, seconds,
+    Clock as _, RunId, RunStatus, SystemClock, Timestamp, hours, seconds,
     store::{Change, Claim, Expect, Filter, Queue, Record, Store},
 };
 use tokio::{runtime::Runtime, task::JoinSet};

@@ -1,11 +1,11 @@
 //! Flows: definitions of what happens, step by step.
 
-pub mod build;
+mod build;
 mod check;
 mod compare;
 pub mod document;
 mod draw;
-pub mod ir;
+pub(crate) mod ir;
 #[cfg(test)]
 mod sample;
 mod upgrade;
@@ -25,7 +25,7 @@ pub use build::{Arms, CaughtError, FlowBuilder, Var};
 pub use check::{MAX_NESTING, MAX_STEPS, check};
 pub(crate) use compare::Fit;
 pub use compare::{compare_defs, fingerprint};
-pub use document::{document_schema, parse_duration};
+pub use document::{durations::parse_duration, schema::document_schema};
 pub use draw::{Mark, dot, mermaid};
 pub use ir::{Backoff, Body, BodyName, FlowDef, Step, StepKind, ToolRef};
 pub use upgrade::RunState;

@@ -24,7 +24,7 @@ use crate::{
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-/// use dynamic_flow::store::{Store, memory::MemoryStore};
+/// use dynamic_flow::store::{MemoryStore, Store};
 ///
 /// let store = MemoryStore::new();
 /// store.provision().await.unwrap();

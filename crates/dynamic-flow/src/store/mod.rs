@@ -2,26 +2,26 @@
 
 mod check;
 #[cfg(feature = "file")]
-pub mod file;
+mod file;
 mod filter;
 mod hints;
-pub mod memory;
+mod memory;
 #[cfg(feature = "mongodb")]
-pub mod mongodb;
+mod mongodb;
 #[cfg(feature = "neo4j")]
-pub mod neo4j;
+mod neo4j;
 mod open;
 mod page;
 #[cfg(any(feature = "file", feature = "sqlite"))]
 mod place;
 #[cfg(feature = "postgres")]
-pub mod postgres;
+mod postgres;
 #[cfg(feature = "redis")]
-pub mod redis;
+mod redis;
 #[cfg(feature = "_server")]
 mod server;
 #[cfg(feature = "sqlite")]
-pub mod sqlite;
+mod sqlite;
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
@@ -47,7 +47,7 @@ pub use self::neo4j::{Neo4jConfig, Neo4jStore};
 #[cfg(any(feature = "file", feature = "sqlite", feature = "redis", feature = "testkit"))]
 pub(crate) use self::page::id_of;
 #[cfg(feature = "postgres")]
-pub use self::postgres::{PostgresConfig, PostgresStore};
+pub use self::postgres::{PostgresConfig, PostgresStore, SslMode};
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisConfig, RedisStore};
 #[cfg(feature = "_server")]
@@ -61,6 +61,11 @@ pub use self::{
     memory::MemoryStore,
     open::{DEFAULT_STORE, STORE_VARIABLE, compiled_in, open, open_from_env},
     page::{Cursor, Listed, Page, Summary, Unreadable},
+};
+/// What a store must have room for, in bytes and entries.
+pub use crate::{
+    id::MAX_ID_BYTES,
+    metadata::{MAX_METADATA_ENTRIES, MAX_METADATA_NAME_BYTES, MAX_METADATA_TEXT_BYTES},
 };
 
 /// What a store holds for a run: sealed state, and the few plain columns that queries need.

@@ -18,7 +18,7 @@ use crate::clock::{Clock, Timestamp};
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-/// use dynamic_flow::{Clock, Timestamp, hours, testkit::clock::ManualClock};
+/// use dynamic_flow::{Clock, Timestamp, hours, testkit::ManualClock};
 ///
 /// let clock = ManualClock::new(Timestamp::from_millis(0));
 /// let later = clock.clone();

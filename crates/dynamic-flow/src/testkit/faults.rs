@@ -106,7 +106,7 @@ type Hook = Arc<dyn Fn(Call) + Send + Sync>;
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
 /// use dynamic_flow::{
 ///     RunId, Timestamp,
-///     store::{Store, memory::MemoryStore},
+///     store::{MemoryStore, Store},
 ///     testkit::faults::{Faults, Moment, Operation},
 /// };
 ///
@@ -343,7 +343,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::{codec::Sealed, engine::RunStatus, store::memory::MemoryStore, wait::Metadata};
+    use crate::{codec::Sealed, engine::RunStatus, store::MemoryStore, wait::Metadata};
 
     fn record() -> Record {
         let now = Timestamp::from_millis(1000);

@@ -56,13 +56,13 @@
 //! = Duration::ZERO`, as above; or run the call in a task of its own, and move the clock once
 //! [`ManualClock::until_sleeping`] says that somebody sleeps.
 //!
-//! [`Faults`] wraps a store and fails the calls that a test names: a crash after an effect is a failed
+//! [`Faults`](faults::Faults) wraps a store and fails the calls that a test names: a crash after an effect is a failed
 //! update, then the end of the lease, then another hub on the same store. The tool is called again
 //! with the same idempotency key. `docs/testing.md` of the repository has a test of that.
 //!
 //! For a store of your own, see [`conformance`].
 
-pub mod clock;
+mod clock;
 pub mod conformance;
 pub mod faults;
 
@@ -73,4 +73,4 @@ pub mod engine {
     pub use crate::engine::{Branch, CallKind, FlowStamp, Memo, Snapshot, StepState, machine};
 }
 
-pub use self::{clock::ManualClock, faults::Faults};
+pub use self::clock::ManualClock;

@@ -82,7 +82,7 @@ pub(crate) async fn park_rejected(world: World) -> Parked {
 pub(crate) async fn finish_rejected(world: World, golden: Golden) {
     let hub = world.hub().await;
     let view = hub.get(golden.run).await.unwrap();
-    let Some(Ended::Rejected { position, value }) = view.ended else {
+    let Some(Ended::Rejected { position, value, .. }) = view.ended else {
         panic!("a filter said no");
     };
     assert_eq!((position.to_string().as_str(), &value[1]), ("approved", &no()));

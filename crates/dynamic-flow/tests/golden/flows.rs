@@ -4,12 +4,11 @@
 use std::{
     future,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
 };
 
 use async_trait::async_trait;
 use dynamic_flow::{
-    Deadline, Flow, Metadata, Schema, Tool, ToolContext, ToolError, TypedTool,
+    Flow, Schema, Tool, ToolContext, ToolError, TypedTool,
     flow::{Backoff, Var},
     hours,
     tool::{AwaitInput, FnTool, Output, ToolSpec, tool_fn},

@@ -6,8 +6,8 @@ use std::{
 };
 
 use dynamic_flow::{
-    Flow, RunStatus, Schema, ToolError,
-    flow::{Backoff, build::FlowBuilder},
+    Flow, RunStatus, ToolError,
+    flow::{Backoff, FlowBuilder},
     hours, seconds,
     tool::{AwaitInput, FnTool, tool_fn},
 };
@@ -134,7 +134,7 @@ async fn in_the_handler_of_a_catch() {
 
 #[tokio::test]
 async fn variables_are_lexical_and_survive_a_wait() {
-    use dynamic_flow::flow::build::Var;
+    use dynamic_flow::flow::Var;
     const ORDER: Var<Order> = Var::new("order");
     let output = through(|| {
         flow(|f| {

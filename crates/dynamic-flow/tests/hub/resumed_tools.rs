@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use dynamic_flow::{
-    Deadline, ErrorKind, Flow, RunStatus, Schema, ToolContext, ToolError, TypedTool,
+    ErrorKind, Flow, RunStatus, Schema, ToolContext, ToolError, TypedTool,
     flow::Backoff,
     hours,
     hub::PersistenceHub,

@@ -16,8 +16,8 @@ use dynamic_flow::{
     hub::{HubBuilder, Notifier, Outcome, PersistenceHub, SuspendedWait, Suspension},
     store::{Change, Expect, Lease, MemoryStore, Store},
     testkit::{
-        Faults, ManualClock,
-        faults::{Moment, Operation},
+        ManualClock,
+        faults::{Faults, Moment, Operation},
     },
     tool::{AwaitInput, tool_fn},
 };

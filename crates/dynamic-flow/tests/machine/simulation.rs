@@ -8,8 +8,7 @@ use std::{
 };
 
 use dynamic_flow::{
-    Answer, Cancellation, Deadline, Metadata, RunId, RunStatus, Schema, Timestamp, ToolError,
-    WaitId,
+    Answer, Cancellation, Deadline, RunId, RunStatus, Schema, Timestamp, ToolError, WaitId,
     expr::{Compute, Scope},
     flow::{FlowDef, StepKind},
     testkit::engine::{

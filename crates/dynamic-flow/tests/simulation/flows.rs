@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use dynamic_flow::{
-    Clock as _, Flow, Metadata, Result, Schema, Tool, ToolContext, ToolError, TypedTool,
+    Clock as _, Flow, Result, Schema, Tool, ToolContext, ToolError, TypedTool,
     flow::{Backoff, FlowBuilder},
     hours, minutes, seconds,
     tool::{AwaitInput, FnTool, Output, ToolSpec},
-    wait::{Deadline, WaitRequest},
+    wait::WaitRequest,
 };
 use serde_json::{Value, json};
 

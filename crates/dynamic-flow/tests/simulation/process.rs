@@ -13,10 +13,9 @@ use std::{
 
 use async_trait::async_trait;
 use dynamic_flow::{
-    Clock, Error, ErrorKind, Flow, FlowId, Result, Revision, RunId, Timestamp, ToolError,
+    Clock, Epoch, Error, ErrorKind, Flow, FlowId, Result, Revision, RunId, Timestamp, ToolError,
     codec::Keyring,
     hub::{Durability, Handle, HubOptions, Notifier, PersistenceHub, SuspendedWait},
-    id::Epoch,
     seconds,
     store::{Change, Claim, Cursor, Expect, Filter, Health, Hint, Hints, Page, Record, Store},
     testkit::ManualClock,

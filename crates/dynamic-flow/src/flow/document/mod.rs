@@ -48,14 +48,14 @@
 //! see `value`, `vars`, `input` and `run.id`. YAML is read by the core schema of YAML 1.2, without
 //! anchors, aliases and tags.
 
-mod durations;
+pub(super) mod durations;
 mod node;
 mod places;
 mod presets;
 mod questions;
 mod reader;
 mod scalars;
-mod schema;
+pub(super) mod schema;
 mod slips;
 mod sources;
 mod steps;
@@ -64,7 +64,6 @@ mod templates;
 
 use std::sync::Arc;
 
-pub use self::{durations::parse_duration, schema::document_schema};
 use self::{places::locate, reader::Reader, syntax::parse};
 use crate::{
     Error, ErrorKind, Finding, Result,

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{
+    durations::parse_duration,
     node::{Data, Key, Node, Place},
-    parse_duration,
     sources::Source,
     steps::unknown_value,
 };

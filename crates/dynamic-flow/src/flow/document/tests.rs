@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     Schema,
     expr::Compute,
-    flow::{StepKind, mermaid, sample::Fake},
+    flow::{StepKind, document_schema, mermaid, parse_duration, sample::Fake},
     tool::{TemplateTool, ToolSpec},
 };
 

@@ -1,52 +1,4 @@
 //! The Neo4j store: a run is a node, and what it is of, waits for and has are its neighbors.
-//!
-//! ```text
-//!                      (:Flow {id})
-//!                           ^
-//!                         [:OF]
-//!                           |
-//! (:Tool {id}) <-[:WAITS_FOR {createdAt, expiresAt, …}]- (:SuspendedFlow {id, status, dueAt, …})
-//!                           |
-//!                       [:HAS {…}]
-//!                           v
-//!                 (:Metadata {name, value})
-//! ```
-//!
-//! The relationships are written in the same transaction as the node, so that they are never out
-//! of step with it. They hold nothing that is not plain in the record already: what is sealed stays
-//! sealed, in properties that no query here needs.
-//!
-//! # What a graph is good for
-//!
-//! Which runs wait on the same approver as this one?
-//!
-//! ```cypher
-#![doc = include_str!("queries/same_approver.cypher")]
-//! ```
-//!
-//! What has been waiting for a tool for longest, and until when?
-//!
-//! ```cypher
-#![doc = include_str!("queries/waiting_longest.cypher")]
-//! ```
-//!
-//! Which flows share an approver, and how many of their runs wait for one?
-//!
-//! ```cypher
-#![doc = include_str!("queries/shared_approvers.cypher")]
-//! ```
-//!
-//! Times are milliseconds since 1970: `datetime({epochMillis: w.expiresAt})` makes them readable.
-//! Read as much as you like, and leave writing to the store: it relies on what it wrote.
-//!
-//! # What is shared, and what it costs
-//!
-//! Runs of one flow share its node, and so do those that wait for one tool or have one value. Such a
-//! node is locked for others only while it is made, and while the first few relationships come to
-//! it; two that meet there, or in a deadlock, are sorted out by a further try. `Flow` and `Tool`
-//! nodes stay when their last run is gone: there are as many as there are flows and tools. A
-//! `Metadata` node goes with the last run that has its value. (Two such runs that go at the very
-//! same moment may leave it behind; it harms nobody, and is found again or goes with the next one.)
 
 mod config;
 mod connection;
@@ -80,7 +32,7 @@ use crate::{
     },
 };
 
-/// Keeps runs in a Neo4j database, 5.23 or later: see [the module](self) for what the graph is.
+/// Keeps runs in a Neo4j database, 5.23 or later.
 ///
 /// Every write is one transaction, in the server's transaction log on the disk when it returns.
 /// Clones share their connections, which are made when they are first needed, and made again when
@@ -92,6 +44,56 @@ use crate::{
 /// let store = Neo4jStore::from_url("neo4j://neo4j:hunter2@localhost:7687/neo4j").unwrap();
 /// assert_eq!(format!("{store:?}"), "Neo4jStore(\"neo4j://localhost:7687/neo4j\")");
 /// ```
+///
+/// A run is a node, and what it is of, waits for and has are its neighbors:
+///
+/// ```text
+///                      (:Flow {id})
+///                           ^
+///                         [:OF]
+///                           |
+/// (:Tool {id}) <-[:WAITS_FOR {createdAt, expiresAt, …}]- (:SuspendedFlow {id, status, dueAt, …})
+///                           |
+///                       [:HAS {…}]
+///                           v
+///                 (:Metadata {name, value})
+/// ```
+///
+/// The relationships are written in the same transaction as the node, so that they are never out
+/// of step with it. They hold nothing that is not plain in the record already: what is sealed stays
+/// sealed, in properties that no query here needs.
+///
+/// # What a graph is good for
+///
+/// Which runs wait on the same approver as this one?
+///
+/// ```cypher
+#[doc = include_str!("queries/same_approver.cypher")]
+/// ```
+///
+/// What has been waiting for a tool for longest, and until when?
+///
+/// ```cypher
+#[doc = include_str!("queries/waiting_longest.cypher")]
+/// ```
+///
+/// Which flows share an approver, and how many of their runs wait for one?
+///
+/// ```cypher
+#[doc = include_str!("queries/shared_approvers.cypher")]
+/// ```
+///
+/// Times are milliseconds since 1970: `datetime({epochMillis: w.expiresAt})` makes them readable.
+/// Read as much as you like, and leave writing to the store: it relies on what it wrote.
+///
+/// # What is shared, and what it costs
+///
+/// Runs of one flow share its node, and so do those that wait for one tool or have one value. Such a
+/// node is locked for others only while it is made, and while the first few relationships come to
+/// it; two that meet there, or in a deadlock, are sorted out by a further try. `Flow` and `Tool`
+/// nodes stay when their last run is gone: there are as many as there are flows and tools. A
+/// `Metadata` node goes with the last run that has its value. (Two such runs that go at the very
+/// same moment may leave it behind; it harms nobody, and is found again or goes with the next one.)
 #[derive(Clone)]
 pub struct Neo4jStore {
     shared: Arc<Shared>,

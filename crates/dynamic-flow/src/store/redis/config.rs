@@ -28,7 +28,7 @@ const LONGEST_EXPIRY: Duration = Duration::from_secs(100 * 366 * 86_400);
 /// The configuration of a [`RedisStore`](super::RedisStore).
 ///
 /// ```
-/// use dynamic_flow::store::redis::RedisConfig;
+/// use dynamic_flow::store::RedisConfig;
 ///
 /// let url = "rediss://flows:hunter2@a.example:6380,b.example/?prefix=shop:&tls_ca=/etc/ca.pem";
 /// let config = RedisConfig::from_url(url).unwrap();

@@ -1,21 +1,4 @@
 //! The Redis store: one server or a cluster, each record a hash, each criterion an index.
-//!
-//! The keys of a run and of the index that lists it are in one of a fixed number of partitions,
-//! each of which is one slot of a cluster; a script changes both at once, and whoever reads merges
-//! the partitions.
-//!
-//! # Rights
-//!
-//! A user that may do what the store does, and nothing else:
-//!
-//! ```text
-//! ACL SETUSER flows on >PASSWORD resetchannels &flow:suspended:* ~flow:suspended:*
-//!     +@hash +@sortedset +@scripting +@connection +get +set +del +exists +pexpireat +persist
-//!     +publish +subscribe +wait +cluster|slots +info +config|get +scan
-//! ```
-//!
-//! Without the channels there are no hints, without `info`, `config|get` and `scan` less is known of
-//! the server's health; `wait` is for `wait_replicas`, and `cluster|slots` for clusters.
 
 mod attempts;
 mod audit;
@@ -88,6 +71,23 @@ const LAYOUT: &str = "dynamic-flow 1 ";
 /// assert!(store.health().await.unwrap().durable);
 /// # });
 /// ```
+///
+/// The keys of a run and of the index that lists it are in one of a fixed number of partitions,
+/// each of which is one slot of a cluster; a script changes both at once, and whoever reads merges
+/// the partitions.
+///
+/// # Rights
+///
+/// A user that may do what the store does, and nothing else:
+///
+/// ```text
+/// ACL SETUSER flows on >PASSWORD resetchannels &flow:suspended:* ~flow:suspended:*
+///     +@hash +@sortedset +@scripting +@connection +get +set +del +exists +pexpireat +persist
+///     +publish +subscribe +wait +cluster|slots +info +config|get +scan
+/// ```
+///
+/// Without the channels there are no hints, without `info`, `config|get` and `scan` less is known of
+/// the server's health; `wait` is for `wait_replicas`, and `cluster|slots` for clusters.
 #[derive(Clone)]
 pub struct RedisStore {
     shared: Arc<Shared>,

@@ -5,7 +5,7 @@
 //!
 //! ```
 //! mod stores {
-//!     use dynamic_flow::{store::memory::MemoryStore, testkit::conformance::Subject};
+//!     use dynamic_flow::{store::MemoryStore, testkit::conformance::Subject};
 //!
 //!     async fn memory() -> Subject {
 //!         let store = MemoryStore::new();

@@ -3,9 +3,8 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use dynamic_flow::{
-    Clock as _, RunStatus, SystemClock, Timestamp,
+    Clock as _, RunStatus, Scalar, SystemClock, Timestamp,
     store::{Claim, Filter, Queue, Record},
-    wait::Scalar,
 };
 
 use super::{Bug, Planted};

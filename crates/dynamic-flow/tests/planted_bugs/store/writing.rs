@@ -1,10 +1,9 @@
 //! Which writes the planted store takes, and what it makes of them.
 
 use dynamic_flow::{
-    Revision,
+    Revision, Scalar,
     codec::Sealed,
     store::{Change, Expect, Record},
-    wait::Scalar,
 };
 
 use super::{Bug, Planted};

@@ -1,9 +1,8 @@
 //! Records to put into the graph.
 
 use dynamic_flow::{
-    Metadata, RunId, RunStatus,
+    Epoch, KeyDigest, Metadata, Revision, RunId, RunStatus,
     codec::Sealed,
-    id::{Epoch, KeyDigest, Revision},
     store::{Change, Queue, Record, WaitIndex},
 };
 

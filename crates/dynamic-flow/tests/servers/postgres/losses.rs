@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use dynamic_flow::{
-    Metadata,
+    Metadata, Scalar,
     store::{Expect, Filter, PostgresStore, Record, Store as _},
-    wait::Scalar,
 };
 
 use super::support::{

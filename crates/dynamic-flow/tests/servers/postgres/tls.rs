@@ -2,7 +2,7 @@
 
 use dynamic_flow::{
     ErrorKind,
-    store::{PostgresConfig, PostgresStore, Store as _, postgres::SslMode},
+    store::{PostgresConfig, PostgresStore, SslMode, Store as _},
 };
 use dynamic_flow_services::{
     certificates::Certificates,

@@ -3,12 +3,11 @@
 use std::{collections::BTreeSet, sync::Mutex, time::Duration};
 
 use dynamic_flow::{
-    RunId, RunStatus,
+    Metadata, RunId, RunStatus,
     store::{Change, Claim, Expect, Filter, Hint, Queue, Record, Store as _},
     testkit::conformance::{
         Subject, a_hub_does_its_work_beside_damaged_records, damaged_records_hide_no_others,
     },
-    wait::Metadata,
 };
 use dynamic_flow_services::{Kind, redis::Options};
 use redis::Commands as _;

@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 use dynamic_flow::{
-    Error, ErrorKind, Result, RunStatus, Timestamp,
+    Epoch, Error, ErrorKind, Metadata, Result, Revision, RunId, RunStatus, Timestamp,
     codec::Sealed,
-    id::{Epoch, Revision, RunId},
     store::{Claim, Queue, Record, RedisConfig, RedisStore},
     testkit::conformance::Subject,
-    wait::Metadata,
 };
 use dynamic_flow_services::{
     Corner, Kind,
