@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    HubEvent, Inner, Known,
+    HubEvent, Inner, Known, Notice,
     lease::{Active, Hold, lock},
     outcome::SuspendedWait,
     plain::{Plain, first_record, worked_in},
@@ -231,8 +231,12 @@ impl Driver {
             let Some((_, key)) = known.find(|(known, _)| *known == wait.id) else {
                 continue;
             };
-            let view = SuspendedWait::new(wait, Some(key.clone()));
-            let telling = async { notifier.notify(self.run, &self.flow.def.id, &view).await };
+            let notice = Notice {
+                run_id: self.run,
+                flow_id: self.flow.def.id.clone(),
+                wait: SuspendedWait::new(wait, Some(key.clone())),
+            };
+            let telling = async { notifier.notify(notice).await };
             let told = tokio::time::timeout(NOTIFY_TIMEOUT, catch_panic(telling)).await;
             let told = told.unwrap_or_else(|_| Err(ToolError::new("no answer in time")));
             match told {

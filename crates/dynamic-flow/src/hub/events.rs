@@ -223,7 +223,37 @@ impl Events {
     }
 }
 
+/// A wait that somebody has to be told of.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Notice {
+    /// The run that asks.
+    pub run_id: RunId,
+    /// Its flow.
+    pub flow_id: FlowId,
+    /// What it asks, with a key that answers it.
+    pub wait: SuspendedWait,
+}
+
 /// Is told of each new wait, with a key that answers it.
+///
+/// ```
+/// use dynamic_flow::{
+///     ToolError, async_trait,
+///     hub::{Notice, Notifier},
+/// };
+/// use tokio::sync::mpsc::Sender;
+///
+/// /// Puts notices on the queue of a task that sends mails.
+/// struct Mail(Sender<Notice>);
+///
+/// #[async_trait]
+/// impl Notifier for Mail {
+///     async fn notify(&self, notice: Notice) -> Result<(), ToolError> {
+///         Ok(self.0.send(notice).await?)
+///     }
+/// }
+/// ```
 #[async_trait]
 pub trait Notifier: Send + Sync + 'static {
     /// Passes the wait on to whoever shall answer: a mail, a message, a row in an inbox.
@@ -232,22 +262,12 @@ pub trait Notifier: Send + Sync + 'static {
     /// put on a queue what may take long. It has 30 seconds; a panic is an error. When it fails, or
     /// the process dies before the success is written down, a worker calls it again with another
     /// key, after 2 seconds, then 4, at last every 34 minutes; the last seven keys stay good.
-    async fn notify(
-        &self,
-        run: RunId,
-        flow: &FlowId,
-        wait: &SuspendedWait,
-    ) -> Result<(), ToolError>;
+    async fn notify(&self, notice: Notice) -> Result<(), ToolError>;
 }
 
 #[async_trait]
 impl<T: Notifier + ?Sized> Notifier for Arc<T> {
-    async fn notify(
-        &self,
-        run: RunId,
-        flow: &FlowId,
-        wait: &SuspendedWait,
-    ) -> Result<(), ToolError> {
-        (**self).notify(run, flow, wait).await
+    async fn notify(&self, notice: Notice) -> Result<(), ToolError> {
+        (**self).notify(notice).await
     }
 }

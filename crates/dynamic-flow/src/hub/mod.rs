@@ -65,7 +65,7 @@ use crate::{
 pub use self::{
     cleanup::{Cleaned, Cleanup, CleanupError},
     config::{HubBuilder, HubOptions, KeyGenerator, OsKeyGenerator},
-    events::{Events, HubEvent, Notifier},
+    events::{Events, HubEvent, Notice, Notifier},
     handle::{Handle, RunOptions},
     outcome::{Accepted, Completion, Outcome, Rejection, RunView, SuspendedWait, Suspension},
     query::{CheckReport, ResealReport, Stranded},

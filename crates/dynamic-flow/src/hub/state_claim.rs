@@ -38,6 +38,7 @@ const GIVEN_AGAIN_AFTER: Duration = seconds(1);
 /// the key gets it at once, `claim_states` a second later. Elsewhere, and where the process ends before,
 /// its lease lapses.
 #[must_use = "complete it or suspend it anew, or it is given again"]
+#[non_exhaustive]
 pub struct StateClaim<S> {
     /// The run under which the state is stored.
     pub run_id: RunId,
@@ -101,6 +102,27 @@ impl<S> fmt::Debug for StateClaim<S> {
 }
 
 impl<S> StateClaim<S> {
+    /// State, input and claim, each for itself: to go on with the first two, and be done with the claim
+    /// at the end.
+    ///
+    /// ```
+    /// # use dynamic_flow::{Schema, Result, hub::{PersistenceHub, StateClaim, SuspensionRequest}};
+    /// # async fn sign(claim: StateClaim<Vec<String>>) -> Result<()> {
+    /// let (mut pages, signature, claim) = claim.into_parts();
+    /// pages.push(signature.to_string());
+    /// match pages.len() {
+    ///     3.. => claim.complete().await,
+    ///     _ => claim.suspend(&pages, SuspensionRequest::new("sign", Schema::any())).await.map(drop),
+    /// }
+    /// # }
+    /// ```
+    pub fn into_parts(self) -> (S, Value, StateClaim<()>) {
+        let Self { run_id, state, input, resumed_at, receipt, held } = self;
+        let claim =
+            StateClaim { run_id, state: (), input: input.clone(), resumed_at, receipt, held };
+        (state, input, claim)
+    }
+
     /// Says that the caller is done with the state; its receipt is kept for the retention. A
     /// cancellation that came in meanwhile is too late.
     ///

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use dynamic_flow::{
     Answer, Clock as _, ErrorKind, Flow, RunStatus, ToolError, hours,
-    hub::{HubEvent, Notifier, SuspendedWait},
+    hub::{HubEvent, Notice, Notifier},
     store::Filter,
     testkit::faults::{Moment, Operation},
     tool::{AwaitInput, tool_fn},
@@ -287,17 +287,12 @@ struct Mailbox {
 
 #[async_trait::async_trait]
 impl Notifier for Mailbox {
-    async fn notify(
-        &self,
-        _: dynamic_flow::RunId,
-        _: &dynamic_flow::FlowId,
-        wait: &SuspendedWait,
-    ) -> Result<(), ToolError> {
+    async fn notify(&self, Notice { wait, .. }: Notice) -> Result<(), ToolError> {
         if self.fail.add() == 1 {
             return Err(ToolError::new("the mail server is down"));
         }
         let key = wait.key().expect("a notifier gets a key").clone();
-        self.mails.lock().unwrap().push((wait.prompt.clone(), key));
+        self.mails.lock().unwrap().push((wait.prompt, key));
         Ok(())
     }
 }

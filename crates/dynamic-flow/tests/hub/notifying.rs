@@ -3,8 +3,8 @@
 use std::sync::{Arc, OnceLock};
 
 use dynamic_flow::{
-    Clock as _, ErrorKind, FlowId, Result, RunId, RunStatus, ToolError, hours,
-    hub::{HubEvent, Notifier, PersistenceHub, SuspendedWait},
+    Clock as _, ErrorKind, Result, RunStatus, ToolError, hours,
+    hub::{HubEvent, Notice, Notifier, PersistenceHub},
     seconds,
     testkit::faults::{Moment, Operation},
 };
@@ -23,7 +23,7 @@ struct Bot {
 
 #[async_trait::async_trait]
 impl Notifier for Bot {
-    async fn notify(&self, _: RunId, _: &FlowId, wait: &SuspendedWait) -> Result<(), ToolError> {
+    async fn notify(&self, Notice { wait, .. }: Notice) -> Result<(), ToolError> {
         if wait.tool_id.as_str() == "boss" && self.accepted.get() < 20 {
             let taken = self.hub.get().unwrap().answer(wait.key().unwrap(), json!(true)).await;
             assert!(taken.is_ok(), "{taken:?}");
@@ -63,7 +63,7 @@ struct Panicking;
 
 #[async_trait::async_trait]
 impl Notifier for Panicking {
-    async fn notify(&self, _: RunId, _: &FlowId, _: &SuspendedWait) -> Result<(), ToolError> {
+    async fn notify(&self, _: Notice) -> Result<(), ToolError> {
         panic!("no mail server")
     }
 }

@@ -10,10 +10,10 @@ use std::{
 };
 
 use dynamic_flow::{
-    Clock as _, Flow, FlowId, Result, RunId, RunStatus, SuspensionKey, Timestamp, ToolError,
+    Clock as _, Flow, Result, RunId, RunStatus, SuspensionKey, Timestamp, ToolError,
     codec::{Binding, Codec, EncryptionKey, Keyring, Part},
     hours,
-    hub::{HubBuilder, Notifier, Outcome, PersistenceHub, SuspendedWait, Suspension},
+    hub::{HubBuilder, Notice, Notifier, Outcome, PersistenceHub, Suspension},
     store::{Change, Expect, Lease, MemoryStore, Store},
     testkit::{
         ManualClock,
@@ -246,7 +246,7 @@ pub(crate) struct Unplugged;
 
 #[async_trait::async_trait]
 impl Notifier for Unplugged {
-    async fn notify(&self, _: RunId, _: &FlowId, _: &SuspendedWait) -> Result<(), ToolError> {
+    async fn notify(&self, _: Notice) -> Result<(), ToolError> {
         Err(ToolError::new("no line"))
     }
 }

@@ -13,9 +13,9 @@ use std::{
 
 use async_trait::async_trait;
 use dynamic_flow::{
-    Clock, Epoch, Error, ErrorKind, Flow, FlowId, Result, Revision, RunId, Timestamp, ToolError,
+    Clock, Epoch, Error, ErrorKind, Flow, Result, Revision, RunId, Timestamp, ToolError,
     codec::Keyring,
-    hub::{Durability, Handle, HubOptions, Notifier, PersistenceHub, SuspendedWait},
+    hub::{Durability, Handle, HubOptions, Notice, Notifier, PersistenceHub},
     seconds,
     store::{Change, Claim, Cursor, Expect, Filter, Health, Hint, Hints, Page, Record, Store},
     testkit::ManualClock,
@@ -167,10 +167,10 @@ struct Mail(Life);
 
 #[async_trait]
 impl Notifier for Mail {
-    async fn notify(&self, run: RunId, _: &FlowId, wait: &SuspendedWait) -> Result<(), ToolError> {
+    async fn notify(&self, Notice { run_id, wait, .. }: Notice) -> Result<(), ToolError> {
         self.0.pause().await;
         let key = wait.key().map_err(|error| ToolError::new(error.to_string()))?;
-        self.0.ground.witness.given(run, &wait.id, key);
+        self.0.ground.witness.given(run_id, &wait.id, key);
         self.0.pause().await;
         match self.0.fails(4) {
             true => Err(ToolError::new("the mail server is away")),
