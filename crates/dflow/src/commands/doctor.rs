@@ -1,18 +1,17 @@
 //! `doctor`: how the store is, and whether everything is set up well.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use dynamic_flow::{
-    Error, ErrorKind, RunId, RunStatus, Timestamp,
+    Error, ErrorKind, RunId,
     codec::Keyring,
     hub::PersistenceHub,
-    minutes,
     store::{Filter, Unreadable, compiled_in},
 };
 use futures::{StreamExt as _, stream};
 
 use crate::{
-    context::{Context, Missing, now},
+    context::{Context, Missing},
     failure::{Exit, Failure},
     output::{Newest, Report},
     render::{Style, clean_line, many},
@@ -26,9 +25,6 @@ const COUNTED: usize = 10_000;
 
 /// How many of those are named that do not read back, or do not open.
 const NAMED: usize = 20;
-
-/// For how long a run's sleep is over before nobody seems to continue it.
-const OVERSLEPT: Duration = minutes(2);
 
 /// How many of them are opened, to see whether they do.
 const TRIED: usize = 1_000;
@@ -52,8 +48,8 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
     {
         problem = Some(format!("Nothing can be written: {error}."));
     }
-    let Counted { runs, ids, overslept, unreadable, all_counted, problem: unlisted } =
-        count(&hub, COUNTED, now().before(OVERSLEPT)).await;
+    let Counted { runs, ids, unreadable, all_counted, problem: unlisted } =
+        count(&hub, COUNTED).await;
     let unlisted = unlisted.map(|why| format!("The runs can't be listed: {why}"));
     let problems: Vec<String> = problem.into_iter().chain(unlisted).collect();
     let problem = (!problems.is_empty()).then(|| problems.join(" "));
@@ -83,7 +79,7 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
         )
     }));
     // Where runs can't be listed, that is what is told.
-    let overdue = hub.overdue(COUNTED).await.unwrap_or_default() + overslept;
+    let overdue = hub.overdue(COUNTED).await.unwrap_or_default();
     if overdue > 0 {
         warnings.push(format!(
             "Overdue: {}, whose deadline has passed or which nobody continues. `dflow work` sees to \
@@ -175,8 +171,6 @@ struct Counted {
     runs: BTreeMap<String, usize>,
     /// Those that were counted, newest first.
     ids: Vec<RunId>,
-    /// How many of them have slept for longer than they should.
-    overslept: usize,
     /// Those whose records do not read back.
     unreadable: Vec<Unreadable>,
     /// Whether `runs` are all that there are.
@@ -185,8 +179,8 @@ struct Counted {
     problem: Option<String>,
 }
 
-/// Counts the newest runs, up to so many; those have overslept whose sleep was to end before `late`.
-async fn count(hub: &PersistenceHub, most: usize, late: Timestamp) -> Counted {
+/// Counts the newest runs, up to so many.
+async fn count(hub: &PersistenceHub, most: usize) -> Counted {
     let mut counted = Counted::default();
     let (mut after, mut left) = (None, most);
     while left > 0 {
@@ -202,10 +196,6 @@ async fn count(hub: &PersistenceHub, most: usize, late: Timestamp) -> Counted {
             match listed {
                 Ok(run) => {
                     *counted.runs.entry(run.status.to_string()).or_default() += 1;
-                    let sleeps = run.status == RunStatus::Waiting && run.waits.is_empty();
-                    if sleeps && run.due_at.is_some_and(|due| due < late) {
-                        counted.overslept += 1;
-                    }
                     counted.ids.push(run.id);
                 }
                 Err(unreadable) => counted.unreadable.push(unreadable),
@@ -311,10 +301,10 @@ fn describe(report: &Report, style: Style) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{sync::Arc, time::Duration};
 
     use dynamic_flow::{
-        Clock as _, Flow, Schema, hub::SuspensionRequest, store::MemoryStore, testkit::ManualClock,
+        Schema, Timestamp, hub::SuspensionRequest, store::MemoryStore, testkit::ManualClock,
     };
     use serde_json::json;
 
@@ -326,7 +316,7 @@ mod tests {
         let clock = ManualClock::new(Timestamp::from_millis(0));
         let hub = PersistenceHub::builder(store).plaintext().clock(clock.clone());
         let hub = hub.build().await.unwrap();
-        let none = count(&hub, 2, clock.now()).await;
+        let none = count(&hub, 2).await;
         assert!(none.all_counted && none.runs.is_empty() && none.ids.is_empty());
         let mut last = None;
         for n in 0..3 {
@@ -335,26 +325,13 @@ mod tests {
             last = Some(hub.suspend(&n, request).await.unwrap());
             clock.advance(Duration::from_secs(1));
         }
-        let some = count(&hub, 2, clock.now()).await;
+        let some = count(&hub, 2).await;
         assert_eq!(some.runs.values().sum::<usize>(), 2);
         assert!(!some.all_counted);
-        let all = count(&hub, 4, clock.now()).await;
+        let all = count(&hub, 4).await;
         assert_eq!(all.runs.values().sum::<usize>(), 3);
         assert!(all.all_counted);
         assert_eq!(all.ids[0], last.unwrap().run_id);
-    }
-
-    #[tokio::test]
-    async fn who_sleeps_on_after_the_end_is_overdue() {
-        let clock = ManualClock::new(Timestamp::from_millis(0));
-        let hub = PersistenceHub::builder(Arc::new(MemoryStore::new())).plaintext();
-        let hub = hub.clock(clock.clone()).build().await.unwrap();
-        let nap = Flow::input::<u32>("nap").sleep("nap", minutes(10)).build().unwrap();
-        hub.register(&nap).unwrap().run(1).await.unwrap();
-        clock.advance(minutes(10));
-        assert_eq!(count(&hub, 2, clock.now()).await.overslept, 0);
-        clock.advance(Duration::from_millis(1));
-        assert_eq!(count(&hub, 2, clock.now()).await.overslept, 1);
     }
 
     #[test]

@@ -212,7 +212,8 @@ pub(crate) struct Report {
     pub(crate) runs: BTreeMap<String, usize>,
     /// Whether `runs` are all that there are.
     pub(crate) all_counted: bool,
-    /// How many runs wait beyond a deadline that no worker has seen to yet, up to 10,000.
+    /// How many runs wait beyond a deadline that no worker has seen to yet, or should have been
+    /// continued two minutes ago, up to 10,000.
     pub(crate) overdue: usize,
     /// Those of the runs that were looked at whose records do not read back; left out where there are
     /// none.

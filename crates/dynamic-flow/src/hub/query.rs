@@ -31,6 +31,8 @@ pub(super) const PAGE: usize = 200;
 /// How long after it was due a run counts as overdue: workers look every second, and wait for a minute
 /// with what they could not go on with.
 const LATE: Duration = minutes(2);
+/// How many parked runs are looked at for a timer that is over: no index has these.
+const TIMERS: usize = 10_000;
 
 /// How the parked runs of a flow get on with a newer one.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -184,23 +186,31 @@ impl PersistenceHub {
     pub async fn overdue(&self, most: usize) -> Result<usize> {
         let now = self.inner().clock.now();
         let late = now.before(LATE);
-        let left =
-            Filter { status: [RunStatus::Ready, RunStatus::Running].into(), ..Filter::default() };
-        let waits = self.count(&overdue_at(now), most, |_| true).await?;
+        let of = |status: &[RunStatus]| Filter {
+            status: status.iter().copied().collect(),
+            ..Filter::default()
+        };
         let is_late = |run: &Summary| run.due_at.is_some_and(|due| due < late);
-        Ok(waits + self.count(&left, most - waits, is_late).await?)
+        let ends_late = |run: &Summary| is_late(run) && !run.waits.iter().any(|it| it.is_over(now));
+        let mut count = self.count(&overdue_at(now), most, usize::MAX, |_| true).await?;
+        let left = of(&[RunStatus::Ready, RunStatus::Running]);
+        count += self.count(&left, most - count, usize::MAX, is_late).await?;
+        count += self.count(&of(&[RunStatus::Waiting]), most - count, TIMERS, ends_late).await?;
+        Ok(count)
     }
 
-    /// How many runs match, up to `most`.
+    /// How many runs match and count, up to `most`, of so many that match.
     async fn count(
         &self,
         filter: &Filter,
         most: usize,
+        mut of: usize,
         counts: impl Fn(&Summary) -> bool,
     ) -> Result<usize> {
         let (mut count, mut after) = (0, None);
-        while count < most {
-            let page = self.query(filter, after, PAGE).await?;
+        while count < most && of > 0 {
+            let page = self.query(filter, after, of.min(PAGE)).await?;
+            of -= page.items.len();
             count += page.readable().filter(|run| counts(run)).count();
             after = page.next;
             if after.is_none() {

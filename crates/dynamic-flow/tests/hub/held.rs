@@ -1,16 +1,18 @@
 //! Runs that somebody else holds: who comes meanwhile takes nothing away, who comes after the lease
 //! goes on.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use dynamic_flow::{
-    Cancellation, ErrorKind, Flow, RunStatus, ToolError, hours, minutes, seconds,
-    store::Filter,
+    Cancellation, Clock as _, ErrorKind, Flow, RunId, RunStatus, ToolError,
+    flow::Backoff,
+    hours, minutes, seconds,
+    store::{Filter, Record},
     testkit::faults::{Moment, Operation},
     tool::{AwaitInput, tool_fn},
     wait::Closed,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::support::{
@@ -118,6 +120,49 @@ async fn what_nobody_goes_on_with_is_overdue() {
     assert_eq!(hub.overdue(10).await.unwrap(), 2, "its holder has died two minutes ago");
     assert_eq!(hub.overdue(1).await.unwrap(), 1, "no more than asked for are counted");
     hub.work_once().await.unwrap();
+    assert_eq!(hub.overdue(10).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn whom_nobody_wakes_after_a_timer_is_overdue() {
+    let world = World::new();
+    let hub = world.hub().await;
+    let nap = Flow::input::<Value>("nap").sleep("nap", hours(1)).build().unwrap();
+    let pause = Backoff { first: hours(1), max: hours(1), ..Backoff::default() };
+    let fails = tool_fn("fails", |_: Value| async { Err::<Value, _>(ToolError::new("no")) });
+    let tries = Flow::input::<Value>("tries").retry("again", 2, pause, |body| body.tool(fails));
+    let ask = AwaitInput::<Value>::new("ask").timeout(hours(9));
+    let asks = Flow::input::<Value>("asks").await_input(ask).build().unwrap();
+    for flow in [nap, tries.build().unwrap(), asks] {
+        suspended(hub.register(flow).unwrap().run(json!(1)).await);
+    }
+    world.clock.advance(hours(1) + minutes(2));
+    assert_eq!(hub.overdue(10).await.unwrap(), 0, "somebody may come any moment");
+    world.clock.advance(Duration::from_millis(1));
+    assert_eq!(hub.overdue(10).await.unwrap(), 2);
+    assert_eq!(hub.overdue(1).await.unwrap(), 1, "no more than asked for are counted");
+    world.clock.advance(hours(9));
+    assert_eq!(hub.overdue(10).await.unwrap(), 3, "one whose deadline has passed is one, too");
+    hub.work_once().await.unwrap();
+    assert_eq!(hub.overdue(10).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn of_runs_with_a_timer_alone_the_10_000_newest_that_are_parked_are_looked_at() {
+    let world = World::new();
+    let hub = world.hub().await;
+    let nap = Flow::input::<Value>("nap").sleep("nap", hours(1)).build().unwrap();
+    let oldest = suspended(hub.register(&nap).unwrap().run(json!(1)).await).run_id;
+    let like = world.store.get(oldest).await.unwrap().unwrap();
+    world.clock.advance(hours(2));
+    let mut newer = (0..10_000_u128).map(|n| RunId::from_bytes((u128::MAX - n).to_be_bytes()));
+    let due_at = Some(world.clock.now());
+    for id in newer.by_ref().take(9_999) {
+        world.store.insert(Record { id, due_at, ..like.clone() }).await.unwrap();
+    }
+    assert_eq!(hub.overdue(10).await.unwrap(), 1);
+    let last = newer.next().unwrap();
+    world.store.insert(Record { id: last, due_at, ..like }).await.unwrap();
     assert_eq!(hub.overdue(10).await.unwrap(), 0);
 }
 
