@@ -91,9 +91,14 @@ fn table(runs: &[&Summary]) -> String {
     }
     for run in runs {
         let waits = output::open_waits(run);
-        let expires: Option<Timestamp> = waits.iter().filter_map(|wait| wait.expires_at).min();
-        let waits: Vec<String> =
-            waits.iter().map(|wait| clean_line(wait.tool_id.as_str())).collect();
+        let wakes = output::resumes_at(run);
+        let ends: Option<Timestamp> =
+            waits.iter().filter_map(|wait| wait.expires_at).min().or(wakes);
+        let waits: Vec<String> = match wakes {
+            // No tool is called so: an id has no spaces.
+            Some(_) => vec!["a timer".to_owned()],
+            None => waits.iter().map(|wait| clean_line(wait.tool_id.as_str())).collect(),
+        };
         let metadata: Vec<String> = run
             .metadata
             .iter()
@@ -104,7 +109,7 @@ fn table(runs: &[&Summary]) -> String {
             clean_line(run.flow_id.as_str()),
             run.status.to_string(),
             waits.join(", "),
-            match expires {
+            match ends {
                 Some(at) => relative(now, at),
                 None if waits.is_empty() => String::new(),
                 None => "never".to_owned(),

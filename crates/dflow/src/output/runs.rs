@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use dynamic_flow::{
-    Cancellation, Metadata,
+    Cancellation, Metadata, RunStatus, Timestamp,
     hub::{Ended as LibraryEnded, Outcome, RunView, SuspendedWait},
     store::{Summary, Unreadable as LibraryUnreadable, WaitIndex},
 };
@@ -234,6 +234,10 @@ pub(crate) struct ListItem {
     pub(crate) updated_at: Time,
     /// When a worker looks at it next.
     pub(crate) due_at: Option<Time>,
+    /// When it continues by itself, where it waits for nobody but for a timer to go off: a sleep, or
+    /// the pause before another try.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) resumes_at: Option<Time>,
     pub(crate) waits: Vec<ListWait>,
     #[schemars(with = "BTreeMap<String, Plain>")]
     pub(crate) metadata: Metadata,
@@ -256,6 +260,13 @@ pub(crate) fn open_waits(run: &Summary) -> &[WaitIndex] {
     if run.status.is_final() { &[] } else { &run.waits }
 }
 
+/// When a run continues that is parked and asks nothing. Of one that asks something, the plain columns
+/// don't tell a timer from a notifier's next call.
+pub(crate) fn resumes_at(run: &Summary) -> Option<Timestamp> {
+    let has_timer_alone = run.status == RunStatus::Waiting && run.waits.is_empty();
+    run.due_at.filter(|_| has_timer_alone)
+}
+
 impl From<&Summary> for ListItem {
     fn from(run: &Summary) -> Self {
         let waits = open_waits(run).iter().map(|wait| ListWait {
@@ -272,6 +283,7 @@ impl From<&Summary> for ListItem {
             created_at: run.id.created_at().into(),
             updated_at: run.updated_at.into(),
             due_at: run.due_at.map(Into::into),
+            resumes_at: resumes_at(run).map(Into::into),
             waits: waits.collect(),
             metadata: run.metadata.clone(),
         }

@@ -82,6 +82,34 @@ fn what_is_no_filter_is_a_usage_error() {
 }
 
 #[test]
+fn a_list_tells_when_a_sleeper_wakes() {
+    on_each_store(|place| {
+        let (asked, _) = place.park();
+        let parked = place.run(10, "flow: nap\nsteps:\n  - id: s\n    wait: 30h\n");
+        let asleep = text(&parked["run_id"]);
+        let list = place.json(0, &["list"]);
+        let items = list["items"].as_array().unwrap();
+        let of = |run: &str| items.iter().find(|item| item["run_id"] == run).unwrap();
+        assert_eq!(of(&asleep)["resumes_at"], parked["resumes_at"], "{list}");
+        assert_eq!(of(&asleep)["due_at"], parked["resumes_at"], "{list}");
+        assert!(of(&asked).get("resumes_at").is_none(), "it waits for somebody: {list}");
+        let told = place.call(&["list"]);
+        let row = |run: &str| told.out.lines().find(|line| line.starts_with(run)).unwrap();
+        assert!(
+            row(&asleep).contains("  a timer ") && row(&asleep).contains("  in 30 h "),
+            "{told:?}"
+        );
+        assert!(!row(&asked).contains("a timer"), "{told:?}");
+        // What is due of an ended run is its removal.
+        place.json(0, &["cancel", &asleep]);
+        let list = place.json(0, &["list", "--flow", "nap"]);
+        assert!(list["items"][0].get("resumes_at").is_none(), "{list}");
+        let told = place.call(&["list", "--flow", "nap"]);
+        assert!(!told.out.contains("a timer") && !told.out.contains("  in "), "{told:?}");
+    });
+}
+
+#[test]
 fn an_empty_list_is_empty() {
     let place = Place::file();
     place.make();
