@@ -376,7 +376,7 @@ impl Health {
 }
 
 /// Whether a warning of [`Health`] is a sentence.
-#[cfg(all(test, any(feature = "postgres", feature = "redis", feature = "neo4j")))]
+#[cfg(all(test, feature = "_server"))]
 pub(crate) fn is_sentence(warning: &str) -> bool {
     let first = warning.split([' ', ':']).next().unwrap_or_default();
     let is_setting = first.contains(['_', '-', '.'])

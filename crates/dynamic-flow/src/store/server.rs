@@ -5,6 +5,7 @@ mod name;
 mod runtime;
 mod secret;
 mod url;
+mod wire;
 
 use std::{borrow::Cow, future::Future, time::Duration};
 
@@ -16,6 +17,7 @@ pub(crate) use self::{
     name::Name,
     runtime::{Interrupted, OwnRuntime},
     url::{Parameters, duration},
+    wire::Wire,
 };
 pub use self::{secret::Secret, url::location};
 use crate::{Error, ErrorKind, Result};

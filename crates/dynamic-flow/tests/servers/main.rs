@@ -13,3 +13,4 @@ mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
 mod support;
+mod wire;

@@ -35,6 +35,12 @@ pub(crate) fn with(url: &str, parameter: &str) -> String {
     format!("{url}{separator}{parameter}")
 }
 
+/// The URL with a host of which nothing tells that it is this machine: the system takes `127.1` for
+/// `127.0.0.1`. None where the server is somewhere else.
+pub(crate) fn elsewhere(url: &str) -> Option<String> {
+    url.contains("127.0.0.1").then(|| url.replace("127.0.0.1", "127.1"))
+}
+
 /// The URL of a store that gives up soon.
 pub(crate) fn impatient(url: &str) -> String {
     with(url, "connect_timeout=2s&operation_timeout=3s")

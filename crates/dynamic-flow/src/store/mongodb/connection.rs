@@ -9,13 +9,14 @@ use mongodb::{
     Client, Collection, Database,
     bson::{Document, RawDocumentBuf, doc},
     event::{EventHandler, sdam::SdamEvent},
-    options::{Acknowledgment, ClientOptions, ReadConcern, WriteConcern},
+    options::{Acknowledgment, ClientOptions, ReadConcern, ServerAddress, Tls, WriteConcern},
 };
 
 use super::{
     config::Settings,
     trouble::{Reason, Trouble},
 };
+use crate::store::server::Wire;
 
 /// The oldest version of the protocol that will do: that of MongoDB 4.4.
 const OLDEST: i64 = 9;
@@ -36,6 +37,11 @@ pub(super) struct Connection {
     pub(super) settled: ReadConcern,
     pub(super) timeout: Duration,
     pub(super) purge_margin: Option<Duration>,
+    pub(super) wire: Wire,
+    /// Where it was looked for.
+    pub(super) hosts: Vec<String>,
+    /// Whether no other members are talked to.
+    pub(super) direct: bool,
 }
 
 /// What a server says of itself.
@@ -92,6 +98,9 @@ impl Connection {
         let mut options = ClientOptions::parse(settings.servers.clone()).await?;
         options.sdam_event_handler = Some(watch.handler());
         let write = options.write_concern.clone().unwrap_or_default();
+        let wire = wire_of(options.tls.as_ref());
+        let hosts = options.hosts.iter().map(host_of).collect();
+        let direct = options.direct_connection == Some(true);
         let database = Client::with_options(options)?.database(&settings.database);
         let server = Server::of(&database.run_command(doc! { "hello": 1 }).await?)?;
         let (newest, settled) = match server.topology {
@@ -111,6 +120,9 @@ impl Connection {
             settled,
             timeout: settings.operation_timeout,
             purge_margin: settings.purge_margin,
+            wire,
+            hosts,
+            direct,
         })
     }
 }
@@ -137,6 +149,23 @@ impl Server {
         };
         let document = number("maxBsonObjectSize").and_then(|size| usize::try_from(size).ok());
         Ok(Self { topology, document: document.unwrap_or(DOCUMENT) })
+    }
+}
+
+/// What keeps a connection from whoever is on its way.
+fn wire_of(tls: Option<&Tls>) -> Wire {
+    match tls {
+        Some(Tls::Enabled(tls)) if tls.allow_invalid_certificates == Some(true) => Wire::Unverified,
+        Some(Tls::Enabled(_)) => Wire::Verified,
+        _ => Wire::Clear,
+    }
+}
+
+fn host_of(address: &ServerAddress) -> String {
+    match address {
+        ServerAddress::Tcp { host, .. } => host.clone(),
+        // A socket's path, which is shown as it is.
+        other => other.to_string(),
     }
 }
 
@@ -177,6 +206,25 @@ mod tests {
             assert!(!error.is_retryable());
         }
         assert!(Server::of(&doc! { "maxWireVersion": 9 }).is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_keeps_a_connection_is_read_from_the_url_as_the_driver_reads_it() {
+        for (url, wire) in [
+            ("mongodb://h", Wire::Clear),
+            ("mongodb://h/?tls=false", Wire::Clear),
+            ("mongodb://h/?tls=true", Wire::Verified),
+            ("mongodb://h/?tlsCAFile=ca.pem", Wire::Verified),
+            ("mongodb://h/?tls=true&tlsAllowInvalidCertificates=true", Wire::Unverified),
+            ("mongodb://h/?tls=true&tlsInsecure=true", Wire::Unverified),
+            ("mongodb://h/?tls=true&tlsInsecure=false", Wire::Verified),
+        ] {
+            let options = ClientOptions::parse(url).await.unwrap();
+            assert_eq!(wire_of(options.tls.as_ref()), wire, "{url}");
+            assert_eq!(options.hosts.iter().map(host_of).collect::<Vec<_>>(), ["h"]);
+        }
+        let socket = ClientOptions::parse("mongodb://%2Frun%2Fmongodb.sock").await.unwrap();
+        assert_eq!(host_of(&socket.hosts[0]), "/run/mongodb.sock");
     }
 
     #[test]

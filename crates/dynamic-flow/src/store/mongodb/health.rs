@@ -9,14 +9,14 @@ use super::{
     provision::{missing, removing},
     trouble::Trouble,
 };
-use crate::store::Health;
+use crate::store::{Health, server::Wire};
 
 pub(super) async fn health(connection: &Connection, location: String) -> Result<Health, Trouble> {
     let began = Instant::now();
     let hello = connection.database.run_command(doc! { "hello": 1 }).await?;
     let latency = began.elapsed();
     let server = Server::of(&hello)?;
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<String> = of_wire(connection, &server.topology).into_iter().collect();
     let kept = set_up(connection, &server, &mut warnings);
     let stored = is_stored(connection, &mut warnings).await?;
     indexes(connection, &mut warnings).await?;
@@ -28,6 +28,22 @@ pub(super) async fn health(connection: &Connection, location: String) -> Result<
         warnings,
         problem: None,
     })
+}
+
+/// Whether somebody on the way to the servers can read what is sent, or take their place.
+fn of_wire(connection: &Connection, topology: &Topology) -> Option<String> {
+    let members: &[String] = match topology {
+        // The driver goes on to those of whom it is told, by the names that they have there.
+        Topology::ReplicaSet(members) if !connection.direct => members,
+        _ => &[],
+    };
+    let members =
+        members.iter().map(|it| it.rsplit_once(':').map_or(it.as_str(), |(host, _)| host));
+    let remedy = match connection.wire {
+        Wire::Unverified => "leave tlsAllowInvalidCertificates and tlsInsecure out of the URL",
+        _ => "set tls=true",
+    };
+    connection.wire.warning(connection.hosts.iter().map(String::as_str).chain(members), remedy)
 }
 
 /// Whether what is acknowledged is in a journal, and not undone by a failover.

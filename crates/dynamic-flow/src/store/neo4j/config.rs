@@ -191,6 +191,11 @@ impl Neo4jConfig {
         self.uri.split_once(':').is_some_and(|(scheme, _)| scheme.ends_with("+s"))
     }
 
+    /// The host that is asked first.
+    pub(super) fn host(&self) -> Option<String> {
+        Url::parse(&self.uri).ok()?.host_str().map(str::to_owned)
+    }
+
     /// Where the store is, as it may be shown.
     pub(super) fn location(&self) -> String {
         format!("{}/{}", location(&self.uri).trim_end_matches('/'), self.database)

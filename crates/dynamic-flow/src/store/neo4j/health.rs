@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{connection::Connections, schema, statement::Statement, trouble::Trouble};
+use super::{
+    config::Neo4jConfig, connection::Connections, schema, statement::Statement, trouble::Trouble,
+};
+use crate::store::server::Wire;
 
 /// Transactions that may take less memory than this can't hold large runs.
 const ENOUGH_MEMORY: f64 = 64.0 * MIB;
@@ -17,7 +20,7 @@ const READ_ONLY_BY_DEFAULT: &str = "server.databases.default_to_read_only";
 /// What an operator should mend or know, each a sentence.
 pub(super) async fn warnings(connections: &Connections) -> Result<Vec<String>, Trouble> {
     let about = schema::about(connections).await?;
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<String> = of_wire(connections.config()).into_iter().collect();
     if about.edition == "community" {
         warnings.push(format!(
             "This is Neo4j {} Community: one database, no cluster, and no backup while it runs.",
@@ -27,6 +30,12 @@ pub(super) async fn warnings(connections: &Connections) -> Result<Vec<String>, T
     warnings.extend(of_database(connections).await?);
     warnings.extend(of_settings(connections).await);
     Ok(warnings)
+}
+
+/// Whether somebody on the way to the server can read what is sent.
+fn of_wire(config: &Neo4jConfig) -> Option<String> {
+    let wire = if config.encrypted() { Wire::Verified } else { Wire::Clear };
+    wire.warning(config.host(), "write neo4j+s:// or bolt+s:// in the URL, for TLS")
 }
 
 /// Whether the database can be written here.
@@ -114,6 +123,19 @@ fn bytes(text: &str) -> Option<f64> {
 mod tests {
     use super::*;
     use crate::store::is_sentence;
+
+    #[test]
+    fn a_password_that_crosses_a_network_in_the_clear_is_told_of() {
+        let told = |url: &str| of_wire(&Neo4jConfig::from_url(url).unwrap()).unwrap_or_default();
+        for url in ["neo4j://u:p@db.example/flows", "bolt://10.0.0.7:7687", "bolt://[2001:db8::7]"]
+        {
+            assert!(told(url).contains("unencrypted") && told(url).contains("neo4j+s://"), "{url}");
+            assert_eq!(told(&url.replace("://", "+s://")), "", "{url}");
+        }
+        for url in ["neo4j://localhost", "bolt://127.0.0.1:7687", "bolt://[::1]"] {
+            assert_eq!(told(url), "", "{url}");
+        }
+    }
 
     #[test]
     fn settings_that_are_too_tight_are_told_of() {

@@ -1,6 +1,12 @@
 //! What a store is told by its URL and its settings, and what the driver makes of it.
 
-use std::{fmt, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::Deserialize;
 use tokio_postgres::config::Host;
@@ -10,8 +16,8 @@ use crate::{
     Result,
     flow::parse_duration,
     store::server::{
-        CONNECT_TIMEOUT, Name, OPERATION_TIMEOUT, Parameters, Secret, check_credentials, duration,
-        location, misconfigured,
+        CONNECT_TIMEOUT, Name, OPERATION_TIMEOUT, Parameters, Secret, Wire, check_credentials,
+        duration, location, misconfigured,
     },
 };
 
@@ -20,6 +26,9 @@ pub(super) const POOL_SIZE: usize = 12;
 
 /// How long a connection may be idle, unless it is configured.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
+/// What a URL says for the system's authorities, as libpq spells it.
+pub(super) const SYSTEM: &str = "system";
 
 /// PostgreSQL cuts longer names without an error.
 const MAX_IDENTIFIER: usize = 63;
@@ -116,6 +125,31 @@ impl PostgresConfig {
     }
 }
 
+impl PostgresConfig {
+    /// Whether the server has to show a certificate from an authority that is believed.
+    pub(super) fn verifies(&self) -> bool {
+        match self.ssl_mode {
+            SslMode::Disable | SslMode::Prefer => false,
+            SslMode::Require => self.ssl_root_cert.is_some(),
+            SslMode::VerifyCa | SslMode::VerifyFull => true,
+        }
+    }
+
+    /// What keeps a connection from whoever is on its way, where this is one that is encrypted or
+    /// not, as the server sees it.
+    pub(super) fn wire(&self, encrypted: bool) -> Wire {
+        let own_authority = self.ssl_root_cert.as_deref().is_some_and(|it| it != Path::new(SYSTEM));
+        match self.ssl_mode {
+            SslMode::Disable => Wire::Clear,
+            SslMode::Prefer if !encrypted => Wire::Clear,
+            SslMode::VerifyFull => Wire::Verified,
+            // An authority of one's own signs for one's own hosts; those of everybody, for any.
+            _ if self.verifies() && own_authority => Wire::Verified,
+            _ => Wire::Unverified,
+        }
+    }
+}
+
 impl Default for PostgresConfig {
     fn default() -> Self {
         Self {
@@ -203,6 +237,18 @@ impl Settings {
         let tables = Tables::new(&config.schema_name, &config.table_name);
         let hosts = each_host(&driver)?;
         Ok(Self { driver, hosts, database, user, tables, config, location })
+    }
+
+    /// The hosts, by address where one is given; of a socket its path.
+    pub(super) fn places(&self) -> Vec<String> {
+        let place = |host: &tokio_postgres::Config| match (host.get_hostaddrs(), host.get_hosts()) {
+            ([address, ..], _) => address.to_string(),
+            (_, [Host::Tcp(name), ..]) => name.clone(),
+            #[cfg(unix)]
+            (_, [Host::Unix(path), ..]) => path.display().to_string(),
+            _ => String::new(),
+        };
+        self.hosts.iter().map(place).collect()
     }
 
     /// How long it may take until one of the hosts has taken the connection.
@@ -392,4 +438,47 @@ fn without_hosts(from: &tokio_postgres::Config) -> tokio_postgres::Config {
         .channel_binding(from.get_channel_binding())
         .load_balance_hosts(from.get_load_balance_hosts());
     to
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(url: &str) -> Settings {
+        Settings::resolve(PostgresConfig::from_url(url)).unwrap()
+    }
+
+    #[test]
+    fn only_a_server_that_proves_which_one_it_is_is_verified() {
+        for (parameters, encrypted, wire) in [
+            ("sslmode=disable", false, Wire::Clear),
+            // A pooler may encrypt what comes after it.
+            ("sslmode=disable", true, Wire::Clear),
+            ("sslmode=prefer", false, Wire::Clear),
+            ("sslmode=prefer", true, Wire::Unverified),
+            ("sslmode=require", true, Wire::Unverified),
+            ("sslmode=require", false, Wire::Unverified),
+            ("sslmode=require&sslrootcert=/ca", true, Wire::Verified),
+            ("sslmode=require&sslrootcert=system", true, Wire::Unverified),
+            ("sslmode=verify-ca&sslrootcert=/ca", true, Wire::Verified),
+            ("sslmode=verify-ca&sslrootcert=system", true, Wire::Unverified),
+            ("sslmode=verify-ca", true, Wire::Unverified),
+            ("sslmode=verify-full", true, Wire::Verified),
+            ("sslmode=verify-full", false, Wire::Verified),
+        ] {
+            let config = settings(&format!("postgres://u@h/db?{parameters}")).config;
+            assert_eq!(config.wire(encrypted), wire, "{parameters}, encrypted: {encrypted}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_where_its_address_says_and_a_socket_is_a_path() {
+        for (url, places) in [
+            ("postgres://u@a:1,b:2/db", &["a", "b"][..]),
+            ("postgres://u@a/db?hostaddr=127.0.0.1", &["127.0.0.1"]),
+            ("postgres://u@%2Frun%2Fpg/db", &["/run/pg"]),
+        ] {
+            assert_eq!(settings(url).places(), places, "{url}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use super::{
     connection::{Connections, Statement},
     parts::{self, LOOKED_AT, Part},
     rows::get,
-    tables::{Tables, literal},
+    tables::Tables,
     trouble::{OLDEST, Trouble},
 };
 use crate::store::Health;
@@ -28,8 +28,8 @@ struct Said {
     persistence: Option<String>,
     /// What there is not of what belongs to a store.
     missing: Vec<&'static Part>,
-    /// Whether what is sent goes over a network as it is.
-    exposed: bool,
+    /// Whether the connection is by TLS.
+    encrypted: bool,
     /// The connections that it takes.
     connections: i32,
 }
@@ -45,6 +45,8 @@ pub(super) async fn health(connections: &Connections) -> Result<Health, Trouble>
     let said = Said::read(rows.first().ok_or(Trouble::Damaged("settings"))?)?;
     let settings = &connections.settings;
     let mut warnings = said.warnings(settings.config.pool_size, &tables.shown());
+    let wire = settings.config.wire(said.encrypted);
+    warnings.extend(wire.warning(settings.places(), "set sslmode to verify-full"));
     warnings.extend(of_missing(&said.missing, tables));
     if said.missing.iter().all(|part| part.is_index()) {
         let counts = connections.query(&parts::unfound(tables)).await?;
@@ -68,13 +70,9 @@ fn ask(tables: &Tables) -> Statement<'static> {
          current_setting('transaction_read_only')::bool, \
          current_setting('autovacuum')::bool, \
          (SELECT relpersistence::text FROM pg_class WHERE oid = to_regclass({flows})), \
-         NOT coalesce((SELECT s.ssl FROM pg_stat_ssl AS s WHERE s.pid = pg_backend_pid()), false) \
-           AND inet_client_addr() IS NOT NULL AND NOT inet_client_addr() <<= {local} \
-           AND NOT inet_client_addr() <<= {local_6}, \
+         coalesce((SELECT s.ssl FROM pg_stat_ssl AS s WHERE s.pid = pg_backend_pid()), false), \
          current_setting('max_connections')::int4, {missing}",
         missing = parts::missing(tables),
-        local = literal("127.0.0.0/8"),
-        local_6 = literal("::1/128"),
     );
     it
 }
@@ -133,7 +131,7 @@ impl Said {
             read_only: get(row, 6, "transaction_read_only")?,
             autovacuum: get(row, 7, "autovacuum")?,
             persistence: get(row, 8, "relpersistence")?,
-            exposed: get(row, 9, "ssl")?,
+            encrypted: get(row, 9, "ssl")?,
             connections: get(row, 10, "max_connections")?,
             missing: parts::numbered(&get::<Vec<i32>>(row, 11, "missing")?),
         })
@@ -215,10 +213,6 @@ impl Said {
             "autovacuum is off: tables grow with every write; set it to on.".into(),
         );
         warn(
-            self.exposed,
-            "The connection crosses a network unencrypted; set sslmode to verify-full.".into(),
-        );
-        warn(
             i64::try_from(pool_size).is_ok_and(|size| size >= i64::from(self.connections)),
             format!(
                 "pool_size is {pool_size}, and the server takes {} connections from all clients; \
@@ -247,7 +241,7 @@ mod tests {
             autovacuum: true,
             persistence: Some("p".into()),
             missing: Vec::new(),
-            exposed: false,
+            encrypted: false,
             connections: 100,
         }
     }
@@ -276,7 +270,6 @@ mod tests {
             (Said { read_only: true, ..sound() }, true, "read-only"),
             (Said { version: 120_022, ..sound() }, true, "PostgreSQL 12"),
             (Said { autovacuum: false, ..sound() }, true, "autovacuum"),
-            (Said { exposed: true, ..sound() }, true, "unencrypted"),
             (Said { connections: 16, ..sound() }, true, "max_connections"),
         ] {
             assert_eq!(said.durable(), durable, "{word}");

@@ -18,7 +18,7 @@ use rustls::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
-    config::{PostgresConfig, SslMode},
+    config::{PostgresConfig, SYSTEM, SslMode},
     trouble::Trouble,
 };
 
@@ -48,12 +48,7 @@ fn verifier(
     config: &PostgresConfig,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ServerCertVerifier>, Trouble> {
-    let verify = match config.ssl_mode {
-        SslMode::Disable | SslMode::Prefer => false,
-        SslMode::Require => config.ssl_root_cert.is_some(),
-        SslMode::VerifyCa | SslMode::VerifyFull => true,
-    };
-    if !verify {
+    if !config.verifies() {
         return Ok(Arc::new(Lenient { provider: provider.clone(), authorities: None }));
     }
     let roots = Arc::new(roots(config)?);
@@ -70,8 +65,7 @@ fn verifier(
 fn roots(config: &PostgresConfig) -> Result<RootCertStore, Trouble> {
     let mut roots = RootCertStore::empty();
     match &config.ssl_root_cert {
-        // As libpq spells it.
-        Some(path) if path != Path::new("system") => {
+        Some(path) if path != Path::new(SYSTEM) => {
             for certificate in certificates(path)? {
                 roots
                     .add(certificate)

@@ -6,7 +6,7 @@ use futures::future::join_all;
 use redis::{Cmd, cmd};
 
 use super::{config::Address, reply, servers::Servers, trouble::Trouble};
-use crate::store::server::within;
+use crate::store::server::{Wire, within};
 
 /// What is asked about, by the names that Redis has for it.
 const SETTINGS: [&str; 5] =
@@ -32,12 +32,17 @@ struct Facts {
 /// Looks at every server that takes writes, and whether its replicas write to disks too.
 pub(super) async fn check(servers: &Servers) -> Result<Checkup, Trouble> {
     let masters = servers.masters().await?;
-    let mut checkup = Checkup { durable: true, warnings: Vec::new() };
+    let config = servers.config();
+    let wire = if config.tls { Wire::Verified } else { Wire::Clear };
+    // Those of a cluster may be elsewhere than the one that told of them.
+    let hosts = config.addresses().filter_map(Result::ok).chain(masters.iter().cloned());
+    let exposed = wire.warning(hosts.map(|it| it.host), "write rediss:// in the URL, for TLS");
+    let mut checkup = Checkup { durable: true, warnings: exposed.into_iter().collect() };
     let mut said = Vec::new();
     let mut replicas = Vec::new();
     for master in &masters {
         let facts = Facts::of(servers, master).await?;
-        let (durable, warnings) = facts.judge(servers.config().wait_replicas);
+        let (durable, warnings) = facts.judge(config.wait_replicas);
         checkup.durable &= durable;
         said.push(warnings);
         replicas.extend(facts.replicas());

@@ -56,6 +56,18 @@ async fn each_mode_encrypts_and_verifies_as_it_says() {
         let error = failure(open(&with(&mode(&by_address, name), &root(&others))).health()).await;
         assert_tells(&error, "health", false, &["nobody who is believed", "sslrootcert"]);
     }
+    // Where a network lies in between, it matters whether the server proves which one it is.
+    let (host, database) = by_address.rsplit_once('/').unwrap();
+    let far = format!("{host},db.example:1/{database}");
+    for (parameters, word) in [
+        ("sslmode=disable", "unencrypted"),
+        ("sslmode=prefer", "prove which one"),
+        ("sslmode=require", "prove which one"),
+        (&*format!("sslmode=verify-ca&{}", root(&ours)), ""),
+    ] {
+        let said = works(&with(&far, parameters)).await.health().await.unwrap().warnings.join("\n");
+        assert!(said.contains(word) && said.is_empty() == word.is_empty(), "{parameters}: {said}");
+    }
     // The host counts for `verify-full` alone.
     let store = works(&with(&mode(&by_name, "verify-full"), &root(&ours))).await;
     store.insert(record(1)).await.unwrap();
