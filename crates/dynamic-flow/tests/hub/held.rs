@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 
 use dynamic_flow::{
     Cancellation, Clock as _, ErrorKind, Flow, RunId, RunStatus, ToolError,
-    flow::Backoff,
     hours, minutes, seconds,
     store::{Filter, Record},
     testkit::faults::{Moment, Operation},
@@ -128,9 +127,8 @@ async fn whom_nobody_wakes_after_a_timer_is_overdue() {
     let world = World::new();
     let hub = world.hub().await;
     let nap = Flow::input::<Value>("nap").sleep("nap", hours(1)).build().unwrap();
-    let pause = Backoff { first: hours(1), max: hours(1), ..Backoff::default() };
     let fails = tool_fn("fails", |_: Value| async { Err::<Value, _>(ToolError::new("no")) });
-    let tries = Flow::input::<Value>("tries").retry("again", 2, pause, |body| body.tool(fails));
+    let tries = Flow::input::<Value>("tries").retry("again", 2, hours(1), |body| body.tool(fails));
     let ask = AwaitInput::<Value>::new("ask").timeout(hours(9));
     let asks = Flow::input::<Value>("asks").await_input(ask).build().unwrap();
     for flow in [nap, tries.build().unwrap(), asks] {
