@@ -233,7 +233,7 @@ mod tests {
     fn a_busy_run_and_a_passing_fault_may_be_tried_again() {
         let retryable = |error: &Error| problem(error).error.retryable;
         assert!(retryable(&Error::new(ErrorKind::RunBusy, "x")));
-        assert!(retryable(&Error::new(ErrorKind::StorageError, "x").retryable()));
+        assert!(retryable(&Error::new(ErrorKind::StorageError, "x").with_retryable()));
         assert!(!retryable(&Error::new(ErrorKind::StorageError, "x")));
     }
 
@@ -241,7 +241,7 @@ mod tests {
     fn programs_are_told_what_the_store_knows_and_no_secret() {
         let cause = io::Error::other("no route to postgres://u:hunter2@h/d");
         let error = Error::new(ErrorKind::StorageError, "the server is gone")
-            .operation("get")
+            .with_operation("get")
             .with("server", "postgres://h/d")
             .with_source(Error::new(ErrorKind::StorageError, "it hung up").with_source(cause));
         let told = serde_json::to_value(problem(&error)).unwrap();

@@ -143,7 +143,7 @@ impl fmt::Display for Finding {
 /// use dynamic_flow::{Error, ErrorKind};
 ///
 /// let error = Error::new(ErrorKind::StorageError, "the folder is read-only")
-///     .operation("insert")
+///     .with_operation("insert")
 ///     .with("path", "./.suspended-flows");
 /// assert_eq!(error.kind(), ErrorKind::StorageError);
 /// assert_eq!(error.operation_name(), Some("insert"));
@@ -191,7 +191,7 @@ impl Error {
 
     /// Names the operation in which it happened; the innermost name stays.
     #[must_use]
-    pub fn operation(mut self, operation: &'static str) -> Self {
+    pub fn with_operation(mut self, operation: &'static str) -> Self {
         self.0.operation.get_or_insert(operation);
         self
     }
@@ -220,7 +220,7 @@ impl Error {
 
     /// Says that the same call may succeed when it is made again.
     #[must_use]
-    pub fn retryable(mut self) -> Self {
+    pub fn with_retryable(mut self) -> Self {
         self.0.retryable = true;
         self
     }

@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn an_error_of_the_library_says_itself_whether_a_retry_is_of_use() {
         let lasting = || Error::new(ErrorKind::InvalidConfig, "no host");
-        let passing = || Error::new(ErrorKind::StorageError, "away").retryable();
+        let passing = || Error::new(ErrorKind::StorageError, "away").with_retryable();
         assert!(!ToolError::from(lasting()).retryable);
         assert!(!ToolError::from(link("can't store it", lasting())).retryable);
         assert!(!ToolError::wrap(lasting()).retryable);

@@ -408,7 +408,7 @@ fn context<'a>(header: &'a Header, binding: Binding<'_>, associated: &'a [u8]) -
 }
 
 fn at(error: Error, operation: &'static str, binding: Binding<'_>) -> Error {
-    error.operation(operation).with_run(binding.run).with("part", binding.part)
+    error.with_operation(operation).with_run(binding.run).with("part", binding.part)
 }
 
 fn encryption(message: &'static str) -> Error {

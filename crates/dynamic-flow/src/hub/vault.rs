@@ -347,7 +347,7 @@ mod tests {
             let calls = Cell::new(0);
             let failing = vault.reading(|| async {
                 calls.set(calls.get() + 1);
-                Err::<(), _>(Error::new(ErrorKind::StorageError, "no answer").retryable())
+                Err::<(), _>(Error::new(ErrorKind::StorageError, "no answer").with_retryable())
             });
             assert!(failing.await.is_err());
             assert_eq!(calls.get(), made, "with a patience of {patience:?}");

@@ -166,7 +166,7 @@ fn unknown(scheme: &str) -> Error {
 }
 
 fn refuse(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Error::new(ErrorKind::InvalidConfig, message).operation("open store")
+    Error::new(ErrorKind::InvalidConfig, message).with_operation("open store")
 }
 
 #[cfg(test)]

@@ -89,7 +89,7 @@ pub(crate) fn interrupted(how: Interrupted, operation: &str) -> Error {
             format!("the call was interrupted{}; try again", perhaps_done(operation))
         }
     };
-    storage(message).retryable()
+    storage(message).with_retryable()
 }
 
 /// What is stored does not read back.
@@ -105,5 +105,5 @@ pub(crate) fn storage(message: impl Into<Cow<'static, str>>) -> Error {
 
 /// A setting is wrong; the message names it, and never its value where that may be a secret.
 pub(crate) fn misconfigured(message: impl Into<Cow<'static, str>>) -> Error {
-    Error::new(ErrorKind::InvalidConfig, message).operation("open store")
+    Error::new(ErrorKind::InvalidConfig, message).with_operation("open store")
 }

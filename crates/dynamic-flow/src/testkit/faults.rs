@@ -233,8 +233,8 @@ impl Faults {
         }
         if failure || (offline && call.moment == Moment::Before) {
             return Err(Error::new(ErrorKind::StorageError, "a fault that a test injected")
-                .operation(call.operation.as_str())
-                .retryable());
+                .with_operation(call.operation.as_str())
+                .with_retryable());
         }
         Ok(())
     }

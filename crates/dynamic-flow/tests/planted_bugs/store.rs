@@ -60,7 +60,7 @@ impl Planted {
     fn refuse(&self, kind: ErrorKind, run: RunId) -> Error {
         let error = Error::new(kind, "planted");
         match self.bug {
-            Bug::RefusalsAreRetryable => error.with_run(run).retryable(),
+            Bug::RefusalsAreRetryable => error.with_run(run).with_retryable(),
             Bug::RefusalsNameNoRun => error,
             _ => error.with_run(run),
         }

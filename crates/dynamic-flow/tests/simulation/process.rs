@@ -196,7 +196,7 @@ impl Wire {
 
     fn cut(&self) -> Result<()> {
         match self.0.fails(40) {
-            true => Err(Error::new(ErrorKind::StorageError, "the wire was cut").retryable()),
+            true => Err(Error::new(ErrorKind::StorageError, "the wire was cut").with_retryable()),
             false => Ok(()),
         }
     }
@@ -244,7 +244,7 @@ impl Store for Wire {
 
     /// Leases are renewed on threads, which would make every simulation another one.
     async fn renew(&self, _: RunId, _: Epoch, _: Timestamp) -> Result<()> {
-        Err(Error::new(ErrorKind::StorageError, "nobody renews").retryable())
+        Err(Error::new(ErrorKind::StorageError, "nobody renews").with_retryable())
     }
 
     async fn query(&self, filter: &Filter, after: Option<Cursor>, limit: usize) -> Result<Page> {

@@ -171,7 +171,9 @@ fn refusal(findings: Vec<Finding>) -> Error {
         0 | 1 => first,
         n => format!("{first} (and {} more)", n - 1),
     };
-    Error::new(ErrorKind::InvalidFlow, message).operation("read document").with_findings(findings)
+    Error::new(ErrorKind::InvalidFlow, message)
+        .with_operation("read document")
+        .with_findings(findings)
 }
 
 #[cfg(test)]

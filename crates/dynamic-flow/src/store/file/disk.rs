@@ -314,7 +314,7 @@ pub(super) fn cannot<'a>(what: &'a str, path: &'a Path) -> impl FnOnce(io::Error
         let error = Error::new(ErrorKind::StorageError, message)
             .with("path", path.display())
             .with_source(source);
-        if retry { error.retryable() } else { error }
+        if retry { error.with_retryable() } else { error }
     }
 }
 

@@ -130,7 +130,7 @@ impl FileStore {
     ) -> Result<T> {
         let interrupted = |why: &dyn std::fmt::Display| {
             let message = format!("the call was interrupted: {why}; it may have taken effect");
-            Error::new(ErrorKind::StorageError, message).operation(operation)
+            Error::new(ErrorKind::StorageError, message).with_operation(operation)
         };
         let permit =
             permits.clone().acquire_owned().await.map_err(|closed| interrupted(&closed))?;
@@ -140,7 +140,7 @@ impl FileStore {
             work(&folder)
         });
         let result = task.await.map_err(|error| interrupted(&error))?;
-        result.map_err(|error| error.operation(operation))
+        result.map_err(|error| error.with_operation(operation))
     }
 }
 

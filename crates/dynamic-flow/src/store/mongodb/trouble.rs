@@ -243,12 +243,12 @@ impl Trouble {
     pub(super) fn into_error(self, operation: &'static str, server: &str) -> Error {
         let perhaps = perhaps_done(operation);
         let error = match &self {
-            Self::Conflict => return conflict().operation(operation),
-            Self::Exists => return exists().operation(operation),
+            Self::Conflict => return conflict().with_operation(operation),
+            Self::Exists => return exists().with_operation(operation),
             Self::Server(complaint) => complaint.what.error(perhaps).with_source(self.clone()),
             Self::TimedOut(after) => {
                 storage(format!("{after}{perhaps}; look whether the server hangs or is overloaded"))
-                    .retryable()
+                    .with_retryable()
             }
             Self::Damaged(field) => damaged(field),
             Self::Newer(version) => storage(format!(
@@ -273,7 +273,7 @@ impl Trouble {
             ),
             Self::Interrupted(how) => interrupted(*how, operation),
         };
-        error.operation(operation).with("server", server)
+        error.with_operation(operation).with("server", server)
     }
 }
 
@@ -297,7 +297,8 @@ impl What {
             Self::NoServer(reason) => return of_reason(reason.unwrap_or(Reason::Unknown)),
             Self::Broken => {
                 let advice = "check that the server runs, and its log";
-                return storage(format!("the connection broke{perhaps}; {advice}")).retryable();
+                return storage(format!("the connection broke{perhaps}; {advice}"))
+                    .with_retryable();
             }
             Self::Certificates => (
                 "the certificates can't be used; check tlsCAFile and tlsCertificateKeyFile in the \
@@ -388,7 +389,7 @@ fn of_reason(reason: Reason) -> Error {
 
 fn worth(advice: &'static str, retryable: bool) -> Error {
     let error = storage(advice);
-    if retryable { error.retryable() } else { error }
+    if retryable { error.with_retryable() } else { error }
 }
 
 #[cfg(test)]

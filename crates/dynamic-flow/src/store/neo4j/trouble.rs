@@ -116,19 +116,19 @@ impl Trouble {
     pub(super) fn into_error(self, operation: &'static str, place: &Place) -> Error {
         let perhaps = perhaps_done(operation);
         let error = match &self {
-            Self::Conflict => return conflict().operation(operation),
-            Self::Exists => return exists().operation(operation),
+            Self::Conflict => return conflict().with_operation(operation),
+            Self::Exists => return exists().with_operation(operation),
             Self::Server { code, .. } => of_code(code).with_source(self.clone()),
             Self::Driver(error) => of_driver(error, place.was_greeted(), perhaps).with_source(self.clone()),
             Self::Silent(limit) => storage(format!(
                 "the server took the connection and did not answer within {limit:?}; look whether it \
                  is frozen, overloaded or just starting, and whether the port is that for Bolt"
             ))
-            .retryable(),
+            .with_retryable(),
             Self::TimedOut(late) => storage(format!(
                 "{late}{perhaps}; look whether the server is overloaded, stopped or cut off"
             ))
-            .retryable(),
+            .with_retryable(),
             Self::Interrupted(how) => interrupted(*how, operation),
             Self::NoRandomness => storage("the operating system gives no randomness"),
             Self::Damaged(what) => damaged(what),
@@ -164,7 +164,7 @@ impl Trouble {
                 storage(format!("{why}; check the file")).with("path", path.display())
             }
         };
-        error.operation(operation).with("server", place)
+        error.with_operation(operation).with("server", place)
     }
 }
 
@@ -194,7 +194,7 @@ fn of_code(code: &str) -> Error {
             "the revision or epoch of the record has come to its end",
         ),
         "TransientError.Database.DatabaseUnavailable" | "TransientError.General.DatabaseUnavailable" => {
-            storage("the database is starting or stopping; try again").retryable()
+            storage("the database is starting or stopping; try again").with_retryable()
         }
         "ClientError.General.WriteOnReadOnlyAccessDatabase"
         | "ClientError.General.ForbiddenOnReadOnlyDatabase"
@@ -206,12 +206,12 @@ fn of_code(code: &str) -> Error {
             "this member of the cluster takes no writes; use a neo4j:// URL and let the cluster route \
              them (dbms.routing.enabled), or name the writer",
         )
-        .retryable(),
+        .with_retryable(),
         "ClientError.Security.CredentialsExpired" => {
             storage("the password has to be changed first: ALTER CURRENT USER SET PASSWORD")
         }
         "ClientError.Security.AuthorizationExpired" | "ClientError.Security.TokenExpired" => {
-            storage("the login has expired; try again").retryable()
+            storage("the login has expired; try again").with_retryable()
         }
         "ClientError.Transaction.TransactionTimedOut"
         | "ClientError.Transaction.TransactionTimedOutClientConfiguration"
@@ -220,7 +220,7 @@ fn of_code(code: &str) -> Error {
             "the server ended the transaction, which took too long or was terminated; nothing was \
              written, try again",
         )
-        .retryable(),
+        .with_retryable(),
         _ if short.starts_with("ClientError.Security.") => storage(
             "this user may not do that; let it read and write the database, and make indexes and \
              constraints in it",
@@ -229,17 +229,17 @@ fn of_code(code: &str) -> Error {
             "the server has not enough memory for the transaction; raise \
              dbms.memory.transaction.total.max and db.memory.transaction.max, or keep less in a run",
         )
-        .retryable(),
+        .with_retryable(),
         _ if short.starts_with("TransientError.") => {
-            storage("the server could not finish the transaction; try again").retryable()
+            storage("the server could not finish the transaction; try again").with_retryable()
         }
         _ if short.starts_with("DatabaseError.") => storage(
             "the server failed; look into its log for a full disk or a damaged store, and restart it",
         )
-        .retryable(),
+        .with_retryable(),
         // Rolled back: what it was about went away while it waited for the lock.
         "ClientError.Statement.EntityNotFound" => {
-            storage("the record was removed in the same moment; try again").retryable()
+            storage("the record was removed in the same moment; try again").with_retryable()
         }
         _ => storage("the server refused the statement; its code is in the cause"),
     }
@@ -251,7 +251,7 @@ fn of_driver(error: &neo4rs::Error, greeted: bool, perhaps: &str) -> Error {
         neo4rs::Error::IOError { detail } => of_io(detail, greeted, perhaps),
         neo4rs::Error::ConnectionTimedOut => {
             storage("the server can't be reached in time; check host, port and firewall")
-                .retryable()
+                .with_retryable()
         }
         neo4rs::Error::AuthenticationError(message) if message.contains("too many times") => {
             storage(
@@ -264,7 +264,7 @@ fn of_driver(error: &neo4rs::Error, greeted: bool, perhaps: &str) -> Error {
         }
         neo4rs::Error::AuthenticationError(_) => {
             storage("the server did not let the connection in; try again, or look into its log")
-                .retryable()
+                .with_retryable()
         }
         neo4rs::Error::ProtocolMismatch(_) => storage(
             "what listens there does not speak Bolt; name the Bolt port, usually 7687, not that for \
@@ -284,7 +284,7 @@ fn of_driver(error: &neo4rs::Error, greeted: bool, perhaps: &str) -> Error {
             Error::new(ErrorKind::StateTooLarge, "the record is larger than Bolt can carry")
         }
         _ => storage(format!("the conversation with the server broke off{perhaps}; try again"))
-            .retryable(),
+            .with_retryable(),
     }
 }
 
@@ -294,10 +294,11 @@ fn of_io(cause: &io::Error, greeted: bool, perhaps: &str) -> Error {
     }
     match cause.kind() {
         io::ErrorKind::ConnectionRefused => {
-            storage("nobody listens there; start the server, or correct host and port").retryable()
+            storage("nobody listens there; start the server, or correct host and port")
+                .with_retryable()
         }
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
-            storage("there is no way to the server; check host and network").retryable()
+            storage("there is no way to the server; check host and network").with_retryable()
         }
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::ConnectionReset
@@ -308,22 +309,22 @@ fn of_io(cause: &io::Error, greeted: bool, perhaps: &str) -> Error {
                 "the connection was cut before any greeting; if the server asks for TLS, or has \
                  none, correct the URL's scheme (neo4j+s, bolt+s), and try again otherwise",
             )
-            .retryable()
+            .with_retryable()
         }
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::BrokenPipe => {
-            storage(format!("the connection was cut{perhaps}; try again")).retryable()
+            storage(format!("the connection was cut{perhaps}; try again")).with_retryable()
         }
         _ if cause.to_string().contains("lookup address") => {
             let error = storage(
                 "the server's host name is not known; correct it, or look after the name service",
             );
             // A name that is not known stays so.
-            if cause.to_string().contains("not known") { error } else { error.retryable() }
+            if cause.to_string().contains("not known") { error } else { error.with_retryable() }
         }
-        _ => storage(format!("the connection failed{perhaps}; try again")).retryable(),
+        _ => storage(format!("the connection failed{perhaps}; try again")).with_retryable(),
     }
 }
 

@@ -111,8 +111,8 @@ impl Trouble {
     /// What everybody hears of it.
     pub(super) fn into_error(self, operation: &'static str, settings: &Settings) -> Error {
         let error = match &self {
-            Self::Conflict => return conflict().operation(operation),
-            Self::Exists => return exists().operation(operation),
+            Self::Conflict => return conflict().with_operation(operation),
+            Self::Exists => return exists().with_operation(operation),
             Self::Damaged(column) => damaged(column),
             Self::Interrupted(how) => interrupted(*how, operation),
             Self::Certificates(what) => {
@@ -127,10 +127,10 @@ impl Trouble {
             _ => {
                 let advice = self.advice(settings, perhaps_done(operation));
                 let error = storage(advice.message).with_source(self.clone());
-                if advice.retryable { error.retryable() } else { error }
+                if advice.retryable { error.with_retryable() } else { error }
             }
         };
-        error.operation(operation).with("server", &settings.location)
+        error.with_operation(operation).with("server", &settings.location)
     }
 
     fn advice(&self, settings: &Settings, perhaps: &str) -> Advice {

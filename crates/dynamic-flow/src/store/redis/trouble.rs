@@ -167,8 +167,8 @@ impl Trouble {
     pub(super) fn into_error(self, operation: &'static str, config: &RedisConfig) -> Error {
         let perhaps = perhaps_done(operation);
         let error = match &self {
-            Self::Conflict => return conflict().operation(operation),
-            Self::Exists => return exists().operation(operation),
+            Self::Conflict => return conflict().with_operation(operation),
+            Self::Exists => return exists().with_operation(operation),
             Self::Damaged(field) => damaged(called(field)),
             Self::Counter => Error::new(
                 ErrorKind::LimitExceeded,
@@ -181,17 +181,17 @@ impl Trouble {
             Self::Unreached { cause, .. } => cause.error(),
             Self::Broken { .. } => {
                 storage(format!("the connection broke during the call{perhaps}; try again"))
-                    .retryable()
+                    .with_retryable()
             }
             Self::TimedOut(limit) => {
                 storage(format!("{limit}{perhaps}; look whether the server is frozen or busy"))
-                    .retryable()
+                    .with_retryable()
             }
             Self::Interrupted(how) => interrupted(*how, operation),
             Self::Refused { code, text, .. } => {
                 let advice = advice(code, text);
                 let error = storage(advice.text);
-                if advice.retry { error.retryable() } else { error }
+                if advice.retry { error.with_retryable() } else { error }
             }
             Self::TooOld(version) => storage(format!(
                 "the server is Redis {version}; 6.2 is the oldest that this store works with"
@@ -207,17 +207,17 @@ impl Trouble {
             Self::NoOwner(slot) => storage(format!(
                 "no server of the cluster has slot {slot}; see `redis-cli --cluster check`"
             ))
-            .retryable(),
+            .with_retryable(),
             Self::Replicas { wanted, got } => storage(format!(
                 "written, but only {got} of {wanted} replicas have confirmed it: a failover may \
                  lose it; look at the replicas, or lower wait_replicas"
             ))
-            .retryable(),
+            .with_retryable(),
             Self::Unconfirmed { wanted, got } => storage(format!(
                 "only {got} of {wanted} replicas confirm what is written, and nothing was changed; \
                  look at the replicas, or lower wait_replicas"
             ))
-            .retryable(),
+            .with_retryable(),
             Self::Confused => storage(
                 "the reply is not what the command gives; is something else than Redis between?",
             ),
@@ -232,7 +232,7 @@ impl Trouble {
             }
             _ => error,
         };
-        error.operation(operation).with("server", config.location()).with_source(self)
+        error.with_operation(operation).with("server", config.location()).with_source(self)
     }
 }
 
@@ -253,30 +253,30 @@ impl Unreached {
         match self {
             Self::Io(_, io::ErrorKind::ConnectionRefused) => {
                 storage("the connection was refused; check host and port, and that the server runs")
-                    .retryable()
+                    .with_retryable()
             }
             Self::Io(cause, _) => storage(format!(
                 "the server was not reached: {cause}; check host, port and the network"
             ))
-            .retryable(),
+            .with_retryable(),
             Self::Name(_) => {
                 storage("the name of the host is not known; check it, or the name server")
             }
             Self::Late(limit) => storage(format!(
                 "no connection within {limit:?}; check host and port, and what is between"
             ))
-            .retryable(),
+            .with_retryable(),
             Self::Silent(limit) => storage(format!(
                 "the server took the connection and did not answer within {limit:?}; it is frozen \
                  or busy, or one side speaks TLS and the other does not"
             ))
-            .retryable(),
+            .with_retryable(),
             Self::Ended(_) => storage(
                 "the server ended the connection before it answered; it goes down or comes up, or \
                  one side speaks TLS and the other does not: write rediss:// if it wants TLS, and \
                  redis:// if not",
             )
-            .retryable(),
+            .with_retryable(),
             Self::Greeting => storage(
                 "the server does not speak as Redis does; if it wants TLS, write rediss://, and \
                  if it does not, redis://",

@@ -241,7 +241,7 @@ impl Store for SqliteStore {
 impl SqliteStore {
     fn confused(operation: &'static str) -> Error {
         Error::new(ErrorKind::StorageError, "the writer gave the result of another call")
-            .operation(operation)
+            .with_operation(operation)
     }
 }
 

@@ -64,11 +64,11 @@ impl Trouble {
         let error = match &self {
             Self::Conflict => {
                 return Error::new(ErrorKind::Conflict, "the record is not as expected")
-                    .operation(operation);
+                    .with_operation(operation);
             }
             Self::Exists => {
                 return Error::new(ErrorKind::AlreadyExists, "there is a record of that run")
-                    .operation(operation);
+                    .with_operation(operation);
             }
             Self::Sqlite(_) => storage(self.advice(path)).with_source(self.clone()),
             Self::Io(cause) => storage(advice_of_io(cause)).with_source(self.clone()),
@@ -85,11 +85,11 @@ impl Trouble {
                 "the revision or epoch of the record has come to its end",
             ),
             Self::Interrupted => {
-                storage("the call was interrupted; it may have taken effect").retryable()
+                storage("the call was interrupted; it may have taken effect").with_retryable()
             }
         };
-        let error = if self.is_busy() { error.retryable() } else { error };
-        error.operation(operation).with("path", path.display())
+        let error = if self.is_busy() { error.with_retryable() } else { error };
+        error.with_operation(operation).with("path", path.display())
     }
 
     /// What happened to a database, and what to do.
