@@ -4,8 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use dynamic_flow::{
-    Cancellation, Clock as _, ErrorKind, Flow, RunId, RunStatus, ToolError,
-    hours, minutes, seconds,
+    Cancellation, Clock as _, ErrorKind, Flow, RunId, RunStatus, ToolError, hours, minutes,
+    seconds,
     store::{Filter, Record},
     testkit::faults::{Moment, Operation},
     tool::{AwaitInput, tool_fn},
