@@ -108,7 +108,7 @@ pub(crate) fn problem(error: &Error) -> output::Failed {
             message: without_keys(error.message()),
             retryable: error.is_retryable(),
             run_id: error.context_value("run").map(str::to_owned),
-            operation: error.operation_name(),
+            operation: error.operation(),
             context,
             causes: causes(error),
             violations: violations.collect(),

@@ -146,7 +146,7 @@ impl fmt::Display for Finding {
 ///     .with_operation("insert")
 ///     .with("path", "./.suspended-flows");
 /// assert_eq!(error.kind(), ErrorKind::StorageError);
-/// assert_eq!(error.operation_name(), Some("insert"));
+/// assert_eq!(error.operation(), Some("insert"));
 /// assert_eq!(
 ///     error.to_string(),
 ///     "StorageError: the folder is read-only (insert; path ./.suspended-flows)"
@@ -276,7 +276,7 @@ impl Error {
     }
 
     /// The operation in which it happened, where that is known: of a store that failed, the call.
-    pub fn operation_name(&self) -> Option<&'static str> {
+    pub fn operation(&self) -> Option<&'static str> {
         self.0.operation
     }
 
