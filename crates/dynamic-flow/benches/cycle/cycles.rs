@@ -18,6 +18,7 @@ use crate::{
     args::Args,
     floor::{FileFloor, Floor, MemoryFloor, SqliteFloor},
     flow::{Bench, Order},
+    latency,
     sample::{Pairs, cpu, median},
     table::{Row, Table, time},
 };
@@ -41,19 +42,23 @@ pub(crate) fn measure(args: &Args, runtime: &Runtime, table: &mut Table) -> Resu
         let targets = Targets { cpu: Some(Duration::from_micros(300)), ..none };
         let floor = MemoryFloor::default();
         let batch = 200;
-        on(args, runtime, "memory", Arc::new(MemoryStore::new()), &floor, batch, &targets, table)?;
+        let store = Arc::new(MemoryStore::new());
+        on(args, runtime, "memory", store.clone(), &floor, batch, &targets, table)?;
+        latency::measure(args, runtime, "memory", [store.clone(), store], table)?;
     }
     if args.wants("file") {
         let targets = Targets { alone: Some(1.3), ..none };
         let floor = FileFloor::new(&folder(args, "floor")?)?;
-        let store = Arc::new(FileStore::new(args.dir.join("file")));
-        on(args, runtime, "filesystem", store, &floor, 32, &targets, table)?;
+        let store = || Arc::new(FileStore::new(args.dir.join("file")));
+        on(args, runtime, "filesystem", store(), &floor, 32, &targets, table)?;
+        latency::measure(args, runtime, "filesystem", [store(), store()], table)?;
     }
     if args.wants("sqlite") {
         let targets = Targets { alone: Some(1.3), crowd: Some(2.0), ..none };
         let floor = SqliteFloor::new(&folder(args, "sqlite-floor")?.join("floor.db"))?;
-        let store = Arc::new(SqliteStore::new(args.dir.join("sqlite/flows.db")));
-        on(args, runtime, "SQLite", store, &floor, 32, &targets, table)?;
+        let store = || Arc::new(SqliteStore::new(args.dir.join("sqlite/flows.db")));
+        on(args, runtime, "SQLite", store(), &floor, 32, &targets, table)?;
+        latency::measure(args, runtime, "SQLite", [store(), store()], table)?;
     }
     Ok(())
 }

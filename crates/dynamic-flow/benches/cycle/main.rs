@@ -10,6 +10,7 @@ mod codec;
 mod cycles;
 mod floor;
 mod flow;
+mod latency;
 #[cfg(feature = "mongodb")]
 mod mongodb;
 #[cfg(feature = "neo4j")]

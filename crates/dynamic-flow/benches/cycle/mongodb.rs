@@ -50,8 +50,11 @@ pub(crate) fn measure(args: &Args, runtime: &Runtime, table: &mut Table) -> Resu
     // Beside very many others a call may wait for its turn.
     config.operation_timeout = seconds(60);
     let floor = runtime.block_on(Documents::new(&url, &database))?;
-    let store = MongodbStore::new(config)?;
-    let result = PLAN.measure(args, runtime, Arc::new(store), &floor, table);
+    let stores = [
+        Arc::new(MongodbStore::new(config.clone())?) as _,
+        Arc::new(MongodbStore::new(config)?) as _,
+    ];
+    let result = PLAN.measure(args, runtime, stores, &floor, table);
     runtime.block_on(floor.clear())?;
     result
 }

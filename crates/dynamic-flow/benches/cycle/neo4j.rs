@@ -36,8 +36,9 @@ pub(crate) fn measure(args: &Args, runtime: &Runtime, table: &mut Table) -> Resu
     let mut config = Neo4jConfig::from_url(&url)?;
     config.namespace = format!("dflow_bench_{}_", std::process::id());
     let floor = runtime.block_on(Nodes::new(&config))?;
-    let store = Arc::new(Neo4jStore::new(config)?);
-    let result = PLAN.measure(args, runtime, store, &floor, table);
+    let stores =
+        [Arc::new(Neo4jStore::new(config.clone())?) as _, Arc::new(Neo4jStore::new(config)?) as _];
+    let result = PLAN.measure(args, runtime, stores, &floor, table);
     runtime.block_on(floor.clear())?;
     result
 }

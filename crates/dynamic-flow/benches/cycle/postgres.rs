@@ -37,8 +37,12 @@ pub(crate) fn measure(args: &Args, runtime: &Runtime, table: &mut Table) -> Resu
     let schema = format!("dflow_bench_{}", std::process::id());
     let floor = runtime.block_on(Rows::new(&url, &schema))?;
     let separator = if url.contains('?') { '&' } else { '?' };
-    let store = PostgresStore::from_url(format!("{url}{separator}schema_name={schema}"))?;
-    let result = PLAN.measure(args, runtime, Arc::new(store), &floor, table);
+    let url = format!("{url}{separator}schema_name={schema}");
+    let stores = [
+        Arc::new(PostgresStore::from_url(&*url)?) as _,
+        Arc::new(PostgresStore::from_url(&*url)?) as _,
+    ];
+    let result = PLAN.measure(args, runtime, stores, &floor, table);
     runtime.block_on(floor.execute(&format!("DROP SCHEMA {schema} CASCADE")))?;
     result
 }

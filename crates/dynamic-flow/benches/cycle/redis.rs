@@ -43,8 +43,9 @@ pub(crate) fn measure(args: &Args, runtime: &Runtime, table: &mut Table) -> Resu
     // Beside a million others a call may wait while one of them makes the server sync.
     config.operation_timeout = seconds(60);
     let floor = runtime.block_on(Values::new(&url, &config.key_prefix))?;
-    let store = RedisStore::new(config)?;
-    let result = PLAN.measure(args, runtime, Arc::new(store), &floor, table);
+    let stores =
+        [Arc::new(RedisStore::new(config.clone())?) as _, Arc::new(RedisStore::new(config)?) as _];
+    let result = PLAN.measure(args, runtime, stores, &floor, table);
     runtime.block_on(floor.clear())?;
     result
 }

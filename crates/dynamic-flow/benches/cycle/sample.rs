@@ -15,6 +15,14 @@ pub(crate) fn median(times: &[Duration]) -> Duration {
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
+/// So many of a hundred took this long, or less.
+pub(crate) fn percentile(times: &[Duration], percent: usize) -> Duration {
+    let mut times = times.to_vec();
+    times.sort_unstable();
+    let rank = (times.len() * percent).div_ceil(100);
+    times.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+}
+
 /// Two things that were measured in turns, a batch of the one and then a batch of the other.
 #[derive(Debug, Default)]
 pub(crate) struct Pairs {

@@ -19,6 +19,7 @@ use crate::{
     calls::Calls,
     cycles::{CONCURRENT, crowd, cycles, sealed},
     flow::{Bench, Order},
+    latency,
     sample::{Pairs, cpu, median},
     table::{Row, Table, time},
 };
@@ -58,21 +59,23 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Measures a store beside its floor.
+    /// Measures a store beside its floor; of the two handles of it, the second one is for a worker
+    /// like that of another process.
     pub(crate) fn measure<F: Floor>(
         &self,
         args: &Args,
         runtime: &Runtime,
-        store: Arc<dyn Store>,
+        stores: [Arc<dyn Store>; 2],
         floor: &F,
         table: &mut Table,
     ) -> Result<()> {
-        let bench = runtime.block_on(Bench::over(store))?;
+        let bench = runtime.block_on(Bench::over(stores[0].clone()))?;
         let body: Arc<[u8]> = runtime.block_on(sealed(&bench))?.into();
         let calls = Arc::new(runtime.block_on(Calls::of_a_cycle())?);
         for concurrent in CONCURRENT {
             runtime.block_on(self.cycle(args, &bench, floor, &body, &calls, concurrent, table))?;
         }
+        latency::measure(args, runtime, self.name, stores, table)?;
         runtime.block_on(self.scale(args, &bench, floor, table))
     }
 
