@@ -41,13 +41,18 @@ pub(crate) fn measure(
     // On a task, as a server would do it.
     let plan = Plan { hinted: args.pick(100, 1000), polled: args.pick(20, 100) };
     let measured = runtime.block_on(runtime.spawn(async move { all(&plan, stores).await }))??;
-    for Measured { who, times, floors } in measured {
+    for Measured { who, how, times, floors } in measured {
         let (middle, floor) = (median(&times), median(&floors));
         let last = percentile(&times, 99);
         let what = format!("{name}: answer to first step, {who}");
         let row = Row::new(what, format!("{}, p99 {}", time(middle), time(last)));
-        let ratio = middle.as_secs_f64() / floor.as_secs_f64();
-        table.add(row.floor(time(floor)).ratio(format!("{ratio:.2}")).n(times.len()));
+        let mut row = row.n(times.len());
+        // To be looked for from time to time costs in times of nothing.
+        if how != How::Polled {
+            let ratio = middle.as_secs_f64() / floor.as_secs_f64();
+            row = row.floor(time(floor)).ratio(format!("{ratio:.2}"));
+        }
+        table.add(row);
     }
     Ok(())
 }
@@ -60,6 +65,7 @@ struct Plan {
 
 struct Measured {
     who: &'static str,
+    how: How,
     times: Vec<Duration>,
     floors: Vec<Duration>,
 }
@@ -76,7 +82,7 @@ async fn all(plan: &Plan, [ours, theirs]: [Arc<dyn Store>; 2]) -> Result<Vec<Mea
     let (_, asker) = hub(&ours).await?;
     let floor = Floor::like(&ours, &asker, &mut begun).await?;
     let (times, floors) = samples(plan.hinted, &asker, &mut begun, &floor, How::Resumed).await?;
-    let mut all = vec![Measured { who: "resumed", times, floors }];
+    let mut all = vec![Measured { who: "resumed", how: How::Resumed, times, floors }];
     let (same, its) = hub(&ours).await?;
     let (other, _) = hub(&theirs).await?;
     for (worker, handle, store, [hinted, polling]) in [
@@ -97,7 +103,7 @@ async fn all(plan: &Plan, [ours, theirs]: [Arc<dyn Store>; 2]) -> Result<Vec<Mea
             async move { worker.work().await }
         });
         let (times, floors) = samples(count, &handle, &mut begun, &floor, how).await?;
-        all.push(Measured { who, times, floors });
+        all.push(Measured { who, how, times, floors });
         worker.shutdown(seconds(10)).await;
         works.await??;
     }
