@@ -234,6 +234,10 @@ struct Deploying;
 #[doc = include_str!("../../../docs/observing.md")]
 struct Observing;
 
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/performance.md")]
+struct Performance;
+
 #[cfg(all(doctest, feature = "testkit"))]
 #[doc = include_str!("../../../docs/stores.md")]
 struct Stores;
