@@ -188,10 +188,17 @@ impl Context {
 
     /// The refusal where the store is not there.
     fn no_store(&self) -> Error {
-        let message = "there is no store there yet: check its name, or make it with `dflow run` or \
-                       `dflow work`";
+        let place = on_this_machine(&self.store_url);
+        let named = match place {
+            Some(_) => "its name",
+            // They are not shown, as they may hold secrets.
+            None => "its name, and the parameters of its URL such as a table or a prefix",
+        };
+        let message = format!(
+            "there is no store there yet: check {named}, or make it with `dflow run` or `dflow work`"
+        );
         let error = Error::new(ErrorKind::StorageError, message);
-        match on_this_machine(&self.store_url) {
+        match place {
             Some((_, path)) => error.with("path", path),
             None => error.with("store", store::location(&self.store_url)),
         }

@@ -7,10 +7,8 @@ use std::{
 };
 
 use dynamic_flow::{
-    Flow, RunId, SuspensionKey, ToolError,
-    clock::{Clock as _, SystemClock},
+    Clock as _, Flow, RunId, RunStatus, SuspensionKey, SystemClock, ToolError,
     codec::{EncryptionKey, Keyring, Sealed},
-    engine::RunStatus,
     hub::{Handle, HubOptions, Outcome, PersistenceHub},
     seconds,
     store::{Change, Claim, Expect, Hint, Queue, Record, Store},
@@ -85,19 +83,15 @@ async fn all(plan: &Plan, [ours, theirs]: [Arc<dyn Store>; 2]) -> Result<Vec<Mea
     let mut all = vec![Measured { who: "resumed", how: How::Resumed, times, floors }];
     let (same, its) = hub(&ours).await?;
     let (other, _) = hub(&theirs).await?;
-    for (worker, handle, store, [hinted, polling]) in [
-        (same, its, &ours, ["by the same hub's worker", "by the same hub's worker, which polls"]),
-        (
-            other,
-            asker,
-            &theirs,
-            ["by another hub's worker", "by another hub's worker, which polls"],
-        ),
+    // A hub's own worker hears of what the hub accepts, whatever the store tells.
+    let (elsewhere, count, how) = match theirs.hints(Hint::Due) {
+        Some(_) => ("by another hub's worker", plan.hinted, How::Hinted),
+        None => ("by another hub's worker, which polls", plan.polled, How::Polled),
+    };
+    for (worker, handle, who, count, how) in [
+        (same, its, "by the same hub's worker", plan.hinted, How::Hinted),
+        (other, asker, elsewhere, count, how),
     ] {
-        let (who, count, how) = match store.hints(Hint::Due) {
-            Some(_) => (hinted, plan.hinted, How::Hinted),
-            None => (polling, plan.polled, How::Polled),
-        };
         let works = tokio::spawn({
             let worker = worker.clone();
             async move { worker.work().await }

@@ -12,7 +12,7 @@ mod stored;
 pub(crate) mod timeline;
 mod turn;
 
-pub(crate) use perform::{catch_panic, panicked};
+pub(crate) use perform::{catch_panic, check_request, panicked};
 pub(crate) use state::StepStamp;
 pub use state::{Branch, CallKind, Ended, FlowStamp, Memo, Snapshot, StepState};
 #[cfg(test)]

@@ -17,6 +17,7 @@ use crate::{
     schema::{Schema, told},
     tool::{Output, Tool, ToolContext},
     value::check_depth,
+    wait::WaitRequest,
 };
 
 /// Works out what a step computes.
@@ -79,27 +80,29 @@ pub(super) async fn perform(
 
 /// Says what is wrong with what a tool gave.
 fn check_output(tool: &Arc<dyn Tool>, output: &Output) -> Result<(), String> {
-    let fits = |schema: &Schema, value: &Value, what: &str| {
-        check_depth(value).map_err(|error| format!("{what}: {}", error.message()))?;
-        schema
-            .validate(value)
-            .map_err(|violations| format!("{what} does not fit: {}", told(&violations)))
-    };
     match output {
         Output::Value(value) => fits(&tool.spec().output, value, "the tool's output"),
-        Output::Suspend(request) => {
-            let whole = [&request.shown, &request.saved];
-            for value in whole.into_iter().flatten() {
-                check_depth(value).map_err(|error| error.message().to_owned())?;
-            }
-            crate::metadata::check_given(&request.metadata)
-                .map_err(|error| error.message().to_owned())?;
-            match &request.default {
-                Some(default) => fits(&request.schema, default, "the default of the wait"),
-                None => Ok(()),
-            }
-        }
+        Output::Suspend(request) => check_request(request),
     }
+}
+
+/// Says what is wrong with a question.
+pub(crate) fn check_request(request: &WaitRequest) -> Result<(), String> {
+    for value in [&request.shown, &request.saved].into_iter().flatten() {
+        check_depth(value).map_err(|error| error.message().to_owned())?;
+    }
+    crate::metadata::check_given(&request.metadata).map_err(|error| error.message().to_owned())?;
+    match &request.default {
+        Some(default) => fits(&request.schema, default, "the default of the wait"),
+        None => Ok(()),
+    }
+}
+
+fn fits(schema: &Schema, value: &Value, what: &str) -> Result<(), String> {
+    check_depth(value).map_err(|error| format!("{what}: {}", error.message()))?;
+    schema
+        .validate(value)
+        .map_err(|violations| format!("{what} does not fit: {}", told(&violations)))
 }
 
 /// Makes an error of a panic in what others wrote.

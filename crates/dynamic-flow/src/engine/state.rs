@@ -384,6 +384,13 @@ pub enum CallKind {
     },
 }
 
+impl CallKind {
+    /// Whether it is one of a tool, which may have had effects.
+    pub fn is_of_tool(&self) -> bool {
+        matches!(self, Self::Tool { .. } | Self::OnResume { .. })
+    }
+}
+
 /// What a snapshot knows of its flow: enough to tell whether another one can go on with it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FlowStamp {

@@ -37,7 +37,9 @@ impl<I, O> Flow<I, O> {
     ///
     /// The closure changes the [state](RunState) in memory; whether this flow can go on with the result
     /// is checked as ever, before anything is consumed, and it is stored at the next commit. It may
-    /// run more than once for a run and must give the same each time.
+    /// run more than once for a run and must give the same each time. Where two versions differ in
+    /// closures alone they have the same fingerprint, and an upgrade from that is applied to all runs, each
+    /// time that one is opened: give one of the steps another id instead.
     ///
     /// ```
     /// use dynamic_flow::{Flow, wait::ContentDigest};

@@ -73,6 +73,15 @@ impl Inner {
                 Some(flow) => flow.carried(&opened.snapshot, &wait)?,
                 None => None,
             };
+            if let (Some(carried), Some(flow)) = (&carried, &flow)
+                && !carried.asks_the_same(&wait)
+            {
+                // Nobody may take what is answered now for an answer to what was asked before.
+                match self.carry_over(*opened, flow).await {
+                    Err(error) if !error.is_conflict() => return Err(error),
+                    _ => continue,
+                }
+            }
             let asks = carried.as_ref().unwrap_or(&wait);
             let schema = match &flow {
                 Some(flow) => flow.compiled(asks, &opened.snapshot.root),

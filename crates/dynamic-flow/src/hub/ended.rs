@@ -3,11 +3,7 @@
 use std::time::Duration;
 
 use super::{PersistenceHub, RunView, query::view_of, vault::Opened};
-use crate::{
-    Error, ErrorKind, Result,
-    id::RunId,
-    store::{Hint, hinted},
-};
+use crate::{Error, ErrorKind, Result, id::RunId, store::Hint};
 
 /// How soon a run is looked at again that has not ended; each further pause is twice as long, up to
 /// the time after which workers look for due runs.
@@ -53,7 +49,7 @@ impl PersistenceHub {
     /// ```
     pub async fn ended(&self, run: RunId) -> Result<RunView> {
         let hub = self.inner();
-        let mut hints = hub.vault.store().hints(Hint::Idle);
+        let mut hints = hub.vault.hints(Hint::Idle);
         let mut pause = FIRST_PAUSE;
         loop {
             let idle = hub.idle.notified();
@@ -71,7 +67,7 @@ impl PersistenceHub {
             pause = pause.min(hub.options.poll_interval);
             tokio::select! {
                 () = idle => {}
-                () = hinted(&mut hints) => {}
+                () = hints.next() => {}
                 () = hub.stopped() => {}
                 () = hub.clock.sleep_until(hub.clock.now().after(pause)) => {}
             }

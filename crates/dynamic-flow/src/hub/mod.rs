@@ -56,7 +56,7 @@ use crate::{
     engine::RunStatus,
     flow::Flow,
     id::{FlowId, RunId, SuspensionKey, WaitId},
-    store::{Hint, Store, hinted},
+    store::{Hint, Store},
     tool::ToolRegistry,
     value::{check_depth, json_size},
     wait::{Answer, Cancellation},
@@ -176,7 +176,7 @@ impl Inner {
     /// Waits until nobody drives a run any more, taking it over if its holder died.
     async fn await_outcome(self: &Arc<Self>, run: RunId) -> Result<Outcome> {
         let mut pause = Duration::from_millis(5);
-        let mut hints = self.vault.store().hints(Hint::Idle);
+        let mut hints = self.vault.hints(Hint::Idle);
         loop {
             let idle = self.idle.notified();
             let opened = self.open_verified(run).await?;
@@ -200,7 +200,7 @@ impl Inner {
             }
             tokio::select! {
                 () = idle => {}
-                () = hinted(&mut hints) => {}
+                () = hints.next() => {}
                 () = self.stopped() => {}
                 () = self.clock.sleep_until(now.after(pause)) => {}
             }

@@ -5,13 +5,12 @@ use std::{sync::Arc, time::Duration};
 use serde::Serialize;
 
 use super::{
-    HubEvent, PersistenceHub,
+    PersistenceHub,
     accept::{Found, deadline_passed, refusal, takes_no_answers},
     flows::{Known, unusable},
     inbox::Accept,
     outcome::{RunView, SuspendedWait},
     pending::{pending_cancellation, pending_receipts},
-    plain::changed,
     requests::has_ended,
     vault::{Opened, binding},
 };
@@ -31,7 +30,7 @@ pub(super) const PAGE: usize = 200;
 /// How long after it was due a run counts as overdue: workers look every second, and wait for a minute
 /// with what they could not go on with.
 const LATE: Duration = minutes(2);
-/// How many parked runs are looked at for a timer that is over: no index has these.
+/// How many parked runs are looked at for a timer that is over: no filter asks for these.
 const TIMERS: usize = 10_000;
 
 /// How the parked runs of a flow get on with a newer one.
@@ -148,7 +147,14 @@ impl PersistenceHub {
             Found::Open(opened, wait) if wait.is_over(self.inner().clock.now()) => {
                 Err(deadline_passed(opened.record.id, &wait))
             }
-            Found::Open(_, wait) => Ok(SuspendedWait::new(&wait, None)),
+            Found::Open(opened, wait) => {
+                // As this process would have it answered.
+                let carried = match self.inner().known_flow(&opened.snapshot) {
+                    Ok(flow) => flow.carried(&opened.snapshot, &wait)?,
+                    Err(_) => None,
+                };
+                Ok(SuspendedWait::new(carried.as_ref().unwrap_or(&wait), None))
+            }
             Found::Closed(opened, receipt) => Err(refusal(receipt).with_run(opened.record.id)),
         }
     }
@@ -163,8 +169,10 @@ impl PersistenceHub {
 
     /// How many runs are overdue: a deadline of a wait has passed, and no worker has done yet what it
     /// does then; or somebody should have gone on with them two minutes ago, because something was accepted
-    /// for them, or because whoever drove them has died. Counts up to `most`, no run whose record does
-    /// not read back, and no sleep that is over.
+    /// for them, because whoever drove them has died, or because a sleep or a pause of theirs was over
+    /// then. Counts up to `most`, and no run whose record does not read back.
+    ///
+    /// Of sleeps and pauses, those among the 10,000 newest parked runs are seen.
     ///
     /// A number to watch: it stays at nothing while workers keep up, and callers with states of the
     /// lower half, whose defaults are given to whoever asks with `claim_states`.
@@ -210,7 +218,7 @@ impl PersistenceHub {
         let (mut count, mut after) = (0, None);
         while count < most && of > 0 {
             let page = self.query(filter, after, of.min(PAGE)).await?;
-            of -= page.items.len();
+            of = of.saturating_sub(page.items.len());
             count += page.readable().filter(|run| counts(run)).count();
             after = page.next;
             if after.is_none() {
@@ -310,34 +318,11 @@ impl PersistenceHub {
     /// where the upgrade would drop an answer that was accepted or ask otherwise than was answered;
     /// `RunBusy` while somebody drives it; `InvalidState` when it has ended otherwise.
     pub async fn upgrade<I, O>(&self, run: RunId, flow: &Flow<I, O>) -> Result<()> {
-        let hub = self.inner();
         let known = Arc::new(Known::new(&flow.erase()));
-        let (mut opened, upgraded) = self.upgraded(run, &known).await?;
-        let now = hub.clock.now();
-        let superseded = opened.snapshot.close_orphans(now);
-        opened.snapshot.flow = known.stamp(&opened.snapshot)?;
-        opened.snapshot.advance();
-        let Opened { record, snapshot, .. } = &opened;
-        let bound = binding(record, Part::Snapshot);
-        let sealed = hub.codec.seal_state(snapshot, snapshot.sequence, bound)?;
-        let change = Change {
-            // A holder that has not heard of its last commit yet must not write over this.
-            epoch: Some(record.epoch.next()),
-            // Of a run that has ended, the queue says when it is removed.
-            queue: (!record.status.is_final()).then(|| Some(hub.queue_of(snapshot))),
-            // Where an upgrade has changed the state, only who drives it can tell what is due.
-            due_at: (upgraded && !record.status.is_final()).then_some(Some(now)),
-            ..changed(&opened, sealed, &hub.codec, now)?
-        };
-        match hub.vault.update(run, record.revision, change).await {
-            Ok(_) => {
-                for receipt in superseded {
-                    hub.tell(HubEvent::WaitClosed { run_id: run, receipt });
-                }
-                Ok(())
-            }
+        let (opened, upgraded) = self.upgraded(run, &known).await?;
+        match self.inner().move_over(opened, &known, upgraded).await {
             Err(error) if error.is_conflict() => Err(busy(run)),
-            Err(error) => Err(error),
+            moved => moved,
         }
     }
 
@@ -483,7 +468,7 @@ pub(super) fn view_of(opened: Opened) -> RunView {
     }
 }
 
-fn busy(run: RunId) -> Error {
+pub(super) fn busy(run: RunId) -> Error {
     Error::new(ErrorKind::RunBusy, "the run is being driven; try again when it is parked")
         .with_run(run)
 }

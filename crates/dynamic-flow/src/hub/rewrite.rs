@@ -1,8 +1,9 @@
 //! Snapshots that are changed outside of the engine.
 
 use super::{
-    HubEvent, Inner,
+    HubEvent, Inner, Known,
     plain::{Plain, changed},
+    query::busy,
     vault::{Opened, binding},
 };
 use crate::{
@@ -60,5 +61,47 @@ impl Inner {
             self.tell(HubEvent::WaitClosed { run_id: snapshot.run_id, receipt });
         }
         self.tell(HubEvent::run_stopped(snapshot, snapshot.status));
+    }
+
+    /// Writes down what an upgrade of a flow makes of a parked run, before its next commit does.
+    ///
+    /// # Errors
+    /// `RunBusy` while somebody drives it; `Conflict` where somebody was faster.
+    pub(super) async fn carry_over(&self, opened: Opened, flow: &Known) -> Result<()> {
+        if opened.record.is_held(self.clock.now()) {
+            return Err(busy(opened.record.id));
+        }
+        let opened = Opened { snapshot: flow.carry_over(opened.snapshot)?, ..opened };
+        self.move_over(opened, flow, true).await
+    }
+
+    /// Writes a state as a flow goes on with it; where `upgraded`, an upgrade has made it another one.
+    pub(super) async fn move_over(
+        &self,
+        mut opened: Opened,
+        flow: &Known,
+        upgraded: bool,
+    ) -> Result<()> {
+        let now = self.clock.now();
+        let superseded = opened.snapshot.close_orphans(now);
+        opened.snapshot.flow = flow.stamp(&opened.snapshot)?;
+        opened.snapshot.advance();
+        let Opened { record, snapshot, .. } = &opened;
+        let bound = binding(record, Part::Snapshot);
+        let sealed = self.codec.seal_state(snapshot, snapshot.sequence, bound)?;
+        let change = Change {
+            // A holder that has not heard of its last commit yet must not write over this.
+            epoch: Some(record.epoch.next()),
+            // Of a run that has ended, the queue says when it is removed.
+            queue: (!record.status.is_final()).then(|| Some(self.queue_of(snapshot))),
+            // Where an upgrade has changed the state, only who drives it can tell what is due.
+            due_at: (upgraded && !record.status.is_final()).then_some(Some(now)),
+            ..changed(&opened, sealed, &self.codec, now)?
+        };
+        self.vault.update(record.id, record.revision, change).await?;
+        for receipt in superseded {
+            self.tell(HubEvent::WaitClosed { run_id: snapshot.run_id, receipt });
+        }
+        Ok(())
     }
 }

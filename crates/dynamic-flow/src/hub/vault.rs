@@ -20,7 +20,7 @@ use crate::{
     codec::{Binding, Codec, Part, Sealed},
     engine::Snapshot,
     id::{KeyDigest, Revision, RunId, WaitId},
-    store::{Change, Expect, Record, Store, WaitIndex},
+    store::{Change, Expect, Hint, Hinter, Hints, Record, Store, WaitIndex},
     wait::Wait,
 };
 
@@ -157,6 +157,8 @@ pub(crate) fn binding(record: &Record, part: Part) -> Binding<'_> {
 #[derive(Debug, Clone)]
 pub(crate) struct Vault {
     store: std::sync::Arc<dyn Store>,
+    /// Tells of what this hub wrote, for a store that tells of nothing.
+    hinter: Hinter,
     retries: ExponentialBuilder,
     patience: Duration,
 }
@@ -170,11 +172,16 @@ impl Vault {
             .with_min_delay(options.retry_delay)
             .with_max_times(options.max_retries as usize)
             .with_jitter();
-        Self { store, retries, patience: PATIENCE }
+        Self { store, hinter: Hinter::new(), retries, patience: PATIENCE }
     }
 
     pub(crate) fn store(&self) -> &dyn Store {
         self.store.as_ref()
+    }
+
+    /// Hints of what anybody wrote; of a store that gives none, of what this hub wrote.
+    pub(crate) fn hints(&self, to: Hint) -> Hints {
+        self.store.hints(to).unwrap_or_else(|| self.hinter.subscribe(to))
     }
 
     /// Makes a call that changes nothing, or the same however often it is made.
@@ -235,22 +242,24 @@ impl Vault {
     /// `AlreadyExists`, which knows whether an earlier try of this call may have written the record.
     pub(crate) async fn insert_unless_there(&self, record: &Record) -> Result<()> {
         let may_have_written = AtomicBool::new(false);
-        self.retrying(|| async {
-            match self.store.insert(record.clone()).await {
-                Err(error)
-                    if error.kind() == ErrorKind::AlreadyExists
-                        && may_have_written.load(Ordering::Relaxed) =>
-                {
-                    Err(error.perhaps_written())
-                }
-                Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                    may_have_written.store(true, Ordering::Relaxed);
+        let inserted = self
+            .retrying(|| async {
+                match self.store.insert(record.clone()).await {
                     Err(error)
+                        if error.kind() == ErrorKind::AlreadyExists
+                            && may_have_written.load(Ordering::Relaxed) =>
+                    {
+                        Err(error.perhaps_written())
+                    }
+                    Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                        may_have_written.store(true, Ordering::Relaxed);
+                        Err(error)
+                    }
+                    other => other,
                 }
-                other => other,
-            }
-        })
-        .await
+            })
+            .await;
+        self.told(record.hints(), inserted)
     }
 
     pub(crate) async fn update(
@@ -259,29 +268,42 @@ impl Vault {
         expected: Revision,
         change: Change,
     ) -> Result<Revision> {
+        let hints = change.hints();
         // Only where an earlier try of this call may have written can a conflict be with itself:
         // what another task of this hub wrote in the same millisecond may look the same.
         let may_have_written = AtomicBool::new(false);
-        self.retrying(|| async {
-            match self.store.update(id, Expect::Revision(expected), change.clone()).await {
-                Err(error) if error.is_conflict() && may_have_written.load(Ordering::Relaxed) => {
-                    match self.store.get(id).await? {
-                        // Not the revision that is there: what was accepted behind the write has
-                        // to be met as a conflict by the next one, and merged.
-                        Some(there) if is_result_of(&there, expected, &change) => {
-                            Ok(expected.next())
-                        }
-                        _ => Err(error.perhaps_written()),
-                    }
-                }
-                Err(error) if !error.is_conflict() => {
-                    may_have_written.store(true, Ordering::Relaxed);
+        let updated = self
+            .retrying(|| async {
+                match self.store.update(id, Expect::Revision(expected), change.clone()).await {
                     Err(error)
+                        if error.is_conflict() && may_have_written.load(Ordering::Relaxed) =>
+                    {
+                        match self.store.get(id).await? {
+                            // Not the revision that is there: what was accepted behind the write has
+                            // to be met as a conflict by the next one, and merged.
+                            Some(there) if is_result_of(&there, expected, &change) => {
+                                Ok(expected.next())
+                            }
+                            _ => Err(error.perhaps_written()),
+                        }
+                    }
+                    Err(error) if !error.is_conflict() => {
+                        may_have_written.store(true, Ordering::Relaxed);
+                        Err(error)
+                    }
+                    other => other,
                 }
-                other => other,
-            }
-        })
-        .await
+            })
+            .await;
+        self.told(hints, updated)
+    }
+
+    /// Gives the hints of a write, if it was made.
+    fn told<T>(&self, hints: impl Iterator<Item = Hint>, written: Result<T>) -> Result<T> {
+        if written.is_ok() {
+            hints.for_each(|hint| self.hinter.give(hint));
+        }
+        written
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
     codes,
     engine::RunStatus,
     seconds,
-    store::{Expect, Filter, Hint, Queue, Record, Summary, hinted},
+    store::{Expect, Filter, Hint, Queue, Record, Summary},
 };
 
 /// What a round of work did.
@@ -126,7 +126,7 @@ impl Inner {
         let (mut purge_at, mut expire_at) = (self.clock.now(), self.clock.now());
         let mut outage: Option<Timestamp> = None;
         let mut driving = JoinSet::new();
-        let mut hints = self.vault.store().hints(Hint::Due);
+        let mut hints = self.vault.hints(Hint::Due);
         loop {
             if self.is_stopping() || gone.try_recv() == Err(TryRecvError::Closed) {
                 break;
@@ -177,7 +177,7 @@ impl Inner {
             tokio::select! {
                 Some(_) = driving.join_next() => {}
                 () = self.clock.sleep_until(next), if !full => {}
-                () = hinted(&mut hints), if !full => {}
+                () = hints.next(), if !full => {}
                 () = self.stopped() => {}
                 _ = &mut gone => break,
             }

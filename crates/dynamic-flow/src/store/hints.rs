@@ -43,14 +43,6 @@ impl Hints {
     }
 }
 
-/// Waits for a hint, for ever where the store gives none.
-pub(crate) async fn hinted(hints: &mut Option<Hints>) {
-    match hints {
-        Some(hints) => hints.next().await,
-        None => pending().await,
-    }
-}
-
 /// Where a store gives its hints.
 #[derive(Debug, Clone, Default)]
 pub struct Hinter {

@@ -39,7 +39,6 @@ use crate::{
 
 #[cfg(feature = "file")]
 pub use self::file::{FileStore, Rebuilt};
-pub(crate) use self::hints::hinted;
 #[cfg(feature = "mongodb")]
 pub use self::mongodb::{MongodbConfig, MongodbStore};
 #[cfg(feature = "neo4j")]

@@ -99,6 +99,12 @@ impl Wait {
         Self::question_digest(run, &self.id, &self.tool_id, &self.request)
     }
 
+    /// Whether another asks the same of whoever answers, whatever its tool is called.
+    pub(crate) fn asks_the_same(&self, other: &Self) -> bool {
+        let (ours, theirs) = (&self.request, &other.request);
+        ours.prompt == theirs.prompt && ours.shown == theirs.shown && ours.schema == theirs.schema
+    }
+
     /// Whether its deadline has passed.
     pub fn is_over(&self, now: Timestamp) -> bool {
         self.expires_at.is_some_and(|end| end <= now)

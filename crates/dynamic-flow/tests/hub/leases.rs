@@ -6,6 +6,7 @@ use dynamic_flow::{
     Answer, Cancellation, ErrorKind, Flow, RunStatus, ToolError, hours,
     hub::{Durability, Ended, Outcome, Worked},
     minutes, seconds,
+    store::FileStore,
     testkit::faults::{Moment, Operation},
     tool::{AwaitInput, tool_fn},
 };
@@ -357,5 +358,24 @@ async fn work_drives_what_is_due_until_shutdown() {
         tokio::task::yield_now().await;
     }
     assert!(worker.shutdown(Duration::from_secs(5)).await);
+    working.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_worker_hears_of_answers_to_its_own_hub_where_the_store_tells_of_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileStore::new(folder.path().join("flows"));
+    let (world, counts) = (World::over(Arc::new(store)), Counts::default());
+    let (hub, suspension, key) = parked(&world, &counts).await;
+    let working = tokio::spawn({
+        let hub = hub.clone();
+        async move { hub.work().await }
+    });
+    // It has looked, and looks again when the time has come, which stands still here.
+    world.clock.until_sleeping(1).await;
+    hub.answer(&key, yes()).await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(60), hub.ended(suspension.run_id));
+    assert_eq!(ended.await.expect("nobody drives it").unwrap().status, RunStatus::Completed);
+    assert!(hub.shutdown(Duration::from_secs(5)).await);
     working.await.unwrap().unwrap();
 }

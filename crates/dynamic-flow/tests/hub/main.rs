@@ -1,6 +1,7 @@
 //! What the hub promises, tested through its public face over the memory store.
 
 mod acceptance;
+mod asked_anew;
 mod bodies;
 mod borders;
 mod branches;

@@ -79,11 +79,11 @@ async fn an_upgrade_may_ask_otherwise_and_answers_are_to_what_it_asks() {
 #[tokio::test]
 async fn an_answer_that_was_accepted_before_an_upgrade_asked_otherwise_wedges_no_run() {
     let (world, counts) = (World::new(), Counts::default());
-    let (_, suspension, key) = parked(&world, &counts).await;
+    let (old_hub, suspension, key) = parked(&world, &counts).await;
     let new = reworded(&counts);
     let hub = world.hub().await;
     hub.register(&new).unwrap();
-    hub.answer(&key, yes()).await.unwrap();
+    old_hub.answer(&key, yes()).await.unwrap();
     let refused = hub.upgrade(suspension.run_id, &new).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::FlowIncompatible);
     assert!(refused.message().contains("drive it first"), "{refused}");

@@ -154,3 +154,16 @@ async fn a_run_that_was_set_aside_in_its_second_try_calls_the_tool_once_when_it_
     assert_eq!(completed(hub.retry(run).await), booked());
     assert_eq!((book.asked.get(), book.tries().len()), (1, 2));
 }
+
+#[tokio::test]
+async fn an_upgrade_drops_no_answer_with_which_a_tool_goes_on() {
+    let world = World::new();
+    let book = Book::failing([ToolError::new("no reply")]);
+    let (hub, run) = book.failed(&world).await;
+    let old = book.flow().fingerprint().unwrap().clone();
+    let new = Flow::input::<Order>("booking").tool(book.clone()).map("after", |done| done);
+    let new = new.build().unwrap().upgrade(old, |state| state.restart_step("book"));
+    let refused = hub.check_run(run, &new).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::FlowIncompatible);
+    assert!(refused.to_string().contains("an answer was accepted"), "{refused}");
+}

@@ -6,11 +6,12 @@ use serde_json::Value;
 
 use crate::{
     RunId, StepId, ToolError, ToolId,
-    engine::{Branch, FlowStamp, RunStatus, Snapshot, StepState},
+    engine::{Branch, CallKind, FlowStamp, RunStatus, Snapshot, StepState, check_request},
     expr::Variables,
     flow::FlowDef,
     id::id_problem,
     position::Position,
+    value::check_depth,
     wait::{Metadata, WaitRequest},
 };
 
@@ -126,15 +127,34 @@ impl RunState {
 
 /// What may be changed of it.
 impl RunState {
-    /// Gives the step at `path` another name. Whatever it was doing, it goes on with it.
+    /// Gives the step at `path` another name. It goes on waiting, or with what is inside it.
     ///
     /// The tool or question of the step keeps its id, which counts too: where the new flow does not keep
     /// it (with `tool_as` or `await_input_as`), say [`RunState::rename_tool`] as well.
     ///
     /// # Errors
-    /// When no step can have that name.
+    /// When no step can have that name; and while a tool is being called there, or the run failed in
+    /// that call, since the idempotency key of the call has the names of its steps: let a process of the
+    /// old version finish it, or [let the step begin anew](RunState::restart_step).
     pub fn rename_step(&mut self, path: &str, to: impl Into<StepId>) -> Result<(), ToolError> {
         let to = usable(to.into())?;
+        let stamped = self.snapshot.flow.steps.iter();
+        let calls_tools = stamped
+            .filter(|stamp| inside(&stamp.path, path).is_some())
+            .any(|stamp| stamp.tool_id.is_some());
+        let called_again = |state: &StepState| match state {
+            StepState::Calling { call } => call.kind.is_of_tool(),
+            StepState::Failed => calls_tools,
+            _ => false,
+        };
+        self.each_at(path, &mut |branch| match any(branch, &called_again) {
+            true => Err(ToolError::new(
+                "a tool that was called in a step which is renamed would be called again under \
+                 another idempotency key",
+            )
+            .permanent()),
+            false => Ok(()),
+        })?;
         let renamed = format!("{}{to}", around(path));
         self.each_at(path, &mut |branch| {
             branch.step = Some(to.clone());
@@ -180,12 +200,19 @@ impl RunState {
     ///
     /// What was done in it, and in the steps inside it, is dropped: an open wait takes no answer any
     /// more ([`Closed::Superseded`](crate::wait::Closed::Superseded)), and the attempts of a `retry` are
-    /// counted from the first. Calls that are made again have the idempotency keys that they had.
-    /// Where an answer was accepted already, the upgrade is refused until a process of the old version
-    /// has worked it in.
+    /// counted from the first. A call that is made again by a step of the same name, outside of a `retry`,
+    /// has the idempotency key that it had. Where an answer was accepted already, the upgrade is refused
+    /// until a process of the old version has worked it in.
+    ///
+    /// A step is begun when somebody drives the run: [`PersistenceHub::upgrade`] has a worker do so at
+    /// once, and [`PersistenceHub::drive`] does it; else the run stays as it is, question and all, until
+    /// something is due.
+    ///
+    /// [`PersistenceHub::upgrade`]: crate::hub::PersistenceHub::upgrade
+    /// [`PersistenceHub::drive`]: crate::hub::PersistenceHub::drive
     ///
     /// # Errors
-    /// When `path` ends in what no step can be named.
+    /// When `path` ends in what no step can be named; when a tool goes on there with an answer.
     pub fn restart_step(&mut self, path: &str) -> Result<(), ToolError> {
         let step = path.rsplit('/').next().unwrap_or(path).to_owned();
         self.move_to(path, step)
@@ -208,11 +235,20 @@ impl RunState {
     /// ```
     ///
     /// # Errors
-    /// When no step can have that name.
+    /// When no step can have that name; when a tool goes on with an answer in the step at `path`.
     pub fn move_to(&mut self, path: &str, to: impl Into<StepId>) -> Result<(), ToolError> {
         let to = usable(to.into())?;
+        let goes_on_with_answer = |state: &StepState| match state {
+            StepState::Calling { call } => matches!(call.kind, CallKind::OnResume { .. }),
+            _ => false,
+        };
         let mut stood = false;
         self.each_at(path, &mut |branch| {
+            if any(branch, &goes_on_with_answer) {
+                let message = "an answer was accepted in the step that is left, and its tool goes on \
+                               with it";
+                return Err(ToolError::new(message).permanent());
+            }
             stood = true;
             branch.step = Some(to.clone());
             branch.state = StepState::Ready;
@@ -234,7 +270,9 @@ impl RunState {
         &mut self,
         change: impl FnOnce(&mut Value) -> Result<(), ToolError>,
     ) -> Result<(), ToolError> {
-        change(Arc::make_mut(&mut self.snapshot.input))
+        let input = Arc::make_mut(&mut self.snapshot.input);
+        change(input)?;
+        bounded(input)
     }
 
     /// Changes the value that the step at `path` works on. A body begins with the value of the step that
@@ -253,7 +291,9 @@ impl RunState {
     ) -> Result<(), ToolError> {
         self.each_at(path, &mut |branch| {
             let before = branch.value.clone();
-            change(Arc::make_mut(&mut branch.value))?;
+            let value = Arc::make_mut(&mut branch.value);
+            change(value)?;
+            bounded(value)?;
             let after = branch.value.clone();
             hand_down(branch, &before, &after);
             Ok(())
@@ -286,22 +326,26 @@ impl RunState {
     }
 
     /// Changes what the step at `path` asks, and what its tool has saved meanwhile. The wait stays open,
-    /// with its keys and until its deadline, whatever is said of that here.
+    /// with its keys and until its deadline, which can't be changed.
     ///
-    /// Who has answered already has answered what was asked before: such a run is refused until a process
-    /// of the old version has worked the answer in.
+    /// Who answers from now on is asked what is said here. An answer that was accepted before, and not
+    /// worked in yet, counts if it fits, and its receipt says what was asked then; where it must not count,
+    /// let the step [begin anew](RunState::restart_step).
     ///
     /// # Errors
-    /// That of the closure.
+    /// That of the closure; when a wait can't be opened like that, as with a default that does not fit.
     pub fn change_question(
         &mut self,
         path: &str,
         mut change: impl FnMut(&mut WaitRequest) -> Result<(), ToolError>,
     ) -> Result<(), ToolError> {
         let waits = self.snapshot.waits.iter_mut();
-        waits
-            .filter(|wait| wait.position.steps() == path)
-            .try_for_each(|wait| change(&mut wait.request))
+        waits.filter(|wait| wait.position.steps() == path).try_for_each(|wait| {
+            let deadline = wait.request.deadline;
+            change(&mut wait.request)?;
+            wait.request.deadline = deadline;
+            check_request(&wait.request).map_err(|problem| ToolError::new(problem).permanent())
+        })
     }
 }
 
@@ -344,6 +388,19 @@ fn each_at(branch: &mut Branch, path: &[&str], change: &mut Change<'_>) -> Resul
         },
         _ => Ok(()),
     }
+}
+
+/// Whether that is so of the state of a branch, or of one inside it.
+fn any(branch: &Branch, is_so: &dyn Fn(&StepState) -> bool) -> bool {
+    is_so(&branch.state)
+        || match &branch.state {
+            StepState::Inside { branches, .. } => branches.iter().any(|inner| any(inner, is_so)),
+            _ => false,
+        }
+}
+
+fn bounded(value: &Value) -> Result<(), ToolError> {
+    check_depth(value).map_err(|error| ToolError::new(error.message().to_owned()).permanent())
 }
 
 /// Gives the steps inside that still work on the value of this one its new value.

@@ -31,6 +31,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures::future::try_join_all;
 use redis::{Value, cmd};
 use tokio::sync::OnceCell;
 
@@ -182,14 +183,12 @@ impl Shared {
     async fn exists(&self) -> Result<bool, Trouble> {
         let marker = (keys::slot(self.keys.marker.as_bytes()), &self.keys.marker);
         let indexes = self.keys.partitions.iter().map(|it| (it.slot, &it.index));
-        for (slot, key) in std::iter::once(marker).chain(indexes) {
+        let looks = std::iter::once(marker).chain(indexes).map(async |(slot, key)| {
             let mut exists = cmd("EXISTS");
             exists.arg(key);
-            if self.servers.one(Effect::Read, slot, exists).await? == Value::Int(1) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+            Ok::<_, Trouble>(self.servers.one(Effect::Read, slot, exists).await? == Value::Int(1))
+        });
+        Ok(try_join_all(looks).await?.contains(&true))
     }
 
     /// Looks whether what is under the prefix is a store of this layout, or makes it one.
