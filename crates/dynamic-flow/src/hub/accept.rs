@@ -29,6 +29,7 @@ impl Inner {
         drive: bool,
     ) -> Result<(Accepted, Submitted)> {
         let mut perhaps_accepted: Option<Receipt> = None;
+        let mut carried_over = false;
         loop {
             let found = self.find(key).await?;
             let record = &found.opened().record;
@@ -75,12 +76,16 @@ impl Inner {
             };
             if let (Some(carried), Some(flow)) = (&carried, &flow)
                 && !carried.asks_the_same(&wait)
+                && !carried_over
             {
-                // Nobody may take what is answered now for an answer to what was asked before.
+                // Nobody may take what is answered now for an answer to what was asked before. Once is
+                // enough: of an upgrade that asks otherwise each time, no end would come.
                 match self.carry_over(*opened, flow).await {
+                    Ok(()) => carried_over = true,
                     Err(error) if !error.is_conflict() => return Err(error),
-                    _ => continue,
+                    Err(_) => {}
                 }
+                continue;
             }
             let asks = carried.as_ref().unwrap_or(&wait);
             let schema = match &flow {
