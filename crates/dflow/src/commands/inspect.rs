@@ -64,14 +64,8 @@ pub(super) async fn list(context: &Context, args: List) -> Result<Exit, Failure>
 
 /// Whoever looks for what is asked means open waits: a run that was set aside keeps its own, but
 /// they take no answers until it is retried.
-fn open_only(mut filter: Filter) -> Filter {
-    let of_waits = filter.tool_id.is_some()
-        || filter.expires_after.is_some()
-        || filter.expires_before.is_some();
-    if of_waits && filter.status.is_empty() {
-        filter.status = RunStatus::ALL.into_iter().filter(|status| !status.is_final()).collect();
-    }
-    filter
+fn open_only(filter: Filter) -> Filter {
+    if filter.concerns_waits() && filter.status.is_empty() { filter.live() } else { filter }
 }
 
 /// A run of which nothing can be shown but where it is.

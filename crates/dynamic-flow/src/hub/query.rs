@@ -194,16 +194,13 @@ impl PersistenceHub {
     pub async fn overdue(&self, most: usize) -> Result<usize> {
         let now = self.inner().clock.now();
         let late = now.before(LATE);
-        let of = |status: &[RunStatus]| Filter {
-            status: status.iter().copied().collect(),
-            ..Filter::default()
-        };
         let is_late = |run: &Summary| run.due_at.is_some_and(|due| due < late);
         let ends_late = |run: &Summary| is_late(run) && !run.waits.iter().any(|it| it.is_over(now));
         let mut count = self.count(&overdue_at(now), most, usize::MAX, |_| true).await?;
-        let left = of(&[RunStatus::Ready, RunStatus::Running]);
+        let left = Filter::new().status(RunStatus::Ready).status(RunStatus::Running);
         count += self.count(&left, most - count, usize::MAX, is_late).await?;
-        count += self.count(&of(&[RunStatus::Waiting]), most - count, TIMERS, ends_late).await?;
+        let parked = Filter::new().status(RunStatus::Waiting);
+        count += self.count(&parked, most - count, TIMERS, ends_late).await?;
         Ok(count)
     }
 

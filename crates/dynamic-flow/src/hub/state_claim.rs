@@ -103,7 +103,7 @@ impl<S> fmt::Debug for StateClaim<S> {
 
 impl<S> StateClaim<S> {
     /// State, input and claim, each for itself: to go on with the first two, and be done with the claim
-    /// at the end.
+    /// at the end, which has neither of them any more.
     ///
     /// ```
     /// # use dynamic_flow::{Schema, Result, hub::{PersistenceHub, StateClaim, SuspensionRequest}};
@@ -118,8 +118,7 @@ impl<S> StateClaim<S> {
     /// ```
     pub fn into_parts(self) -> (S, Value, StateClaim<()>) {
         let Self { run_id, state, input, resumed_at, receipt, held } = self;
-        let claim =
-            StateClaim { run_id, state: (), input: input.clone(), resumed_at, receipt, held };
+        let claim = StateClaim { run_id, state: (), input: Value::Null, resumed_at, receipt, held };
         (state, input, claim)
     }
 

@@ -62,7 +62,7 @@ impl Filter {
         self
     }
 
-    /// Only runs that have not ended.
+    /// Only runs that have not ended, beside those of a [`status`](Filter::status) that is said as well.
     #[must_use]
     pub fn live(mut self) -> Self {
         self.status.extend(RunStatus::ALL.into_iter().filter(|status| !status.is_final()));
