@@ -40,8 +40,13 @@ pub struct Violation {
 }
 
 impl Violation {
+    /// That there is something else than what is expected.
+    pub fn new(pointer: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { pointer: pointer.into(), message: message.into() }
+    }
+
     fn of_whole(message: impl Into<String>) -> Self {
-        Self { pointer: String::new(), message: message.into() }
+        Self::new("", message)
     }
 }
 

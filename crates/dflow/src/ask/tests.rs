@@ -330,8 +330,7 @@ fn what_does_not_fit_is_called_as_its_question_is() {
     for (pointer, shown) in
         [("", "no"), ("/tags", "tags: no"), ("/who/mails/0/a~1b", "who.mails[1].a/b: no")]
     {
-        let violation = json!({ "pointer": pointer, "message": "no" });
-        let violation: Violation = serde_json::from_value(violation).unwrap();
+        let violation = Violation::new(pointer, "no");
         assert_eq!(told(&violation), shown);
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     flow::ir::{BodyName, StepKind},
     id::{ToolId, WaitId},
     tool::Output,
-    wait::{Closed, ContentDigest, Wait, WaitRequest},
+    wait::{Closed, ContentDigest, Receipt, Wait, WaitRequest},
 };
 
 impl<'f> Turn<'f> {
@@ -105,8 +105,8 @@ impl<'f> Turn<'f> {
             // It was closed when the run failed elsewhere; the run was retried since: ask again.
             return self.start(here, branch);
         };
-        let answer = match self.event.take() {
-            Some(Event::Answered { wait, answer }) if wait == id => answer,
+        let (question, answer) = match self.event.take() {
+            Some(Event::Answered { wait, question, answer }) if wait == id => (question, answer),
             event => {
                 self.event = event;
                 let wait = &self.waits[index];
@@ -128,7 +128,7 @@ impl<'f> Turn<'f> {
             }
         };
         let wait = self.waits.remove(index);
-        let receipt = wait.answered(&answer, self.at);
+        let receipt = Receipt { question, ..wait.answered(&answer, self.at) };
         self.commands.push(Command::CloseWait(receipt));
         self.take_answer(here, branch, wait, answer.input)
     }

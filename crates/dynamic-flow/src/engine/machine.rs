@@ -24,7 +24,7 @@ use crate::{
     position::Position,
     schema::told,
     tool::Output,
-    wait::{Answer, Cancellation, Closed, Receipt},
+    wait::{Answer, Cancellation, Closed, ContentDigest, Receipt},
 };
 
 /// What a call came to, as the run goes on with it.
@@ -46,6 +46,8 @@ pub enum Event {
     Answered {
         /// The wait.
         wait: WaitId,
+        /// Digest of the question that was answered: an upgrade may ask otherwise by now.
+        question: ContentDigest,
         /// The answer.
         answer: Answer,
     },

@@ -433,8 +433,8 @@ mod tests {
 
         clock.advance(hours(2));
         let now = clock.now();
-        let wait = parked.waits[0].id.clone();
-        let answered = Event::Answered { wait, answer: Answer::new(json!(true)) };
+        let (wait, question) = (parked.waits[0].id.clone(), parked.waits[0].question.clone());
+        let answered = Event::Answered { wait, question, answer: Answer::new(json!(true)) };
         let mut host = Overtaken(vec![(answered, START)], Vec::new());
         let events = vec![(Event::Started, now), (Event::Tick, now)];
         let ended = drive(flow.def(), parked, events, options, &clock, &mut host).await.unwrap();

@@ -80,7 +80,7 @@ impl Inner {
             {
                 // Nobody may take what is answered now for an answer to what was asked before. Once is
                 // enough: of an upgrade that asks otherwise each time, no end would come.
-                match self.carry_over(*opened, flow).await {
+                match self.commit_upgrade(*opened, flow).await {
                     Ok(()) => carried_over = true,
                     Err(error) if !error.is_conflict() => return Err(error),
                     Err(_) => {}

@@ -73,9 +73,11 @@ impl InboxItem {
     /// What the machine hears of it, and when it happened.
     pub(crate) fn event(&self) -> Option<(Event, Timestamp)> {
         let event = match &self.what {
-            Accept::Answer { wait_id, answer, .. } => {
-                Event::Answered { wait: wait_id.clone(), answer: answer.clone() }
-            }
+            Accept::Answer { wait_id, answer, receipt } => Event::Answered {
+                wait: wait_id.clone(),
+                question: receipt.question.clone(),
+                answer: answer.clone(),
+            },
             Accept::Key { wait_id, digest } => {
                 Event::KeyAdded { wait: wait_id.clone(), digest: *digest }
             }

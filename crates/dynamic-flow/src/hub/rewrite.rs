@@ -67,7 +67,7 @@ impl Inner {
     ///
     /// # Errors
     /// `RunBusy` while somebody drives it; `Conflict` where somebody was faster.
-    pub(super) async fn carry_over(&self, opened: Opened, flow: &Known) -> Result<()> {
+    pub(super) async fn commit_upgrade(&self, opened: Opened, flow: &Known) -> Result<()> {
         if opened.record.is_held(self.clock.now()) {
             return Err(busy(opened.record.id));
         }

@@ -33,14 +33,6 @@ pub(super) fn taken_up(
 ) -> Result<TakenUp> {
     let mut accepted = events_of(inbox, &snapshot)?;
     let mut snapshot = flow.carry_over(snapshot)?;
-    // Its receipt tells what was asked when it was answered, whatever an upgrade asks by now.
-    for item in inbox {
-        if let Accept::Answer { wait_id, receipt, .. } = &item.what
-            && let Some(wait) = snapshot.waits.iter_mut().find(|wait| wait.id == *wait_id)
-        {
-            wait.question = receipt.question.clone();
-        }
-    }
     let superseded = snapshot.close_orphans(now);
     // What was accepted counts from when it was accepted: no timer that was due later may come
     // first. Calls are not made anew only to be dropped by a cancellation.

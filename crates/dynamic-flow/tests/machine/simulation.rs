@@ -16,7 +16,7 @@ use dynamic_flow::{
         machine::{Command, Event, Machine, Order},
     },
     tool::Output,
-    wait::{Closed, Receipt, WaitRequest},
+    wait::{Closed, ContentDigest, Receipt, WaitRequest},
 };
 use serde_json::{Map, Value, json};
 
@@ -141,7 +141,11 @@ impl<'f> Simulation<'f> {
             let answered = wait.expires_at.is_none() || self.chance("answer", &wait.id, 4) != 0;
             let delay = Duration::from_millis(1 + self.chance("delay", &wait.id, 40));
             let input = json!(self.chance("input", &wait.id, 1000));
-            let event = Event::Answered { wait: wait.id.clone(), answer: Answer::new(input) };
+            let event = Event::Answered {
+                wait: wait.id.clone(),
+                question: wait.question.clone(),
+                answer: Answer::new(input),
+            };
             answered.then(|| (wait.created_at.after(delay), event))
         });
         let timer = self.state.snapshot.due_at().map(|due| (due, Event::Tick));
@@ -333,11 +337,11 @@ impl<'f> Simulation<'f> {
         let gone = self.asked.keys().filter(|id| !self.state.live.contains_key(id));
         let late =
             gone.map(|&call| Event::Returned { call, result: Ok(shared(Output::Value(json!(1)))) });
-        let answers = self
-            .state
-            .closed
-            .keys()
-            .map(|wait| Event::Answered { wait: wait.clone(), answer: Answer::new(json!("late")) });
+        let answers = self.state.closed.keys().map(|wait| Event::Answered {
+            wait: wait.clone(),
+            question: ContentDigest("late".into()),
+            answer: Answer::new(json!("late")),
+        });
         for event in late.chain(answers).chain([Event::Tick]) {
             let mut snapshot = self.state.snapshot.clone();
             let commands =

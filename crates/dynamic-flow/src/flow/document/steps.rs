@@ -338,7 +338,7 @@ impl Reader<'_> {
     fn backoff(&mut self, node: &Node) -> Option<Backoff> {
         if !matches!(node.data, Data::Object(_)) {
             let pause = self.duration(node, "`backoff`")?;
-            return Some(Backoff { first: pause, factor: 1.0, max: pause });
+            return Some(Backoff::fixed(pause));
         }
         let fields = self.fields(node, "`backoff`", &["first", "factor", "max"])?;
         let duration = |reader: &mut Self, name: &str| {

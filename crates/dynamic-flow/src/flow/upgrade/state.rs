@@ -147,19 +147,16 @@ impl RunState {
             StepState::Failed => calls_tools,
             _ => false,
         };
-        self.each_at(path, &mut |branch| match any(branch, &called_again) {
-            true => Err(ToolError::new(
-                "a tool that was called in a step which is renamed would be called again under \
-                 another idempotency key",
-            )
-            .permanent()),
-            false => Ok(()),
-        })?;
-        let renamed = format!("{}{to}", around(path));
         self.each_at(path, &mut |branch| {
+            if any(branch, &called_again) {
+                let message = "a tool that was called in a step which is renamed would be called again \
+                               under another idempotency key";
+                return Err(ToolError::new(message).permanent());
+            }
             branch.step = Some(to.clone());
             Ok(())
         })?;
+        let renamed = format!("{}{to}", around(path));
         let last = path.split('/').count() - 1;
         for wait in &mut self.snapshot.waits {
             if inside(&wait.position.steps(), path).is_some() {

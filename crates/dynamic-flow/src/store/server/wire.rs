@@ -1,6 +1,6 @@
 //! Whether somebody between us and a server can read what is sent, or take the server's place.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 /// What keeps a connection from whoever is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,12 +44,7 @@ impl Wire {
 fn is_local(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     if let Ok(address) = host.parse::<IpAddr>() {
-        let plain = |it: Ipv6Addr| it.to_ipv4_mapped().map_or(IpAddr::V6(it), IpAddr::V4);
-        return match address {
-            IpAddr::V4(_) => address,
-            IpAddr::V6(it) => plain(it),
-        }
-        .is_loopback();
+        return address.to_canonical().is_loopback();
     }
     let name = host.trim_end_matches('.').to_ascii_lowercase();
     name.starts_with('/') || name == "localhost" || name.ends_with(".localhost")
