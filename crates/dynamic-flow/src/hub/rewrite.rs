@@ -85,6 +85,12 @@ impl Inner {
         let now = self.clock.now();
         let superseded = opened.snapshot.close_orphans(now);
         opened.snapshot.flow = flow.stamp(&opened.snapshot)?;
+        // Let begin anew, it waits for nothing any more.
+        let begins =
+            opened.snapshot.status == RunStatus::Waiting && !opened.snapshot.root.is_parked();
+        if begins {
+            opened.snapshot.status = RunStatus::Running;
+        }
         opened.snapshot.advance();
         let Opened { record, snapshot, .. } = &opened;
         let bound = binding(record, Part::Snapshot);
@@ -94,6 +100,7 @@ impl Inner {
             epoch: Some(record.epoch.next()),
             // Of a run that has ended, the queue says when it is removed.
             queue: (!record.status.is_final()).then(|| Some(self.queue_of(snapshot))),
+            status: begins.then_some(snapshot.parked_status()),
             // Where an upgrade has changed the state, only who drives it can tell what is due.
             due_at: (upgraded && !record.status.is_final()).then_some(Some(now)),
             ..changed(&opened, sealed, &self.codec, now)?

@@ -77,6 +77,8 @@ async fn a_step_that_begins_anew_asks_anew_and_may_be_of_another_kind() {
     };
     let old = asks("approve");
     let Carried { hub, run, key } = carried(&world, &old, new.erase(), restart).await.unwrap();
+    let moved = hub.get(run).await.unwrap();
+    assert_eq!((moved.status, moved.waits.len()), (RunStatus::Ready, 0), "it waits for a worker");
     let late = hub.resume(&key.unwrap(), json!(true)).await.unwrap_err();
     assert_eq!(late.kind(), ErrorKind::AlreadyResumed);
     assert_eq!(late.receipt().unwrap().closed, Closed::Superseded);
@@ -205,5 +207,24 @@ async fn a_name_that_no_step_can_have_is_refused_and_the_run_stays() {
         let refused = carried(&world, &old, asks("sign").erase(), carry).await.err().unwrap();
         assert_eq!(refused.kind(), ErrorKind::FlowIncompatible);
         assert!(refused.message().contains("an id "), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_that_failed_is_not_moved_and_the_next_one_begins_with_the_new_body() {
+    let world = World::new();
+    let flow = |first: &str, answer: Result<u32, ()>| {
+        let look = move |_: u32| async move { answer.map_err(|()| ToolError::new("down")) };
+        Flow::input::<u32>("tries")
+            .retry("try", 3, hours(1), |n| n.map("more", |n| n + 1).tool(tool_fn(first, look)))
+            .build()
+            .unwrap()
+    };
+    let (old, new) = (flow("price", Err(())), flow("ask-price", Ok(5)));
+    let to_the_end = |state: &mut RunState| state.move_to("try/price", "ask-price");
+    for carry in [to_the_end, |_: &mut RunState| Ok(())] {
+        let moved = carried(&world, &old, new.erase(), carry).await.unwrap();
+        world.clock.advance(hours(1));
+        assert_eq!(completed(moved.hub.drive(moved.run).await), json!(5));
     }
 }

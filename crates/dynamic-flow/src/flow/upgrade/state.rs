@@ -219,6 +219,9 @@ impl RunState {
     /// which then begins with the value that the step at `path` worked on. Of that step, all is dropped,
     /// as [`RunState::restart_step`] says.
     ///
+    /// A run in the pause of a `retry` begins the next attempt with the first step of the body, wherever in
+    /// it the last attempt is moved to: nothing of that is gone on with.
+    ///
     /// ```
     /// # use dynamic_flow::{Flow, hours, wait::ContentDigest};
     /// # let old = ContentDigest(String::new());
