@@ -10,7 +10,7 @@ use dynamic_flow::{
     Clock, Error, ErrorKind, Flow, Result, Timestamp,
     codec::Keyring,
     hub::PersistenceHub,
-    store::{self, DEFAULT_STORE, FileStore, Filter, STORE_VARIABLE},
+    store::{self, DEFAULT_STORE, FileStore, Filter, Health, STORE_VARIABLE},
     tool::ToolRegistry,
 };
 
@@ -146,6 +146,19 @@ impl Context {
         is_there.then(|| (scheme.to_owned(), path.to_owned()))
     }
 
+    /// How a server is on which no store was made yet; none where there is one, where it is not on a
+    /// server, and where only a store could tell.
+    ///
+    /// # Errors
+    /// What keeps the server from being reached.
+    pub(crate) async fn health_without_store(&self) -> Result<Option<Health>> {
+        if on_this_machine(&self.store_url).is_some() || self.forgets() {
+            return Ok(None);
+        }
+        let store = store::open(&self.store_url)?;
+        Ok(if store.exists().await? { None } else { store.health().await.ok() })
+    }
+
     /// Opens the store, and makes a hub over it.
     ///
     /// # Errors
@@ -187,7 +200,7 @@ impl Context {
     }
 
     /// The refusal where the store is not there.
-    fn no_store(&self) -> Error {
+    pub(crate) fn no_store(&self) -> Error {
         let place = on_this_machine(&self.store_url);
         let named = match place {
             Some(_) => "its name",

@@ -34,6 +34,20 @@ const TOGETHER: usize = 8;
 
 pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
     let keyring = context.keyring()?;
+    if let Some(health) = context.health_without_store().await? {
+        // What it lacks may be put right before anything is kept there.
+        let problem = format!("The store can't be used: {}.", context.no_store().message());
+        let problems = health.problem.into_iter().chain([problem]).collect::<Vec<_>>().join(" ");
+        return tell(
+            context,
+            &Report {
+                latency_ms: health.latency.as_secs_f64() * 1e3,
+                durable: health.durable,
+                warnings: health.warnings,
+                ..broken(health.backend, health.location, keyring.as_ref(), problems)
+            },
+        );
+    }
     let hub = match context.hub(Missing::Refuse).await {
         Ok(hub) => hub,
         Err(error) => return unopened(context, keyring.as_ref(), error).await,
@@ -106,7 +120,12 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
         backends: compiled_in().iter().map(ToString::to_string).collect(),
         warnings,
     };
-    context.terminal.result(&report, |style| context.terminal.fitted(&describe(&report, style)))?;
+    tell(context, &report)
+}
+
+/// Prints a report.
+fn tell(context: &Context, report: &Report) -> Result<Exit, Failure> {
+    context.terminal.result(report, |style| context.terminal.fitted(&describe(report, style)))?;
     Ok(if report.healthy { Exit::Done } else { Exit::State })
 }
 
@@ -125,7 +144,18 @@ async fn unopened(
     else {
         return Err(error.into());
     };
-    let report = Report {
+    let problem = format!("The store can't be used: {error}");
+    let report = broken(backend, location, keyring, problem);
+    context.terminal.result(&report, |style| {
+        let problem = report.problem.as_deref().unwrap_or_default();
+        context.terminal.fitted(&format!("{} {}\n", style.red("✗"), clean_line(problem)))
+    })?;
+    Ok(Exit::State)
+}
+
+/// The report on a store of which nothing is known but why it can't be used.
+fn broken(backend: String, location: String, keyring: Option<&Keyring>, problem: String) -> Report {
+    Report {
         healthy: false,
         backend,
         location,
@@ -137,18 +167,13 @@ async fn unopened(
         all_counted: false,
         overdue: 0,
         unreadable: Vec::new(),
-        problem: Some(format!("The store can't be used: {error}")),
+        problem: Some(problem),
         newest: None,
         tried: 0,
         unopened: Vec::new(),
         backends: compiled_in().iter().map(ToString::to_string).collect(),
         warnings: Vec::new(),
-    };
-    context.terminal.result(&report, |style| {
-        let problem = report.problem.as_deref().unwrap_or_default();
-        context.terminal.fitted(&format!("{} {}\n", style.red("✗"), clean_line(problem)))
-    })?;
-    Ok(Exit::State)
+    }
 }
 
 /// The ids of the keys at hand.

@@ -80,7 +80,6 @@ fn a_mistyped_name_on_a_server_is_told_and_nothing_is_made() {
         for args in [
             &["check", flow][..],
             &["list"],
-            &["doctor"],
             &["cleanup", "--all", "--yes"],
             &["upgrade", flow, "--all"],
             &["resume", &key, "--input", YES],
@@ -94,6 +93,14 @@ fn a_mistyped_name_on_a_server_is_told_and_nothing_is_made() {
             let location = dynamic_flow::store::location(url);
             assert_eq!(error["context"]["store"], location.as_str(), "{kind}");
         }
+        // The server can be looked at before anything is kept there, unless its database is missing.
+        if kind != Kind::Postgres {
+            let report = place.json(5, &["doctor"]);
+            assert_eq!((&report["healthy"], &report["durable"]), (&false.into(), &true.into()));
+            assert!(text(&report["problem"]).contains("no store there yet"), "{kind}: {report}");
+            assert!(!report["warnings"].to_string().contains("Indexes"), "{kind}: {report}");
+        }
+        assert_eq!(place.error(5, &["list"])["kind"], "StorageError", "{kind}");
         place.make();
         assert_eq!(place.json(0, &["check", flow])["runs"], 0, "{kind}");
     });

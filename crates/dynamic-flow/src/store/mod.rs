@@ -471,6 +471,9 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     async fn query(&self, filter: &Filter, after: Option<Cursor>, limit: usize) -> Result<Page>;
 
     /// Says how the store is, and whether it is set up to be durable; if not, a warning says why.
+    ///
+    /// Makes nothing that is not there. Of a store that was not made yet, some tell how what it would be
+    /// made on is: those on servers do, once the database is there.
     async fn health(&self) -> Result<Health>;
 
     /// Subscribes to hints that somebody, in any process, wrote what others wait for: what

@@ -124,6 +124,7 @@ bugs! {
     EpochIsRemembered => a_handle_that_is_opened_later_goes_on_counting,
     ProvisionWipes => provision_is_idempotent,
     ExistsMakes => a_store_is_there_once_it_was_made,
+    HealthMakes => a_store_is_there_once_it_was_made,
     ExistsCountsRuns => a_store_is_there_once_it_was_made,
     ProvisionRebuilds => provisioning_disturbs_no_work,
     HealthIsSilent => health_says_what_and_where,

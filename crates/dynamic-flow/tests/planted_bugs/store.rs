@@ -83,6 +83,7 @@ impl Planted {
 #[async_trait]
 impl Store for Planted {
     async fn provision(&self) -> Result<()> {
+        self.with(|shared| shared.made = true);
         if self.is(Bug::ProvisionWipes) {
             self.with(|shared| shared.records.clear());
         }
@@ -96,6 +97,7 @@ impl Store for Planted {
 
     async fn exists(&self) -> Result<bool> {
         Ok(match self.bug {
+            Bug::HealthMakes => self.with(|shared| shared.made),
             Bug::ExistsMakes => self.with(|shared| std::mem::replace(&mut shared.made, true)),
             Bug::ExistsCountsRuns => self.with(|shared| !shared.records.is_empty()),
             _ => true,
@@ -378,6 +380,9 @@ impl Store for Planted {
     }
 
     async fn health(&self) -> Result<Health> {
+        if self.is(Bug::HealthMakes) {
+            self.with(|shared| shared.made = true);
+        }
         let silent = self.is(Bug::HealthIsSilent);
         let location = if silent { "" } else { "memory" };
         let mut health = Health::new("planted", location, Duration::ZERO);

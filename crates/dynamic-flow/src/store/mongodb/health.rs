@@ -6,7 +6,7 @@ use mongodb::bson::doc;
 
 use super::{
     connection::{Connection, Server, Topology, is_majority},
-    provision::{missing, removing},
+    provision::{exists, missing, removing},
     trouble::Trouble,
 };
 use crate::store::{Health, server::Wire};
@@ -108,6 +108,14 @@ async fn is_stored(connection: &Connection, warnings: &mut Vec<String>) -> Resul
 }
 
 async fn indexes(connection: &Connection, warnings: &mut Vec<String>) -> Result<(), Trouble> {
+    if !exists(connection).await? {
+        warnings.push(format!(
+            "There is no collection {} yet; the next start of a hub, or `dflow run` or `work`, makes \
+             it.",
+            connection.records.name()
+        ));
+        return Ok(());
+    }
     let missing = missing(connection).await?;
     let names = missing.iter().filter_map(|index| index.options.as_ref()?.name.as_deref());
     let names: Vec<_> = names.collect();

@@ -100,8 +100,7 @@ fn of_missing(missing: &[&Part], tables: &Tables) -> Vec<String> {
     };
     match lost {
         2 => vec![format!(
-            "There is no table {} yet; the next start of a hub, or any `dflow` command that uses the \
-             store, makes it.",
+            "There is no table {} yet; the next start of a hub, or `dflow run` or `work`, makes it.",
             tables.shown()
         )],
         _ => missing.iter().map(warn).collect(),

@@ -201,6 +201,11 @@ impl Store for SqliteStore {
     }
 
     async fn health(&self) -> Result<Health> {
+        if !self.exists().await? {
+            let message = "there is no file yet; building a hub makes it, or `provision`";
+            let error = Error::new(ErrorKind::StorageError, message).with_operation("health");
+            return Err(error.with("path", self.shared.path.display()));
+        }
         let began = Instant::now();
         let Done::Health(journal, synchronous, written) =
             self.write("health", Operation::Health).await?

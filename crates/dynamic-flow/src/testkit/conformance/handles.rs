@@ -29,6 +29,9 @@ pub async fn provision_is_idempotent(subject: Subject) {
 pub async fn a_store_is_there_once_it_was_made(subject: Subject) {
     let before = subject.store().exists().await.expect("exists");
     assert_eq!(subject.reopen().exists().await.expect("exists"), before, "asking made a store");
+    // There may be nothing to tell yet.
+    let _ = subject.reopen().health().await;
+    assert_eq!(subject.reopen().exists().await.expect("exists"), before, "health made a store");
     let store = subject.provisioned().await;
     for handle in [subject.store(), subject.reopen()] {
         assert!(handle.exists().await.expect("exists"), "what was made is not there");
