@@ -117,7 +117,8 @@ impl Plan {
             alone(8).await?;
             cycles(bench, concurrent, 8, &NUMBERS).await?;
         }
-        let (mut pairs, mut bare) = (Pairs::default(), Pairs::default());
+        let (mut pairs, mut bare, mut added) =
+            (Pairs::default(), Pairs::default(), Pairs::default());
         let (mut used, mut used_below) = (Duration::ZERO, Duration::ZERO);
         for _ in 0..batches {
             let before = cpu()?;
@@ -126,8 +127,10 @@ impl Plan {
             let above = cycles(bench, concurrent, per_task, &NUMBERS).await?;
             used += cpu()?.saturating_sub(between);
             used_below += between.saturating_sub(before);
+            let without_hub = alone(per_task).await?;
             pairs.push(below, above);
-            bare.push(below, alone(per_task).await?);
+            bare.push(below, without_hub);
+            added.push(without_hub, above);
         }
         let n = format!("{batches} × {}", per_task * concurrent);
         let what = format!("{name}: a cycle, {concurrent} at once");
@@ -140,6 +143,9 @@ impl Plan {
         let what = format!("{name}: its four calls without a hub, {concurrent} at once");
         let row = Row::new(what, time(bare.measured())).floor(time(bare.floor()));
         table.add(row.ratio(bare.ratios()).n(&n));
+        let what = format!("{name}: a cycle, {concurrent} at once (floor: its four calls)");
+        let row = Row::new(what, time(added.measured())).floor(time(added.floor()));
+        table.add(row.ratio(added.ratios()).n(&n));
         let count = u32::try_from(batches * per_task * concurrent)?;
         let what = format!("{name}: CPU of a cycle, {concurrent} at once, client");
         table.add(Row::new(what, time(used / count)).floor(time(used_below / count)).n(n));
