@@ -105,8 +105,10 @@ impl<'f> Turn<'f> {
             // It was closed when the run failed elsewhere; the run was retried since: ask again.
             return self.start(here, branch);
         };
-        let (question, answer) = match self.event.take() {
-            Some(Event::Answered { wait, question, answer }) if wait == id => (question, answer),
+        let (tool_id, question, answer) = match self.event.take() {
+            Some(Event::Answered { wait, tool_id, question, answer }) if wait == id => {
+                (tool_id, question, answer)
+            }
             event => {
                 self.event = event;
                 let wait = &self.waits[index];
@@ -128,7 +130,7 @@ impl<'f> Turn<'f> {
             }
         };
         let wait = self.waits.remove(index);
-        let receipt = Receipt { question, ..wait.answered(&answer, self.at) };
+        let receipt = Receipt { tool_id, question, ..wait.answered(&answer, self.at) };
         self.commands.push(Command::CloseWait(receipt));
         self.take_answer(here, branch, wait, answer.input)
     }

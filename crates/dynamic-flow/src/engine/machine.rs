@@ -46,6 +46,8 @@ pub enum Event {
     Answered {
         /// The wait.
         wait: WaitId,
+        /// The tool that asked when it was answered: an upgrade may have renamed it since.
+        tool_id: ToolId,
         /// Digest of the question that was answered: an upgrade may ask otherwise by now.
         question: ContentDigest,
         /// The answer.

@@ -433,8 +433,13 @@ mod tests {
 
         clock.advance(hours(2));
         let now = clock.now();
-        let (wait, question) = (parked.waits[0].id.clone(), parked.waits[0].question.clone());
-        let answered = Event::Answered { wait, question, answer: Answer::new(json!(true)) };
+        let asked = &parked.waits[0];
+        let answered = Event::Answered {
+            wait: asked.id.clone(),
+            tool_id: asked.tool_id.clone(),
+            question: asked.question.clone(),
+            answer: Answer::new(json!(true)),
+        };
         let mut host = Overtaken(vec![(answered, START)], Vec::new());
         let events = vec![(Event::Started, now), (Event::Tick, now)];
         let ended = drive(flow.def(), parked, events, options, &clock, &mut host).await.unwrap();

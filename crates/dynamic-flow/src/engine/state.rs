@@ -83,6 +83,7 @@ impl Snapshot {
                 iteration: 1,
                 step: body.first().map(|step| step.id.clone()),
                 index: Hint::default(),
+                keyed_as: None,
                 value: input,
                 vars: Variables::new(),
                 state: StepState::Ready,
@@ -270,6 +271,10 @@ pub struct Branch {
     /// Where in the body the current step stands, as far as is known.
     #[serde(default)]
     pub index: Hint,
+    /// The name that the current step had when the run came to it, where an upgrade has given it another
+    /// one since: what it calls again, and what the steps inside it call, is known by that.
+    #[serde(default)]
+    pub keyed_as: Option<StepId>,
     /// The value that the current step works on, or the body's result once it is through.
     #[serde(default = "stored::value_around")]
     pub value: Arc<Value>,
@@ -382,13 +387,6 @@ pub enum CallKind {
         #[serde(default, with = "present", skip_serializing_if = "Option::is_none")]
         saved: Option<Value>,
     },
-}
-
-impl CallKind {
-    /// Whether it is one of a tool, which may have had effects.
-    pub fn is_of_tool(&self) -> bool {
-        matches!(self, Self::Tool { .. } | Self::OnResume { .. })
-    }
 }
 
 /// What a snapshot knows of its flow: enough to tell whether another one can go on with it.

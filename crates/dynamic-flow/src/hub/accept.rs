@@ -29,7 +29,6 @@ impl Inner {
         drive: bool,
     ) -> Result<(Accepted, Submitted)> {
         let mut perhaps_accepted: Option<Receipt> = None;
-        let mut carried_over = false;
         loop {
             let found = self.find(key).await?;
             let record = &found.opened().record;
@@ -74,19 +73,6 @@ impl Inner {
                 Some(flow) => flow.carried(&opened.snapshot, &wait)?,
                 None => None,
             };
-            if let (Some(carried), Some(flow)) = (&carried, &flow)
-                && !carried.asks_the_same(&wait)
-                && !carried_over
-            {
-                // Nobody may take what is answered now for an answer to what was asked before. Once is
-                // enough: of an upgrade that asks otherwise each time, no end would come.
-                match self.commit_upgrade(*opened, flow).await {
-                    Ok(()) => carried_over = true,
-                    Err(error) if !error.is_conflict() => return Err(error),
-                    Err(_) => {}
-                }
-                continue;
-            }
             let asks = carried.as_ref().unwrap_or(&wait);
             let schema = match &flow {
                 Some(flow) => flow.compiled(asks, &opened.snapshot.root),

@@ -75,6 +75,7 @@ impl InboxItem {
         let event = match &self.what {
             Accept::Answer { wait_id, answer, receipt } => Event::Answered {
                 wait: wait_id.clone(),
+                tool_id: receipt.tool_id.clone(),
                 question: receipt.question.clone(),
                 answer: answer.clone(),
             },

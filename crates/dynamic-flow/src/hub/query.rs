@@ -137,25 +137,39 @@ impl PersistenceHub {
 
     /// The open wait that a key answers, so that whoever holds it can see what is asked.
     ///
+    /// Where this hub's flow asks otherwise by an upgrade ([`Flow::upgrade`]), the run is moved to it first,
+    /// as by [`PersistenceHub::upgrade`]: what is shown is what is stored, and what a receipt tells of.
+    ///
     /// # Errors
-    /// As [`PersistenceHub::answer`] for a key that has no open wait.
+    /// As [`PersistenceHub::answer`] for a key that has no open wait; as [`PersistenceHub::upgrade`] where
+    /// the run has to be moved.
     pub async fn question(&self, key: &SuspensionKey) -> Result<SuspendedWait> {
-        match self.inner().find(key).await? {
-            Found::Open(opened, _) if opened.record.status.is_final() => {
-                Err(takes_no_answers(opened.record.id))
+        let hub = self.inner();
+        let mut moved = false;
+        loop {
+            let (opened, wait) = match hub.find(key).await? {
+                Found::Open(opened, wait) => (opened, wait),
+                Found::Closed(opened, receipt) => {
+                    return Err(refusal(receipt).with_run(opened.record.id));
+                }
+            };
+            let run = opened.record.id;
+            if opened.record.status.is_final() {
+                return Err(takes_no_answers(run));
             }
-            Found::Open(opened, wait) if wait.is_over(self.inner().clock.now()) => {
-                Err(deadline_passed(opened.record.id, &wait))
+            if wait.is_over(hub.clock.now()) {
+                return Err(deadline_passed(run, &wait));
             }
-            Found::Open(opened, wait) => {
-                // As this process would have it answered.
-                let carried = match self.inner().known_flow(&opened.snapshot) {
-                    Ok(flow) => flow.carried(&opened.snapshot, &wait)?,
-                    Err(_) => None,
-                };
-                Ok(SuspendedWait::new(carried.as_ref().unwrap_or(&wait), None))
+            let flow = hub.known_flow(&opened.snapshot).ok();
+            let carried = flow.as_ref().map(|flow| flow.carried(&opened.snapshot, &wait));
+            match (flow, carried.transpose()?.flatten()) {
+                // Once is enough: of an upgrade that asks otherwise each time, no end would come.
+                (Some(flow), Some(carried)) if !moved && !carried.asks_the_same(&wait) => {
+                    self.move_to(run, &flow).await?;
+                    moved = true;
+                }
+                _ => return Ok(SuspendedWait::new(&wait, None)),
             }
-            Found::Closed(opened, receipt) => Err(refusal(receipt).with_run(opened.record.id)),
         }
     }
 
@@ -315,9 +329,12 @@ impl PersistenceHub {
     /// where the upgrade would drop an answer that was accepted or ask otherwise than was answered;
     /// `RunBusy` while somebody drives it; `InvalidState` when it has ended otherwise.
     pub async fn upgrade<I, O>(&self, run: RunId, flow: &Flow<I, O>) -> Result<()> {
-        let known = Arc::new(Known::new(&flow.erase()));
-        let (opened, upgraded) = self.upgraded(run, &known).await?;
-        match self.inner().move_over(opened, &known, upgraded).await {
+        self.move_to(run, &Arc::new(Known::new(&flow.erase()))).await
+    }
+
+    async fn move_to(&self, run: RunId, known: &Arc<Known>) -> Result<()> {
+        let (opened, upgraded) = self.upgraded(run, known).await?;
+        match self.inner().move_over(opened, known, upgraded).await {
             Err(error) if error.is_conflict() => Err(busy(run)),
             moved => moved,
         }

@@ -3,7 +3,6 @@
 use super::{
     HubEvent, Inner, Known,
     plain::{Plain, changed},
-    query::busy,
     vault::{Opened, binding},
 };
 use crate::{
@@ -63,18 +62,6 @@ impl Inner {
         self.tell(HubEvent::run_stopped(snapshot, snapshot.status));
     }
 
-    /// Writes down what an upgrade of a flow makes of a parked run, before its next commit does.
-    ///
-    /// # Errors
-    /// `RunBusy` while somebody drives it; `Conflict` where somebody was faster.
-    pub(super) async fn commit_upgrade(&self, opened: Opened, flow: &Known) -> Result<()> {
-        if opened.record.is_held(self.clock.now()) {
-            return Err(busy(opened.record.id));
-        }
-        let opened = Opened { snapshot: flow.carry_over(opened.snapshot)?, ..opened };
-        self.move_over(opened, flow, true).await
-    }
-
     /// Writes a state as a flow goes on with it; where `upgraded`, an upgrade has made it another one.
     pub(super) async fn move_over(
         &self,
@@ -83,7 +70,7 @@ impl Inner {
         upgraded: bool,
     ) -> Result<()> {
         let now = self.clock.now();
-        let superseded = opened.snapshot.close_orphans(now);
+        let superseded = opened.close_orphans(now);
         opened.snapshot.flow = flow.stamp(&opened.snapshot)?;
         // Let begin anew, it waits for nothing any more.
         let begins =

@@ -17,11 +17,12 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Result,
+    clock::Timestamp,
     codec::{Binding, Codec, Part, Sealed},
     engine::Snapshot,
     id::{KeyDigest, Revision, RunId, WaitId},
     store::{Change, Expect, Hint, Hinter, Hints, Record, Store, WaitIndex},
-    wait::Wait,
+    wait::{Receipt, Wait},
 };
 
 /// What every snapshot says of the form that it is in.
@@ -135,6 +136,19 @@ impl Opened {
         let added: Vec<KeyDigest> = self.added_keys(&wait.id).collect();
         wait.keys.extend(added);
         wait
+    }
+
+    /// Closes the waits that no branch stands in any more; gives their receipts, which all who hold a key
+    /// to them are told.
+    pub(crate) fn close_orphans(&mut self, now: Timestamp) -> Vec<Receipt> {
+        let mut closed = self.snapshot.close_orphans(now);
+        for receipt in &mut closed {
+            for digest in self.added_keys(&receipt.wait_id).collect::<Vec<_>>() {
+                self.snapshot.add_key(&receipt.wait_id, digest);
+                receipt.keys.push(digest);
+            }
+        }
+        closed
     }
 
     /// The open wait that a key of that digest answers, as the sealed state has it.

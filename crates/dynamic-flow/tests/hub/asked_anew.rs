@@ -1,12 +1,16 @@
 //! Upgrades that change what is asked, or what is being called: receipts tell what was asked, and no
 //! call is made again as another one.
 
+use std::sync::{Arc, Mutex};
+
 use dynamic_flow::{
-    ErrorKind, Flow, SuspensionKey, ToolError,
+    Clock as _, ErrorKind, Flow, RunStatus, SuspensionKey, ToolError,
     flow::RunState,
+    hours,
     hub::PersistenceHub,
-    tool::{AwaitInput, tool_fn},
-    wait::WaitRequest,
+    store::{Change, Expect, Lease},
+    tool::{AwaitInput, FnTool},
+    wait::{Closed, WaitRequest},
 };
 use serde_json::json;
 
@@ -55,18 +59,61 @@ async fn a_receipt_says_what_was_asked_when_it_was_answered() {
 }
 
 #[tokio::test]
-async fn who_answers_is_asked_what_the_run_goes_on_with() {
+async fn who_looks_at_a_question_sees_what_the_run_goes_on_with_and_so_does_everybody() {
     let world = World::new();
     let (old_hub, key, old) = parked(&world).await;
     assert_eq!(old_hub.question(&key).await.unwrap().prompt, "Is 20 right?");
     let new = later(&old, in_other_words);
     let hub = world.hub().await;
     hub.register(&new).unwrap();
-    assert_eq!(hub.question(&key).await.unwrap().prompt, "Is 2,000 right?");
+    let run = key.run_id();
+    assert_eq!(hub.get(run).await.unwrap().waits[0].prompt, "Is 20 right?");
+    for hub in [&hub, &old_hub, &hub] {
+        assert_eq!(hub.question(&key).await.unwrap().prompt, "Is 2,000 right?");
+        assert_eq!(hub.get(run).await.unwrap().waits[0].prompt, "Is 2,000 right?");
+    }
     let accepted = hub.answer(&key, json!(true)).await.unwrap();
-    let run = accepted.run_id;
     assert_eq!(completed(hub.drive(run).await), true);
     assert_eq!(hub.get(run).await.unwrap().receipts, [accepted.receipt]);
+}
+
+/// Somebody answers from a notice that they got before the deploy.
+#[tokio::test]
+async fn an_answer_to_what_was_asked_before_is_not_taken_for_one_to_what_is_asked_now() {
+    let world = World::new();
+    let (old_hub, key, old) = parked(&world).await;
+    let new = later(&old, in_other_words);
+    let hub = world.hub().await;
+    hub.register(&new).unwrap();
+    let run = key.run_id();
+    // In the middle of a deploy, one of the old version still holds the run: that keeps nobody off.
+    let lease = Lease { owner: "old".into(), until: world.clock.now().after(hours(1)) };
+    let now = world.clock.now();
+    let held = Change { lease: Some(Some(lease)), ..Change::at(now) };
+    world.store.update(run, Expect::Any, held).await.unwrap();
+    let busy = hub.question(&key).await.unwrap_err();
+    assert_eq!(busy.kind(), ErrorKind::RunBusy, "{busy}");
+    let accepted = hub.answer(&key, json!(true)).await.unwrap();
+    assert_eq!(old_hub.get(run).await.unwrap().accepted, [accepted.receipt.clone()]);
+    let let_go = Change { lease: Some(None), due_at: Some(Some(now)), ..Change::at(now) };
+    let let_go = Change { status: Some(RunStatus::Ready), ..let_go };
+    world.store.update(run, Expect::Any, let_go).await.unwrap();
+    assert_eq!(completed(hub.drive(run).await), true);
+    assert_eq!(hub.get(run).await.unwrap().receipts, [accepted.receipt]);
+}
+
+#[tokio::test]
+async fn a_receipt_names_the_tool_that_asked_though_it_has_another_name_by_now() {
+    let world = World::new();
+    let (old_hub, key, old) = parked(&world).await;
+    let accepted = old_hub.answer(&key, json!(true)).await.unwrap();
+    let ask = AwaitInput::<bool>::new("sign").prompt("Is 20 right?");
+    let new = Flow::input::<u32>("asks").await_input_as("ask", ask).build().unwrap().erase();
+    let new = new.upgrade(old.fingerprint().unwrap().clone(), |s| s.rename_tool("ask", "sign"));
+    let hub = world.hub().await;
+    hub.register(&new).unwrap();
+    assert_eq!(completed(hub.drive(key.run_id()).await), true);
+    assert_eq!(hub.get(key.run_id()).await.unwrap().receipts, [accepted.receipt]);
 }
 
 #[tokio::test]
@@ -89,20 +136,125 @@ async fn a_question_that_could_not_be_asked_is_refused() {
     }
 }
 
+/// A flow that pays within a step of that name, and says with which keys.
+fn pays(step: &str, paid: &Arc<Mutex<Vec<String>>>) -> Flow<u32, u32> {
+    let paid = paid.clone();
+    let pay = FnTool::with_context("pay", move |_: u32, context| {
+        paid.lock().unwrap().push(context.idempotency_key.clone());
+        async { Err::<u32, _>(ToolError::new("no reply")) }
+    });
+    Flow::input::<u32>("pays")
+        .keep_as("before", |n| n.map("check", |n| n))
+        .map("first", |(n, _): (u32, u32)| n)
+        .retry(step, 2, hours(1), |n| n.keep_as("inner", |n| n.tool(pay)).map("last", |(n, _)| n))
+        .build()
+        .unwrap()
+}
+
 #[tokio::test]
-async fn a_call_is_not_made_again_under_another_name() {
+async fn a_call_that_is_made_again_in_a_renamed_step_has_the_key_that_it_had() {
+    let world = World::new();
+    let paid = Arc::default();
+    let (old, new) = (pays("pays", &paid), pays("charges", &paid));
+    let rename = |state: &mut RunState| state.rename_step("pays", "charges");
+    let new = new.erase().upgrade(old.fingerprint().unwrap().clone(), rename);
+    let hub = world.hub().await;
+    let run = suspended(hub.register(old.erase()).unwrap().run(json!(7)).await).run_id;
+    // The first attempt has failed, and the second one is that of the new version; the third is after it
+    // has failed for good.
+    let hub = world.hub().await;
+    hub.register(&new).unwrap();
+    hub.upgrade(run, &new).await.unwrap();
+    world.clock.advance(hours(1));
+    let driven = hub.drive(run).await;
+    assert_eq!(paid.lock().unwrap().len(), 2, "{driven:?}");
+    driven.unwrap_err();
+    suspended(hub.retry(run).await);
+    let paid = paid.lock().unwrap();
+    assert_eq!(paid.len(), 3);
+    assert!(paid.iter().all(|key| *key == paid[0]), "{paid:?}");
+}
+
+#[tokio::test]
+async fn a_step_does_not_get_the_keys_of_one_that_had_its_name() {
+    let world = World::new();
+    let paid = Arc::default();
+    let old = pays("pays", &paid);
+    let hub = world.hub().await;
+    let run = suspended(hub.register(old.erase()).unwrap().run(json!(7)).await).run_id;
+    let pay_twice = |second: &str| {
+        Flow::input::<u32>("pays")
+            .keep_as("before", |n| n.map("check", |n| n))
+            .map("first", |(n, _): (u32, u32)| n)
+            .retry("charges", 2, hours(1), |n| {
+                n.keep_as("inner", |n| n.map("pay", |n| n)).map("last", |(n, _)| n)
+            })
+            .map(second, |n: u32| n)
+            .build()
+            .unwrap()
+            .erase()
+            .upgrade(old.fingerprint().unwrap().clone(), |s| s.rename_step("pays", "charges"))
+    };
+    let refused = world.hub().await.check_run(run, &pay_twice("pays")).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::FlowIncompatible);
+    assert!(refused.to_string().contains("same idempotency keys"), "{refused}");
+    world.hub().await.check_run(run, &pay_twice("tips")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_question_that_nobody_answered_in_time_is_renamed_and_asked_again() {
     let world = World::new();
     let flow = |step: &str| {
-        let pays = tool_fn("pay", |_: u32| async { Err::<u32, _>(ToolError::new("no reply")) });
-        Flow::input::<u32>("pays").keep_as(step, |n| n.tool(pays)).build().unwrap()
+        let ask = AwaitInput::<bool>::new("ask").timeout(hours(1));
+        Flow::input::<u32>("asks").await_input_as(step, ask).build().unwrap()
     };
-    let (old, hub) = (flow("pays"), world.hub().await);
-    let failed = hub.register(old.erase()).unwrap().run(json!(7)).await.unwrap_err();
-    let run = failed.run_id().unwrap();
-    let renamed = flow("charges")
-        .erase()
-        .upgrade(old.fingerprint().unwrap().clone(), |state| state.rename_step("pays", "charges"));
-    let refused = world.hub().await.check_run(run, &renamed).await.unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::FlowIncompatible);
-    assert!(refused.to_string().contains("another idempotency key"), "{refused}");
+    let (old, new) = (flow("ask"), flow("approve"));
+    let hub = world.hub().await;
+    let run = suspended(hub.register(old.erase()).unwrap().run(json!(7)).await).run_id;
+    world.clock.advance(hours(1));
+    hub.work_once().await.unwrap();
+    assert_eq!(hub.get(run).await.unwrap().status, RunStatus::Expired);
+    let rename = |state: &mut RunState| state.rename_step("ask", "approve");
+    let new = new.erase().upgrade(old.fingerprint().unwrap().clone(), rename);
+    let hub = world.hub().await;
+    hub.register(&new).unwrap();
+    let asked = suspended(hub.retry(run).await);
+    let key = asked.only().unwrap().key().unwrap();
+    assert_eq!(completed(hub.resume(key, json!(true)).await), true);
+}
+
+#[tokio::test]
+async fn who_was_given_a_key_later_hears_as_well_that_a_question_is_not_asked_any_more() {
+    let world = World::new();
+    let (hub, key, old) = parked(&world).await;
+    let run = key.run_id();
+    let wait = hub.get(run).await.unwrap().waits[0].id.clone();
+    let later_key = hub.reissue(run, &wait).await.unwrap();
+    let new = later(&old, |state| state.restart_step("ask"));
+    let hub = world.hub().await;
+    hub.register(&new).unwrap();
+    hub.upgrade(run, &new).await.unwrap();
+    let hears = async |key| hub.question(key).await.unwrap_err().receipt().map(|it| it.closed);
+    for key in [&key, &later_key] {
+        assert_eq!(hears(key).await, Some(Closed::Superseded), "before it is driven");
+    }
+    suspended(hub.drive(run).await);
+    for key in [&key, &later_key] {
+        assert_eq!(hears(key).await, Some(Closed::Superseded), "and after");
+    }
+}
+
+#[tokio::test]
+async fn variables_that_no_state_may_hold_are_refused_before_anything_is_accepted() {
+    let world = World::new();
+    let (hub, key, old) = parked(&world).await;
+    let deep = (0..200).fold(json!(1), |inner, _| json!([inner]));
+    let new = later(&old, move |state| {
+        state.change_variables("ask", |variables| {
+            variables.insert("deep".into(), deep.clone().into());
+            Ok(())
+        })
+    });
+    let refused = hub.check_run(key.run_id(), &new).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::FlowIncompatible, "{refused}");
 }

@@ -143,6 +143,7 @@ impl<'f> Simulation<'f> {
             let input = json!(self.chance("input", &wait.id, 1000));
             let event = Event::Answered {
                 wait: wait.id.clone(),
+                tool_id: wait.tool_id.clone(),
                 question: wait.question.clone(),
                 answer: Answer::new(input),
             };
@@ -339,6 +340,7 @@ impl<'f> Simulation<'f> {
             gone.map(|&call| Event::Returned { call, result: Ok(shared(Output::Value(json!(1)))) });
         let answers = self.state.closed.keys().map(|wait| Event::Answered {
             wait: wait.clone(),
+            tool_id: "late".into(),
             question: ContentDigest("late".into()),
             answer: Answer::new(json!("late")),
         });

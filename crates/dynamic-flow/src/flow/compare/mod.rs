@@ -129,6 +129,15 @@ impl Walk<'_> {
         if !self.same_step(step, &path) {
             return;
         }
+        if let Some(name) =
+            branch.keyed_as.as_ref().filter(|name| body.iter().any(|it| it.id == **name))
+        {
+            let reason = format!(
+                "The run came to the step `{path}` when that was called `{name}`, and another step has \
+                 this name now: what both call would have the same idempotency keys."
+            );
+            self.reasons.push(reason);
+        }
         let rest = &body[at + 1..];
         let first_is_over = match &branch.state {
             StepState::Ready | StepState::Failed => {

@@ -132,28 +132,19 @@ impl RunState {
     /// The tool or question of the step keeps its id, which counts too: where the new flow does not keep
     /// it (with `tool_as` or `await_input_as`), say [`RunState::rename_tool`] as well.
     ///
+    /// What is called again in the step, and in those inside it, has the idempotency key that it had: the
+    /// names of its steps are part of that, and as long as the run stands in the step, it is known by the
+    /// name that it had when the run came to it. So the flow must have no other step of that name in the
+    /// same body; `check` says so of a run for which it would matter.
+    ///
     /// # Errors
-    /// When no step can have that name; and while a tool is being called there, or the run failed in
-    /// that call, since the idempotency key of the call has the names of its steps: let a process of the
-    /// old version finish it, or [let the step begin anew](RunState::restart_step).
+    /// When no step can have that name.
     pub fn rename_step(&mut self, path: &str, to: impl Into<StepId>) -> Result<(), ToolError> {
         let to = usable(to.into())?;
-        let stamped = self.snapshot.flow.steps.iter();
-        let calls_tools = stamped
-            .filter(|stamp| inside(&stamp.path, path).is_some())
-            .any(|stamp| stamp.tool_id.is_some());
-        let called_again = |state: &StepState| match state {
-            StepState::Calling { call } => call.kind.is_of_tool(),
-            StepState::Failed => calls_tools,
-            _ => false,
-        };
         self.each_at(path, &mut |branch| {
-            if any(branch, &called_again) {
-                let message = "a tool that was called in a step which is renamed would be called again \
-                               under another idempotency key";
-                return Err(ToolError::new(message).permanent());
-            }
-            branch.step = Some(to.clone());
+            let before = branch.step.replace(to.clone());
+            let known_as = branch.keyed_as.take().or(before);
+            branch.keyed_as = known_as.filter(|name| *name != to);
             Ok(())
         })?;
         let renamed = format!("{}{to}", around(path));
@@ -250,7 +241,9 @@ impl RunState {
                 return Err(ToolError::new(message).permanent());
             }
             stood = true;
-            branch.step = Some(to.clone());
+            if branch.step.replace(to.clone()).is_some_and(|before| before != to) {
+                branch.keyed_as = None;
+            }
             branch.state = StepState::Ready;
             Ok(())
         })?;
@@ -316,13 +309,16 @@ impl RunState {
     /// ```
     ///
     /// # Errors
-    /// That of the closure.
+    /// That of the closure; when a value is nested too deep.
     pub fn change_variables(
         &mut self,
         path: &str,
         mut change: impl FnMut(&mut Variables) -> Result<(), ToolError>,
     ) -> Result<(), ToolError> {
-        self.each_at(path, &mut |branch| change(&mut branch.vars))
+        self.each_at(path, &mut |branch| {
+            change(&mut branch.vars)?;
+            branch.vars.values().try_for_each(|value| bounded(value))
+        })
     }
 
     /// Changes what the step at `path` asks, and what its tool has saved meanwhile. The wait stays open,

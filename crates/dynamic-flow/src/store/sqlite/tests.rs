@@ -265,7 +265,11 @@ async fn files_and_new_folders_are_their_owners_only() {
 #[tokio::test]
 async fn health_says_that_it_is_durable_and_where() {
     let folder = tempfile::tempdir().unwrap();
-    let health = store(&folder).health().await.unwrap();
+    let store = store(&folder);
+    let missing = store.health().await.unwrap_err();
+    assert!(missing.message().contains("no file yet"), "{missing}");
+    store.provision().await.unwrap();
+    let health = store.health().await.unwrap();
     assert!(health.durable);
     assert_eq!(health.backend, "sqlite");
     assert!(health.location.ends_with("flows.db"));
@@ -275,7 +279,9 @@ async fn health_says_that_it_is_durable_and_where() {
 #[cfg(target_os = "linux")]
 async fn health_says_of_a_disk_in_memory_that_it_is_none() {
     let Ok(folder) = tempfile::tempdir_in("/dev/shm") else { return };
-    let health = store(&folder).health().await.unwrap();
+    let store = store(&folder);
+    store.provision().await.unwrap();
+    let health = store.health().await.unwrap();
     assert!(!health.durable);
     assert!(health.warnings[0].contains("in memory"), "{health:?}");
 }
