@@ -42,7 +42,8 @@ pub(crate) struct Args {
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Where runs are kept: file:FOLDER, sqlite:FILE, or the URL of a server, postgres://…,
-    /// redis://…, mongodb://… or neo4j://…; put a URL with a password in the environment instead
+    /// redis://…, mongodb://… or neo4j://…; put a URL with a password in the environment instead.
+    /// Only `run` and `work` make a store that is not there
     /// [env: DFLOW_STORE] [settings: [store]] [default: file:./.suspended-flows]
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) store: Option<String>,
@@ -92,7 +93,8 @@ impl Command {
 /// Run a flow until it is parked or has ended
 ///
 /// When it stops for input, its suspension key is printed once: whoever has it can answer, from
-/// any machine that reaches the store. Nothing keeps running meanwhile.
+/// any machine that reaches the store. Nothing keeps running meanwhile. Makes the store if it is not
+/// there.
 #[derive(Group)]
 #[command(after_help = "\
 Examples:
@@ -110,9 +112,11 @@ pub(crate) struct Run {
     /// stands (01234, +49, 1e3), and so is "1" in quotes
     #[arg(long, visible_alias = "meta", value_name = "NAME=VALUE", value_parser = words::pair)]
     pub(crate) metadata: Vec<Pair>,
-    /// Start this run once: the same id again starts nothing, and prints what that run has come to. A
+    /// Start this run once: the same id again starts nothing, and prints what that run has come to, for
+    /// as long as it is kept (7 days from its end by default); later it starts the run anew. A
     /// UUIDv7, or time and name of what the run is for, of which one is made: 2026-11-23/PO-2048. The
-    /// run counts as created at that time, from 1970 on. While another process drives it, this waits
+    /// run counts as created at that time, from 1970 on and at most a day ahead. While another process
+    /// drives it, this waits
     #[arg(long, value_name = "UUID|TIME/NAME", value_parser = words::chosen_run)]
     pub(crate) run_id: Option<RunId>,
 }
@@ -329,10 +333,11 @@ pub(crate) struct Cleanup {
 
 /// Work in the background: fire timers, continue answered runs, take over crashed ones
 ///
-/// Any number of workers may share a store. It continues runs of documents; a flow in Rust needs a
-/// program that registers it. Ctrl-C ends it once the steps in progress are committed, after 10 seconds
-/// at the latest; pressed again, it ends at once. Where steps were left in the middle it exits with 130,
-/// and their runs are taken over when their leases have lapsed.
+/// Any number of workers may share a store, which is made if it is not there. It continues runs of
+/// documents; a flow in Rust needs a program that registers it. Ctrl-C ends it once the steps in
+/// progress are committed, after 10 seconds at the latest; pressed again, it ends at once. Where steps
+/// were left in the middle it exits with 130, and their runs are taken over when their leases have
+/// lapsed.
 /// A run that could not be continued stays as it was: other workers are offered it at once, this one
 /// a second later, then ever later, up to a minute. With --once it then exits with 5. Without --once,
 /// --json says null of `purged`: ended runs are removed from time to time, and not counted.
@@ -353,20 +358,22 @@ pub(crate) struct Work {
 Example:
   export FLOW_ENCRYPTION_KEY=$(dflow keygen)
 
-To rotate: give OLD,NEW to every process, then NEW,OLD, then run `dflow rotate-keys`, then leave OLD
-out.")]
+To rotate: give OLD,NEW to every process, then NEW,OLD, then run `dflow rotate-keys`, and once that
+exits with 0 leave OLD out.")]
 pub(crate) struct Keygen {}
 
 /// Reseal every run with the active key
 ///
 /// FLOW_ENCRYPTION_KEY=NEW,OLD: the first key seals, all of them open. Every process that answers or
 /// works must have both before. Can be interrupted at any time and continued with --cursor. Exits
-/// with 5 where a run could not be opened or is being driven: the old key is still needed then.
+/// with 5 where a run could not be opened or is being driven: the old key is still needed then. A call
+/// with --cursor counts only the runs after that: before the old key is left out, one without it must
+/// exit with 0. What is resealed already is only looked at.
 #[derive(Group)]
 #[command(after_help = "\
 Examples:
   FLOW_ENCRYPTION_KEY=$NEW,$OLD dflow rotate-keys
-  dflow rotate-keys --cursor 019a…     (continues where an earlier call stopped)")]
+  dflow rotate-keys --cursor CURSOR    (continues where an earlier call stopped)")]
 pub(crate) struct RotateKeys {
     /// Continue after this run
     #[arg(long, value_name = "CURSOR", value_parser = words::run)]
@@ -381,7 +388,9 @@ pub(crate) struct RotateKeys {
 ///
 /// Reports runs that have failed or expired separately: those that `dflow retry` could continue with
 /// the flow, and those that it could not. Exits with 1 if a run that has not ended would be stranded,
-/// with 2 if the document itself is wrong, with 5 if a run can't be opened.
+/// with 2 if the document itself is wrong, with 5 if a run can't be opened or the store that was named
+/// is not there. If none was named and the default is not there, it says so and exits with 0: name it in
+/// a deploy.
 #[derive(Group)]
 #[command(after_help = "\
 Example:
