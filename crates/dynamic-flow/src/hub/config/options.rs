@@ -39,6 +39,7 @@ pub struct HubOptions {
     #[serde(serialize_with = "time::write", deserialize_with = "time::read")]
     pub retry_delay: Duration,
     /// How long an ended run is kept, with its receipts; forever if none, which is written `forever`.
+    /// Fixed when a run ends, by the hub that ends it.
     #[serde(serialize_with = "time::write_or_forever", deserialize_with = "time::read_or_forever")]
     pub retention: Option<Duration>,
     /// How long a holder keeps a run without renewing its lease; 10 ms or more.
