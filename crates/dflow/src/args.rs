@@ -101,7 +101,8 @@ Examples:
   dflow run examples/purchase-approval.yaml --input @examples/order.json
   echo '{\"id\": 7}' | dflow run flow.yaml --input - --metadata team=finance --json
   dflow run flow.yaml --input @order.json --run-id 2026-11-23/PO-2048
-  dflow run flow.yaml                  (asks for the input, field by field, on a terminal)")]
+  dflow run flow.yaml                  (asks for the input on a terminal, if the document's `input`
+                                        does not take null)")]
 pub(crate) struct Run {
     /// The flow: a YAML or JSON document, or - to read it from standard input
     pub(crate) flow: PathBuf,
@@ -232,9 +233,9 @@ pub(crate) struct RunFilter {
 #[derive(Group)]
 #[command(after_help = "\
 Examples:
-  dflow show 019a…
-  dflow show 019a… --format mermaid    (the diagram as Mermaid text)
-  timeout 1h dflow show 019a… --wait --json")]
+  dflow show RUN
+  dflow show RUN --format mermaid      (the diagram as Mermaid text)
+  timeout 1h dflow show RUN --wait --json")]
 pub(crate) struct Show {
     /// The run's id, as `dflow list` shows it
     #[arg(value_parser = words::run)]
@@ -261,8 +262,8 @@ pub(crate) enum ShowFormat {
 #[derive(Group)]
 #[command(after_help = "\
 Examples:
-  dflow reissue 019a…
-  dflow reissue 019a… 'manager-approval#1'    (where the run has several open waits)")]
+  dflow reissue RUN
+  dflow reissue RUN 'manager-approval#1'      (where the run has several open waits)")]
 pub(crate) struct Reissue {
     /// The run's id
     #[arg(value_parser = words::run)]
@@ -275,7 +276,7 @@ pub(crate) struct Reissue {
 #[derive(Group)]
 #[command(after_help = "\
 Example:
-  dflow cancel 019a… --by jane --reason 'ordered twice'")]
+  dflow cancel RUN --by jane --reason 'ordered twice'")]
 pub(crate) struct Cancel {
     /// The run's id
     #[arg(value_parser = words::run)]
@@ -292,7 +293,7 @@ pub(crate) struct Cancel {
 #[derive(Group)]
 #[command(after_help = "\
 Example:
-  dflow retry 019a…")]
+  dflow retry RUN")]
 pub(crate) struct OneRun {
     /// The run's id
     #[arg(value_parser = words::run)]
@@ -304,7 +305,7 @@ pub(crate) struct OneRun {
 /// All given criteria must hold. A run that somebody is driving is never removed, one that a worker goes
 /// on with next (it was answered, or let go in the middle) only with --status ready, and one whose
 /// process has died only with --status running; how many runs were left for those reasons is reported.
-/// On a terminal it asks first, except with --json; where it does not ask, --all needs --yes.
+/// On a terminal it asks first, except with --json; where it does not ask, --all needs --yes or --dry-run.
 #[derive(Group)]
 #[command(after_help = "\
 Examples:
@@ -412,8 +413,8 @@ dflow upgrade [OPTIONS] <FLOW> <RUNS>...
 #[command(after_help = "\
 Examples:
   dflow upgrade flow.yaml --all --dry-run
-  dflow upgrade flow.yaml 019a… 019b…
-  dflow upgrade flow.yaml 019a… && dflow retry 019a…    (after a mistake in the document)")]
+  dflow upgrade flow.yaml RUN RUN
+  dflow upgrade flow.yaml RUN && dflow retry RUN        (after a mistake in the document)")]
 pub(crate) struct Upgrade {
     /// The newer flow: a YAML or JSON document, or - to read it from standard input
     pub(crate) flow: PathBuf,

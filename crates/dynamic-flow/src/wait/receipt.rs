@@ -21,7 +21,8 @@ pub enum Closed {
     TimedOut,
     /// The run was cancelled.
     Cancelled,
-    /// The flow went on without it: a timeout around it, or a race that another branch won.
+    /// The flow went on without it: a timeout around it, a failure elsewhere, an upgrade that moved the
+    /// run on.
     Superseded,
 }
 
