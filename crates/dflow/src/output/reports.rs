@@ -219,8 +219,8 @@ pub(crate) struct Report {
     /// none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) unreadable: Vec<Unreadable>,
-    /// Why nothing can be written, that the store is missing or can't be used, or why not all runs could be
-    /// listed, and so not all are counted.
+    /// Why nothing can be written, that the store is missing or can't be used, or why not all runs
+    /// could be listed, and so not all are counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) problem: Option<String>,
     /// Whether the newest run can be opened; null where there is none.
