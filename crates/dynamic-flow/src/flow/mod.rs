@@ -24,7 +24,7 @@ use crate::{Result, wait::ContentDigest};
 pub use build::{Arms, CaughtError, FlowBuilder, Var};
 pub use check::{MAX_NESTING, MAX_STEPS, check};
 pub(crate) use compare::Fit;
-pub use compare::{compare_defs, fingerprint};
+pub use compare::compare_defs;
 pub use document::{durations::parse_duration, schema::document_schema};
 pub use draw::{Mark, dot, mermaid};
 pub use ir::{Backoff, Body, BodyName, FlowDef, Step, StepKind, ToolRef};
@@ -64,7 +64,7 @@ impl<I, O> Flow<I, O> {
         if let Some(known) = self.fingerprint.get() {
             return Ok(known);
         }
-        let fresh = fingerprint(&self.def)?;
+        let fresh = compare::fingerprint(&self.def)?;
         Ok(self.fingerprint.get_or_init(|| fresh))
     }
 

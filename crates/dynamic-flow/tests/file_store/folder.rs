@@ -418,3 +418,16 @@ async fn a_record_of_a_newer_form_asks_for_a_newer_program() {
         assert!(error.to_string().contains(words), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_folder_in_which_nobody_has_put_anything_is_no_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let is_there = async || FileStore::new(folder.path()).exists().await.unwrap();
+    assert!(!is_there().await);
+    fs::create_dir(folder.path().join("lost+found")).unwrap();
+    fs::write(folder.path().join(".hidden"), "").unwrap();
+    assert!(!is_there().await);
+    fs::write(folder.path().join("notes.txt"), "").unwrap();
+    assert!(is_there().await, "what it is, `provision` finds out");
+    assert!(!FileStore::new(folder.path().join("elsewhere")).exists().await.unwrap());
+}

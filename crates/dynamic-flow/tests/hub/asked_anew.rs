@@ -94,7 +94,8 @@ async fn an_answer_to_what_was_asked_before_is_not_taken_for_one_to_what_is_aske
     let busy = hub.question(&key).await.unwrap_err();
     assert_eq!(busy.kind(), ErrorKind::RunBusy, "{busy}");
     let accepted = hub.answer(&key, json!(true)).await.unwrap();
-    assert_eq!(old_hub.get(run).await.unwrap().accepted, [accepted.receipt.clone()]);
+    let view = old_hub.get(run).await.unwrap();
+    assert_eq!(view.accepted, std::slice::from_ref(&accepted.receipt));
     let let_go = Change { lease: Some(None), due_at: Some(Some(now)), ..Change::at(now) };
     let let_go = Change { status: Some(RunStatus::Ready), ..let_go };
     world.store.update(run, Expect::Any, let_go).await.unwrap();

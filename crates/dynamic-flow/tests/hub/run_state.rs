@@ -207,6 +207,8 @@ async fn a_name_that_no_step_can_have_is_refused_and_the_run_stays() {
         let refused = carried(&world, &old, asks("sign").erase(), carry).await.err().unwrap();
         assert_eq!(refused.kind(), ErrorKind::FlowIncompatible);
         assert!(refused.message().contains("an id "), "{refused}");
+        let run = world.hub().await.get(refused.run_id().unwrap()).await.unwrap();
+        assert_eq!((run.status, run.waits[0].id.as_str()), (RunStatus::Waiting, "review/ask#1"));
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
 ///
 /// # Errors
 /// `SerializationError` if a constant in it has no canonical JSON form.
-pub fn fingerprint(def: &FlowDef) -> Result<ContentDigest> {
+pub(crate) fn fingerprint(def: &FlowDef) -> Result<ContentDigest> {
     ContentDigest::of(&flow(def))
 }
 

@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+pub use self::differences::compare_defs;
+pub(super) use self::essence::fingerprint;
 use self::subsume::takes_all_of;
-pub use self::{differences::compare_defs, essence::fingerprint};
 use crate::{
     engine::{Branch, CallKind, FlowStamp, Memo, RunStatus, Snapshot, StepStamp, StepState},
     flow::{Body, BodyName, Flow, FlowDef, Step, StepKind, ToolRef, check::reads},

@@ -324,9 +324,11 @@ impl RunState {
     /// Changes what the step at `path` asks, and what its tool has saved meanwhile. The wait stays open,
     /// with its keys and until its deadline, which can't be changed.
     ///
-    /// Who answers from now on is asked what is said here. An answer that was accepted before, and not
-    /// worked in yet, counts if it fits, and its receipt says what was asked then; where it must not count,
-    /// let the step [begin anew](RunState::restart_step).
+    /// Whoever looks at the question from now on ([`PersistenceHub::question`]) is shown what is said here.
+    /// An answer to what was shown before, as in a notice, counts if it fits, and its receipt says what was
+    /// asked then; where it must not count, let the step [begin anew](RunState::restart_step).
+    ///
+    /// [`PersistenceHub::question`]: crate::hub::PersistenceHub::question
     ///
     /// # Errors
     /// That of the closure; when a wait can't be opened like that, as with a default that does not fit.
