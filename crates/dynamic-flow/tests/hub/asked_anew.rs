@@ -7,7 +7,7 @@ use dynamic_flow::{
     Clock as _, ErrorKind, Flow, RunStatus, SuspensionKey, ToolError,
     flow::RunState,
     hours,
-    hub::PersistenceHub,
+    hub::{HubEvent, PersistenceHub},
     store::{Change, Expect, Lease},
     tool::{AwaitInput, FnTool},
     wait::{Closed, WaitRequest},
@@ -177,6 +177,37 @@ async fn a_call_that_is_made_again_in_a_renamed_step_has_the_key_that_it_had() {
 }
 
 #[tokio::test]
+async fn what_comes_after_a_renamed_step_has_keys_of_its_own() {
+    let world = World::new();
+    let called = Arc::new(Mutex::new(Vec::new()));
+    let tool = |id: &str| {
+        let called = called.clone();
+        FnTool::with_context(id, move |n: u32, context| {
+            let mut called = called.lock().unwrap();
+            called.push(context.idempotency_key.clone());
+            let is_first = called.len() == 1;
+            async move { if is_first { Err(ToolError::new("no reply")) } else { Ok(n) } }
+        })
+    };
+    let flow = |step: &str| {
+        let flow =
+            Flow::input::<u32>("pays").tool_as(step, tool("pay")).tool_as("tips", tool("tip"));
+        flow.build().unwrap()
+    };
+    let (old, new) = (flow("pays"), flow("charges"));
+    let hub = world.hub().await;
+    let failed = hub.register(old.erase()).unwrap().run(json!(7)).await.unwrap_err();
+    let rename = |state: &mut RunState| state.rename_step("pays", "charges");
+    let new = new.erase().upgrade(old.fingerprint().unwrap().clone(), rename);
+    let hub = world.hub().await;
+    hub.register(&new).unwrap();
+    assert_eq!(completed(hub.retry(failed.run_id().unwrap()).await), json!(7));
+    let called = called.lock().unwrap();
+    assert_eq!((called.len(), &called[1]), (3, &called[0]));
+    assert_ne!(called[2], called[1]);
+}
+
+#[tokio::test]
 async fn a_step_does_not_get_the_keys_of_one_that_had_its_name() {
     let world = World::new();
     let paid = Arc::default();
@@ -234,7 +265,12 @@ async fn who_was_given_a_key_later_hears_as_well_that_a_question_is_not_asked_an
     let new = later(&old, |state| state.restart_step("ask"));
     let hub = world.hub().await;
     hub.register(&new).unwrap();
+    let mut events = hub.events();
     hub.upgrade(run, &new).await.unwrap();
+    let Some(HubEvent::WaitClosed { receipt, .. }) = events.next().await else {
+        panic!("nobody was told that the question is not asked any more");
+    };
+    assert_eq!(hub.get(run).await.unwrap().receipts, [receipt]);
     let hears = async |key| hub.question(key).await.unwrap_err().receipt().map(|it| it.closed);
     for key in [&key, &later_key] {
         assert_eq!(hears(key).await, Some(Closed::Superseded), "before it is driven");
