@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     machine::Event,
     state::{Branch, Hint, Memo, StepState},
-    turn::{Env, Here, Place, Progress, Turn, misfit, too_large},
+    turn::{Env, Here, Progress, Turn, misfit, too_large},
 };
 use crate::{
     ToolError, codes,
@@ -114,12 +114,12 @@ impl<'f> Turn<'f> {
         inner: &mut Branch,
         memo: &Memo,
     ) -> Progress {
-        let Here { step, env, .. } = here;
+        let Here { step, place, env } = here;
         let round = match memo {
             Memo::Retry { given_up, .. } => given_up + 1,
             _ => inner.iteration,
         };
-        let place = Place::inside(here, inner.iteration, round);
+        let place = place.inside(step, inner.iteration, round);
         // A sub-flow is a definition of its own: it sees none of the variables around it.
         let none = Variables::new();
         let env = match &step.kind {
@@ -224,6 +224,5 @@ fn begin(step: &Step, body: BodyName, iteration: u32, value: Arc<Value>) -> Bran
     let first = step.kind.body(&body).and_then(|steps| steps.first());
     let step = first.map(|step| step.id.clone());
     let vars = Variables::new();
-    let (index, state) = (Hint::default(), StepState::Ready);
-    Branch { body, iteration, step, index, keyed_as: None, value, vars, state }
+    Branch { body, iteration, step, index: Hint::default(), value, vars, state: StepState::Ready }
 }

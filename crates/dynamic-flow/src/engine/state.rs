@@ -83,7 +83,6 @@ impl Snapshot {
                 iteration: 1,
                 step: body.first().map(|step| step.id.clone()),
                 index: Hint::default(),
-                keyed_as: None,
                 value: input,
                 vars: Variables::new(),
                 state: StepState::Ready,
@@ -271,10 +270,6 @@ pub struct Branch {
     /// Where in the body the current step stands, as far as is known.
     #[serde(default)]
     pub index: Hint,
-    /// The name that the current step had when the run came to it, where an upgrade has given it another
-    /// one since: what it calls again, and what the steps inside it call, is known by that.
-    #[serde(default)]
-    pub keyed_as: Option<StepId>,
     /// The value that the current step works on, or the body's result once it is through.
     #[serde(default = "stored::value_around")]
     pub value: Arc<Value>,
@@ -423,4 +418,7 @@ pub struct StepStamp {
     /// The tool it calls, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_id: Option<ToolId>,
+    /// The name that its calls are known by, where that is not its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keyed_as: Option<StepId>,
 }

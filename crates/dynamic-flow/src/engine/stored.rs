@@ -70,9 +70,9 @@ struct Within<'a> {
 
 impl Serialize for Within<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Branch { body, iteration, step, index, keyed_as, value, vars, state } = self.branch;
+        let Branch { body, iteration, step, index, value, vars, state } = self.branch;
         let is_around = self.around.is_some_and(|around| Arc::ptr_eq(around, value));
-        let mut fields = serializer.serialize_struct("Branch", 8)?;
+        let mut fields = serializer.serialize_struct("Branch", 7)?;
         fields.serialize_field("body", body)?;
         fields.serialize_field("iteration", iteration)?;
         if let Some(step) = step {
@@ -80,9 +80,6 @@ impl Serialize for Within<'_> {
         }
         if index.0 > 0 {
             fields.serialize_field("index", index)?;
-        }
-        if let Some(keyed_as) = keyed_as {
-            fields.serialize_field("keyed_as", keyed_as)?;
         }
         if !is_around {
             fields.serialize_field("value", value)?;

@@ -16,7 +16,7 @@ use crate::{
     expr::Variables,
     failure::Failure,
     flow::ir::{Body, BodyName, Step, StepKind},
-    id::{RunId, StepId},
+    id::RunId,
     position::Position,
     schema::{Violation, told},
     value::check_room,
@@ -73,11 +73,10 @@ pub(super) struct Place {
 impl Place {
     /// Inside a step, in that iteration of its body; `round` is that of the iteration which it repeats,
     /// if it does.
-    pub(super) fn inside(here: Here<'_, '_>, iteration: u32, round: u32) -> Self {
-        let Here { step, place, .. } = here;
+    pub(super) fn inside(&self, step: &Step, iteration: u32, round: u32) -> Self {
         Self {
-            full: place.full.join(step.id.clone(), iteration),
-            stable: place.stable.join(here.known_as().clone(), round),
+            full: self.full.join(step.id.clone(), iteration),
+            stable: self.stable.join(step.known_as().clone(), round),
         }
     }
 }
@@ -86,8 +85,6 @@ impl Place {
 #[derive(Clone, Copy)]
 pub(super) struct Here<'a, 'f> {
     pub(super) step: &'f Step,
-    /// The name by which its calls are known, where that is not its own.
-    pub(super) keyed_as: Option<&'a StepId>,
     /// Where the body stands that the step is in.
     pub(super) place: &'a Place,
     pub(super) env: Env<'a>,
@@ -96,11 +93,6 @@ pub(super) struct Here<'a, 'f> {
 impl Here<'_, '_> {
     pub(super) fn position(&self) -> Position {
         self.place.full.join(self.step.id.clone(), 1)
-    }
-
-    /// The name by which its calls are known.
-    pub(super) fn known_as(&self) -> &StepId {
-        self.keyed_as.unwrap_or(&self.step.id)
     }
 }
 
@@ -157,7 +149,6 @@ impl<'f> Turn<'f> {
         // The variables are out of the branch while it is polled, so that steps can read them
         // while they change the branch.
         let mut vars = std::mem::take(&mut branch.vars);
-        let mut keyed_as = branch.keyed_as.take();
         let progress = loop {
             let Some(id) = &branch.step else {
                 break Progress::Done(branch.value.clone());
@@ -168,7 +159,7 @@ impl<'f> Turn<'f> {
                 let code = codes::FLOW_INCOMPATIBLE;
                 break Progress::Failed(Failure::permanent(code, message, position));
             };
-            let here = Here { step: &body[index], keyed_as: keyed_as.as_ref(), place, env };
+            let here = Here { step: &body[index], place, env };
             match self.poll_step(here, branch, &mut vars) {
                 Progress::Done(value) => {
                     self.trace(here, Traced::Completed);
@@ -176,13 +167,11 @@ impl<'f> Turn<'f> {
                     branch.step = body.get(index + 1).map(|step| step.id.clone());
                     branch.index = Hint(index + 1);
                     branch.state = StepState::Ready;
-                    keyed_as = None;
                 }
                 other => break other,
             }
         };
         branch.vars = vars;
-        branch.keyed_as = keyed_as;
         progress
     }
 
@@ -318,7 +307,7 @@ impl<'f> Turn<'f> {
             CallKind::Tool { input: Some(input) } => input.clone().into(),
             _ => branch.value.clone(),
         };
-        let stable = here.place.stable.join(here.known_as().clone(), 1);
+        let stable = here.place.stable.join(here.step.known_as().clone(), 1);
         let digest = Sha256::digest(format!("{} {stable} {stage}", self.run_id));
         Order {
             call,

@@ -57,6 +57,8 @@ pub type Body = Vec<Step>;
 pub struct Step {
     /// Names the step; unique among all steps in all bodies of the same parent.
     pub id: StepId,
+    /// The name that what it calls is known by, where that is another one: that which it had before.
+    pub keyed_as: Option<StepId>,
     /// What it does, for people.
     pub description: String,
     /// What it does.
@@ -66,7 +68,18 @@ pub struct Step {
 impl Step {
     /// A step that does that, without a description.
     pub fn new(id: impl Into<StepId>, kind: StepKind) -> Self {
-        Self { id: id.into(), description: String::new(), kind }
+        Self { id: id.into(), keyed_as: None, description: String::new(), kind }
+    }
+
+    /// The name that its calls are known by: a part of their idempotency keys.
+    pub(crate) fn known_as(&self) -> &StepId {
+        self.keyed_as.as_ref().unwrap_or(&self.id)
+    }
+
+    /// Whether it, or a step inside it, calls a tool.
+    pub(crate) fn calls_tools(&self) -> bool {
+        matches!(self.kind, StepKind::Tool { .. })
+            || self.kind.bodies().iter().any(|(_, body)| body.iter().any(Self::calls_tools))
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) fn spec(id: &str, input: Value, output: Value) -> ToolRef {
 }
 
 pub(super) fn step(id: &str, kind: StepKind) -> Step {
-    Step { id: id.into(), description: String::new(), kind }
+    Step::new(id, kind)
 }
 
 pub(super) fn flow(body: Body) -> FlowDef {

@@ -36,7 +36,8 @@ impl<I, O> Flow<I, O> {
     /// ([`Flow::fingerprint`], which [`RunView::fingerprint`](crate::hub::RunView) tells of each run).
     ///
     /// The closure changes the [state](RunState) in memory; whether this flow can go on with the result
-    /// is checked as ever, before anything is consumed, and it is stored at the next commit. It may
+    /// is checked as ever, before anything is consumed, and it is stored at the next commit, or when somebody
+    /// looks at a question that it changes. It may
     /// run more than once for a run and must give the same each time. Where two versions differ in
     /// closures alone they have the same fingerprint, and an upgrade from that is applied to all runs, each
     /// time that one is opened: give one of the steps another id instead.

@@ -58,11 +58,6 @@ impl Known {
         Ok(snapshot)
     }
 
-    /// Whether an upgrade changes the snapshot before this flow goes on with it.
-    pub(crate) fn upgrades(&self, snapshot: &Snapshot) -> bool {
-        self.flow.as_ref().is_some_and(|flow| flow.upgrades_from(snapshot))
-    }
-
     /// The snapshot as this flow goes on with it: as it is, or as an upgrade makes it.
     pub(crate) fn carry_over(&self, snapshot: Snapshot) -> Result<Snapshot> {
         match &self.flow {

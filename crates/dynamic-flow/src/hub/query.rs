@@ -138,11 +138,11 @@ impl PersistenceHub {
     /// The open wait that a key answers, so that whoever holds it can see what is asked.
     ///
     /// Where this hub's flow asks otherwise by an upgrade ([`Flow::upgrade`]), the run is moved to it first,
-    /// as by [`PersistenceHub::upgrade`]: what is shown is what is stored, and what a receipt tells of.
+    /// as by [`PersistenceHub::upgrade`], if that is possible now: what is shown is what is stored, and what
+    /// a receipt tells of.
     ///
     /// # Errors
-    /// As [`PersistenceHub::answer`] for a key that has no open wait; as [`PersistenceHub::upgrade`] where
-    /// the run has to be moved.
+    /// As [`PersistenceHub::answer`] for a key that has no open wait.
     pub async fn question(&self, key: &SuspensionKey) -> Result<SuspendedWait> {
         let hub = self.inner();
         let mut moved = false;
@@ -163,10 +163,15 @@ impl PersistenceHub {
             let flow = hub.known_flow(&opened.snapshot).ok();
             let carried = flow.as_ref().map(|flow| flow.carried(&opened.snapshot, &wait));
             match (flow, carried.transpose()?.flatten()) {
-                // Once is enough: of an upgrade that asks otherwise each time, no end would come.
+                // Once is enough: of an upgrade that asks otherwise each time, no end would come. Where
+                // somebody drives the run, or was faster, what is there now is shown.
                 (Some(flow), Some(carried)) if !moved && !carried.asks_the_same(&wait) => {
-                    self.move_to(run, &flow).await?;
-                    moved = true;
+                    let is_refusal =
+                        |kind| matches!(kind, ErrorKind::RunBusy | ErrorKind::FlowIncompatible);
+                    match self.move_to(run, &flow).await {
+                        Err(error) if !is_refusal(error.kind()) => return Err(error),
+                        _ => moved = true,
+                    }
                 }
                 _ => return Ok(SuspendedWait::new(&wait, None)),
             }
@@ -333,15 +338,15 @@ impl PersistenceHub {
     }
 
     async fn move_to(&self, run: RunId, known: &Arc<Known>) -> Result<()> {
-        let (opened, upgraded) = self.upgraded(run, known).await?;
-        match self.inner().move_over(opened, known, upgraded).await {
+        let opened = self.upgraded(run, known).await?;
+        match self.inner().move_over(opened, known).await {
             Err(error) if error.is_conflict() => Err(busy(run)),
             moved => moved,
         }
     }
 
-    /// A run as a flow would go on with it, and whether an upgrade has changed it for that.
-    async fn upgraded(&self, run: RunId, known: &Arc<Known>) -> Result<(Opened, bool)> {
+    /// A run as a flow would go on with it.
+    async fn upgraded(&self, run: RunId, known: &Arc<Known>) -> Result<Opened> {
         let hub = self.inner();
         let opened = hub.open_verified(run).await?;
         if opened.record.flow_id != known.def.id {
@@ -369,10 +374,9 @@ impl PersistenceHub {
             });
         }
         hub.fit(&opened, known.clone())?;
-        let upgraded = known.upgrades(&opened.snapshot);
         let opened = Opened { snapshot: known.carry_over(opened.snapshot)?, ..opened };
         check_asks_what_was_answered(&opened)?;
-        Ok((opened, upgraded))
+        Ok(opened)
     }
 
     /// Seals runs anew with the active key, from `after` on, at most `limit` of them.

@@ -62,13 +62,8 @@ impl Inner {
         self.tell(HubEvent::run_stopped(snapshot, snapshot.status));
     }
 
-    /// Writes a state as a flow goes on with it; where `upgraded`, an upgrade has made it another one.
-    pub(super) async fn move_over(
-        &self,
-        mut opened: Opened,
-        flow: &Known,
-        upgraded: bool,
-    ) -> Result<()> {
+    /// Writes a state as a flow goes on with it.
+    pub(super) async fn move_over(&self, mut opened: Opened, flow: &Known) -> Result<()> {
         let now = self.clock.now();
         let superseded = opened.close_orphans(now);
         opened.snapshot.flow = flow.stamp(&opened.snapshot)?;
@@ -88,8 +83,8 @@ impl Inner {
             // Of a run that has ended, the queue says when it is removed.
             queue: (!record.status.is_final()).then(|| Some(self.queue_of(snapshot))),
             status: begins.then_some(snapshot.parked_status()),
-            // Where an upgrade has changed the state, only who drives it can tell what is due.
-            due_at: (upgraded && !record.status.is_final()).then_some(Some(now)),
+            // What else an upgrade changes is due when it was: deadlines and timers stay.
+            due_at: begins.then_some(Some(now)),
             ..changed(&opened, sealed, &self.codec, now)?
         };
         self.vault.update(record.id, record.revision, change).await?;

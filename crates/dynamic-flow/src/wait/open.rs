@@ -99,10 +99,13 @@ impl Wait {
         Self::question_digest(run, &self.id, &self.tool_id, &self.request)
     }
 
-    /// Whether another asks the same of whoever answers, whatever its tool is called.
+    /// Whether another says the same to whoever answers, whatever its tool is called.
     pub(crate) fn asks_the_same(&self, other: &Self) -> bool {
-        let (ours, theirs) = (&self.request, &other.request);
-        ours.prompt == theirs.prompt && ours.shown == theirs.shown && ours.schema == theirs.schema
+        let said = |wait: &Self| {
+            let WaitRequest { prompt, shown, schema, default, metadata, .. } = wait.request.clone();
+            (prompt, shown, schema, default, metadata)
+        };
+        said(self) == said(other)
     }
 
     /// Whether its deadline has passed.

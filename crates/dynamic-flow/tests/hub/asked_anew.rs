@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 
 use dynamic_flow::{
     Clock as _, ErrorKind, Flow, RunStatus, SuspensionKey, ToolError,
-    flow::RunState,
+    flow::{FlowBuilder, RunState},
     hours,
     hub::{HubEvent, PersistenceHub},
     store::{Change, Expect, Lease},
-    tool::{AwaitInput, FnTool},
+    tool::{AwaitInput, FnTool, TypedTool},
     wait::{Closed, WaitRequest},
 };
 use serde_json::json;
@@ -91,8 +91,7 @@ async fn an_answer_to_what_was_asked_before_is_not_taken_for_one_to_what_is_aske
     let now = world.clock.now();
     let held = Change { lease: Some(Some(lease)), ..Change::at(now) };
     world.store.update(run, Expect::Any, held).await.unwrap();
-    let busy = hub.question(&key).await.unwrap_err();
-    assert_eq!(busy.kind(), ErrorKind::RunBusy, "{busy}");
+    assert_eq!(hub.question(&key).await.unwrap().prompt, "Is 20 right?");
     let accepted = hub.answer(&key, json!(true)).await.unwrap();
     let view = old_hub.get(run).await.unwrap();
     assert_eq!(view.accepted, std::slice::from_ref(&accepted.receipt));
@@ -137,100 +136,94 @@ async fn a_question_that_could_not_be_asked_is_refused() {
     }
 }
 
-/// A flow that pays within a step of that name, and says with which keys.
-fn pays(step: &str, paid: &Arc<Mutex<Vec<String>>>) -> Flow<u32, u32> {
-    let paid = paid.clone();
-    let pay = FnTool::with_context("pay", move |_: u32, context| {
-        paid.lock().unwrap().push(context.idempotency_key.clone());
-        async { Err::<u32, _>(ToolError::new("no reply")) }
+type Calls = Arc<Mutex<Vec<String>>>;
+
+/// A tool that keeps the keys with which it is called, and fails as often.
+fn pay(calls: &Calls, fails: usize) -> impl TypedTool<Input = u32, Output = u32> {
+    let calls = calls.clone();
+    FnTool::with_context("pay", move |n: u32, context| {
+        let mut calls = calls.lock().unwrap();
+        calls.push(context.idempotency_key.clone());
+        let fails = calls.len() <= fails;
+        async move { if fails { Err(ToolError::new("no reply")) } else { Ok(n) } }
+    })
+}
+
+/// A flow that pays in steps of these names, and tries it twice; `known_as` is what they were called before.
+fn pays(names: [&str; 3], known_as: Option<[&str; 3]>, calls: &Calls) -> Flow<u32, u32> {
+    let [outer, inner, step] = names;
+    let named = |flow: FlowBuilder<u32, u32>, n: usize| match known_as {
+        Some(names) => flow.keyed_as(names[n]),
+        None => flow,
+    };
+    let pay = pay(calls, 3);
+    let flow = Flow::input::<u32>("pays").retry(outer, 2, hours(1), |n| {
+        let n = n.timeout(inner, hours(9), |n| named(n.tool_as(step, pay), 2));
+        named(n, 1)
     });
-    Flow::input::<u32>("pays")
-        .keep_as("before", |n| n.map("check", |n| n))
-        .map("first", |(n, _): (u32, u32)| n)
-        .retry(step, 2, hours(1), |n| n.keep_as("inner", |n| n.tool(pay)).map("last", |(n, _)| n))
-        .build()
-        .unwrap()
+    named(flow, 0).build().unwrap()
 }
 
 #[tokio::test]
-async fn a_call_that_is_made_again_in_a_renamed_step_has_the_key_that_it_had() {
+async fn a_call_that_is_made_again_in_renamed_steps_has_the_key_that_it_had() {
+    let (before, after) = (["tries", "limit", "pay"], ["attempts", "deadline", "charge"]);
     let world = World::new();
-    let paid = Arc::default();
-    let (old, new) = (pays("pays", &paid), pays("charges", &paid));
-    let rename = |state: &mut RunState| state.rename_step("pays", "charges");
-    let new = new.erase().upgrade(old.fingerprint().unwrap().clone(), rename);
-    let hub = world.hub().await;
+    let calls = Calls::default();
+    let (old, hub) = (pays(before, None, &calls), world.hub().await);
     let run = suspended(hub.register(old.erase()).unwrap().run(json!(7)).await).run_id;
-    // The first attempt has failed, and the second one is that of the new version; the third is after it
-    // has failed for good.
+    let from = old.fingerprint().unwrap().clone();
+    let rename = |state: &mut RunState| {
+        state.rename_step("tries", "attempts")?;
+        state.rename_step("attempts/limit", "deadline")?;
+        state.rename_step("attempts/deadline/pay", "charge")
+    };
+    let forgetful = pays(after, None, &calls).erase().upgrade(from.clone(), rename);
+    let refused = world.hub().await.check_run(run, &forgetful).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::FlowIncompatible);
+    assert!(refused.to_string().contains("`keyed_as: tries`"), "{refused}");
+
+    // The first attempt has failed, the second one is that of the new version, and after that has
+    // failed for good there is a third one, and a fourth.
+    let new = pays(after, Some(before), &calls).erase().upgrade(from, rename);
     let hub = world.hub().await;
     hub.register(&new).unwrap();
     hub.upgrade(run, &new).await.unwrap();
     world.clock.advance(hours(1));
-    let driven = hub.drive(run).await;
-    assert_eq!(paid.lock().unwrap().len(), 2, "{driven:?}");
-    driven.unwrap_err();
+    hub.drive(run).await.unwrap_err();
     suspended(hub.retry(run).await);
-    let paid = paid.lock().unwrap();
-    assert_eq!(paid.len(), 3);
-    assert!(paid.iter().all(|key| *key == paid[0]), "{paid:?}");
+    world.clock.advance(hours(1));
+    assert_eq!(completed(hub.drive(run).await), json!(7));
+    let calls = calls.lock().unwrap();
+    assert_eq!(calls.len(), 4);
+    assert!(calls.iter().all(|key| *key == calls[0]), "{calls:?}");
 }
 
 #[tokio::test]
-async fn what_comes_after_a_renamed_step_has_keys_of_its_own() {
+async fn a_step_that_is_renamed_twice_is_known_by_its_first_name() {
     let world = World::new();
-    let called = Arc::new(Mutex::new(Vec::new()));
-    let tool = |id: &str| {
-        let called = called.clone();
-        FnTool::with_context(id, move |n: u32, context| {
-            let mut called = called.lock().unwrap();
-            called.push(context.idempotency_key.clone());
-            let is_first = called.len() == 1;
-            async move { if is_first { Err(ToolError::new("no reply")) } else { Ok(n) } }
-        })
+    let calls = Calls::default();
+    let flow = |step: &str, known_as: Option<&str>| {
+        let flow = Flow::input::<u32>("pays").tool_as(step, pay(&calls, 1));
+        known_as.into_iter().fold(flow, FlowBuilder::keyed_as).build().unwrap().erase()
     };
-    let flow = |step: &str| {
-        let flow =
-            Flow::input::<u32>("pays").tool_as(step, tool("pay")).tool_as("tips", tool("tip"));
-        flow.build().unwrap()
-    };
-    let (old, new) = (flow("pays"), flow("charges"));
+    let first = flow("pay", None);
+    let failed = world.hub().await.register(&first).unwrap().run(json!(7)).await.unwrap_err();
+    let run = failed.run_id().unwrap();
+    let from = |flow: &Flow| flow.fingerprint().unwrap().clone();
+    let rename = |from, to| move |state: &mut RunState| state.rename_step(from, to);
+    let second = flow("charge", Some("pay")).upgrade(from(&first), rename("pay", "charge"));
     let hub = world.hub().await;
-    let failed = hub.register(old.erase()).unwrap().run(json!(7)).await.unwrap_err();
-    let rename = |state: &mut RunState| state.rename_step("pays", "charges");
-    let new = new.erase().upgrade(old.fingerprint().unwrap().clone(), rename);
+    hub.register(&second).unwrap();
+    hub.upgrade(run, &second).await.unwrap();
+    let bill =
+        |known_as| flow("bill", Some(known_as)).upgrade(from(&second), rename("charge", "bill"));
+    let refused = world.hub().await.check_run(run, &bill("charge")).await.unwrap_err();
+    assert!(refused.to_string().contains("`keyed_as: pay`"), "{refused}");
     let hub = world.hub().await;
-    hub.register(&new).unwrap();
-    assert_eq!(completed(hub.retry(failed.run_id().unwrap()).await), json!(7));
-    let called = called.lock().unwrap();
-    assert_eq!((called.len(), &called[1]), (3, &called[0]));
-    assert_ne!(called[2], called[1]);
-}
-
-#[tokio::test]
-async fn a_step_does_not_get_the_keys_of_one_that_had_its_name() {
-    let world = World::new();
-    let paid = Arc::default();
-    let old = pays("pays", &paid);
-    let hub = world.hub().await;
-    let run = suspended(hub.register(old.erase()).unwrap().run(json!(7)).await).run_id;
-    let pay_twice = |second: &str| {
-        Flow::input::<u32>("pays")
-            .keep_as("before", |n| n.map("check", |n| n))
-            .map("first", |(n, _): (u32, u32)| n)
-            .retry("charges", 2, hours(1), |n| {
-                n.keep_as("inner", |n| n.map("pay", |n| n)).map("last", |(n, _)| n)
-            })
-            .map(second, |n: u32| n)
-            .build()
-            .unwrap()
-            .erase()
-            .upgrade(old.fingerprint().unwrap().clone(), |s| s.rename_step("pays", "charges"))
-    };
-    let refused = world.hub().await.check_run(run, &pay_twice("pays")).await.unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::FlowIncompatible);
-    assert!(refused.to_string().contains("same idempotency keys"), "{refused}");
-    world.hub().await.check_run(run, &pay_twice("tips")).await.unwrap();
+    hub.register(bill("pay")).unwrap();
+    assert_eq!(completed(hub.retry(run).await), json!(7));
+    let calls = calls.lock().unwrap();
+    assert_eq!((calls.len(), &calls[1]), (2, &calls[0]));
 }
 
 #[tokio::test]

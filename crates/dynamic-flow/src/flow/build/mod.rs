@@ -126,6 +126,33 @@ impl<I, O> FlowBuilder<I, O> {
         self
     }
 
+    /// Keeps the idempotency keys of what the step just added calls, and of what the steps inside it call,
+    /// though the step has another name by now: those that they had under this name.
+    ///
+    /// A call that may have had its effect is made again with the key that it had: after a crash, by a
+    /// `retry`, by [`PersistenceHub::retry`](crate::hub::PersistenceHub::retry). The names of steps are a part
+    /// of that key, so say this of a step that you rename while runs may stand in it, or in a `retry` around
+    /// it, and leave it there until they have ended.
+    ///
+    /// ```
+    /// use dynamic_flow::{Flow, ToolError, tool::tool_fn};
+    ///
+    /// let pay = tool_fn("pay", |cents: u32| async move { Ok::<_, ToolError>(cents) });
+    /// // The step was called `pay` before.
+    /// let flow = Flow::input::<u32>("purchase").tool_as("charge", pay).keyed_as("pay").build()?;
+    /// # let _ = flow;
+    /// # Ok::<(), dynamic_flow::Error>(())
+    /// ```
+    ///
+    /// What another step beside it calls can't be known by the same name: the flow is not built then.
+    pub fn keyed_as(mut self, name: impl Into<StepId>) -> Self {
+        match self.steps.last_mut() {
+            Some(step) => step.keyed_as = Some(name.into()),
+            None => self.find("", "`keyed_as` is about the step before it, and there is none"),
+        }
+        self
+    }
+
     /// Calls a tool, whose id names the step.
     pub fn tool<T: TypedTool<Input = O>>(self, tool: T) -> FlowBuilder<I, T::Output> {
         self.call(None, tool.into_tool(), |tool| StepKind::Tool { tool, with: None })
@@ -338,7 +365,7 @@ impl<I, O> FlowBuilder<I, O> {
 
     fn push<U>(mut self, id: StepId, kind: StepKind) -> FlowBuilder<I, U> {
         let description = kind.tool().map(|tool| tool.description.clone()).unwrap_or_default();
-        self.steps.push(Step { id, description, kind });
+        self.steps.push(Step { description, ..Step::new(id, kind) });
         FlowBuilder {
             id: self.id,
             name: self.name,

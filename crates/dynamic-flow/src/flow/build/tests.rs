@@ -332,6 +332,7 @@ fn all_that_is_wrong_is_reported_at_once_with_its_path() {
     let found = findings(
         Flow::input::<u32>("bad id")
             .describe("nothing")
+            .keyed_as("nobody")
             .keep_as("outer", |n| {
                 n.tap_body("inner", |n| n.await_input(bad_default("ask"))).name("not a flow")
             })
@@ -351,6 +352,7 @@ fn all_that_is_wrong_is_reported_at_once_with_its_path() {
     );
     let expected = [
         "`describe` is about the step before it, and there is none",
+        "`keyed_as` is about the step before it, and there is none",
         "outer/inner/ask: the default does not fit the schema: /number: ",
         "outer: only a flow has a name and a description; steps have `describe`",
         "way: two arms are named \"x\"",

@@ -137,6 +137,8 @@ impl Checker<'_> {
     /// Ids are unique among all bodies of one parent: a position names no body.
     fn siblings(&mut self, bodies: &[&Body], parent: &Spot, names: &[BodyName]) {
         let mut seen = HashSet::new();
+        let known: Vec<_> =
+            bodies.iter().flat_map(|body| body.iter()).map(Step::known_as).collect();
         for (body, name) in bodies.iter().zip(names) {
             for (index, step) in body.iter().enumerate() {
                 if !seen.insert(&step.id) {
@@ -145,6 +147,16 @@ impl Checker<'_> {
                         "another step beside it has the id `{}` too; ids are unique among all \
                          steps inside one step",
                         step.id
+                    );
+                    self.tell(&spot, message);
+                }
+                let Some(own) = &step.keyed_as else { continue };
+                let spot = parent.step(step, name, index);
+                self.id(&spot, "`keyed_as`", own.as_str());
+                if known.iter().filter(|known| **known == own).count() > 1 {
+                    let message = format!(
+                        "what another step beside it calls is known as that of `{own}` too; both would \
+                         have the same idempotency keys"
                     );
                     self.tell(&spot, message);
                 }

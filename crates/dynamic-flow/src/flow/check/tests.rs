@@ -91,6 +91,21 @@ fn ids_are_checked_and_unique_among_all_bodies_of_a_parent() {
 }
 
 #[test]
+fn what_two_steps_call_is_not_known_by_one_name() {
+    let known_as = |id: &str, name: &str| Step { keyed_as: Some(name.into()), ..map(id) };
+    let both = "would have the same idempotency keys";
+    assert!(one(vec![known_as("a", "b"), map("b")]).contains(both));
+    let twice = found(vec![known_as("a", "c"), known_as("b", "c")]);
+    assert!(twice.len() == 2 && twice.iter().all(|it| it.contains(both)), "{twice:?}");
+    let handler = vec![map("charge")];
+    let catch = StepKind::Catch { body: vec![known_as("bill", "charge")], codes: vec![], handler };
+    assert!(one(vec![step("safe", catch)]).starts_with("safe/bill: what another step"));
+    assert!(one(vec![known_as("a", "b/c")]).starts_with("a: `keyed_as`: "));
+    // Two that have changed their names, and one by its own.
+    assert_eq!(found(vec![known_as("a", "b"), known_as("b", "a"), known_as("c", "c")]), [""; 0]);
+}
+
+#[test]
 fn bodies_that_must_do_something_are_not_empty() {
     assert_eq!(one(vec![]), "a flow needs at least one step");
     assert_eq!(

@@ -54,6 +54,13 @@ fn bodies(old: &Named<'_>, new: &Named<'_>, parent: &str, told: &mut Vec<String>
         if name != *new_name {
             told.push(format!("The step `{path}` was moved to {}.", in_words(new_name)));
         }
+        if step.known_as() != new_step.known_as() {
+            let (was, is) = (step.known_as(), new_step.known_as());
+            told.push(format!(
+                "What the step `{path}` calls was known as that of `{was}` and is known as that of \
+                 `{is}` now."
+            ));
+        }
         kinds(&step.kind, &new_step.kind, &path, told);
     }
     let known: Vec<_> = old.iter().flat_map(|(_, body)| body.iter().map(|step| &step.id)).collect();

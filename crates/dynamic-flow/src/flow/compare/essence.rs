@@ -34,12 +34,16 @@ fn body(steps: &Body) -> Value {
     steps
         .iter()
         .map(|step| {
-            json!({
+            let mut essence = json!({
                 "id": step.id,
                 "kind": step.kind.name(),
                 "what": own(&step.kind),
                 "bodies": bodies(&step.kind),
-            })
+            });
+            if let Some(name) = &step.keyed_as {
+                essence["keyed_as"] = json!(name);
+            }
+            essence
         })
         .collect()
 }

@@ -73,6 +73,7 @@ fn stamp(body: &Body, branch: &Branch, parent: &str, steps: &mut Vec<StepStamp>)
         path: path.clone(),
         kind: step.kind.name().to_owned(),
         tool_id: step.kind.tool().map(|tool| tool.id.clone()),
+        keyed_as: step.keyed_as.clone(),
     });
     if let StepState::Inside { branches, .. } = &branch.state {
         for inner in branches {
@@ -130,15 +131,6 @@ impl Walk<'_> {
         if !self.same_step(step, &path) {
             return;
         }
-        if let Some(name) =
-            branch.keyed_as.as_ref().filter(|name| body.iter().any(|it| it.id == **name))
-        {
-            let reason = format!(
-                "The run came to the step `{path}` when that was called `{name}`, and another step has \
-                 this name now: what both call would have the same idempotency keys."
-            );
-            self.reasons.push(reason);
-        }
         let rest = &body[at + 1..];
         let first_is_over = match &branch.state {
             StepState::Ready | StepState::Failed => {
@@ -193,6 +185,14 @@ impl Walk<'_> {
                 format!("The step `{path}` called the tool `{old}` and calls `{new}` now.");
             self.reasons.push(reason);
             return false;
+        }
+        let known_as = old.keyed_as.as_ref().unwrap_or(&step.id);
+        if known_as != step.known_as() && step.calls_tools() {
+            let reason = format!(
+                "What the step `{path}` calls was known as that of `{known_as}`, and would be called \
+                 again under other idempotency keys: give the step `keyed_as: {known_as}`."
+            );
+            self.reasons.push(reason);
         }
         true
     }

@@ -48,7 +48,6 @@ fn at(step: &str, state: StepState) -> Branch {
         iteration: 1,
         step: Some(step.into()),
         index: crate::engine::Hint::default(),
-        keyed_as: None,
         value: json!({ "total": 5 }).into(),
         vars: Variables::new(),
         state,

@@ -20,7 +20,10 @@
 //!     get: order
 //! ```
 //!
-//! Each step has an `id`, perhaps a `description`, and one verb:
+//! Each step has an `id`, perhaps a `description`, and one verb. One that was called otherwise before may say
+//! so, `keyed_as: NAME`: what it calls then has the idempotency keys that it had
+//! ([`FlowBuilder::keyed_as`](crate::flow::FlowBuilder::keyed_as)).
+//!
 //!
 //! | verb | what it does |
 //! | --- | --- |

@@ -23,7 +23,7 @@ mod tests {
     use super::{
         super::{
             questions::AWAIT_INPUT,
-            steps::{FLOW, VERBS},
+            steps::{FLOW, OF_ANY_STEP, VERBS},
         },
         *,
     };
@@ -42,7 +42,7 @@ mod tests {
 
         let beside = VERBS.iter().filter_map(|(_, beside)| *beside);
         let verbs = VERBS.iter().map(|(verb, _)| *verb);
-        let step = verbs.chain(beside).chain(["id", "description"]).collect();
+        let step = verbs.chain(beside).chain(OF_ANY_STEP.iter().copied()).collect();
         assert_eq!(names(&schema["$defs"]["step"]), step);
 
         let question = &schema["$defs"]["await_input"];

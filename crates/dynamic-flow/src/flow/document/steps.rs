@@ -17,6 +17,9 @@ use crate::{
     words::did_you_mean,
 };
 
+/// The fields that any step may have.
+pub(super) const OF_ANY_STEP: &[&str] = &["id", "keyed_as", "description"];
+
 /// The fields of a flow.
 pub(super) const FLOW: &[&str] = &["flow", "name", "description", "input", "output", "steps"];
 
@@ -96,9 +99,12 @@ impl Reader<'_> {
         let id = self.required(fields, "a step", "id");
         let id = id.and_then(|id| self.text(id, "`id`")).unwrap_or(unnamed);
         self.go_to(around, id);
+        let keyed_as = fields.get("keyed_as").and_then(|name| self.text(name, "`keyed_as`"));
+        let keyed_as = keyed_as.map(StepId::from);
         let description = self.optional_text(fields, "description");
         let kind = self.verb(fields).and_then(|verb| self.kind(verb, fields));
-        Step { id: id.into(), description, kind: kind.unwrap_or_else(unknown_kind) }
+        let kind = kind.unwrap_or_else(unknown_kind);
+        Step { id: id.into(), keyed_as, description, kind }
     }
 
     /// Has the path lead to a step in what it leads to with so many of its bytes.
@@ -113,7 +119,7 @@ impl Reader<'_> {
     /// Finds the one verb of a step; tells of missing, second and unknown ones.
     fn verb(&mut self, fields: Fields<'_>) -> Option<&'static str> {
         let verbs: Vec<_> = VERBS.iter().filter(|(verb, _)| fields.has(verb)).collect();
-        let words = || VERBS.iter().map(|(verb, _)| *verb).chain(["id", "description"]);
+        let words = || VERBS.iter().map(|(verb, _)| *verb).chain(OF_ANY_STEP.iter().copied());
         let beside = verbs.first().and_then(|(_, beside)| *beside);
         let mut unknown = false;
         for (key, _) in fields.iter() {
@@ -388,7 +394,7 @@ fn unknown_kind() -> StepKind {
 }
 
 fn unknown_step(id: &str) -> Step {
-    Step { id: StepId::from(id), description: String::new(), kind: unknown_kind() }
+    Step::new(id, unknown_kind())
 }
 
 fn unknown_body() -> Body {

@@ -176,9 +176,22 @@ fn what_was_told_is_not_told_again_as_something_else() {
 }
 
 #[test]
+fn a_step_tells_what_it_was_called_before() {
+    let text =
+        "flow: f\nsteps:\n  - { id: charge, keyed_as: pay, set: 1 }\n  - { id: tip, set: 1 }\n";
+    let flow = Flow::from_document(text, &tools()).unwrap();
+    let known_as: Vec<_> = flow.def().body.iter().map(|step| step.known_as().as_str()).collect();
+    assert_eq!(known_as, ["pay", "tip"]);
+    let found = findings(&text.replace("id: tip", "id: pay"));
+    assert!(found[0].contains("same idempotency keys"), "{found:?}");
+}
+
+#[test]
 fn wrong_steps_are_told() {
     for (text, message) in [
         ("description: x", "3:5: s: a step needs a verb, one of `set`"),
+        ("set: 1\nkeyed_as: 5", "5:15: s: `keyed_as` must be text, not a number; put it in quotes"),
+        ("set: 1\nkeyd_as: t", "5:5: s: a step has no field `keyd_as`; did you mean `keyed_as`?"),
         ("set: 1\nget: x", "5:5: s: a step has one verb, this one has `set` and `get`"),
         ("set: 1\nwith: 2", "5:5: s: `with` goes with `call` only"),
         ("set: 1\ncatch: { do: [] }", "5:5: s: `catch` goes with `try` only"),

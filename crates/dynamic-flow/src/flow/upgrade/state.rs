@@ -132,19 +132,17 @@ impl RunState {
     /// The tool or question of the step keeps its id, which counts too: where the new flow does not keep
     /// it (with `tool_as` or `await_input_as`), say [`RunState::rename_tool`] as well.
     ///
-    /// What is called again in the step, and in those inside it, has the idempotency key that it had: the
-    /// names of its steps are part of that, and as long as the run stands in the step, it is known by the
-    /// name that it had when the run came to it. So the flow must have no other step of that name in the
-    /// same body; `check` says so of a run for which it would matter.
+    /// The names of steps are a part of idempotency keys. Where the step, or one inside it, calls a tool, the
+    /// flow must say by which name its calls are known, with
+    /// [`keyed_as`](crate::flow::FlowBuilder::keyed_as): else they would be made again as other ones, and
+    /// the run is refused.
     ///
     /// # Errors
     /// When no step can have that name.
     pub fn rename_step(&mut self, path: &str, to: impl Into<StepId>) -> Result<(), ToolError> {
         let to = usable(to.into())?;
         self.each_at(path, &mut |branch| {
-            let before = branch.step.replace(to.clone());
-            let known_as = branch.keyed_as.take().or(before);
-            branch.keyed_as = known_as.filter(|name| *name != to);
+            branch.step = Some(to.clone());
             Ok(())
         })?;
         let renamed = format!("{}{to}", around(path));
@@ -153,6 +151,9 @@ impl RunState {
             if inside(&wait.position.steps(), path).is_some() {
                 wait.position.0[last].step = to.clone();
             }
+        }
+        for stamp in self.snapshot.flow.steps.iter_mut().filter(|stamp| stamp.path == path) {
+            stamp.keyed_as.get_or_insert_with(|| path[around(path).len()..].into());
         }
         let stamped = self.snapshot.flow.steps.iter_mut().map(|stamp| &mut stamp.path);
         for known in stamped.chain(&mut self.anew) {
@@ -188,8 +189,8 @@ impl RunState {
     ///
     /// What was done in it, and in the steps inside it, is dropped: an open wait takes no answer any
     /// more ([`Closed::Superseded`](crate::wait::Closed::Superseded)), and the attempts of a `retry` are
-    /// counted from the first. A call that is made again by a step of the same name, outside of a `retry`,
-    /// has the idempotency key that it had. Where an answer was accepted already, the upgrade is refused
+    /// counted from the first. A call that is made again by a step of the same name (or `keyed_as` it),
+    /// outside of a `retry`, has the idempotency key that it had. Where an answer was accepted already, the upgrade is refused
     /// until a process of the old version has worked it in.
     ///
     /// A step is begun when somebody drives the run: [`PersistenceHub::upgrade`] has a worker do so at
@@ -241,9 +242,7 @@ impl RunState {
                 return Err(ToolError::new(message).permanent());
             }
             stood = true;
-            if branch.step.replace(to.clone()).is_some_and(|before| before != to) {
-                branch.keyed_as = None;
-            }
+            branch.step = Some(to.clone());
             branch.state = StepState::Ready;
             Ok(())
         })?;

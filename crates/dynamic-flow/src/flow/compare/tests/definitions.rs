@@ -32,6 +32,7 @@ fn every_part_of_a_flow_is_in_its_fingerprint() {
     differs("input", &|def| def.input = schema(bool_answer()));
     differs("output", &|def| def.output = schema(bool_answer()));
     differs("step id", &|def| def.body[0].id = "other".into());
+    differs("keyed as", &|def| def.body[0].keyed_as = Some("other".into()));
     differs("kind", &|def| def.body[0].kind = StepKind::Tap { body: vec![map("a"), map("b")] });
     differs("order", &|def| def.body.swap(0, 1));
     differs("inner order", &|def| {
@@ -87,10 +88,12 @@ fn differences_are_told_in_sentences() {
         keep("k", vec![map("other")]),
     ]);
     new.input = schema(bool_answer());
+    new.body[0].keyed_as = Some("c".into());
     assert_eq!(
         compare_defs(&old, &new),
         [
             "The flow takes another input.",
+            "What the step `b` calls was known as that of `b` and is known as that of `c` now.",
             "The step `gone` is gone.",
             "What the step `changed` does with its value has changed.",
             "The step `pay` called the tool `pay` and calls `pay2` now.",
