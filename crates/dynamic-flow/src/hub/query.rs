@@ -142,7 +142,8 @@ impl PersistenceHub {
     /// a receipt tells of.
     ///
     /// # Errors
-    /// As [`PersistenceHub::answer`] for a key that has no open wait.
+    /// As [`PersistenceHub::answer`] for a key that has no open wait; `FlowIncompatible` where the upgrade
+    /// leaves the wait behind, which then takes no answer here.
     pub async fn question(&self, key: &SuspensionKey) -> Result<SuspendedWait> {
         let hub = self.inner();
         let mut moved = false;
@@ -166,10 +167,8 @@ impl PersistenceHub {
                 // Once is enough: of an upgrade that asks otherwise each time, no end would come. Where
                 // somebody drives the run, or was faster, what is there now is shown.
                 (Some(flow), Some(carried)) if !moved && !carried.asks_the_same(&wait) => {
-                    let is_refusal =
-                        |kind| matches!(kind, ErrorKind::RunBusy | ErrorKind::FlowIncompatible);
                     match self.move_to(run, &flow).await {
-                        Err(error) if !is_refusal(error.kind()) => return Err(error),
+                        Err(error) if error.kind() == ErrorKind::StorageError => return Err(error),
                         _ => moved = true,
                     }
                 }

@@ -100,9 +100,9 @@ impl Wait {
     }
 
     /// Whether another says the same to whoever answers, whatever its tool is called.
-    pub(crate) fn asks_the_same(&self, other: &Self) -> bool {
-        let said = |wait: &Self| {
-            let WaitRequest { prompt, shown, schema, default, metadata, .. } = wait.request.clone();
+    pub(crate) fn asks_the_same<'w>(&'w self, other: &'w Self) -> bool {
+        let said = |wait: &'w Self| {
+            let WaitRequest { prompt, shown, schema, default, metadata, .. } = &wait.request;
             (prompt, shown, schema, default, metadata)
         };
         said(self) == said(other)

@@ -199,6 +199,49 @@ async fn a_call_that_is_made_again_in_renamed_steps_has_the_key_that_it_had() {
 }
 
 #[tokio::test]
+async fn calls_get_no_other_keys_where_only_the_step_inside_is_renamed_or_one_begins_anew() {
+    let (before, inside) = (["tries", "limit", "pay"], ["tries", "deadline", "pay"]);
+    let world = World::new();
+    let calls = Calls::default();
+    let (old, hub) = (pays(before, None, &calls), world.hub().await);
+    let run = suspended(hub.register(old.erase()).unwrap().run(json!(7)).await).run_id;
+    type Carry = fn(&mut RunState) -> Result<(), ToolError>;
+    let carries: [(Carry, &str); 2] = [
+        // Within the pause of the retry.
+        (|state| state.rename_step("tries/limit", "deadline"), "limit"),
+        (
+            |state| {
+                state.rename_step("tries", "attempts")?;
+                state.restart_step("attempts")
+            },
+            "tries",
+        ),
+    ];
+    for (n, (carry, name)) in carries.into_iter().enumerate() {
+        let names = [inside, ["attempts", "limit", "pay"]][n];
+        let from = old.fingerprint().unwrap().clone();
+        let forgetful = pays(names, None, &calls).erase().upgrade(from.clone(), carry);
+        let refused = world.hub().await.check_run(run, &forgetful).await.unwrap_err();
+        assert!(refused.to_string().contains(&format!("`keyed_as: {name}`")), "{refused}");
+        let new = pays(names, Some(before), &calls).erase().upgrade(from, carry);
+        world.hub().await.check_run(run, &new).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_stands_in_a_step_of_an_earlier_name_is_told_how_it_is_carried_over() {
+    let world = World::new();
+    let calls = Calls::default();
+    let flow = Flow::input::<u32>("pays").tool_as("pay", pay(&calls, 1)).build().unwrap();
+    let failed = world.hub().await.register(&flow).unwrap().run(7).await.unwrap_err();
+    let renamed = Flow::input::<u32>("pays").tool_as("charge", pay(&calls, 1)).keyed_as("pay");
+    let renamed = renamed.build().unwrap();
+    let refused = world.hub().await.check_run(failed.run_id().unwrap(), &renamed).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("gone") && refused.contains("`rename_step`"), "{refused}");
+}
+
+#[tokio::test]
 async fn a_step_that_is_renamed_twice_is_known_by_its_first_name() {
     let world = World::new();
     let calls = Calls::default();

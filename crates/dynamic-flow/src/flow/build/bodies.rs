@@ -19,15 +19,15 @@ use super::{code::code, finding};
 impl<I, O> FlowBuilder<I, O> {
     /// Runs steps and keeps the value beside what comes of them: both go on, as a pair.
     ///
-    /// The step is named `keep-` and the name of its first step, so that it keeps its name when
-    /// other steps come before it; [`FlowBuilder::keep_as`] gives it a name of its own.
+    /// The step is named `keep-` and the name of its first step (or what that is `keyed_as`), so that it
+    /// keeps its name when other steps come before it; [`FlowBuilder::keep_as`] gives it a name of its own.
     pub fn keep<U>(
         self,
         body: impl FnOnce(FlowBuilder<O, O>) -> FlowBuilder<O, U>,
     ) -> FlowBuilder<I, (O, U)> {
         let body = body(FlowBuilder::body());
         let id = match body.steps.first() {
-            Some(first) => format!("keep-{}", first.id),
+            Some(first) => format!("keep-{}", first.known_as()),
             None => "keep".into(),
         };
         let id = self.free_id(id);

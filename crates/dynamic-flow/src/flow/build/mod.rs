@@ -131,8 +131,12 @@ impl<I, O> FlowBuilder<I, O> {
     ///
     /// A call that may have had its effect is made again with the key that it had: after a crash, by a
     /// `retry`, by [`PersistenceHub::retry`](crate::hub::PersistenceHub::retry). The names of steps are a part
-    /// of that key, so say this of a step that you rename while runs may stand in it, or in a `retry` around
-    /// it, and leave it there until they have ended.
+    /// of that key, so say this of each step that you rename and that calls tools, or has one inside it that
+    /// does. It stays there: to take it away is to rename the step once more. And a name that a step had is
+    /// not for another one beside it, whose calls would be taken for repetitions.
+    ///
+    /// A run that stands in the step has to be carried over to its new name besides, with
+    /// [`RunState::rename_step`](crate::flow::RunState::rename_step).
     ///
     /// ```
     /// use dynamic_flow::{Flow, ToolError, tool::tool_fn};
@@ -147,7 +151,7 @@ impl<I, O> FlowBuilder<I, O> {
     /// What another step beside it calls can't be known by the same name: the flow is not built then.
     pub fn keyed_as(mut self, name: impl Into<StepId>) -> Self {
         match self.steps.last_mut() {
-            Some(step) => step.keyed_as = Some(name.into()),
+            Some(step) => step.keyed_as = Some(name.into()).filter(|name| *name != step.id),
             None => self.find("", "`keyed_as` is about the step before it, and there is none"),
         }
         self

@@ -296,6 +296,12 @@ fn steps_that_take_no_name_keep_theirs_when_others_come_before_them() {
         .unwrap();
     assert_eq!(ids(&one.def().body), ["keep-b"]);
     assert_eq!(ids(&two.def().body), ["new", "keep-a", "first", "keep-b"]);
+    // So it does when the first step in it is renamed, and says so.
+    let renamed =
+        Flow::input::<u32>("f").keep(|n| n.map("c", |n| n).keyed_as("b")).build().unwrap();
+    assert_eq!(ids(&renamed.def().body), ["keep-b"]);
+    let own = Flow::input::<u32>("f").map("c", |n| n).keyed_as("c").build().unwrap();
+    assert_eq!(own.def().body[0].keyed_as, None);
     let again = Flow::input::<u32>("f")
         .set(&N, |n| n + 1)
         .set_value(&N, 2)

@@ -156,7 +156,7 @@ impl Checker<'_> {
                 if known.iter().filter(|known| **known == own).count() > 1 {
                     let message = format!(
                         "what another step beside it calls is known as that of `{own}` too; both would \
-                         have the same idempotency keys"
+                         have the same idempotency keys; give that one a `keyed_as` of its own"
                     );
                     self.tell(&spot, message);
                 }

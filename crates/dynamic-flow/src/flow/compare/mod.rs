@@ -123,7 +123,11 @@ impl Walk<'_> {
         vars.extend(branch.vars.keys().cloned());
         let Some(at) = branch.find(body) else {
             let path = if parent.is_empty() { id.to_string() } else { format!("{parent}/{id}") };
-            self.reasons.push(format!("The run stands at the step `{path}`, which is gone."));
+            let renamed = body.iter().find(|step| step.known_as() == id);
+            let hint = renamed.map_or_else(String::new, |step| {
+                format!("; in Rust, an upgrade with `rename_step` carries it over to `{}`", step.id)
+            });
+            self.reasons.push(format!("The run stands at the step `{path}`, which is gone{hint}."));
             return;
         };
         let step = &body[at];
@@ -186,15 +190,22 @@ impl Walk<'_> {
             self.reasons.push(reason);
             return false;
         }
+        self.same_keys(step, path);
+        true
+    }
+
+    /// What the step calls again must have the idempotency keys that it had.
+    fn same_keys(&mut self, step: &Step, path: &str) {
+        let Some(old) = self.stamps.get(path) else { return };
         let known_as = old.keyed_as.as_ref().unwrap_or(&step.id);
         if known_as != step.known_as() && step.calls_tools() {
             let reason = format!(
-                "What the step `{path}` calls was known as that of `{known_as}`, and would be called \
-                 again under other idempotency keys: give the step `keyed_as: {known_as}`."
+                "What the step `{path}` calls was known as that of `{known_as}`, and might be called \
+                 again under other idempotency keys: give the step `keyed_as: {known_as}`, and a step \
+                 beside it that has this name now another one."
             );
             self.reasons.push(reason);
         }
-        true
     }
 
     /// The step has done nothing yet: it will work on the value that was saved.
@@ -221,6 +232,7 @@ impl Walk<'_> {
     fn about_to_retry(&mut self, step: &Step, path: &str, value: &Value, vars: &BTreeSet<String>) {
         self.about_to_start(step, path, value);
         if let Some(body) = step.kind.body(&BodyName::Main) {
+            body.iter().for_each(|step| self.same_keys(step, &join(path, step)));
             self.unset(body, path, vars);
         }
     }

@@ -20,10 +20,9 @@
 //!     get: order
 //! ```
 //!
-//! Each step has an `id`, perhaps a `description`, and one verb. One that was called otherwise before may say
-//! so, `keyed_as: NAME`: what it calls then has the idempotency keys that it had
-//! ([`FlowBuilder::keyed_as`](crate::flow::FlowBuilder::keyed_as)).
-//!
+//! Each step has an `id`, perhaps a `description`, and one verb. One that was called otherwise before says so,
+//! `keyed_as: NAME`, and what it calls keeps its idempotency keys
+//! ([`FlowBuilder::keyed_as`](crate::flow::FlowBuilder::keyed_as)); runs that stand in it still need its old id.
 //!
 //! | verb | what it does |
 //! | --- | --- |

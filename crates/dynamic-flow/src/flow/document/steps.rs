@@ -100,7 +100,7 @@ impl Reader<'_> {
         let id = id.and_then(|id| self.text(id, "`id`")).unwrap_or(unnamed);
         self.go_to(around, id);
         let keyed_as = fields.get("keyed_as").and_then(|name| self.text(name, "`keyed_as`"));
-        let keyed_as = keyed_as.map(StepId::from);
+        let keyed_as = keyed_as.filter(|name| *name != id).map(StepId::from);
         let description = self.optional_text(fields, "description");
         let kind = self.verb(fields).and_then(|verb| self.kind(verb, fields));
         let kind = kind.unwrap_or_else(unknown_kind);

@@ -77,8 +77,15 @@ use crate::{
 /// `check` and `resume` say why, and the run stays as it is.
 pub struct RunState {
     snapshot: Snapshot,
-    /// The paths of the steps that begin anew: what they were before does not matter.
-    anew: Vec<String>,
+    /// The steps that begin anew: what they were before does not matter.
+    anew: Vec<Anew>,
+}
+
+/// A step that begins anew.
+struct Anew {
+    path: String,
+    /// The name that its calls were known by, where it is the same step as before.
+    known_as: Option<StepId>,
 }
 
 impl fmt::Debug for RunState {
@@ -152,11 +159,13 @@ impl RunState {
                 wait.position.0[last].step = to.clone();
             }
         }
-        for stamp in self.snapshot.flow.steps.iter_mut().filter(|stamp| stamp.path == path) {
-            stamp.keyed_as.get_or_insert_with(|| path[around(path).len()..].into());
-        }
-        let stamped = self.snapshot.flow.steps.iter_mut().map(|stamp| &mut stamp.path);
-        for known in stamped.chain(&mut self.anew) {
+        let stamped =
+            self.snapshot.flow.steps.iter_mut().map(|it| (&mut it.path, &mut it.keyed_as));
+        let anew = self.anew.iter_mut().map(|it| (&mut it.path, &mut it.known_as));
+        for (known, known_as) in stamped.chain(anew) {
+            if known == path {
+                known_as.get_or_insert_with(|| path[around(path).len()..].into());
+            }
             if let Some(rest) = inside(known, path) {
                 *known = format!("{renamed}{rest}");
             }
@@ -247,9 +256,13 @@ impl RunState {
             Ok(())
         })?;
         if stood {
-            self.snapshot.flow.steps.retain(|stamp| inside(&stamp.path, path).is_none());
-            self.anew.retain(|anew| inside(anew, path).is_none());
-            self.anew.push(format!("{}{to}", around(path)));
+            let now = format!("{}{to}", around(path));
+            let stamps = &mut self.snapshot.flow.steps;
+            let stamped = stamps.iter().find(|stamp| stamp.path == now);
+            let known_as = stamped.map(|it| it.keyed_as.clone().unwrap_or_else(|| to.clone()));
+            stamps.retain(|stamp| inside(&stamp.path, path).is_none());
+            self.anew.retain(|anew| inside(&anew.path, path).is_none());
+            self.anew.push(Anew { path: now, known_as });
         }
         Ok(())
     }
@@ -356,8 +369,11 @@ impl RunState {
         let Self { mut snapshot, anew } = self;
         if !anew.is_empty() {
             let fresh = FlowStamp::of(flow, &snapshot.flow.fingerprint, &snapshot.root);
-            let begun = fresh.steps.into_iter().filter(|stamp| anew.contains(&stamp.path));
-            snapshot.flow.steps.extend(begun);
+            for mut stamp in fresh.steps {
+                let Some(anew) = anew.iter().find(|anew| anew.path == stamp.path) else { continue };
+                stamp.keyed_as = anew.known_as.clone().or(stamp.keyed_as);
+                snapshot.flow.steps.push(stamp);
+            }
         }
         // What is asked may be another question by now, and answers are held against it.
         let run = snapshot.run_id;
