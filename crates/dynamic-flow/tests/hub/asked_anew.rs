@@ -38,6 +38,13 @@ fn later(
     flow.erase().upgrade(old.fingerprint().unwrap().clone(), carry)
 }
 
+/// A hub of the process that has that version.
+async fn knowing(world: &World, flow: &Flow) -> PersistenceHub {
+    let hub = world.hub().await;
+    hub.register(flow).unwrap();
+    hub
+}
+
 fn in_other_words(state: &mut RunState) -> Result<(), ToolError> {
     state.change_question("ask", |question| {
         question.prompt = "Is 2,000 right?".into();
@@ -51,8 +58,7 @@ async fn a_receipt_says_what_was_asked_when_it_was_answered() {
     let (old_hub, key, old) = parked(&world).await;
     let accepted = old_hub.answer(&key, json!(true)).await.unwrap();
     let new = later(&old, in_other_words);
-    let hub = world.hub().await;
-    hub.register(&new).unwrap();
+    let hub = knowing(&world, &new).await;
     assert_eq!(hub.check(&new).await.unwrap().compatible, 1);
     assert_eq!(completed(hub.drive(accepted.run_id).await), true);
     assert_eq!(hub.get(accepted.run_id).await.unwrap().receipts, [accepted.receipt]);
@@ -64,8 +70,7 @@ async fn who_looks_at_a_question_sees_what_the_run_goes_on_with_and_so_does_ever
     let (old_hub, key, old) = parked(&world).await;
     assert_eq!(old_hub.question(&key).await.unwrap().prompt, "Is 20 right?");
     let new = later(&old, in_other_words);
-    let hub = world.hub().await;
-    hub.register(&new).unwrap();
+    let hub = knowing(&world, &new).await;
     let run = key.run_id();
     assert_eq!(hub.get(run).await.unwrap().waits[0].prompt, "Is 20 right?");
     for hub in [&hub, &old_hub, &hub] {
@@ -83,8 +88,7 @@ async fn an_answer_to_what_was_asked_before_is_not_taken_for_one_to_what_is_aske
     let world = World::new();
     let (old_hub, key, old) = parked(&world).await;
     let new = later(&old, in_other_words);
-    let hub = world.hub().await;
-    hub.register(&new).unwrap();
+    let hub = knowing(&world, &new).await;
     let run = key.run_id();
     // In the middle of a deploy, one of the old version still holds the run: that keeps nobody off.
     let lease = Lease { owner: "old".into(), until: world.clock.now().after(hours(1)) };
@@ -110,8 +114,7 @@ async fn a_receipt_names_the_tool_that_asked_though_it_has_another_name_by_now()
     let ask = AwaitInput::<bool>::new("sign").prompt("Is 20 right?");
     let new = Flow::input::<u32>("asks").await_input_as("ask", ask).build().unwrap().erase();
     let new = new.upgrade(old.fingerprint().unwrap().clone(), |s| s.rename_tool("ask", "sign"));
-    let hub = world.hub().await;
-    hub.register(&new).unwrap();
+    let hub = knowing(&world, &new).await;
     assert_eq!(completed(hub.drive(key.run_id()).await), true);
     assert_eq!(hub.get(key.run_id()).await.unwrap().receipts, [accepted.receipt]);
 }
@@ -185,8 +188,7 @@ async fn a_call_that_is_made_again_in_renamed_steps_has_the_key_that_it_had() {
     // The first attempt has failed, the second one is that of the new version, and after that has
     // failed for good there is a third one, and a fourth.
     let new = pays(after, Some(before), &calls).erase().upgrade(from, rename);
-    let hub = world.hub().await;
-    hub.register(&new).unwrap();
+    let hub = knowing(&world, &new).await;
     hub.upgrade(run, &new).await.unwrap();
     world.clock.advance(hours(1));
     hub.drive(run).await.unwrap_err();
@@ -255,8 +257,7 @@ async fn a_step_that_is_renamed_twice_is_known_by_its_first_name() {
     let from = |flow: &Flow| flow.fingerprint().unwrap().clone();
     let rename = |from, to| move |state: &mut RunState| state.rename_step(from, to);
     let second = flow("charge", Some("pay")).upgrade(from(&first), rename("pay", "charge"));
-    let hub = world.hub().await;
-    hub.register(&second).unwrap();
+    let hub = knowing(&world, &second).await;
     hub.upgrade(run, &second).await.unwrap();
     let bill =
         |known_as| flow("bill", Some(known_as)).upgrade(from(&second), rename("charge", "bill"));
@@ -284,8 +285,7 @@ async fn a_question_that_nobody_answered_in_time_is_renamed_and_asked_again() {
     assert_eq!(hub.get(run).await.unwrap().status, RunStatus::Expired);
     let rename = |state: &mut RunState| state.rename_step("ask", "approve");
     let new = new.erase().upgrade(old.fingerprint().unwrap().clone(), rename);
-    let hub = world.hub().await;
-    hub.register(&new).unwrap();
+    let hub = knowing(&world, &new).await;
     let asked = suspended(hub.retry(run).await);
     let key = asked.only().unwrap().key().unwrap();
     assert_eq!(completed(hub.resume(key, json!(true)).await), true);
@@ -299,8 +299,7 @@ async fn who_was_given_a_key_later_hears_as_well_that_a_question_is_not_asked_an
     let wait = hub.get(run).await.unwrap().waits[0].id.clone();
     let later_key = hub.reissue(run, &wait).await.unwrap();
     let new = later(&old, |state| state.restart_step("ask"));
-    let hub = world.hub().await;
-    hub.register(&new).unwrap();
+    let hub = knowing(&world, &new).await;
     let mut events = hub.events();
     hub.upgrade(run, &new).await.unwrap();
     let Some(HubEvent::WaitClosed { receipt, .. }) = events.next().await else {
