@@ -105,6 +105,7 @@
 #[cfg(test)]
 extern crate self as dynamic_flow;
 
+mod at_once;
 mod clock;
 pub mod codec;
 pub mod codes;

@@ -95,10 +95,9 @@ fn on(
         let mut used = Duration::ZERO;
         for _ in 0..batches {
             let below = floors(floor, concurrent, per_task, &body, &numbers)?;
-            let before = cpu()?;
             let above = runtime.block_on(cycles(&bench, concurrent, per_task, &numbers))?;
-            used += cpu()?.saturating_sub(before);
-            pairs.push(below, above);
+            used += above.cpu;
+            pairs.push(below, above.time);
         }
         let count = batches * per_task * concurrent;
         let used = used / u32::try_from(count)?;
@@ -147,13 +146,23 @@ pub(crate) async fn sealed(bench: &Bench) -> Result<Vec<u8>> {
     Ok(record.snapshot.0)
 }
 
+/// What one of many took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Took {
+    /// The median where they come one after the other, the whole time divided by their number where
+    /// they don't.
+    pub(crate) time: Duration,
+    /// Of all of them.
+    pub(crate) cpu: Duration,
+}
+
 /// Makes so many cycles in each of so many tasks; see [`crowd`].
 pub(crate) async fn cycles(
     bench: &Bench,
     concurrent: usize,
     per_task: usize,
     numbers: &AtomicUsize,
-) -> Result<Duration> {
+) -> Result<Took> {
     let bench = bench.clone();
     let cycle = move |number| {
         let (bench, order) = (bench.clone(), Order::new(number));
@@ -162,24 +171,25 @@ pub(crate) async fn cycles(
     crowd(concurrent, per_task, numbers, cycle).await
 }
 
-/// Does something as often as that in each of so many tasks, each time with a new number. Gives how
-/// long one took: the median where they come one after the other, the whole time divided by their
-/// number where they don't.
-pub(crate) async fn crowd<F: Future<Output = Result<()>> + Send>(
+/// Does something as often as that in each of so many tasks, each time with a new number. What it
+/// takes to get the work ready is not measured.
+pub(crate) async fn crowd<F: Future<Output = Result<()>> + Send + 'static>(
     concurrent: usize,
     per_task: usize,
     numbers: &AtomicUsize,
-    work: impl Fn(usize) -> F + Clone + Send + 'static,
-) -> Result<Duration> {
+    work: impl Fn(usize) -> F,
+) -> Result<Took> {
     let first = numbers.fetch_add(concurrent * per_task, Ordering::Relaxed);
+    let of_task = |task| (0..per_task).map(|n| work(first + task * per_task + n)).collect();
+    let works: Vec<Vec<F>> = (0..concurrent).map(of_task).collect();
+    let used = cpu()?;
     let began = Instant::now();
-    let tasks: Vec<_> = (0..concurrent)
-        .map(|task| {
-            let work = work.clone();
+    let tasks: Vec<_> = works
+        .into_iter()
+        .map(|works| {
             tokio::spawn(async move {
-                let mut times = Vec::with_capacity(per_task);
-                for n in 0..per_task {
-                    let work = work(first + task * per_task + n);
+                let mut times = Vec::with_capacity(works.len());
+                for work in works {
                     let began = Instant::now();
                     work.await?;
                     times.push(began.elapsed());
@@ -192,7 +202,8 @@ pub(crate) async fn crowd<F: Future<Output = Result<()>> + Send>(
     for task in tasks {
         times.extend(task.await??);
     }
-    Ok(of_one(began.elapsed(), &times, concurrent))
+    let time = of_one(began.elapsed(), &times, concurrent);
+    Ok(Took { time, cpu: cpu()?.saturating_sub(used) })
 }
 
 /// The same of the floor, in threads.

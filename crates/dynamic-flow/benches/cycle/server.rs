@@ -20,7 +20,7 @@ use crate::{
     cycles::{CONCURRENT, crowd, cycles, sealed},
     flow::{Bench, Order},
     latency,
-    sample::{Pairs, cpu, median},
+    sample::{Pairs, median},
     table::{Row, Table, time},
 };
 
@@ -121,16 +121,14 @@ impl Plan {
             (Pairs::default(), Pairs::default(), Pairs::default());
         let (mut used, mut used_below) = (Duration::ZERO, Duration::ZERO);
         for _ in 0..batches {
-            let before = cpu()?;
             let below = floors(per_task).await?;
-            let between = cpu()?;
             let above = cycles(bench, concurrent, per_task, &NUMBERS).await?;
-            used += cpu()?.saturating_sub(between);
-            used_below += between.saturating_sub(before);
             let without_hub = alone(per_task).await?;
-            pairs.push(below, above);
-            bare.push(below, without_hub);
-            added.push(without_hub, above);
+            used += above.cpu;
+            used_below += below.cpu;
+            pairs.push(below.time, above.time);
+            bare.push(below.time, without_hub.time);
+            added.push(without_hub.time, above.time);
         }
         let n = format!("{batches} × {}", per_task * concurrent);
         let what = format!("{name}: a cycle, {concurrent} at once");

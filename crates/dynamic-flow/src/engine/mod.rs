@@ -3,6 +3,7 @@
 mod bodies;
 mod calls;
 pub(crate) mod host;
+mod live;
 pub mod machine;
 mod perform;
 pub(crate) mod runner;

@@ -57,19 +57,16 @@ pub(super) async fn perform(
     is_vetted: bool,
     context: ToolContext,
 ) -> Returned {
-    let work = async {
-        match kind {
-            CallKind::OnResume { answer, saved } => tool.on_resume(answer, saved, &context).await,
-            CallKind::Compute | CallKind::Tool { .. } => {
-                if !is_vetted && let Err(violations) = tool.spec().input.validate(&input) {
-                    let what = "the tool's input does not fit";
-                    return Err(misfit(codes::INPUT_INVALID, what, &violations));
-                }
-                tool.execute(&input, &context).await
+    let output = match kind {
+        CallKind::OnResume { answer, saved } => tool.on_resume(answer, saved, &context).await?,
+        CallKind::Compute | CallKind::Tool { .. } => {
+            if !is_vetted && let Err(violations) = tool.spec().input.validate(&input) {
+                let what = "the tool's input does not fit";
+                return Err(misfit(codes::INPUT_INVALID, what, &violations));
             }
+            tool.execute(&input, &context).await?
         }
     };
-    let output = catch_panic(work).await?;
     check_output(&tool, &output)
         .map_err(|message| ToolError::new(message).code(codes::OUTPUT_INVALID))?;
     Ok(match output {

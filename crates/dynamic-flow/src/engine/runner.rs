@@ -2,18 +2,18 @@
 //! commits where promises depend on them.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use serde_json::Value;
-use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tracing::Instrument as _;
 
 use super::{
     host::{Committed, Durability, Host, Intent},
-    machine::{Command, Event, Machine, Order, Returned, Trace},
+    live::{Live, Made},
+    machine::{Command, Event, Machine, Order, Trace},
     perform::{compute, perform},
     state::{CallKind, Snapshot},
     status::RunStatus,
@@ -61,8 +61,7 @@ pub(crate) async fn drive<H: Host>(
         host,
         snapshot,
         run_input,
-        calls: JoinSet::new(),
-        live: HashMap::new(),
+        live: Live::default(),
         vetted: None,
         turn: Pending::default(),
     };
@@ -85,14 +84,6 @@ struct Pending<'f> {
     undo: bool,
 }
 
-/// A call that is being made.
-struct Live {
-    handle: AbortHandle,
-    effect: bool,
-    /// What it gives fits this.
-    output: Schema,
-}
-
 /// How everything was before a batch, in case that it did not happen.
 struct Before<'f> {
     snapshot: Snapshot,
@@ -107,24 +98,13 @@ struct Runner<'a, 'f, H> {
     host: &'a mut H,
     snapshot: Snapshot,
     run_input: Arc<Value>,
-    calls: JoinSet<(u64, Returned)>,
-    live: HashMap<u64, Live>,
+    live: Live,
     /// What a tool gave last, and the schema that it was found to fit.
     vetted: Option<(Weak<Value>, Schema)>,
     turn: Pending<'f>,
 }
 
 impl<'f, H: Host> Runner<'_, 'f, H> {
-    /// What is made of a call whose task ended without a result. Tools catch their panics; what is
-    /// around them should not panic, but must not leave the run waiting for ever if it does.
-    fn lost_call(&mut self, lost: &JoinError) -> Event {
-        let call = self.live.iter().find(|(_, live)| live.handle.id() == lost.id());
-        let Some(call) = call.map(|(call, _)| *call) else { return Event::Tick };
-        self.live.remove(&call);
-        let error = ToolError::new("the call ended without a result").code(codes::PANIC);
-        Event::Returned { call, result: Err(error) }
-    }
-
     async fn run(mut self, mut events: VecDeque<(Event, Timestamp)>) -> Result<Snapshot> {
         loop {
             let before = (!self.snapshot.waits.is_empty()).then(|| Before {
@@ -163,14 +143,12 @@ impl<'f, H: Host> Runner<'_, 'f, H> {
             }
             self.turn.commit = false;
             for call in std::mem::take(&mut self.turn.abort) {
-                if let Some(live) = self.live.remove(&call) {
-                    live.handle.abort();
-                }
+                self.live.abort(call);
             }
             // A run that is asked to stop starts nothing; its next holder makes these calls.
             for order in std::mem::take(&mut self.turn.start) {
                 if !self.host.stopping() {
-                    self.start(order);
+                    self.start(order).await;
                 }
             }
             events = self.next_events().await;
@@ -275,14 +253,13 @@ impl<'f, H: Host> Runner<'_, 'f, H> {
         idle && (!self.snapshot.waits.is_empty() || long())
     }
 
-    fn start(&mut self, order: Order<'f>) {
+    async fn start(&mut self, order: Order<'f>) {
         let Some(tool) = order.step.kind.tool().map(|tool| tool.tool().clone()) else {
             // The hub goes on with no run in a flow whose step is of another kind now.
             let error = ToolError::new("the step calls no tool any more").permanent();
             let error = error.code(codes::FLOW_INCOMPATIBLE);
-            let id = order.call.id;
-            let handle = self.calls.spawn(async move { (id, Err(error)) });
-            self.live.insert(id, Live { handle, effect: false, output: Schema::any() });
+            let made = Made { effect: false, output: Schema::any() };
+            self.live.start(order.call.id, made, async move { Err(error) }).await;
             return;
         };
         let context = ToolContext {
@@ -293,7 +270,7 @@ impl<'f, H: Host> Runner<'_, 'f, H> {
             variables: order.vars,
             run_input: order.flow_input.unwrap_or_else(|| self.run_input.clone()),
         };
-        let (effect, output) = (tool.spec().effect, tool.spec().output.clone());
+        let made = Made { effect: tool.spec().effect, output: tool.spec().output.clone() };
         // Most tools take what the one before them gave.
         let is_vetted = self.vetted.as_ref().is_some_and(|(value, schema)| {
             std::ptr::eq(value.as_ptr(), Arc::as_ptr(&order.input)) && *schema == tool.spec().input
@@ -305,9 +282,7 @@ impl<'f, H: Host> Runner<'_, 'f, H> {
             tool = %tool.spec().id,
         );
         let call = perform(tool, order.call.kind, order.input, is_vetted, context).instrument(span);
-        let id = order.call.id;
-        let handle = self.calls.spawn(async move { (id, call.await) });
-        self.live.insert(id, Live { handle, effect, output });
+        self.live.start(order.call.id, made, call).await;
     }
 
     /// Waits for whatever comes first: a call that returns, a timer, or something from outside.
@@ -320,21 +295,13 @@ impl<'f, H: Host> Runner<'_, 'f, H> {
             }
         };
         let event = tokio::select! {
-            Some(done) = self.calls.join_next_with_id() => match done {
-                Ok((_, (call, result))) => {
-                    match self.live.remove(&call) {
-                        Some(live) => {
-                            self.turn.commit |= live.effect;
-                            if let Ok(Output::Value(value)) = &result {
-                                self.vetted = Some((Arc::downgrade(value), live.output));
-                            }
-                            Event::Returned { call, result }
-                        }
-                        None => Event::Tick,
-                    }
+            Some((call, made, result)) = self.live.next() => {
+                self.turn.commit |= made.effect;
+                if let Ok(Output::Value(value)) = &result {
+                    self.vetted = Some((Arc::downgrade(value), made.output));
                 }
-                Err(lost) => self.lost_call(&lost),
-            },
+                Event::Returned { call, result }
+            }
             () = timer => Event::Tick,
             () = self.host.signaled() => {
                 self.turn.commit = true;

@@ -37,11 +37,13 @@ use std::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
 use serde_json::Value;
 use tokio::sync::{Notify, broadcast, watch};
+use tracing::Instrument as _;
 
 use self::{
     flows::{Documents, Known},
@@ -51,6 +53,7 @@ use self::{
 };
 use crate::{
     Error, ErrorKind, Result,
+    at_once::at_once,
     clock::Clock,
     codec::Codec,
     engine::RunStatus,
@@ -127,18 +130,21 @@ impl Inner {
         self.in_hand.load(Ordering::SeqCst) == 0
     }
 
-    /// Does something on a task of its own, so that a caller who goes away changes nothing;
-    /// `shutdown` waits for it.
+    /// Does something whole, whether or not the caller goes away meanwhile: on the caller's task what
+    /// can be done at once, and on one of its own from where it has to wait. `shutdown` waits for it.
     async fn carry_out<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
         let in_hand = InHand::of(self);
-        let task = tokio::spawn(async move {
+        let mut work = Box::pin(async move {
             let _in_hand = in_hand;
             work.await
         });
-        match task.await {
+        if let Poll::Ready(result) = at_once(work.as_mut()).await {
+            return result;
+        }
+        match tokio::spawn(work.in_current_span()).await {
             Ok(result) => result,
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Err(_) => Err(Error::new(ErrorKind::ShuttingDown, "the runtime is shutting down")),

@@ -146,7 +146,9 @@ pub trait Tool: Send + Sync + 'static {
 
     /// Works on an input that fits the input schema.
     ///
-    /// After a crash it may run again with the same [`ToolContext::idempotency_key`].
+    /// It is begun on the task that drives its run, and gets one of its own where it waits. What keeps
+    /// a thread for long, as blocking calls do, belongs in `spawn_blocking` (see [`FnTool::blocking`]):
+    /// nothing else happens in its run meanwhile. After a crash it may run again with the same [`ToolContext::idempotency_key`].
     async fn execute(&self, input: &Value, context: &ToolContext) -> Result<Output, ToolError>;
 
     /// Goes on after the question that `execute` asked was answered; gives the answer as the

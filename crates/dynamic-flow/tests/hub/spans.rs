@@ -5,18 +5,20 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use dynamic_flow::testkit::faults::{Moment, Operation};
 use serde_json::json;
 use tracing::{
-    Event, Subscriber,
+    Event, Instrument as _, Subscriber,
     field::{Field, Visit},
     span::{Attributes, Id},
 };
 use tracing_subscriber::{
     Layer, Registry,
     layer::{Context, SubscriberExt as _},
+    registry::LookupSpan,
 };
 
-use crate::support::{Counts, Order, World, approval_flow, completed, suspended};
+use crate::support::{Counts, Order, World, approval_flow, completed, faulty, suspended};
 
 /// Keeps all that is traced, a line each.
 #[derive(Debug, Clone, Default)]
@@ -28,10 +30,13 @@ impl Lines {
     }
 }
 
-impl<S: Subscriber> Layer<S> for Lines {
-    fn on_new_span(&self, span: &Attributes<'_>, _: &Id, _: Context<'_, S>) {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
+    fn on_new_span(&self, span: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let mut line = Line(format!("span {}", span.metadata().name()));
         span.record(&mut line);
+        if let Some(around) = context.span(id).and_then(|span| span.parent()) {
+            line.0.push_str(&format!(" in {}", around.name()));
+        }
         self.0.lock().unwrap().push(line.0);
     }
 
@@ -55,18 +60,30 @@ async fn spans_say_which_run_step_and_tool_and_nothing_that_anybody_said() {
     let lines = Lines::default();
     // For all threads: what one of them alone listens to, others may have turned off.
     tracing::subscriber::set_global_default(Registry::default().with(lines.clone())).unwrap();
-    let hub = World::new().hub().await;
+    let (faults, world) = faulty(&World::new());
+    let hub = world.hub().await;
     let handle = hub.register(approval_flow(&Counts::default())).unwrap();
     let order = Order { id: "told-in-an-order".into(), total: 250 };
-    let suspension = suspended(handle.run(order).await);
+    let request = tracing::info_span!("request");
+    let suspension = suspended(handle.run(order).instrument(request.clone()).await);
     let key = suspension.only().unwrap().key().unwrap().clone();
-    completed(hub.resume(&key, json!({ "approved": true, "by": "told-in-an-answer" })).await);
+    let answer = json!({ "approved": true, "by": "told-in-an-answer" });
+    // The store is waited for, so that a task of its own goes on with it.
+    let pause = faults.pause_next(Operation::Get, Moment::Before);
+    let resuming = tokio::spawn({
+        let (hub, key) = (hub.clone(), key.clone());
+        async move { hub.resume(&key, answer).await }.instrument(request)
+    });
+    pause.reached().await;
+    pause.release();
+    completed(resuming.await.unwrap());
 
     let (lines, run) = (lines.all(), suspension.run_id);
     let times = |line: &str| lines.iter().filter(|it| *it == line).count();
-    assert_eq!(times(&format!("span run run={run} flow=purchase")), 2, "{lines:#?}");
+    let span = format!("span run run={run} flow=purchase in request");
+    assert_eq!(times(&span), 2, "{span} {lines:#?}");
     for tool in ["validate", "process"] {
-        let span = format!("span tool run={run} step={tool} tool={tool}");
+        let span = format!("span tool run={run} step={tool} tool={tool} in run");
         assert_eq!(times(&span), 1, "{span} {lines:#?}");
     }
     let secret = key.expose().to_string();

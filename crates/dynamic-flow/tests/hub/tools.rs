@@ -1,10 +1,10 @@
 //! How tools are called: schemas at the boundary, panics, effects, idempotency keys, retries.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use dynamic_flow::{
     ErrorKind, Flow, RunStatus, ToolContext, ToolError,
-    hub::{Durability, HubEvent},
+    hub::{Durability, Handle, HubEvent, Outcome},
     testkit::faults::{Moment, Operation},
     tool::{AwaitInput, FnTool, tool_fn},
 };
@@ -199,4 +199,51 @@ async fn the_debug_forms_of_everything_a_caller_gets_hide_the_key() {
     {
         assert!(!text.contains(secret), "{text}");
     }
+}
+
+/// A flow that runs itself, so many times.
+#[tokio::test]
+async fn flows_that_run_flows_may_be_as_deep_as_they_like() {
+    let hub = World::new().hub().await;
+    let around: Arc<OnceLock<Handle<u64, u64>>> = Arc::default();
+    let inner = around.clone();
+    let flow = Flow::input::<u64>("down")
+        .tool(tool_fn("again", move |left: u64| {
+            let inner = inner.clone();
+            async move {
+                match left {
+                    0 => Ok(0),
+                    _ => match inner.get().unwrap().run(left - 1).await {
+                        Ok(Outcome::Completed(done)) => Ok(done.output + 1),
+                        other => Err(ToolError::new(format!("{other:?}"))),
+                    },
+                }
+            }
+        }))
+        .build()
+        .unwrap();
+    around.set(hub.register(flow).unwrap()).unwrap();
+    assert_eq!(completed(around.get().unwrap().run(300).await), 300);
+}
+
+#[tokio::test]
+async fn what_has_nothing_to_wait_for_is_done_on_the_task_of_the_caller() {
+    let hub = World::new().hub().await;
+    let flow = Flow::input::<bool>("at-once")
+        .tool(tool_fn("where", |wait: bool| async move {
+            if wait {
+                tokio::task::yield_now().await;
+            }
+            Ok::<_, ToolError>(tokio::task::id().to_string())
+        }))
+        .build()
+        .unwrap();
+    let handle = hub.register(flow).unwrap();
+    let caller = tokio::spawn(async move {
+        let own = tokio::task::id().to_string();
+        (own, completed(handle.run(false).await), completed(handle.run(true).await))
+    });
+    let (own, at_once, later) = caller.await.unwrap();
+    assert_eq!(own, at_once);
+    assert_ne!(own, later, "a caller who goes away must not end what waits for something");
 }

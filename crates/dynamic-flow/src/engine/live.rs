@@ -1,0 +1,97 @@
+//! The calls of a run that are being made.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::Future,
+    task::Poll,
+};
+
+use tokio::task::{AbortHandle, JoinError, JoinSet};
+
+use super::{machine::Returned, perform::catch_panic};
+use crate::{ToolError, at_once::at_once, codes, schema::Schema};
+
+/// What has to be known of a call once it returns.
+pub(super) struct Made {
+    pub(super) effect: bool,
+    /// What it gives fits this.
+    pub(super) output: Schema,
+}
+
+/// The calls that are being made.
+#[derive(Default)]
+pub(super) struct Live {
+    /// Each with what stops it, where it has a task.
+    calls: HashMap<u64, (Made, Option<AbortHandle>)>,
+    /// What calls that had nothing to wait for came to.
+    done: VecDeque<(u64, Returned)>,
+    tasks: JoinSet<(u64, Returned)>,
+}
+
+impl Live {
+    pub(super) fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    /// Makes a call: right here until it has to wait for something, and on a task of its own from
+    /// there.
+    pub(super) async fn start(
+        &mut self,
+        id: u64,
+        made: Made,
+        call: impl Future<Output = Returned> + Send + 'static,
+    ) {
+        let mut call = Box::pin(catch_panic(call));
+        let handle = match at_once(call.as_mut()).await {
+            Poll::Ready(result) => {
+                self.done.push_back((id, result));
+                None
+            }
+            Poll::Pending => Some(self.tasks.spawn(async move { (id, call.await) })),
+        };
+        self.calls.insert(id, (made, handle));
+    }
+
+    /// Gives up on a call: what comes of it is nobody's business any more.
+    pub(super) fn abort(&mut self, id: u64) {
+        if let Some((_, Some(handle))) = self.calls.remove(&id) {
+            handle.abort();
+        }
+    }
+
+    /// What the next call that returns came to; none where none is being made. Whoever drops the
+    /// future loses nothing.
+    pub(super) async fn next(&mut self) -> Option<(u64, Made, Returned)> {
+        if !self.done.is_empty() {
+            // A run of nothing but short calls lets others have the thread at times.
+            tokio::task::consume_budget().await;
+        }
+        loop {
+            let (id, result) = match self.done.pop_front() {
+                Some(done) => done,
+                None => match self.tasks.join_next().await? {
+                    Ok(done) => done,
+                    Err(lost) => match self.find(&lost) {
+                        Some(id) => (id, Err(lost_call())),
+                        None => continue,
+                    },
+                },
+            };
+            if let Some((made, _)) = self.calls.remove(&id) {
+                return Some((id, made, result));
+            }
+        }
+    }
+
+    /// The call whose task ended without a result, unless it was given up.
+    fn find(&self, lost: &JoinError) -> Option<u64> {
+        let mut calls = self.calls.iter();
+        let is_it = |handle: &AbortHandle| handle.id() == lost.id();
+        calls.find(|(_, (_, handle))| handle.as_ref().is_some_and(is_it)).map(|(id, _)| *id)
+    }
+}
+
+/// The runtime has dropped its task, and must not leave the run waiting for ever.
+fn lost_call() -> ToolError {
+    ToolError::new("the call ended without a result").code(codes::PANIC)
+}
