@@ -92,9 +92,11 @@ impl Builder {
         Ok(List { items: Vec::with_capacity(len.min(1024)), inside: outer.inside()?, variant })
     }
 
-    fn object(self, variant: Option<&'static str>) -> Result<Object, Fault> {
+    fn object(self, len: usize, variant: Option<&'static str>) -> Result<Object, Fault> {
         let outer = if variant.is_some() { self.inside()? } else { self };
-        Ok(Object { map: Map::new(), key: String::new(), inside: outer.inside()?, variant })
+        // As with the length of a list.
+        let map = Map::with_capacity(len.min(1024));
+        Ok(Object { map, key: String::new(), inside: outer.inside()?, variant })
     }
 }
 
@@ -230,12 +232,12 @@ impl ser::Serializer for Builder {
         self.list(len, Some(variant))
     }
 
-    fn serialize_map(self, _: Option<usize>) -> Result<Object, Fault> {
-        self.object(None)
+    fn serialize_map(self, len: Option<usize>) -> Result<Object, Fault> {
+        self.object(len.unwrap_or(0), None)
     }
 
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Object, Fault> {
-        self.object(None)
+    fn serialize_struct(self, _: &'static str, len: usize) -> Result<Object, Fault> {
+        self.object(len, None)
     }
 
     fn serialize_struct_variant(
@@ -243,9 +245,9 @@ impl ser::Serializer for Builder {
         _: &'static str,
         _: u32,
         variant: &'static str,
-        _: usize,
+        len: usize,
     ) -> Result<Object, Fault> {
-        self.object(Some(variant))
+        self.object(len, Some(variant))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Digests of values: equal for what is equal as JSON.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Number, Value};
 use sha2::{Digest as _, Sha256};
 
 use crate::{Error, ErrorKind, Result, value::to_value};
@@ -39,13 +39,26 @@ impl ContentDigest {
         Self::of_json(&to_value(value)?)
     }
 
+    /// The digest of something that always has a JSON form, and whose only numbers are in those parts of
+    /// it. Nothing of it is copied, unless one of them has to be digested beside the text.
+    pub(crate) fn of_whole<'v, T: Serialize>(
+        whole: &T,
+        parts: impl IntoIterator<Item = &'v Value>,
+    ) -> Self {
+        match canonical(whole) {
+            Ok(text) if !parts.into_iter().any(has_inexact) => {
+                Self(hex::encode(Sha256::digest(text)))
+            }
+            _ => Self::of_value(&serde_json::to_value(whole).unwrap_or_default()),
+        }
+    }
+
     fn of_json(value: &Value) -> Result<Self> {
-        let canonical = serde_json_canonicalizer::to_vec(value).map_err(|_| {
-            Error::new(ErrorKind::SerializationError, "the value has no canonical JSON form")
-        })?;
-        let mut digest = Sha256::new_with_prefix(canonical);
+        let mut digest = Sha256::new_with_prefix(canonical(value)?);
         let mut inexact = Vec::new();
-        collect_inexact(value, &mut String::new(), &mut inexact);
+        if has_inexact(value) {
+            collect_inexact(value, &mut String::new(), &mut inexact);
+        }
         inexact.sort_unstable();
         for (pointer, number) in inexact {
             // JSON text holds no zero byte: nothing else can look like this.
@@ -55,14 +68,34 @@ impl ContentDigest {
     }
 }
 
+fn canonical<T: Serialize>(value: &T) -> Result<Vec<u8>> {
+    serde_json_canonicalizer::to_vec(value).map_err(|_| {
+        Error::new(ErrorKind::SerializationError, "the value has no canonical JSON form")
+    })
+}
+
+/// Whether it is a whole number that would change as a double.
+fn is_inexact(number: &Number) -> bool {
+    let whole = number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from));
+    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
+    whole.is_some_and(|whole| whole as f64 as i128 != whole)
+}
+
+fn has_inexact(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => is_inexact(number),
+        Value::Array(items) => items.iter().any(has_inexact),
+        Value::Object(fields) => fields.values().any(has_inexact),
+        Value::Null | Value::Bool(_) | Value::String(_) => false,
+    }
+}
+
 /// The whole numbers that would change as doubles, with their places.
 fn collect_inexact(value: &Value, pointer: &mut String, found: &mut Vec<(String, String)>) {
     let len = pointer.len();
     match value {
         Value::Number(number) => {
-            let whole = number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from));
-            #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
-            if whole.is_some_and(|whole| whole as f64 as i128 != whole) {
+            if is_inexact(number) {
                 found.push((pointer.clone(), number.to_string()));
             }
         }
@@ -109,5 +142,20 @@ mod tests {
         assert_ne!(digest(json!(u64::MAX)), digest(json!(u64::MAX - 1)));
         assert_ne!(digest(json!({ "a/0": [exact + 1] })), digest(json!({ "a/0": [exact] })));
         assert_eq!(digest(json!(exact)), digest(json!(9_007_199_254_740_992.0)));
+    }
+
+    #[test]
+    fn a_whole_has_the_same_digest_whether_it_was_copied_or_not() {
+        #[derive(Serialize)]
+        struct Whole<'a> {
+            z: Option<&'a str>,
+            shown: &'a Value,
+        }
+        for shown in [json!({ "b": [1, 2.5], "a": null }), json!([u64::MAX, { "n": u64::MAX - 1 }])]
+        {
+            let whole = Whole { z: None, shown: &shown };
+            let copied = ContentDigest::of_value(&json!({ "z": null, "shown": shown }));
+            assert_eq!(ContentDigest::of_whole(&whole, [&shown]), copied);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! A question that is open, as the state of its run has it.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{Answer, Closed, ContentDigest, Receipt, WaitRequest, is_zero};
 use crate::{
@@ -84,14 +85,19 @@ impl Wait {
         tool: &ToolId,
         request: &WaitRequest,
     ) -> ContentDigest {
-        ContentDigest::of_value(&serde_json::json!({
-            "run_id": run,
-            "wait_id": id,
-            "tool_id": tool,
-            "prompt": request.prompt,
-            "shown": request.shown,
-            "schema": request.schema,
-        }))
+        #[derive(Serialize)]
+        struct Question<'a> {
+            run_id: RunId,
+            wait_id: &'a WaitId,
+            tool_id: &'a ToolId,
+            prompt: &'a str,
+            shown: &'a Option<Value>,
+            schema: &'a Value,
+        }
+        let WaitRequest { prompt, shown, schema, .. } = request;
+        let schema = schema.as_value();
+        let question = Question { run_id: run, wait_id: id, tool_id: tool, prompt, shown, schema };
+        ContentDigest::of_whole(&question, shown.iter().chain([schema]))
     }
 
     /// Digest of the question as it stands now.
