@@ -106,7 +106,8 @@ pub fn to_value<T: Serialize + ?Sized>(value: &T) -> Result<Value> {
 /// # Errors
 /// `SerializationError` for what nests deeper than [`MAX_DEPTH`].
 pub(crate) fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
-    let mut json = Vec::new();
+    // Most states fit, and their beginning is not copied again and again.
+    let mut json = Vec::with_capacity(4 << 10);
     let mut deepest = 0;
     let formatter = Measured { depth: 0, deepest: &mut deepest };
     let written =

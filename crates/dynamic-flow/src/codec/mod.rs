@@ -303,7 +303,7 @@ impl Codec {
         let limit = self.max_state_size.max(Self::MAX_OPEN_SIZE);
         let raw = header.compression.decompress(body, header.format, limit)?;
         let value = match (header.encoding, &self.serializer) {
-            (Encoding::Json, _) => serde_json::from_slice(&raw).map_err(|error| {
+            (Encoding::Json, _) => read_json(&raw).map_err(|error| {
                 let (complaint, place) = value::complaint(&error, &raw);
                 value::located(unreadable(&complaint), place)
             })?,
@@ -419,6 +419,14 @@ fn encryption(message: &'static str) -> Error {
 fn unwritable(error: serde_json::Error) -> Error {
     Error::new(ErrorKind::SerializationError, "the state can't be written as JSON")
         .with_source(error.to_string())
+}
+
+/// That it is UTF-8 is quicker to see of the whole than of one text after the other.
+fn read_json<T: DeserializeOwned>(raw: &[u8]) -> serde_json::Result<T> {
+    match std::str::from_utf8(raw) {
+        Ok(text) => serde_json::from_str(text),
+        Err(_) => serde_json::from_slice(raw),
+    }
 }
 
 fn unreadable(complaint: &str) -> Error {
