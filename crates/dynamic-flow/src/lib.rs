@@ -105,7 +105,6 @@
 #[cfg(test)]
 extern crate self as dynamic_flow;
 
-mod at_once;
 mod clock;
 pub mod codec;
 pub mod codes;
@@ -122,6 +121,7 @@ mod metadata;
 mod position;
 pub mod schema;
 pub mod store;
+mod tasks;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod tool;

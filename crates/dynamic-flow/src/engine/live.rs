@@ -9,7 +9,7 @@ use std::{
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 
 use super::{machine::Returned, perform::catch_panic};
-use crate::{ToolError, at_once::at_once, codes, schema::Schema};
+use crate::{ToolError, codes, schema::Schema, tasks::begin_tool};
 
 /// What has to be known of a call once it returns.
 pub(super) struct Made {
@@ -34,7 +34,7 @@ impl Live {
     }
 
     /// Makes a call: right here until it has to wait for something, and on a task of its own from
-    /// there.
+    /// there. A task for each would send the run from one thread to the other.
     pub(super) async fn start(
         &mut self,
         id: u64,
@@ -42,7 +42,7 @@ impl Live {
         call: impl Future<Output = Returned> + Send + 'static,
     ) {
         let mut call = Box::pin(catch_panic(call));
-        let handle = match at_once(call.as_mut()).await {
+        let handle = match begin_tool(call.as_mut()).await {
             Poll::Ready(result) => {
                 self.done.push_back((id, result));
                 None

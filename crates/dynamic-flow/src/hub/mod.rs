@@ -37,13 +37,11 @@ use std::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    task::Poll,
     time::Duration,
 };
 
 use serde_json::Value;
 use tokio::sync::{Notify, broadcast, watch};
-use tracing::Instrument as _;
 
 use self::{
     flows::{Documents, Known},
@@ -53,13 +51,13 @@ use self::{
 };
 use crate::{
     Error, ErrorKind, Result,
-    at_once::at_once,
     clock::Clock,
     codec::Codec,
     engine::RunStatus,
     flow::Flow,
     id::{FlowId, RunId, SuspensionKey, WaitId},
     store::{Hint, Store},
+    tasks,
     tool::ToolRegistry,
     value::{check_depth, json_size},
     wait::{Answer, Cancellation},
@@ -130,24 +128,23 @@ impl Inner {
         self.in_hand.load(Ordering::SeqCst) == 0
     }
 
-    /// Does something whole, whether or not the caller goes away meanwhile: on the caller's task what
-    /// can be done at once, and on one of its own from where it has to wait. `shutdown` waits for it.
-    async fn carry_out<T: Send + 'static>(
+    /// Does something on a task of its own, so that a caller who goes away changes nothing;
+    /// `shutdown` waits for it.
+    fn carry_out<T: Send + 'static, F: Future<Output = Result<T>> + Send + 'static>(
         self: &Arc<Self>,
-        work: impl Future<Output = Result<T>> + Send + 'static,
-    ) -> Result<T> {
+        work: F,
+    ) -> impl Future<Output = Result<T>> + Send + use<T, F> {
         let in_hand = InHand::of(self);
-        let mut work = Box::pin(async move {
+        let carried = tasks::carry_out(async move {
             let _in_hand = in_hand;
             work.await
         });
-        if let Poll::Ready(result) = at_once(work.as_mut()).await {
-            return result;
-        }
-        match tokio::spawn(work.in_current_span()).await {
-            Ok(result) => result,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => Err(Error::new(ErrorKind::ShuttingDown, "the runtime is shutting down")),
+        async move {
+            match carried.await {
+                Ok(result) => result,
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                Err(_) => Err(Error::new(ErrorKind::ShuttingDown, "the runtime is shutting down")),
+            }
         }
     }
 
@@ -156,10 +153,10 @@ impl Inner {
     fn carry_out_unseen(self: &Arc<Self>, work: impl Future<Output = ()> + Send + 'static) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let in_hand = InHand::of(self);
-        runtime.spawn(async move {
+        runtime.spawn(tasks::ours(async move {
             let _in_hand = in_hand;
             work.await;
-        });
+        }));
     }
 
     async fn stopped(&self) {

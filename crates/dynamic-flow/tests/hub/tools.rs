@@ -227,23 +227,24 @@ async fn flows_that_run_flows_may_be_as_deep_as_they_like() {
 }
 
 #[tokio::test]
-async fn what_has_nothing_to_wait_for_is_done_on_the_task_of_the_caller() {
+async fn what_has_nothing_to_wait_for_is_done_on_the_task_of_its_run() {
     let hub = World::new().hub().await;
-    let flow = Flow::input::<bool>("at-once")
-        .tool(tool_fn("where", |wait: bool| async move {
-            if wait {
-                tokio::task::yield_now().await;
-            }
-            Ok::<_, ToolError>(tokio::task::id().to_string())
+    let own = |name: &str| {
+        tool_fn(name, |seen: Vec<String>| async move {
+            Ok::<_, ToolError>([seen, vec![tokio::task::id().to_string()]].concat())
+        })
+    };
+    let flow = Flow::input::<Vec<String>>("at-once")
+        .tool(own("first"))
+        .tool(tool_fn("waits", |seen: Vec<String>| async move {
+            tokio::task::yield_now().await;
+            Ok::<_, ToolError>([seen, vec![tokio::task::id().to_string()]].concat())
         }))
+        .tool(own("last"))
         .build()
         .unwrap();
-    let handle = hub.register(flow).unwrap();
-    let caller = tokio::spawn(async move {
-        let own = tokio::task::id().to_string();
-        (own, completed(handle.run(false).await), completed(handle.run(true).await))
-    });
-    let (own, at_once, later) = caller.await.unwrap();
-    assert_eq!(own, at_once);
-    assert_ne!(own, later, "a caller who goes away must not end what waits for something");
+    let ids = completed(hub.register(flow).unwrap().run(Vec::new()).await);
+    let [first, waits, last] = ids.as_slice() else { panic!("{ids:?}") };
+    assert_eq!(first, last);
+    assert_ne!(first, waits, "what can be given up needs a task of its own");
 }
