@@ -57,6 +57,7 @@ golden! {
     calling: PlainNone, parked::park_calling, parked::finish_calling;
     second_wait: PlainNone, parked::park_second_wait, parked::finish_second_wait;
     document: PlainNone, parked::park_document, parked::finish_document;
+    outgrown: PlainNone, parked::park_outgrown, parked::finish_outgrown;
     accepted: PlainNone, inbox::park_accepted, inbox::finish_accepted;
     accepted_sealed: SealedZstd, inbox::park_accepted, inbox::finish_accepted;
     accepted_and_cancelled: PlainNone, inbox::park_cancelled, inbox::finish_cancelled;

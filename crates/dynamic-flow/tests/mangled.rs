@@ -26,6 +26,7 @@ use dynamic_flow::{
     store::{Filter, Lease, MemoryStore, Record, Store},
     testkit::ManualClock,
     tool::ToolRegistry,
+    wait::ContentDigest,
 };
 use serde_json::{Map, Value, json};
 
@@ -106,7 +107,9 @@ struct Parked {
 async fn parked() -> Vec<Parked> {
     let world = World::new();
     let hub = world.hub().await;
+    let earlier = ContentDigest("0".repeat(64));
     let flow = Flow::from_document(DOCUMENT, &ToolRegistry::new()).unwrap();
+    let flow = flow.upgrade(earlier, |_| Ok(()));
     let handle = hub.register(&flow).unwrap();
     let mut all = Vec::new();
     let mut note = async |name, run: RunId, key: &SuspensionKey| {

@@ -396,14 +396,21 @@ pub struct FlowStamp {
     pub document: Option<Arc<str>>,
     /// The steps that the run stands in, from the roots to the leaves.
     pub steps: Vec<StepStamp>,
+    /// The versions that are not to go on with the run any more, the latest last: those that one which
+    /// has committed it carries runs over from. At most [`FlowStamp::MAX_OUTGROWN`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outgrown: Vec<ContentDigest>,
 }
 
 impl FlowStamp {
+    /// How many outgrown versions a stamp keeps: far more than are ever deployed side by side.
+    pub const MAX_OUTGROWN: usize = 32;
+
     /// Of a run that has not been committed yet, or of a state without a flow: nothing but the id is
     /// known of the flow.
     pub fn unstamped(id: FlowId) -> Self {
         let fingerprint = ContentDigest(String::new());
-        Self { id, fingerprint, document: None, steps: Vec::new() }
+        Self { id, fingerprint, document: None, steps: Vec::new(), outgrown: Vec::new() }
     }
 }
 

@@ -44,7 +44,10 @@ impl Known {
     /// What a snapshot says of its flow.
     pub(crate) fn stamp(&self, snapshot: &Snapshot) -> Result<FlowStamp> {
         match &self.flow {
-            Some(flow) => Ok(FlowStamp::of(&self.def, flow.fingerprint()?, &snapshot.root)),
+            Some(flow) => Ok(FlowStamp {
+                outgrown: flow.outgrown(&snapshot.flow)?,
+                ..FlowStamp::of(&self.def, flow.fingerprint()?, &snapshot.root)
+            }),
             None => Ok(snapshot.flow.clone()),
         }
     }

@@ -12,7 +12,7 @@ use dynamic_flow::{
     flow::{Backoff, Var},
     hours,
     tool::{AwaitInput, FnTool, Output, ToolSpec, tool_fn},
-    wait::WaitRequest,
+    wait::{ContentDigest, WaitRequest},
 };
 use serde_json::{Value, json};
 
@@ -191,6 +191,17 @@ pub(crate) fn sleeping(world: &World) -> Flow<String, String> {
         .map("morning", |text| format!("{text}, slept over"))
         .build()
         .unwrap()
+}
+
+pub(crate) fn later(world: &World) -> Flow<String, String> {
+    let flow = Flow::input::<String>("golden-outgrown").tool(prepare(world));
+    flow.sleep("night", hours(8)).build().unwrap()
+}
+
+/// A version to which runs of two earlier ones are carried over.
+pub(crate) fn outgrown(world: &World) -> Flow<String, String> {
+    let from = |digit: &str| ContentDigest(digit.repeat(64));
+    later(world).upgrade(from("1"), |_| Ok(())).upgrade(from("2"), |_| Ok(()))
 }
 
 /// Fails at the first attempt, and pauses for an hour.

@@ -112,6 +112,19 @@ pub(crate) async fn finish_sleeping(world: World, golden: Golden) {
     assert_eq!(completed(hub.drive(golden.run).await.unwrap()), "tired, slept over");
 }
 
+pub(crate) async fn park_outgrown(world: World) -> Parked {
+    let flow = world.hub().await.register(flows::outgrown(&world)).unwrap();
+    timed(flow.run("new".into()).await.unwrap())
+}
+
+/// With the flow as it is once nothing has to be carried over any more.
+pub(crate) async fn finish_outgrown(world: World, golden: Golden) {
+    let hub = world.hub().await;
+    hub.register(flows::later(&world)).unwrap();
+    world.clock.advance(hours(8));
+    assert_eq!(completed(hub.drive(golden.run).await.unwrap()), "new");
+}
+
 pub(crate) async fn park_pausing(world: World) -> Parked {
     let flow = world.hub().await.register(flows::pausing()).unwrap();
     timed(flow.run("ready".into()).await.unwrap())

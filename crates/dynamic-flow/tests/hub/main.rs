@@ -16,6 +16,7 @@ mod leases;
 mod lower_half;
 mod neighbours;
 mod notifying;
+mod outgrown;
 mod overlaps;
 mod purging;
 mod questions;

@@ -41,12 +41,38 @@ impl<I, O> Flow<I, O> {
     ///
     /// What closures and tools compute, and what the prompts of questions read, is not compared. A run
     /// that has ended for good fits any flow of its id.
+    ///
+    /// A run that has outgrown this flow does not fit, however it stands: what an upgrade has changed would
+    /// be changed once more when the newer version finds the stamp of this one.
     pub(crate) fn fit(&self, snapshot: &Snapshot) -> Fit {
         match self.fingerprint() {
             Ok(known) if *known == snapshot.flow.fingerprint => Fit::Same,
+            Ok(known) if self.is_outgrown(known, snapshot) => {
+                Fit::Incompatible(vec![outgrown(snapshot)])
+            }
             _ => compare_changed(snapshot, &self.def),
         }
     }
+
+    /// Whether a newer version has left this one behind, which has no upgrade that leads back.
+    fn is_outgrown(&self, fingerprint: &ContentDigest, snapshot: &Snapshot) -> bool {
+        snapshot.flow.outgrown.contains(fingerprint)
+            && !self.upgrades_from(snapshot)
+            && !has_ended_for_good(snapshot)
+    }
+}
+
+fn outgrown(snapshot: &Snapshot) -> String {
+    format!(
+        "The run is past this version of the flow: a newer one, which carries its runs over, has committed \
+         it, and a process that has the newer one goes on with it. To go back on purpose, give this one an \
+         upgrade from `{}`.",
+        snapshot.flow.fingerprint.0
+    )
+}
+
+fn has_ended_for_good(snapshot: &Snapshot) -> bool {
+    matches!(snapshot.status, RunStatus::Completed | RunStatus::Rejected | RunStatus::Cancelled)
 }
 
 impl FlowStamp {
@@ -62,6 +88,7 @@ impl FlowStamp {
             fingerprint: fingerprint.clone(),
             document: def.document.clone(),
             steps,
+            outgrown: Vec::new(),
         }
     }
 }
@@ -99,8 +126,7 @@ fn compare_changed(snapshot: &Snapshot, new: &FlowDef) -> Fit {
         let reason = format!("The run is one of the flow `{old}`, and this is the flow `{new}`.");
         return Fit::Incompatible(vec![reason]);
     }
-    if matches!(snapshot.status, RunStatus::Completed | RunStatus::Rejected | RunStatus::Cancelled)
-    {
+    if has_ended_for_good(snapshot) {
         return Fit::Compatible;
     }
     let stamps = snapshot.flow.steps.iter().map(|stamp| (stamp.path.as_str(), stamp)).collect();

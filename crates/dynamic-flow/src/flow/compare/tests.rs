@@ -344,6 +344,25 @@ fn runs_that_have_ended_fit_and_failed_ones_are_looked_at() {
 }
 
 #[test]
+fn what_has_outgrown_a_flow_does_not_fit_it_until_it_has_ended_or_an_upgrade_leads_back() {
+    let def = flow(vec![map("a")]);
+    let known = Flow::<Value>::from_def(Arc::new(def.clone()));
+    let mut state = snapshot(&def, at("a", StepState::Ready));
+    state.flow.fingerprint = ContentDigest("newer".into());
+    state.flow.outgrown = vec![fingerprint(&def).unwrap()];
+    let Fit::Incompatible(reasons) = known.fit(&state) else { panic!("it fits") };
+    assert!(reasons[0].ends_with("give this one an upgrade from `newer`."), "{reasons:?}");
+    let leads = |from: &str| known.clone().upgrade(ContentDigest(from.into()), |_| Ok(()));
+    assert!(matches!(leads("another").fit(&state), Fit::Incompatible(_)));
+    assert_eq!(leads("newer").fit(&state), Fit::Compatible);
+    let mut own = state.clone();
+    own.flow.fingerprint = fingerprint(&def).unwrap();
+    assert_eq!(known.fit(&own), Fit::Same);
+    state.status = RunStatus::Cancelled;
+    assert_eq!(known.fit(&state), Fit::Compatible);
+}
+
+#[test]
 fn stamps_name_the_steps_from_the_root_down() {
     let def = flow(vec![keep("k", vec![ask("ask", bool_answer())])]);
     let stamp =
