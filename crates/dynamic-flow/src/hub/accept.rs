@@ -65,6 +65,8 @@ impl Inner {
                 continue;
             }
             let flow = match (self.known_flow(&opened.snapshot), drive) {
+                // A process that has the newer version goes on with it.
+                (Ok(flow), false) if flow.is_outgrown(&opened.snapshot) => None,
                 (Ok(flow), _) => Some(self.fit(&opened, flow)?),
                 (Err(error), true) => return Err(error.with_run(run_id)),
                 (Err(_), false) => None,

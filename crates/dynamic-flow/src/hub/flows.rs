@@ -120,6 +120,11 @@ impl Known {
         answers(&self.def.body, root, &wait.id).filter(|own| *own == asked).unwrap_or(asked)
     }
 
+    /// Whether a newer version of the flow has left this one behind.
+    pub(crate) fn is_outgrown(&self, snapshot: &Snapshot) -> bool {
+        self.flow.as_ref().is_some_and(|flow| flow.is_outgrown(snapshot))
+    }
+
     /// Whether this flow can go on with a run.
     pub(crate) fn compare(&self, snapshot: &Snapshot) -> Result<Fit> {
         match &self.flow {

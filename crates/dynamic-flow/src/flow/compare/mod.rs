@@ -47,16 +47,15 @@ impl<I, O> Flow<I, O> {
     pub(crate) fn fit(&self, snapshot: &Snapshot) -> Fit {
         match self.fingerprint() {
             Ok(known) if *known == snapshot.flow.fingerprint => Fit::Same,
-            Ok(known) if self.is_outgrown(known, snapshot) => {
-                Fit::Incompatible(vec![outgrown(snapshot)])
-            }
+            Ok(_) if self.is_outgrown(snapshot) => Fit::Incompatible(vec![outgrown(snapshot)]),
             _ => compare_changed(snapshot, &self.def),
         }
     }
 
     /// Whether a newer version has left this one behind, which has no upgrade that leads back.
-    fn is_outgrown(&self, fingerprint: &ContentDigest, snapshot: &Snapshot) -> bool {
-        snapshot.flow.outgrown.contains(fingerprint)
+    pub(crate) fn is_outgrown(&self, snapshot: &Snapshot) -> bool {
+        let outgrown = &snapshot.flow.outgrown;
+        self.fingerprint().is_ok_and(|known| outgrown.contains(known))
             && !self.upgrades_from(snapshot)
             && !has_ended_for_good(snapshot)
     }
