@@ -121,7 +121,6 @@ mod metadata;
 mod position;
 pub mod schema;
 pub mod store;
-mod tasks;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod tool;

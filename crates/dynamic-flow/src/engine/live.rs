@@ -9,7 +9,7 @@ use std::{
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 
 use super::{machine::Returned, perform::catch_panic};
-use crate::{ToolError, codes, schema::Schema, tasks::begin_tool};
+use crate::{ToolError, codes, schema::Schema};
 
 /// What has to be known of a call once it returns.
 pub(super) struct Made {
@@ -42,7 +42,7 @@ impl Live {
         call: impl Future<Output = Returned> + Send + 'static,
     ) {
         let mut call = Box::pin(catch_panic(call));
-        let handle = match begin_tool(call.as_mut()).await {
+        let handle = match futures::poll!(&mut call) {
             Poll::Ready(result) => {
                 self.done.push_back((id, result));
                 None

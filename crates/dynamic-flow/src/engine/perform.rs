@@ -15,7 +15,6 @@ use crate::{
     expr::{Meter, Scope},
     flow::ir::StepKind,
     schema::{Schema, told},
-    tasks::text_of,
     tool::{Output, Tool, ToolContext},
     value::check_depth,
     wait::WaitRequest,
@@ -115,5 +114,11 @@ pub(crate) async fn catch_panic<T>(
 
 /// A panic as the error of what it happened in.
 pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> ToolError {
-    ToolError::new(text_of(panic)).code(codes::PANIC)
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned());
+    let message =
+        text.map_or_else(|| "it panicked".to_owned(), |text| format!("it panicked: {text}"));
+    ToolError::new(message).code(codes::PANIC)
 }

@@ -42,6 +42,7 @@ use std::{
 
 use serde_json::Value;
 use tokio::sync::{Notify, broadcast, watch};
+use tracing::Instrument as _;
 
 use self::{
     flows::{Documents, Known},
@@ -57,7 +58,6 @@ use crate::{
     flow::Flow,
     id::{FlowId, RunId, SuspensionKey, WaitId},
     store::{Hint, Store},
-    tasks,
     tool::ToolRegistry,
     value::{check_depth, json_size},
     wait::{Answer, Cancellation},
@@ -128,19 +128,20 @@ impl Inner {
         self.in_hand.load(Ordering::SeqCst) == 0
     }
 
-    /// Does something on a task of its own, so that a caller who goes away changes nothing;
-    /// `shutdown` waits for it.
+    /// Does something on a task of its own, so that a caller who goes away changes nothing, within the
+    /// span of the caller; `shutdown` waits for it.
     fn carry_out<T: Send + 'static, F: Future<Output = Result<T>> + Send + 'static>(
         self: &Arc<Self>,
         work: F,
     ) -> impl Future<Output = Result<T>> + Send + use<T, F> {
         let in_hand = InHand::of(self);
-        let carried = tasks::carry_out(async move {
+        // On the heap from the start, it makes no future large that is around it.
+        let work = Box::pin(async move {
             let _in_hand = in_hand;
             work.await
         });
-        async move {
-            match carried.await {
+        async {
+            match tokio::spawn(work.in_current_span()).await {
                 Ok(result) => result,
                 Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
                 Err(_) => Err(Error::new(ErrorKind::ShuttingDown, "the runtime is shutting down")),
@@ -153,10 +154,10 @@ impl Inner {
     fn carry_out_unseen(self: &Arc<Self>, work: impl Future<Output = ()> + Send + 'static) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let in_hand = InHand::of(self);
-        runtime.spawn(tasks::ours(async move {
+        runtime.spawn(async move {
             let _in_hand = in_hand;
             work.await;
-        }));
+        });
     }
 
     async fn stopped(&self) {

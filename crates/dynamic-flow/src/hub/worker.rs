@@ -23,7 +23,6 @@ use crate::{
     engine::RunStatus,
     seconds,
     store::{Expect, Filter, Hint, Queue, Record, Summary},
-    tasks,
 };
 
 /// What a round of work did.
@@ -141,7 +140,7 @@ impl Inner {
                         tracing::warn!("the store can be asked for due runs again");
                     }
                     for record in records {
-                        driving.spawn(tasks::ours(self.clone().drive_claimed(record)));
+                        driving.spawn(self.clone().drive_claimed(record));
                     }
                 }
                 Err(error) if outage.is_none_or(|told| now >= told.after(OUTAGE_TOLD_EVERY)) => {
@@ -192,7 +191,7 @@ impl Inner {
             return Ok(worked);
         }
         let records = self.claim(self.queues(), self.options.concurrency).await?;
-        let drive = |record| tokio::spawn(tasks::ours(self.clone().drive_claimed(record)));
+        let drive = |record| tokio::spawn(self.clone().drive_claimed(record));
         let tasks: Vec<_> = records.into_iter().map(drive).collect();
         for driven in join_all(tasks).await {
             match driven {

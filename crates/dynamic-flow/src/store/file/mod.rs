@@ -23,7 +23,6 @@ use crate::{
     Error, ErrorKind, Result,
     clock::Timestamp,
     id::{Epoch, Revision, RunId},
-    tasks,
 };
 
 /// Keeps runs as JSON files in a folder: one file a run, readable by people, sealed parts in base64.
@@ -122,28 +121,26 @@ impl FileStore {
         self.work("rebuild", &self.writers, Folder::rebuild).await
     }
 
-    /// Does something that blocks: once begun it ends, whoever waits for it.
+    /// Does something that blocks, on a thread for that: once begun it ends, whoever waits for it.
     async fn work<T: Send + 'static>(
         &self,
         operation: &'static str,
         permits: &Arc<Semaphore>,
         work: impl FnOnce(&Folder) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let interrupted = |why: String| {
+        let interrupted = |why: &dyn std::fmt::Display| {
             let message = format!("the call was interrupted: {why}; it may have taken effect");
             Error::new(ErrorKind::StorageError, message).with_operation(operation)
         };
-        let permit = permits
-            .clone()
-            .acquire_owned()
-            .await
-            .map_err(|closed| interrupted(closed.to_string()))?;
+        let permit =
+            permits.clone().acquire_owned().await.map_err(|closed| interrupted(&closed))?;
         let folder = Arc::clone(&self.folder);
-        let worked = tasks::blocking(move || {
+        let task = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             work(&folder)
         });
-        worked.await.map_err(interrupted)?.map_err(|error| error.with_operation(operation))
+        let result = task.await.map_err(|error| interrupted(&error))?;
+        result.map_err(|error| error.with_operation(operation))
     }
 }
 

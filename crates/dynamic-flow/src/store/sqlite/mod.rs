@@ -34,7 +34,6 @@ use crate::{
         Change, Claim, Cursor, Expect, Filter, Health, Page, Record, Store,
         place::{cramped, disk_under},
     },
-    tasks,
 };
 
 /// How many connections read at once.
@@ -42,7 +41,7 @@ const READERS: usize = 4;
 
 /// Keeps runs in an SQLite database, a file that only its owner can read.
 ///
-/// Writes that come at the same time go to one thread, which commits together what waits for it; each is on the disk when it
+/// Writes go to one thread, which commits together what waits for it; each is on the disk when it
 /// returns (write-ahead log, `synchronous=FULL`). Several processes may share a file: a call waits
 /// up to ten seconds for the others. The file must be on a local disk, and be copied with SQLite's
 /// own tools while it is in use.
@@ -120,7 +119,7 @@ impl SqliteStore {
         let permit = self.shared.reading.clone().acquire_owned().await;
         let permit = permit.map_err(|_| Trouble::Interrupted)?;
         let shared = self.shared.clone();
-        let read = tasks::blocking(move || {
+        let task = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             let idle = shared.lock_idle().pop();
             let mut connection = idle.map_or_else(|| connection::open_to_read(&shared.path), Ok)?;
@@ -132,7 +131,7 @@ impl SqliteStore {
             shared.lock_idle().push(connection);
             Ok(result)
         });
-        read.await.unwrap_or(Err(Trouble::Interrupted))
+        task.await.unwrap_or(Err(Trouble::Interrupted))
     }
 }
 

@@ -421,33 +421,3 @@ fn metadata_are_in_the_index_as_they_always_were() {
     assert_eq!(terms[3], format!("74{}", "78".repeat(64)));
     assert_eq!(terms[4].len(), 66, "of a longer text there is a digest: {}", terms[4]);
 }
-
-#[test]
-fn calls_that_are_made_alone_and_together_lose_nothing() {
-    let folder = TempDir::new().unwrap();
-    let store = store(&folder);
-    let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(4).build().unwrap();
-    // From tasks that may block in place, from some that may not, and as many as that at once.
-    for (at_once, may_block) in [(1, true), (3, true), (40, true), (5, false)] {
-        let counted = record(10);
-        let id = counted.id;
-        threads.block_on(store.insert(counted)).unwrap();
-        let count = |store: SqliteStore| async move {
-            for _ in 0..10 {
-                store.update(id, Expect::Any, Change::at(now())).await.unwrap();
-            }
-        };
-        let tasks: Vec<_> = threads.block_on(async {
-            let task = |_| match may_block {
-                true => tokio::spawn(tasks::ours(count(store.clone()))),
-                false => tokio::spawn(count(store.clone())),
-            };
-            (0..at_once).map(task).collect()
-        });
-        for task in tasks {
-            threads.block_on(task).unwrap();
-        }
-        let revision = threads.block_on(store.get(id)).unwrap().unwrap().revision;
-        assert_eq!(revision, Revision(1 + 10 * at_once), "{at_once}, {may_block}");
-    }
-}

@@ -1,12 +1,8 @@
-//! Writes: what comes at the same time is committed together, by a thread of its own.
+//! The one thread that writes: what waits for it is committed together.
 
 use std::{
-    path::PathBuf,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
-        atomic::{AtomicUsize, Ordering},
-        mpsc,
-    },
+    path::{Path, PathBuf},
+    sync::mpsc,
     thread,
 };
 
@@ -18,7 +14,6 @@ use super::{
     operation::{Done, Operation},
     trouble::Trouble,
 };
-use crate::tasks;
 
 /// How many calls are committed together at the most.
 const GROUP: usize = 128;
@@ -29,97 +24,44 @@ struct Job {
     reply: oneshot::Sender<Result<Done, Trouble>>,
 }
 
-/// A hand on the connection that writes, and on its thread, which ends when the last hand is gone.
+/// A hand on the writing thread, which ends when the last hand is gone.
 #[derive(Debug)]
 pub(super) struct Writer {
     jobs: mpsc::Sender<Job>,
-    connection: Arc<Shared>,
-}
-
-/// What the thread shares with those who write without it.
-#[derive(Debug)]
-struct Shared {
-    path: PathBuf,
-    opened: Mutex<Option<Connection>>,
-    /// How many calls the thread is to make, or is making.
-    waiting: AtomicUsize,
-    /// How many it made together last.
-    together: AtomicUsize,
 }
 
 impl Writer {
     pub(super) fn start(path: PathBuf) -> Result<Self, Trouble> {
         let (sender, receiver) = mpsc::channel();
-        let connection = Arc::new(Shared {
-            path,
-            opened: Mutex::default(),
-            waiting: AtomicUsize::new(0),
-            together: AtomicUsize::new(0),
-        });
-        let shared = connection.clone();
         thread::Builder::new()
             .name("dynamic-flow-sqlite".into())
-            .spawn(move || shared.work(&receiver))?;
-        Ok(Self { jobs: sender, connection })
+            .spawn(move || work(&path, &receiver))?;
+        Ok(Self { jobs: sender })
     }
 
     pub(super) async fn perform(&self, operation: Operation) -> Result<Done, Trouble> {
         let (reply, result) = oneshot::channel();
-        let job = Job { operation, reply };
-        if let Some(job) = self.connection.make_alone(job)? {
-            self.connection.waiting.fetch_add(1, Ordering::Relaxed);
-            self.jobs.send(job).map_err(|_| Trouble::Interrupted)?;
-        }
+        self.jobs.send(Job { operation, reply }).map_err(|_| Trouble::Interrupted)?;
         result.await.unwrap_or(Err(Trouble::Interrupted))
     }
 }
 
-impl Shared {
-    /// Makes a call right here, where nobody else writes: to wake the thread, and to be woken by it,
-    /// takes about half as long as a quick disk does. Gives it back where it is to be made together
-    /// with others.
-    fn make_alone(&self, job: Job) -> Result<Option<Job>, Trouble> {
-        // Where several write at once, each alone would take as long as all of them together.
-        let is_crowded =
-            self.waiting.load(Ordering::Relaxed) > 0 || self.together.load(Ordering::Relaxed) > 1;
-        if is_crowded {
-            return Ok(Some(job));
-        }
-        let Some(in_place) = tasks::in_place() else { return Ok(Some(job)) };
-        let mut opened = match self.opened.try_lock() {
-            Ok(opened) => opened,
-            Err(TryLockError::Poisoned(opened)) => opened.into_inner(),
-            Err(TryLockError::WouldBlock) => return Ok(Some(job)),
-        };
-        let made = in_place.run(|| self.commit(&mut opened, vec![job]));
-        made.map(|()| None).map_err(|_| Trouble::Interrupted)
-    }
-
-    fn work(&self, jobs: &mpsc::Receiver<Job>) {
-        while let Ok(first) = jobs.recv() {
-            let mut opened = self.lock();
-            let mut group = vec![first];
-            group.extend(jobs.try_iter().take(GROUP - 1));
-            let together = group.len();
-            self.commit(&mut opened, group);
-            self.together.store(together, Ordering::Relaxed);
-            self.waiting.fetch_sub(together, Ordering::Relaxed);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Connection>> {
-        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn commit(&self, opened: &mut Option<Connection>, group: Vec<Job>) {
-        let connection = match opened.take().map_or_else(|| open_to_write(&self.path), Ok) {
+fn work(path: &Path, jobs: &mpsc::Receiver<Job>) {
+    let mut opened = None;
+    while let Ok(first) = jobs.recv() {
+        let mut group = vec![first];
+        group.extend(jobs.try_iter().take(GROUP - 1));
+        let connection = match opened.take().map_or_else(|| open_to_write(path), Ok) {
             Ok(connection) => connection,
-            Err(trouble) => return answer(group, &trouble),
+            Err(trouble) => {
+                answer(group, &trouble);
+                continue;
+            }
         };
         commit_together(&connection, group);
         // A connection that can't get out of a transaction is of no use to the next group.
         if connection.is_autocommit() {
-            *opened = Some(connection);
+            opened = Some(connection);
         }
     }
 }
