@@ -172,8 +172,8 @@ pub use async_trait::async_trait;
 /// - A last argument [`&ToolContext`](ToolContext) tells of the call: run, attempt, idempotency key.
 /// - It gives a `Result` of a value, or of an [`Output<T>`](tool::Output) where it may suspend the run.
 ///   The error is [`ToolError`] or any [`std::error::Error`].
-/// - It may be sync. Then it should be quick, for it blocks a thread that others need, or say
-///   `blocking`.
+/// - It may be sync. Then it should be quick, or say `blocking`: it blocks a thread that others need, and
+///   neither a `timeout` around it nor a cancellation is heard before it is through.
 /// - What needs something of the program, such as a client or a pool of connections, is made of a
 ///   closure that owns it: by [`FnTool::with_context`](tool::FnTool::with_context) where it must know
 ///   of the call, as every effect must for its idempotency key; by [`tool_fn`](tool::tool_fn)

@@ -4,12 +4,16 @@ use std::{
     collections::{HashMap, VecDeque},
     future::Future,
     task::Poll,
+    time::{Duration, Instant},
 };
 
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 
 use super::{machine::Returned, perform::catch_panic};
 use crate::{ToolError, codes, schema::Schema};
+
+/// How long a call may take right there before others get the thread.
+const SHORT: Duration = Duration::from_micros(100);
 
 /// What has to be known of a call once it returns.
 pub(super) struct Made {
@@ -42,6 +46,7 @@ impl Live {
         call: impl Future<Output = Returned> + Send + 'static,
     ) {
         let mut call = Box::pin(catch_panic(call));
+        let began = Instant::now();
         let handle = match futures::poll!(&mut call) {
             Poll::Ready(result) => {
                 self.done.push_back((id, result));
@@ -49,7 +54,13 @@ impl Live {
             }
             Poll::Pending => Some(self.tasks.spawn(async move { (id, call.await) })),
         };
+        let is_done = handle.is_none();
         self.calls.insert(id, (made, handle));
+        // A run of calls that wait for nothing lets others have the thread at times.
+        match is_done && began.elapsed() > SHORT {
+            true => tokio::task::yield_now().await,
+            false => tokio::task::consume_budget().await,
+        }
     }
 
     /// Gives up on a call: what comes of it is nobody's business any more.
@@ -62,10 +73,6 @@ impl Live {
     /// What the next call that returns came to; none where none is being made. Whoever drops the
     /// future loses nothing.
     pub(super) async fn next(&mut self) -> Option<(u64, Made, Returned)> {
-        if !self.done.is_empty() {
-            // A run of nothing but short calls lets others have the thread at times.
-            tokio::task::consume_budget().await;
-        }
         loop {
             let (id, result) = match self.done.pop_front() {
                 Some(done) => done,

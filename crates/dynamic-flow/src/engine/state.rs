@@ -404,7 +404,7 @@ pub struct FlowStamp {
 
 impl FlowStamp {
     /// How many outgrown versions a stamp keeps: far more than are ever deployed side by side.
-    pub const MAX_OUTGROWN: usize = 32;
+    pub const MAX_OUTGROWN: usize = 8;
 
     /// Of a run that has not been committed yet, or of a state without a flow: nothing but the id is
     /// known of the flow.

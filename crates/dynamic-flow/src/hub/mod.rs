@@ -351,7 +351,7 @@ impl PersistenceHub {
     /// Gives the run's status: `Cancelled`; `Ready` where an answer comes first and nobody here has the
     /// flow that takes it; what it came to where something that was accepted before the cancellation
     /// ended it or moved it on first; or what it is doing where somebody else drives it. A holder in
-    /// this process stops at once: a tool that it calls ends where it awaits something, an effect too,
+    /// this process stops once the tool that it calls awaits something, where the tool ends, an effect too,
     /// whose outcome nobody knows then. One elsewhere stops at its next commit, that of the run's end
     /// included.
     ///

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use dynamic_flow::{
     ErrorKind, Flow, RunStatus, ToolContext, ToolError,
+    flow::Backoff,
     hub::{Durability, Handle, HubEvent, Outcome},
     testkit::faults::{Moment, Operation},
     tool::{AwaitInput, FnTool, tool_fn},
@@ -247,4 +248,32 @@ async fn what_has_nothing_to_wait_for_is_done_on_the_task_of_its_run() {
     let [first, waits, last] = ids.as_slice() else { panic!("{ids:?}") };
     assert_eq!(first, last);
     assert_ne!(first, waits, "what can be given up needs a task of its own");
+}
+
+/// On a runtime of one thread.
+#[tokio::test]
+async fn a_run_of_calls_that_wait_for_nothing_lets_others_have_the_thread() {
+    const CALLS: usize = 40;
+    let hub = World::new().hub().await;
+    let busy = tool_fn("busy", |(): ()| async {
+        let began = std::time::Instant::now();
+        while began.elapsed() < std::time::Duration::from_millis(1) {}
+        Err::<(), _>(ToolError::new("not yet"))
+    });
+    let flow = Flow::input::<()>("tries")
+        .retry("again", u32::try_from(CALLS).unwrap(), Backoff::none(), |tries| tries.tool(busy))
+        .build()
+        .unwrap();
+    let handle = hub.register(flow).unwrap();
+    let mut running = tokio::spawn(async move { handle.run(()).await });
+    let mut others = 0;
+    let ended = loop {
+        tokio::select! {
+            biased;
+            ended = &mut running => break ended.unwrap(),
+            () = tokio::task::yield_now() => others += 1,
+        }
+    };
+    assert_eq!(ended.unwrap_err().kind(), ErrorKind::RunFailed);
+    assert!(others >= CALLS, "{others}");
 }

@@ -152,7 +152,7 @@ impl<I, O> FlowBuilder<I, O> {
     }
 
     /// Runs steps that must end within a time, sleeps and waits included; fails with the code
-    /// `timeout` when they have not.
+    /// `timeout` when they have not. What blocks its thread, as no async code should, is not cut short.
     pub fn timeout<U>(
         self,
         step: impl Into<StepId>,
