@@ -14,7 +14,7 @@ use dynamic_flow::{
 };
 use serde_json::json;
 
-use crate::support::{World, completed, suspended};
+use crate::support::{World, completed, knowing, suspended};
 
 /// A run that asks, of a version without `after`, and a hub of that version.
 async fn parked(world: &World) -> (PersistenceHub, SuspensionKey, Flow<u32, bool>) {
@@ -36,13 +36,6 @@ fn later(
 ) -> Flow {
     let flow = asks().map("after", |yes| yes).build().unwrap();
     flow.erase().upgrade(old.fingerprint().unwrap().clone(), carry)
-}
-
-/// A hub of the process that has that version.
-async fn knowing(world: &World, flow: &Flow) -> PersistenceHub {
-    let hub = world.hub().await;
-    hub.register(flow).unwrap();
-    hub
 }
 
 fn in_other_words(state: &mut RunState) -> Result<(), ToolError> {

@@ -11,7 +11,7 @@ use dynamic_flow::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{World, completed, suspended};
+use crate::support::{World, completed, knowing, suspended};
 
 /// Naps, asks whether the price is right, and gives it; with a step more at the end, as each version
 /// has another one.
@@ -46,13 +46,6 @@ fn versions() -> (Flow, Flow) {
     let old = version("euros");
     let new = version("cents").upgrade(print(&old), in_cents);
     (old, new)
-}
-
-/// A hub of a process that has that version.
-async fn knowing(world: &World, flow: &Flow) -> PersistenceHub {
-    let hub = world.hub().await;
-    hub.register(flow).unwrap();
-    hub
 }
 
 /// Begins a run that naps.
@@ -100,7 +93,7 @@ async fn an_upgrade_is_made_once_though_workers_of_the_version_before_are_still_
 }
 
 #[tokio::test]
-async fn an_answer_to_a_run_that_was_carried_over_is_left_to_whoever_can_go_on_with_it() {
+async fn an_answer_to_a_run_that_was_carried_over_is_taken_for_whoever_can_go_on_with_it() {
     let world = World::new();
     let (old, new) = versions();
     let older = knowing(&world, &old).await;

@@ -88,6 +88,13 @@ impl World {
     }
 }
 
+/// A hub of a process that has that version of a flow.
+pub(crate) async fn knowing(world: &World, flow: &Flow) -> PersistenceHub {
+    let hub = world.hub().await;
+    hub.register(flow).unwrap();
+    hub
+}
+
 /// The same world seen through a store that fails on demand.
 pub(crate) fn faulty(world: &World) -> (Faults, World) {
     let faults = Faults::over(world.store.clone());
