@@ -1,6 +1,9 @@
 //! The calls that a cycle makes to its store, made again with no hub around them.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use dynamic_flow::{
@@ -10,7 +13,10 @@ use dynamic_flow::{
 
 use crate::{
     Result,
+    cycles::{Took, crowd},
     flow::{Bench, Order},
+    sample::Pairs,
+    table::{Row, Table, time},
 };
 
 /// What one cycle writes: a record, and what changes of it.
@@ -30,8 +36,23 @@ impl Calls {
         Ok(Self { record, changes: std::mem::take(&mut heard.changes) })
     }
 
+    /// Makes them as often as that in each of so many tasks.
+    pub(crate) async fn crowd(
+        self: &Arc<Self>,
+        store: &Arc<dyn Store>,
+        concurrent: usize,
+        per_task: usize,
+        numbers: &AtomicUsize,
+    ) -> Result<Took> {
+        let make = |_| {
+            let (calls, store) = (self.clone(), store.clone());
+            async move { calls.make(&*store).await }
+        };
+        crowd(concurrent, per_task, numbers, make).await
+    }
+
     /// Makes them with a record of their own, which is read before it is changed.
-    pub(crate) async fn make(&self, store: &dyn Store) -> Result<()> {
+    async fn make(&self, store: &dyn Store) -> Result<()> {
         let id = RunId::new(SystemClock.now())?;
         store.insert(Record { id, ..self.record.clone() }).await?;
         let mut revision = store.get(id).await?.ok_or("the record is not there")?.revision;
@@ -39,6 +60,35 @@ impl Calls {
             revision = store.update(id, Expect::Revision(revision), change.clone()).await?;
         }
         Ok(())
+    }
+}
+
+/// A cycle, the calls that it makes, and the floor of these, measured in turns.
+#[derive(Debug, Default)]
+pub(crate) struct Beside {
+    /// The cycle above the floor.
+    pub(crate) cycle: Pairs,
+    /// Its calls above the floor.
+    calls: Pairs,
+    /// The cycle above its calls.
+    hub: Pairs,
+}
+
+impl Beside {
+    pub(crate) fn push(&mut self, floor: Duration, calls: Duration, cycle: Duration) {
+        self.cycle.push(floor, cycle);
+        self.calls.push(floor, calls);
+        self.hub.push(calls, cycle);
+    }
+
+    /// Adds the rows that tell what the store takes of a cycle, and what the hub.
+    pub(crate) fn tell(&self, name: &str, concurrent: usize, n: &str, table: &mut Table) {
+        let calls = format!("{name}: its four calls without a hub, {concurrent} at once");
+        let hub = format!("{name}: a cycle, {concurrent} at once (floor: its four calls)");
+        for (what, pairs) in [(calls, &self.calls), (hub, &self.hub)] {
+            let row = Row::new(what, time(pairs.measured())).floor(time(pairs.floor()));
+            table.add(row.ratio(pairs.ratios()).n(n));
+        }
     }
 }
 

@@ -16,15 +16,20 @@ use tokio::runtime::Runtime;
 use crate::{
     Result,
     args::Args,
+    calls::{Beside, Calls},
     floor::{FileFloor, Floor, MemoryFloor, SqliteFloor},
     flow::{Bench, Order},
     latency,
-    sample::{Pairs, cpu, median},
+    sample::{cpu, median},
     table::{Row, Table, time},
 };
 
 /// How many runs are in work at once.
 pub(crate) const CONCURRENT: [usize; 3] = [1, 16, 64];
+
+/// After so many cycles a store is as it stays: a write-ahead log, for one, is written over from then
+/// on, which is synced in half the time that it takes to make it longer.
+const SETTLED: usize = 500;
 
 /// What is expected of a store.
 struct Targets {
@@ -83,7 +88,10 @@ fn on(
 ) -> Result<()> {
     let bench = runtime.block_on(Bench::over(store))?;
     let body = runtime.block_on(sealed(&bench))?;
+    let calls = Arc::new(runtime.block_on(Calls::of_a_cycle())?);
     let numbers = AtomicUsize::new(1);
+    floors(floor, 1, SETTLED, &body, &numbers)?;
+    runtime.block_on(cycles(&bench, 1, SETTLED, &numbers))?;
     let mut floor_alone = Duration::ZERO;
     for concurrent in CONCURRENT {
         let per_task = if concurrent == 1 { batch } else { (batch * 4 / concurrent).max(2) };
@@ -91,14 +99,17 @@ fn on(
         // What is made once (threads, connections, statements, folders) is not what is measured.
         floors(floor, concurrent, 2, &body, &numbers)?;
         runtime.block_on(cycles(&bench, concurrent, 2, &numbers))?;
-        let mut pairs = Pairs::default();
+        let mut beside = Beside::default();
         let mut used = Duration::ZERO;
         for _ in 0..batches {
             let below = floors(floor, concurrent, per_task, &body, &numbers)?;
             let above = runtime.block_on(cycles(&bench, concurrent, per_task, &numbers))?;
+            let alone = calls.crowd(&bench.store, concurrent, per_task, &numbers);
+            let alone = runtime.block_on(alone)?;
             used += above.cpu;
-            pairs.push(below, above.time);
+            beside.push(below, alone.time, above.time);
         }
+        let pairs = &beside.cycle;
         let count = batches * per_task * concurrent;
         let used = used / u32::try_from(count)?;
         if concurrent == 1 {
@@ -114,6 +125,7 @@ fn on(
             row = row.target(format!("at most {most} × the floor"), pairs.ratio() <= most);
         }
         table.add(row);
+        beside.tell(name, concurrent, &n, table);
         let faster = floor_alone.as_secs_f64() / pairs.measured().as_secs_f64();
         let throughput = 1.0 / pairs.measured().as_secs_f64();
         if concurrent > 1 {

@@ -4,7 +4,6 @@
 #![expect(clippy::print_stdout, reason = "the table is what it is for")]
 
 mod args;
-#[cfg(any(feature = "postgres", feature = "redis", feature = "mongodb", feature = "neo4j"))]
 mod calls;
 mod codec;
 mod cycles;

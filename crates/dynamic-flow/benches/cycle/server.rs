@@ -16,11 +16,11 @@ use tokio::{runtime::Runtime, task::JoinSet};
 use crate::{
     Result,
     args::Args,
-    calls::Calls,
+    calls::{Beside, Calls},
     cycles::{CONCURRENT, crowd, cycles, sealed},
     flow::{Bench, Order},
     latency,
-    sample::{Pairs, median},
+    sample::median,
     table::{Row, Table, time},
 };
 
@@ -100,14 +100,8 @@ impl Plan {
             };
             crowd(concurrent, per_task, &NUMBERS, cycle).await
         };
-        let alone = async |per_task| {
-            let (calls, store) = (calls.clone(), bench.store.clone());
-            let cycle = move |_| {
-                let (calls, store) = (calls.clone(), store.clone());
-                async move { calls.make(&*store).await }
-            };
-            crowd(concurrent, per_task, &NUMBERS, cycle).await
-        };
+        let alone =
+            async |per_task| calls.crowd(&bench.store, concurrent, per_task, &NUMBERS).await;
         let name = self.name;
         let per_task =
             if concurrent == 1 { self.batch } else { (self.batch * 8 / concurrent).max(4) };
@@ -117,8 +111,7 @@ impl Plan {
             alone(8).await?;
             cycles(bench, concurrent, 8, &NUMBERS).await?;
         }
-        let (mut pairs, mut bare, mut added) =
-            (Pairs::default(), Pairs::default(), Pairs::default());
+        let mut beside = Beside::default();
         let (mut used, mut used_below) = (Duration::ZERO, Duration::ZERO);
         for _ in 0..batches {
             let below = floors(per_task).await?;
@@ -126,24 +119,18 @@ impl Plan {
             let without_hub = alone(per_task).await?;
             used += above.cpu;
             used_below += below.cpu;
-            pairs.push(below.time, above.time);
-            bare.push(below.time, without_hub.time);
-            added.push(without_hub.time, above.time);
+            beside.push(below.time, without_hub.time, above.time);
         }
         let n = format!("{batches} × {}", per_task * concurrent);
         let what = format!("{name}: a cycle, {concurrent} at once");
+        let pairs = &beside.cycle;
         let row = Row::new(what, time(pairs.measured())).floor(time(pairs.floor()));
         let mut row = row.ratio(pairs.ratios()).n(&n);
         if concurrent != 16 {
             row = row.target(format!("at most {MOST} × the floor"), pairs.ratio() <= MOST);
         }
         table.add(row);
-        let what = format!("{name}: its four calls without a hub, {concurrent} at once");
-        let row = Row::new(what, time(bare.measured())).floor(time(bare.floor()));
-        table.add(row.ratio(bare.ratios()).n(&n));
-        let what = format!("{name}: a cycle, {concurrent} at once (floor: its four calls)");
-        let row = Row::new(what, time(added.measured())).floor(time(added.floor()));
-        table.add(row.ratio(added.ratios()).n(&n));
+        beside.tell(name, concurrent, &n, table);
         let count = u32::try_from(batches * per_task * concurrent)?;
         let what = format!("{name}: CPU of a cycle, {concurrent} at once, client");
         table.add(Row::new(what, time(used / count)).floor(time(used_below / count)).n(n));

@@ -29,7 +29,7 @@ const MANY: usize = MAX_STEPS - 2;
 const FLAT: f64 = 1.1;
 
 pub(crate) fn measure(args: &Args, runtime: &Runtime, table: &mut Table) -> Result<()> {
-    let (batches, batch) = (args.pick(5, 25), args.pick(10, 20));
+    let (batches, batch) = (args.pick(5, 25), 20);
     let keyring = Keyring::new(EncryptionKey::generate()?);
     let builder = PersistenceHub::builder(Arc::new(MemoryStore::new())).keyring(keyring);
     let hub = runtime.block_on(builder.build())?;
@@ -41,10 +41,19 @@ pub(crate) fn measure(args: &Args, runtime: &Runtime, table: &mut Table) -> Resu
         let of_few = park(runtime, &few, batch)?.0;
         let (of_many, took) = park(runtime, &many, batch)?;
         runs.extend(took);
-        let times = resume(runtime, (&few, of_few), (&many, of_many))?;
+        let of_few = || resume(runtime, &few, of_few);
+        let of_many = || resume(runtime, &many, of_many);
+        // Neither always comes first.
+        let (few, many) = match index % 2 {
+            0 => (of_few()?, of_many()?),
+            _ => {
+                let many = of_many()?;
+                (of_few()?, many)
+            }
+        };
         // The first of all works out what is kept for all others.
         if index > 0 {
-            pairs.push(times.0, times.1);
+            pairs.push(few, many);
         }
     }
     table.add(
@@ -74,8 +83,6 @@ fn flow(id: &str, earlier: usize) -> Result<Flow<u64, u64>> {
 
 /// Keys, and how long it took to come by each.
 type Parked = (Vec<SuspensionKey>, Vec<Duration>);
-/// Runs of a flow, by their keys.
-type Runs<'a> = (&'a Handle<u64, u64>, Vec<SuspensionKey>);
 
 fn park(runtime: &Runtime, handle: &Handle<u64, u64>, count: usize) -> Result<Parked> {
     let mut parked = Parked::default();
@@ -90,17 +97,19 @@ fn park(runtime: &Runtime, handle: &Handle<u64, u64>, count: usize) -> Result<Pa
     Ok(parked)
 }
 
-/// The medians of the resumes, one of these and one of those in turns, each on a task as a server
-/// would do it.
-fn resume(runtime: &Runtime, these: Runs<'_>, those: Runs<'_>) -> Result<(Duration, Duration)> {
-    let (these, those) = ((these.0.clone(), these.1), (those.0.clone(), those.1));
+/// The median of the resumes, on a task as a server would do it.
+fn resume(
+    runtime: &Runtime,
+    handle: &Handle<u64, u64>,
+    keys: Vec<SuspensionKey>,
+) -> Result<Duration> {
+    let handle = handle.clone();
     let work = runtime.spawn(async move {
-        let mut times = (Vec::new(), Vec::new());
-        for (this, that) in these.1.iter().zip(&those.1) {
-            times.0.push(answer(&these.0, this).await?);
-            times.1.push(answer(&those.0, that).await?);
+        let mut times = Vec::with_capacity(keys.len());
+        for key in &keys {
+            times.push(answer(&handle, key).await?);
         }
-        Ok::<_, crate::Failure>((median(&times.0), median(&times.1)))
+        Ok::<_, crate::Failure>(median(&times))
     });
     runtime.block_on(work)?
 }
