@@ -20,7 +20,7 @@ use self::{
     patterns::MAX_PATTERN_BYTES,
     work::{MAX_TOLD_WORK, MAX_WORK, Plan, Texts},
 };
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, value::is_deeper};
 
 pub use check::{MAX_SCHEMA_BYTES, MAX_SCHEMA_DEPTH, MAX_SCHEMA_NODES};
 
@@ -171,7 +171,7 @@ impl Schema {
                 return Err(vec![Violation::of_whole(message)]);
             }
         };
-        if check::is_deeper(value, compiled.max_depth) {
+        if is_deeper(value, compiled.max_depth) {
             let message = format!("must not be nested deeper than {} levels", compiled.max_depth);
             return Err(vec![Violation::of_whole(message)]);
         }

@@ -26,14 +26,7 @@ pub(crate) fn check_depth(value: &Value) -> Result<()> {
 }
 
 fn check_nesting(value: &Value, levels: usize) -> Result<()> {
-    fn fits(value: &Value, left: usize) -> bool {
-        match value {
-            Value::Array(items) => left > 0 && items.iter().all(|item| fits(item, left - 1)),
-            Value::Object(fields) => left > 0 && fields.values().all(|item| fits(item, left - 1)),
-            _ => true,
-        }
-    }
-    if fits(value, levels) {
+    if !is_deeper(value, levels) {
         return Ok(());
     }
     Err(Error::new(
@@ -41,6 +34,21 @@ fn check_nesting(value: &Value, levels: usize) -> Result<()> {
         format!("the value nests deeper than {MAX_VALUE_DEPTH} levels"),
     )
     .with("levels", levels))
+}
+
+/// Whether lists and objects are nested deeper than that.
+pub(crate) fn is_deeper(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Array(items) => items_are_deeper(items.iter(), levels),
+        Value::Object(fields) => items_are_deeper(fields.values(), levels),
+        _ => false,
+    }
+}
+
+/// Of most values nearly all parts are texts and numbers: these are looked at, and not called for.
+fn items_are_deeper<'a>(mut items: impl Iterator<Item = &'a Value>, levels: usize) -> bool {
+    let Some(left) = levels.checked_sub(1) else { return true };
+    items.any(|item| matches!(item, Value::Array(_) | Value::Object(_)) && is_deeper(item, left))
 }
 
 /// How much memory a value may take that the engine puts together, as [`check_room`] estimates it.
@@ -82,7 +90,8 @@ fn take_room(value: &Value, room: usize) -> Option<usize> {
 /// # Errors
 /// `SerializationError` with the place (`at`, a JSON pointer) of what JSON would silently change
 /// or not give back: NaN and infinities, `Some` of something that is null, whole numbers beyond 64 bits, keys of
-/// maps that have no text form or the same one, nesting deeper than [`MAX_DEPTH`].
+/// maps that have no text form or the same one, or that `serde_json` has for itself, nesting deeper
+/// than [`MAX_DEPTH`].
 ///
 /// ```
 /// use dynamic_flow::{ErrorKind, value::to_value};
@@ -162,8 +171,16 @@ impl Formatter for Measured<'_> {
     }
 }
 
-/// How many bytes a value has as JSON.
-pub(crate) fn json_size(value: &Value) -> usize {
+/// How many bytes a value has as JSON, if that is more than the limit.
+pub(crate) fn json_size_beyond(limit: usize, value: &Value) -> Option<usize> {
+    // Text takes six bytes for one at the most, and everything else less than it does in memory.
+    if take_room(value, limit / 6).is_some() {
+        return None;
+    }
+    Some(json_size(value)).filter(|size| *size > limit)
+}
+
+fn json_size(value: &Value) -> usize {
     struct Count(usize);
 
     impl io::Write for Count {
@@ -262,6 +279,19 @@ mod tests {
     }
 
     #[test]
+    fn a_size_is_told_of_what_is_larger_than_the_limit() {
+        for value in [json!("\u{1}\u{1}"), json!([1, { "a\n": -1.5 }, null]), json!({})] {
+            let size = value.to_string().len();
+            assert_eq!(json_size_beyond(size - 1, &value), Some(size), "{value}");
+            assert_eq!(json_size_beyond(size, &value), None, "{value}");
+            assert_eq!(json_size_beyond(size * 1000, &value), None, "{value}");
+        }
+        // Nothing becomes longer than by what is told of it before it is written.
+        let worst = json!("\u{1}".repeat(1000));
+        assert_eq!(json_size_beyond(6000, &worst), Some(6002));
+    }
+
+    #[test]
     fn keys_that_would_not_read_back_are_refused() {
         assert_eq!(refused(&HashMap::from([(vec![1], 1)])).0, "(whole value)");
         assert_eq!(refused(&HashMap::from([(None::<u8>, 1)])).0, "(whole value)");
@@ -269,6 +299,11 @@ mod tests {
             refused(&HashMap::from([(Shape::Newtype(None).to_key(), 1)])).0,
             "(whole value)"
         );
+
+        let own = HashMap::from([("$serde_json::private::RawValue", "[1]")]);
+        let (at, message) = refused(&[own]);
+        assert_eq!(at, "/0");
+        assert!(message.contains("does not read back"), "{message}");
 
         struct Twice;
         impl Serialize for Twice {

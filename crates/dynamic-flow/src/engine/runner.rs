@@ -27,7 +27,7 @@ use crate::{
     id::WaitId,
     schema::Schema,
     tool::{Output, ToolContext},
-    wait::{Closed, Receipt},
+    wait::{Closed, Receipt, Wait},
 };
 
 /// How a run is driven.
@@ -107,7 +107,7 @@ struct Runner<'a, 'f, H> {
 impl<'f, H: Host> Runner<'_, 'f, H> {
     async fn run(mut self, mut events: VecDeque<(Event, Timestamp)>) -> Result<Snapshot> {
         loop {
-            let before = (!self.snapshot.waits.is_empty()).then(|| Before {
+            let before = self.may_be_answered_beside(&events).then(|| Before {
                 snapshot: self.snapshot.clone(),
                 turn: self.turn.clone(),
                 events: events.clone(),
@@ -153,6 +153,17 @@ impl<'f, H: Host> Runner<'_, 'f, H> {
             }
             events = self.next_events().await;
         }
+    }
+
+    /// Whether an answer may be accepted to a wait that is open now and is not among these events: each
+    /// takes one.
+    fn may_be_answered_beside(&self, events: &VecDeque<(Event, Timestamp)>) -> bool {
+        let is_answered = |open: &Wait| {
+            let is_its =
+                |event: &Event| matches!(event, Event::Answered { wait, .. } if *wait == open.id);
+            events.iter().any(|(event, _)| is_its(event))
+        };
+        !self.snapshot.waits.iter().all(is_answered)
     }
 
     /// Works events in, with all that follows from them without anything from outside.

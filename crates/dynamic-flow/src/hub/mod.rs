@@ -59,7 +59,7 @@ use crate::{
     id::{FlowId, RunId, SuspensionKey, WaitId},
     store::{Hint, Store},
     tool::ToolRegistry,
-    value::{check_depth, json_size},
+    value::{check_depth, json_size_beyond},
     wait::{Answer, Cancellation},
 };
 
@@ -136,10 +136,11 @@ impl Inner {
     ) -> impl Future<Output = Result<T>> + Send + use<T, F> {
         let in_hand = InHand::of(self);
         // On the heap from the start, it makes no future large that is around it.
-        let work = Box::pin(async move {
+        let work = Box::pin(work);
+        let work = async move {
             let _in_hand = in_hand;
             work.await
-        });
+        };
         async {
             match tokio::spawn(work.in_current_span()).await {
                 Ok(result) => result,
@@ -425,8 +426,7 @@ impl fmt::Debug for PersistenceHub {
 impl Inner {
     /// Refuses an input that is too large or nests too deep, before anybody works with it.
     fn check_bounds(&self, input: &Value) -> Result<()> {
-        let size = json_size(input);
-        if size > self.options.max_input_size {
+        if let Some(size) = json_size_beyond(self.options.max_input_size, input) {
             return Err(Error::new(ErrorKind::LimitExceeded, "the input is too large")
                 .with("size", size)
                 .with("limit", self.options.max_input_size));

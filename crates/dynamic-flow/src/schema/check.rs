@@ -8,7 +8,7 @@ use std::{
 use serde_json::{Map, Value};
 
 use super::{keywords, work::Plan};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, value::is_deeper};
 
 /// The most values (objects, lists, texts, …) that a schema may consist of.
 pub const MAX_SCHEMA_NODES: usize = 10_000;
@@ -52,17 +52,6 @@ pub(super) fn check(schema: &Value) -> Result<(usize, Plan)> {
 
 pub(super) fn refused(why: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::InvalidFlow, format!("not a usable JSON Schema: {why}"))
-}
-
-/// Whether lists and objects are nested deeper than that.
-pub(super) fn is_deeper(value: &Value, limit: usize) -> bool {
-    let inside = |limit: usize| move |inner: &Value| is_deeper(inner, limit);
-    match (value, limit.checked_sub(1)) {
-        (Value::Array(items), Some(limit)) => items.iter().any(inside(limit)),
-        (Value::Object(fields), Some(limit)) => fields.values().any(inside(limit)),
-        (Value::Array(_) | Value::Object(_), None) => true,
-        _ => false,
-    }
 }
 
 fn nodes(value: &Value) -> usize {

@@ -280,8 +280,16 @@ pub(super) struct Object {
     variant: Option<&'static str>,
 }
 
+/// How `serde_json` marks what is no object: numbers and texts of its own, which features give it that
+/// any crate of a program may turn on. Then an object of such a key is read as one of these, or not
+/// at all.
+const MARK: &str = "$serde_json::private::";
+
 impl Object {
     fn insert<T: Serialize + ?Sized>(&mut self, key: String, value: &T) -> Result<(), Fault> {
+        if key.starts_with(MARK) {
+            return Err(Fault::new(format!("a key that begins with `{MARK}` does not read back")));
+        }
         let slot = match self.map.entry(key) {
             Entry::Vacant(slot) => slot,
             Entry::Occupied(slot) => {
