@@ -107,7 +107,8 @@ struct Runner<'a, 'f, H> {
 impl<'f, H: Host> Runner<'_, 'f, H> {
     async fn run(mut self, mut events: VecDeque<(Event, Timestamp)>) -> Result<Snapshot> {
         loop {
-            let before = self.may_be_answered_beside(&events).then(|| Before {
+            // Where all waits are answered already, no answer can come before what this batch does.
+            let before = (!all_are_answered(&self.snapshot.waits, &events)).then(|| Before {
                 snapshot: self.snapshot.clone(),
                 turn: self.turn.clone(),
                 events: events.clone(),
@@ -153,17 +154,6 @@ impl<'f, H: Host> Runner<'_, 'f, H> {
             }
             events = self.next_events().await;
         }
-    }
-
-    /// Whether an answer may be accepted to a wait that is open now and is not among these events: each
-    /// takes one.
-    fn may_be_answered_beside(&self, events: &VecDeque<(Event, Timestamp)>) -> bool {
-        let is_answered = |open: &Wait| {
-            let is_its =
-                |event: &Event| matches!(event, Event::Answered { wait, .. } if *wait == open.id);
-            events.iter().any(|(event, _)| is_its(event))
-        };
-        !self.snapshot.waits.iter().all(is_answered)
     }
 
     /// Works events in, with all that follows from them without anything from outside.
@@ -323,6 +313,16 @@ impl<'f, H: Host> Runner<'_, 'f, H> {
     }
 }
 
+/// Whether each of these waits is answered by one of the events: it takes no other answer then.
+fn all_are_answered(waits: &[Wait], events: &VecDeque<(Event, Timestamp)>) -> bool {
+    let is_answered = |open: &Wait| {
+        let is_its =
+            |event: &Event| matches!(event, Event::Answered { wait, .. } if *wait == open.id);
+        events.iter().any(|(event, _)| is_its(event))
+    };
+    waits.iter().all(is_answered)
+}
+
 fn is_computation(order: &Order<'_>) -> bool {
     matches!(order.call.kind, CallKind::Compute)
 }
@@ -383,6 +383,53 @@ mod tests {
         }
     }
 
+    const OPTIONS: Drive = Drive {
+        durability: Durability::Suspensions,
+        linger: Duration::ZERO,
+        default_timeout: hours(24),
+    };
+
+    /// A run of that flow at its first wait.
+    async fn parked(flow: &FlowDef, clock: &ManualClock) -> Snapshot {
+        let stamp = FlowStamp::unstamped(flow.id.clone());
+        let run = RunId::new(START).unwrap();
+        let snapshot = Snapshot::start(run, stamp, &flow.body, json!(true));
+        let mut host = Overtaken(Vec::new(), Vec::new());
+        let events = vec![(Event::Started, START)];
+        let parked = drive(flow, snapshot, events, OPTIONS, clock, &mut host).await.unwrap();
+        assert_eq!(parked.status, RunStatus::Waiting);
+        parked
+    }
+
+    fn answer(asked: &Wait) -> Event {
+        Event::Answered {
+            wait: asked.id.clone(),
+            tool_id: asked.tool_id.clone(),
+            question: asked.question.clone(),
+            answer: Answer::new(json!(true)),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_state_can_be_gone_back_to_unless_each_of_its_waits_is_answered() {
+        let ask = AwaitInput::<bool>::new("ask");
+        let flow = Flow::input::<bool>("asked").await_input(ask).build().unwrap();
+        let first = parked(flow.def(), &ManualClock::new(START)).await.waits.remove(0);
+        let second = Wait { id: WaitId::from("second#2"), ..first.clone() };
+        let both = [first, second];
+        let all_answered = |waits: &[Wait], answered: &[Wait]| {
+            let answers = answered.iter().map(|asked| (answer(asked), START));
+            let events = [(Event::Started, START)].into_iter().chain(answers).collect();
+            all_are_answered(waits, &events)
+        };
+        assert!(all_answered(&[], &[]));
+        assert!(all_answered(&both, &both));
+        assert!(all_answered(&both[..1], &both));
+        for others in [&both[..1], &both[1..], &[]] {
+            assert!(!all_answered(&both, others));
+        }
+    }
+
     #[tokio::test]
     async fn an_answer_that_overtakes_a_timeout_is_worked_in_once() {
         let calls = Arc::new(AtomicUsize::new(0));
@@ -395,32 +442,14 @@ mod tests {
             }))
             .build()
             .unwrap();
-        let options = Drive {
-            durability: Durability::Suspensions,
-            linger: Duration::ZERO,
-            default_timeout: hours(24),
-        };
-        let stamp = FlowStamp::unstamped(flow.def().id.clone());
-        let run = RunId::new(START).unwrap();
-        let snapshot = Snapshot::start(run, stamp, &flow.def().body, json!(true));
         let clock = ManualClock::new(START);
-        let mut host = Overtaken(Vec::new(), Vec::new());
-        let events = vec![(Event::Started, START)];
-        let parked = drive(flow.def(), snapshot, events, options, &clock, &mut host).await.unwrap();
-        assert_eq!(parked.status, RunStatus::Waiting);
+        let parked = parked(flow.def(), &clock).await;
 
         clock.advance(hours(2));
         let now = clock.now();
-        let asked = &parked.waits[0];
-        let answered = Event::Answered {
-            wait: asked.id.clone(),
-            tool_id: asked.tool_id.clone(),
-            question: asked.question.clone(),
-            answer: Answer::new(json!(true)),
-        };
-        let mut host = Overtaken(vec![(answered, START)], Vec::new());
+        let mut host = Overtaken(vec![(answer(&parked.waits[0]), START)], Vec::new());
         let events = vec![(Event::Started, now), (Event::Tick, now)];
-        let ended = drive(flow.def(), parked, events, options, &clock, &mut host).await.unwrap();
+        let ended = drive(flow.def(), parked, events, OPTIONS, &clock, &mut host).await.unwrap();
         assert_eq!(ended.status, RunStatus::Completed);
         assert_eq!(host.1, [Closed::Answered], "the timeout did not happen");
         assert_eq!(calls.load(Ordering::SeqCst), 1, "its tool was called once");
