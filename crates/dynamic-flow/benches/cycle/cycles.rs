@@ -28,7 +28,7 @@ use crate::{
 pub(crate) const CONCURRENT: [usize; 3] = [1, 16, 64];
 
 /// After so many cycles a store is as it stays: a write-ahead log, for one, is written over from then
-/// on, which is synced in half the time that it takes to make it longer.
+/// on, which is synced in less than half the time that it takes to make it longer.
 const SETTLED: usize = 500;
 
 /// What is expected of a store.

@@ -41,15 +41,13 @@ pub(crate) fn measure(args: &Args, runtime: &Runtime, table: &mut Table) -> Resu
         let of_few = park(runtime, &few, batch)?.0;
         let (of_many, took) = park(runtime, &many, batch)?;
         runs.extend(took);
-        let of_few = || resume(runtime, &few, of_few);
-        let of_many = || resume(runtime, &many, of_many);
         // Neither always comes first.
-        let (few, many) = match index % 2 {
-            0 => (of_few()?, of_many()?),
-            _ => {
-                let many = of_many()?;
-                (of_few()?, many)
-            }
+        let (few, many) = if index % 2 == 0 {
+            let few = resume(runtime, &few, of_few)?;
+            (few, resume(runtime, &many, of_many)?)
+        } else {
+            let many = resume(runtime, &many, of_many)?;
+            (resume(runtime, &few, of_few)?, many)
         };
         // The first of all works out what is kept for all others.
         if index > 0 {
